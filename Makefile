@@ -1,0 +1,40 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test test-all lint format bench install clean
+
+install: $(STAMP)
+
+# The stamp makes a second call skip the installation; it depends on what decides the environment.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "vultus needs Python 3.11 or newer: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/vultus demo --out demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m 'not slow and not gpu' --jaxtyping-packages=vultus,beartype.beartype
+
+test-all: $(STAMP)
+	$(BIN)/python -m pytest -m 'not gpu' --jaxtyping-packages=vultus,beartype.beartype
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)
+	$(BIN)/vultus bench raster
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache

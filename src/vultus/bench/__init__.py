@@ -1,0 +1,3 @@
+"""Layer 8: what vultus bench runs."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Layer 9: one file per command."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""One reader per folder format."""
+
+__all__: list[str] = []

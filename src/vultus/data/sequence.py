@@ -1,0 +1,91 @@
+"""A capture of one head as all reconstruction methods see it: images, cameras, rig track, splits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vultus.geometry.cameras import Camera, camera_centers
+from vultus.heads.base import HeadModel, HeadPose
+
+__all__ = ["Frame", "FrameRecord", "HeadSequence", "Split"]
+
+Split = Literal["train", "val", "test"]
+"""``val``: held-out cameras at training times (novel view). ``test``: held-out times."""
+
+
+@dataclass(frozen=True)
+class FrameRecord:
+    """Where one image of a sequence comes from."""
+
+    timestep: int
+    """Row of the sequence's pose track."""
+    camera_index: int
+    """Small integer, the same for all frames of one physical camera."""
+    camera: Camera
+    """Batch of one."""
+    image_path: Path
+    mask_path: Path | None = None
+    normal_path: Path | None = None
+    """Ground-truth normals; the frame they are given in is ``HeadSequence.normal_space``."""
+    depth_path: Path | None = None
+    """Ground-truth depth (camera z, metres), ``.npz`` with ``depth`` [h w]."""
+    albedo_path: Path | None = None
+    labels_path: Path | None = None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded image with what is known about it. Tensors have a batch of one."""
+
+    record: FrameRecord
+    rgb: Float[Tensor, "1 3 h w"]
+    """Composited over the sequence's background."""
+    mask: Float[Tensor, "1 1 h w"] | None = None
+    normals: Float[Tensor, "1 3 h w"] | None = None
+    """Unit, world axes; zero where unknown."""
+    depth: Float[Tensor, "1 1 h w"] | None = None
+    """Camera z in metres; zero where unknown."""
+
+
+@dataclass(frozen=True)
+class HeadSequence:
+    """Images, cameras and rig parameters of one subject."""
+
+    root: Path
+    frames: tuple[FrameRecord, ...]
+    splits: Mapping[Split, Int[Tensor, " n"]]
+    """Indices into ``frames``."""
+    head: HeadModel
+    pose: HeadPose
+    """One row per timestep."""
+    background: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    normal_space: Literal["world", "camera_opengl"] = "world"
+    expression_names: tuple[str, ...] = ()
+    info: Mapping[str, object] = field(default_factory=dict)
+    """Free facts for the run card (format, lights, licence)."""
+
+    def split(self, name: Split) -> tuple[FrameRecord, ...]:
+        """The frames of one split.
+
+        Raises:
+            ValueError: If the split is empty or unknown.
+        """
+        indices = self.splits.get(name)
+        if indices is None or len(indices) == 0:
+            raise ValueError(f"{self.root}: split {name!r} is empty")
+        return tuple(self.frames[int(i)] for i in indices)
+
+    def extent(self) -> float:
+        """1.1 times the largest distance of a training camera from their mean (metres).
+
+        Reference: specs of 3D Gaussian splatting; duplicates count once per frame.
+        """
+        centers = torch.cat([camera_centers(record.camera) for record in self.split("train")])
+        return 1.1 * float((centers - centers.mean(dim=0)).norm(dim=1).max())

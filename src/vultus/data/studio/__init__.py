@@ -1,0 +1,3 @@
+"""The virtual capture studio."""
+
+__all__: list[str] = []

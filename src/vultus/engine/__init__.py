@@ -1,0 +1,3 @@
+"""Layer 7: training, evaluation, checkpoints."""
+
+__all__: list[str] = []

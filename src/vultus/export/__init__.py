@@ -1,0 +1,3 @@
+"""Layer 8: files to take away."""
+
+__all__: list[str] = []

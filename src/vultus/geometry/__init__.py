@@ -1,0 +1,3 @@
+"""Layer 1: pure geometry."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Layer 3: head models."""
+
+__all__: list[str] = []

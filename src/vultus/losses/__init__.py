@@ -1,0 +1,3 @@
+"""Layer 4: losses."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Layer 6: the five systems."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""SurfHead."""
+
+__all__: list[str] = []

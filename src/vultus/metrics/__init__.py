@@ -1,0 +1,3 @@
+"""Layer 4: metrics."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Layer 3: networks."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Layer 3: schedules and optimisers."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Layer 3: primitives to images."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Lights and reflectance."""
+
+__all__: list[str] = []
