@@ -1,4 +1,4 @@
-"""A capture of one head as all reconstruction methods see it: images, cameras, rig track, splits."""
+"""A capture of one head as reconstruction methods see it: images, cameras, rig track, splits."""
 
 from __future__ import annotations
 
@@ -66,6 +66,10 @@ class HeadSequence:
     pose: HeadPose
     """One row per timestep."""
     background: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """What frames are composited over when they are loaded."""
+    image_background: tuple[float, float, float] | None = None
+    """What the image files are composited over already; ``None``: they show the real background,
+    which the mask cuts away (files with an alpha channel carry their own)."""
     normal_space: Literal["world", "camera_opengl"] = "world"
     expression_names: tuple[str, ...] = ()
     info: Mapping[str, object] = field(default_factory=dict)
