@@ -74,7 +74,7 @@ class HeadPose:
         """A copy with some fields changed."""
         return replace(self, **values)
 
-    def map(self, function) -> HeadPose:  # noqa: ANN001 - any tensor-to-tensor callable
+    def map(self, function) -> HeadPose:
         """Apply a function to every tensor."""
         return HeadPose(**{name: function(tensor) for name, tensor in self.tensors().items()})
 
@@ -87,7 +87,9 @@ class HeadPose:
         """Concatenate along the batch; every pose must set the same fields."""
         names = list(poses[0].tensors())
         if any(list(pose.tensors()) != names for pose in poses):
-            raise ValueError(f"poses must set the same fields, got {[*map(HeadPose.tensors, poses)]}")
+            raise ValueError(
+                f"poses must set the same fields, got {[*map(HeadPose.tensors, poses)]}"
+            )
 
         def expanded(pose: HeadPose, name: str) -> Tensor:
             tensor = getattr(pose, name)
