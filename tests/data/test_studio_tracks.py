@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from fakes import FakeHead
-from vultus.data.expression_names import ARKIT_NAMES
 from vultus.data.studio.performance import Performance, load_arkit_performance, talking, turns
 from vultus.data.studio.tracks import build_track, perform
 from vultus.heads.base import ParameterSpec
+from vultus.heads.blendshapes import ARKIT_NAMES
 
 
 class JointHead(FakeHead):

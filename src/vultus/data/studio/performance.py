@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vultus.data.expression_names import ARKIT_NAMES
+from vultus.heads.blendshapes import ARKIT_NAMES
 
 __all__ = ["Performance", "load_arkit_performance", "talking", "turns"]
 
@@ -126,7 +126,7 @@ def talking(num_frames: int, seed: int) -> Performance:
     rotation = torch.stack(
         [amplitude * _drift(times, 0.3, generator) for amplitude in _TURN_AMPLITUDE], dim=1
     )
-    return Performance(ARKIT_NAMES, weights.clamp(0, 1), rotation, _FPS)
+    return Performance(tuple(ARKIT_NAMES), weights.clamp(0, 1), rotation, _FPS)
 
 
 def turns(num_frames: int, yaw: float = 0.7, pitch: float = 0.3) -> Performance:

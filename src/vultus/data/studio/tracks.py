@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vultus.data.expression_names import canonical_expression_name, expression_name_map
 from vultus.data.studio.performance import Performance, load_arkit_performance, talking, turns
 from vultus.heads.base import HeadModel, HeadPose
+from vultus.heads.blendshapes import map_expressions
 
 __all__ = ["TrackName", "build_track", "each_expression", "perform", "rest_pose"]
 
@@ -108,14 +108,13 @@ def perform(performance: Performance, head: HeadModel) -> HeadPose:
     """
     pose = rest_pose(head, len(performance))
     fields = pose.tensors()
-    matrix, unmapped = expression_name_map(performance.names, head.expression_names)
-    missing = set(unmapped)
-    if "expression_coeffs" in fields and len(head.expression_names) > 0:
-        fields["expression_coeffs"] = performance.weights @ matrix
-    curves = {
-        canonical_expression_name(name): performance.weights[:, i]
-        for i, name in enumerate(performance.names)
-    }
+    missing = set(performance.names)
+    if "expression_coeffs" in fields:
+        fields["expression_coeffs"], unmapped = map_expressions(
+            performance.names, performance.weights, head.expression_names
+        )
+        missing = set(unmapped)
+    curves = dict(zip(performance.names, performance.weights.unbind(dim=1), strict=True))
     if "jawOpen" in missing and "jaw_pose" in fields:
         fields["jaw_pose"][:, 0] = _JAW_OPEN_ANGLE * curves["jawOpen"]
         missing.remove("jawOpen")
