@@ -1,101 +1,217 @@
-"""Explicit SIMD vectors inside Numba, and workers that run kernels on all cores."""
+"""Explicit SIMD vectors inside Numba, and workers that run kernels on all cores.
 
+Numba's auto-vectoriser is fragile: one double literal or a 64-bit index makes a loop scalar without
+a warning. Here a vector is a type of its own (LLVM's ``<16 x float>``), so that a mistake is a slow
+instruction at worst. Inside a kernel:
+
+- ``+ - * /`` between vectors and scalars give vectors; scalars of any type are rounded to float32;
+- ``< <= > >=`` give masks, ``&`` combines masks, ``vsel(mask, a, b)`` selects, ``bits(mask)`` turns
+  a mask into an integer whose set bits ``cttz`` visits;
+- ``vload`` and ``vstore`` move 16 contiguous floats at a flat index that must not be negative.
+
+LLVM splits the vectors on machines with narrower registers: 16 lanes were the fastest choice on
+AVX-512, on AVX2 and on SSE2.
+"""
+
+from __future__ import annotations
+
+import itertools
 import operator
 import os
+import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import llvmlite.ir as ir
 import numpy as np
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-# ---- 1 vectors ----------------------------------------------------------------------------------------------------------
-W = 16  # lanes; LLVM splits the vectors on machines with narrower registers
-F32, I32 = ir.FloatType(), ir.IntType(32)
-VF, VI, VM = ir.VectorType(F32, W), ir.VectorType(I32, W), ir.VectorType(ir.IntType(1), W)
-FLAGS = ("contract", "nsz")
+__all__ = [
+    "KERNEL_OPTIONS",
+    "LANES",
+    "OPT",
+    "SIMD_VERSION",
+    "bits",
+    "cttz",
+    "fetch_add",
+    "hsum",
+    "iota",
+    "kernel",
+    "run_chunks",
+    "run_workers",
+    "source_version",
+    "splat",
+    "vexp2",
+    "vload",
+    "vload_u8",
+    "vmax",
+    "vmin",
+    "vsel",
+    "vsqrt",
+    "vstore",
+]
+
+LANES = 16
+
+# No "nnan" and no "ninf": slab tests and the stop rule of the rasterizers rely on infinities.
+KERNEL_OPTIONS: dict[str, Any] = {
+    "cache": True,
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"contract", "nsz", "arcp"},
+}
+OPT = KERNEL_OPTIONS
+
+_FLAGS = ("contract", "nsz")
+_FLOAT, _INT = ir.FloatType(), ir.IntType(32)
+_FLOATS, _INTS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT, LANES)
+_BITS = ir.VectorType(ir.IntType(1), LANES)
 
 
-class _Vec(types.Type):
-    def __init__(self):
-        super().__init__(name=f"f32x{W}")
+def source_version(*files: str) -> int:
+    """Hash source files into an integer that changes whenever one of them does."""
+    version = 0
+    for file in files:
+        version = zlib.crc32(Path(file).read_bytes(), version)
+    return version
+
+
+SIMD_VERSION = source_version(__file__)
+"""Changes with this file. Kernels that capture it are compiled anew when a helper changes."""
+
+
+def kernel(*watched: str) -> Callable[[Callable[..., Any]], Any]:
+    """Compile with ``KERNEL_OPTIONS`` and a disk cache that also watches this and other files.
+
+    Numba's own cache looks at the file of the cached function only, so that a changed helper or
+    constant in another file would leave stale machine code behind.
+
+    Args:
+        watched: Further files whose functions or constants the kernel uses (their ``__file__``).
+    """
+    version = source_version(__file__, *watched)
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        dispatcher: Any = njit(**KERNEL_OPTIONS)(function)
+        index = dispatcher._cache._cache_file
+        index._source_stamp = (*index._source_stamp, version)
+        return dispatcher
+
+    return decorate
+
+
+# ---- types ---------------------------------------------------------------------------------------
+
+
+class _Vector(types.Type):
+    def __init__(self) -> None:
+        super().__init__(name=f"f32x{LANES}")
 
 
 class _Mask(types.Type):
-    def __init__(self):
-        super().__init__(name=f"i1x{W}")
+    def __init__(self) -> None:
+        super().__init__(name=f"i1x{LANES}")
 
 
-vec, mask = _Vec(), _Mask()
+_vector, _mask = _Vector(), _Mask()
 
 
-@register_model(_Vec)
-class _VecModel(models.PrimitiveModel):
-    def __init__(self, dmm, fe):
-        super().__init__(dmm, fe, VF)
+@register_model(_Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, numba_type: Any) -> None:
+        super().__init__(manager, numba_type, _FLOATS)
 
 
 @register_model(_Mask)
 class _MaskModel(models.PrimitiveModel):
-    def __init__(self, dmm, fe):
-        super().__init__(dmm, fe, VM)
+    def __init__(self, manager: Any, numba_type: Any) -> None:
+        super().__init__(manager, numba_type, _BITS)
 
 
-def _const(x):
-    return ir.Constant(VF, [float(x)] * W)
+def _constant(value: float) -> ir.Constant:
+    return ir.Constant(_FLOATS, [float(value)] * LANES)
 
 
-def _consti(x):
-    return ir.Constant(VI, [int(x)] * W)
+def _constant_int(value: int) -> ir.Constant:
+    return ir.Constant(_INTS, [int(value)] * LANES)
 
 
-def _splat(b, s):
-    v = b.insert_element(ir.Constant(VF, ir.Undefined), s, ir.Constant(I32, 0))
-    return b.shuffle_vector(v, ir.Constant(VF, ir.Undefined), ir.Constant(VI, [0] * W))
+def _broadcast(builder: Any, scalar: Any) -> Any:
+    undefined = ir.Constant(_FLOATS, ir.Undefined)
+    vector = builder.insert_element(undefined, scalar, ir.Constant(_INT, 0))
+    return builder.shuffle_vector(vector, undefined, ir.Constant(_INTS, [0] * LANES))
 
 
-def _to_vec(b, ty, x):
-    if isinstance(ty, _Vec):
-        return x
-    if isinstance(ty, types.Float):
-        if ty.bitwidth == 64:
-            x = b.fptrunc(x, F32)
-    elif ty.signed:
-        x = b.sitofp(x, F32)
+def _to_vector(builder: Any, numba_type: Any, value: Any) -> Any:
+    """Broadcast a scalar of any numeric type; vectors pass through."""
+    if isinstance(numba_type, _Vector):
+        return value
+    if isinstance(numba_type, types.Float):
+        if numba_type.bitwidth == 64:
+            value = builder.fptrunc(value, _FLOAT)
+    elif numba_type.signed:
+        value = builder.sitofp(value, _FLOAT)
     else:
-        x = b.uitofp(x, F32)
-    return _splat(b, x)
+        value = builder.uitofp(value, _FLOAT)
+    return _broadcast(builder, value)
 
 
-def _binop(op, method):
-    @infer_global(op)
-    class T(AbstractTemplate):
-        def generic(self, args, kws):
-            if (
-                len(args) == 2
-                and any(isinstance(a, _Vec) for a in args)
-                and all(isinstance(a, (_Vec, types.Float, types.Integer)) for a in args)
-            ):
-                return signature(vec, *args)
-
-    def impl(context, builder, sig, args):
-        a, c = (_to_vec(builder, t, x) for t, x in zip(sig.args, args))
-        return getattr(builder, method)(a, c, flags=FLAGS)
-
-    for ta, tb in (
-        (_Vec, _Vec),
-        (_Vec, types.Float),
-        (types.Float, _Vec),
-        (_Vec, types.Integer),
-        (types.Integer, _Vec),
-    ):
-        lower_builtin(op, ta, tb)(impl)
+def _call(builder: Any, name: str, result: Any, arguments: list[Any], **options: Any) -> Any:
+    """Call an LLVM intrinsic such as ``llvm.sqrt``."""
+    function_type = ir.FunctionType(result, [argument.type for argument in arguments])
+    function = cgutils.get_or_insert_function(builder.module, function_type, name)
+    return builder.call(function, arguments, **options)
 
 
-for _o, _m in (
+# ---- operators -----------------------------------------------------------------------------------
+
+_SCALARS = (types.Float, types.Integer)
+
+
+def _register_arithmetic(python_operator: Any, builder_method: str) -> None:
+    @infer_global(python_operator)  # pyright: ignore[reportOptionalCall]
+    class Template(AbstractTemplate):
+        def generic(self, args: Any, kws: Any) -> Any:
+            known = all(isinstance(a, (_Vector, *_SCALARS)) for a in args)
+            if len(args) == 2 and known and any(isinstance(a, _Vector) for a in args):
+                return signature(_vector, *args)
+            return None
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        left, right = (_to_vector(builder, t, x) for t, x in zip(sig.args, args, strict=True))
+        return getattr(builder, builder_method)(left, right, flags=_FLAGS)
+
+    lower_builtin(python_operator, _Vector, _Vector)(lower)
+    for scalar in _SCALARS:
+        lower_builtin(python_operator, _Vector, scalar)(lower)
+        lower_builtin(python_operator, scalar, _Vector)(lower)
+
+
+def _register_comparison(python_operator: Any, symbol: str) -> None:
+    @infer_global(python_operator)  # pyright: ignore[reportOptionalCall]
+    class Template(AbstractTemplate):
+        def generic(self, args: Any, kws: Any) -> Any:
+            if len(args) == 2 and any(isinstance(a, _Vector) for a in args):
+                return signature(_mask, *args)
+            return None
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        left, right = (_to_vector(builder, t, x) for t, x in zip(sig.args, args, strict=True))
+        return builder.fcmp_ordered(symbol, left, right)
+
+    lower_builtin(python_operator, _Vector, _Vector)(lower)
+    for scalar in _SCALARS:
+        lower_builtin(python_operator, _Vector, scalar)(lower)
+        lower_builtin(python_operator, scalar, _Vector)(lower)
+
+
+for _operator, _method in (
     (operator.add, "fadd"),
     (operator.sub, "fsub"),
     (operator.mul, "fmul"),
@@ -104,217 +220,237 @@ for _o, _m in (
     (operator.isub, "fsub"),
     (operator.imul, "fmul"),
 ):
-    _binop(_o, _m)
+    _register_arithmetic(_operator, _method)
+
+for _operator, _symbol in (
+    (operator.lt, "<"),
+    (operator.le, "<="),
+    (operator.gt, ">"),
+    (operator.ge, ">="),
+):
+    _register_comparison(_operator, _symbol)
 
 
-def _cmp(op, sym):
-    @infer_global(op)
-    class T(AbstractTemplate):
-        def generic(self, args, kws):
-            if len(args) == 2 and any(isinstance(a, _Vec) for a in args):
-                return signature(mask, *args)
-
-    def impl(context, builder, sig, args):
-        a, c = (_to_vec(builder, t, x) for t, x in zip(sig.args, args))
-        return builder.fcmp_ordered(sym, a, c)
-
-    for ta, tb in ((_Vec, _Vec), (_Vec, types.Float), (types.Float, _Vec)):
-        lower_builtin(op, ta, tb)(impl)
-
-
-for _o, _m in ((operator.lt, "<"), (operator.le, "<="), (operator.gt, ">"), (operator.ge, ">=")):
-    _cmp(_o, _m)
-
-
-@infer_global(operator.and_)
-class _AndT(AbstractTemplate):
-    def generic(self, args, kws):
+@infer_global(operator.and_)  # pyright: ignore[reportOptionalCall]
+class _AndTemplate(AbstractTemplate):
+    def generic(self, args: Any, kws: Any) -> Any:
         if len(args) == 2 and all(isinstance(a, _Mask) for a in args):
-            return signature(mask, *args)
+            return signature(_mask, *args)
+        return None
 
 
 @lower_builtin(operator.and_, _Mask, _Mask)
-def _and(context, builder, sig, args):
+def _lower_and(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return builder.and_(*args)
 
 
-def _ptr(context, b, ty, arr, idx, ity):
-    a = context.make_array(ty)(context, b, arr)
-    if ity.bitwidth < 64:
-        idx = b.sext(idx, ir.IntType(64))
-    return b.gep(a.data, [idx])
+# ---- memory --------------------------------------------------------------------------------------
+
+
+def _pointer(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    """Address of element ``args[1]`` of the contiguous array ``args[0]``; no wrap-around."""
+    array = context.make_array(sig.args[0])(context, builder, args[0])
+    index = args[1]
+    if sig.args[1].bitwidth < 64:
+        index = builder.sext(index, ir.IntType(64))
+    return builder.gep(array.data, [index])
 
 
 @intrinsic
-def vload(tc, arr, i):
-    def gen(context, b, sig, args):
-        p = _ptr(context, b, sig.args[0], args[0], args[1], sig.args[1])
-        return b.load(b.bitcast(p, VF.as_pointer()), align=4)
+def vload(typing_context, array, index):
+    """Load 16 floats."""
 
-    return vec(arr, i), gen
+    def lower(context, builder, sig, args):
+        pointer = _pointer(context, builder, sig, args)
+        return builder.load(builder.bitcast(pointer, _FLOATS.as_pointer()), align=4)
+
+    return _vector(array, index), lower
 
 
 @intrinsic
-def vstore(tc, arr, i, v):
-    def gen(context, b, sig, args):
-        p = _ptr(context, b, sig.args[0], args[0], args[1], sig.args[1])
-        b.store(args[2], b.bitcast(p, VF.as_pointer()), align=4)
+def vload_u8(typing_context, array, index):
+    """Load 16 bytes as floats 0 to 255."""
+
+    def lower(context, builder, sig, args):
+        pointer = _pointer(context, builder, sig, args)
+        byte_vector = ir.VectorType(ir.IntType(8), LANES)
+        loaded = builder.load(builder.bitcast(pointer, byte_vector.as_pointer()), align=1)
+        return builder.uitofp(loaded, _FLOATS)
+
+    return _vector(array, index), lower
+
+
+@intrinsic
+def vstore(typing_context, array, index, value):
+    """Store 16 floats."""
+
+    def lower(context, builder, sig, args):
+        pointer = _pointer(context, builder, sig, args)
+        builder.store(args[2], builder.bitcast(pointer, _FLOATS.as_pointer()), align=4)
         return context.get_dummy_value()
 
-    return types.void(arr, i, v), gen
+    return types.void(array, index, value), lower
 
 
 @intrinsic
-def splat(tc, s):
-    def gen(context, b, sig, args):
-        return _to_vec(b, sig.args[0], args[0])
+def fetch_add(typing_context, array, index, value):
+    """Add to an int64 atomically and return what was there before."""
 
-    return vec(s), gen
-
-
-@intrinsic
-def iota(tc):
-    def gen(context, b, sig, args):
-        return ir.Constant(VF, [float(i) for i in range(W)])
-
-    return vec(), gen
-
-
-@intrinsic
-def vsel(tc, m, x, y):
-    def gen(context, b, sig, args):
-        return b.select(args[0], _to_vec(b, sig.args[1], args[1]), _to_vec(b, sig.args[2], args[2]))
-
-    return vec(m, x, y), gen
-
-
-@intrinsic
-def vmin(tc, x, y):
-    def gen(context, b, sig, args):
-        x, y = (_to_vec(b, t, v) for t, v in zip(sig.args, args))
-        return b.select(b.fcmp_ordered("<", x, y), x, y)
-
-    return vec(x, y), gen
-
-
-@intrinsic
-def vmax(tc, x, y):
-    def gen(context, b, sig, args):
-        x, y = (_to_vec(b, t, v) for t, v in zip(sig.args, args))
-        return b.select(b.fcmp_ordered(">", x, y), x, y)
-
-    return vec(x, y), gen
-
-
-@intrinsic
-def bits(tc, m):
-    def gen(context, b, sig, args):
-        return b.zext(b.bitcast(args[0], ir.IntType(W)), ir.IntType(64))
-
-    return types.int64(m), gen
-
-
-@intrinsic
-def hsum(tc, v):
-    def gen(context, b, sig, args):
-        f = cgutils.get_or_insert_function(
-            b.module, ir.FunctionType(F32, [F32, VF]), f"llvm.vector.reduce.fadd.v{W}f32"
-        )
-        return b.call(f, [ir.Constant(F32, 0.0), args[0]], fastmath=("reassoc",))
-
-    return types.float32(v), gen
-
-
-# exp2 on [-0.5, 0.5]: interpolation at Chebyshev nodes, degree 5
-_n = np.cos((np.arange(6) + 0.5) * np.pi / 6) * 0.5
-EXP2 = [float(np.float32(c)) for c in np.polyfit(_n, 2.0**_n, 5)]
-
-
-@intrinsic
-def vexp2(tc, v):
-    def gen(context, b, sig, args):
-        x = args[0]
-        lo = _const(-126.0)
-        x = b.select(b.fcmp_ordered(">", x, lo), x, lo)
-        f = cgutils.get_or_insert_function(
-            b.module, ir.FunctionType(VF, [VF]), f"llvm.rint.v{W}f32"
-        )
-        n = b.call(f, [x])
-        r = b.fsub(x, n, flags=FLAGS)
-        p = _const(EXP2[0])
-        for c in EXP2[1:]:
-            p = b.fadd(b.fmul(p, r, flags=FLAGS), _const(c), flags=FLAGS)
-        e = b.shl(b.fptosi(n, VI), _consti(23))
-        return b.bitcast(b.add(b.bitcast(p, VI), e), VF)
-
-    return vec(v), gen
-
-
-@intrinsic
-def cttz(tc, x):
-    def gen(context, b, sig, args):
-        return b.cttz(args[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.int64(types.int64), gen
-
-
-@intrinsic
-def fetch_add(tc, arr, i, v):
-    def gen(context, b, sig, args):
-        p = _ptr(context, b, sig.args[0], args[0], args[1], sig.args[1])
-        return b.atomic_rmw("add", p, args[2], "monotonic")
-
-    return types.int64(arr, types.int64, types.int64), gen
-
-
-@intrinsic
-def vload_u8(tc, arr, i):
-    """16 bytes as floats 0..255."""
-
-    def gen(context, b, sig, args):
-        p = _ptr(context, b, sig.args[0], args[0], args[1], sig.args[1])
-        return b.uitofp(
-            b.load(b.bitcast(p, ir.VectorType(ir.IntType(8), W).as_pointer()), align=1), VF
+    def lower(context, builder, sig, args):
+        return builder.atomic_rmw(
+            "add", _pointer(context, builder, sig, args), args[2], "monotonic"
         )
 
-    return vec(arr, i), gen
+    return types.int64(array, types.int64, types.int64), lower
+
+
+# ---- lanes ---------------------------------------------------------------------------------------
 
 
 @intrinsic
-def vsqrt(tc, v):
-    def gen(context, b, sig, args):
-        return b.call(
-            cgutils.get_or_insert_function(
-                b.module, ir.FunctionType(VF, [VF]), f"llvm.sqrt.v{W}f32"
-            ),
-            [args[0]],
-        )
+def splat(typing_context, scalar):
+    """Broadcast a scalar."""
 
-    return vec(v), gen
+    def lower(context, builder, sig, args):
+        return _to_vector(builder, sig.args[0], args[0])
+
+    return _vector(scalar), lower
 
 
-# ---- threads: kernels release the GIL, a plain thread pool runs them (half the compile time of parallel=True, no threading layer) --
+@intrinsic
+def iota(typing_context):
+    """The vector 0, 1, ... 15."""
+
+    def lower(context, builder, sig, args):
+        return ir.Constant(_FLOATS, [float(i) for i in range(LANES)])
+
+    return _vector(), lower
+
+
+@intrinsic
+def vsel(typing_context, condition, x, y):
+    """``x`` where the mask is set, ``y`` elsewhere."""
+
+    def lower(context, builder, sig, args):
+        values = (_to_vector(builder, t, v) for t, v in zip(sig.args[1:], args[1:], strict=True))
+        return builder.select(args[0], *values)
+
+    return _vector(condition, x, y), lower
+
+
+def _lower_extremum(symbol: str) -> Callable[..., Any]:
+    def lower(context, builder, sig, args):
+        x, y = (_to_vector(builder, t, v) for t, v in zip(sig.args, args, strict=True))
+        return builder.select(builder.fcmp_ordered(symbol, x, y), x, y)
+
+    return lower
+
+
+@intrinsic
+def vmin(typing_context, x, y):
+    """Lanewise minimum; ``y`` where a lane of ``x`` is not a number."""
+    return _vector(x, y), _lower_extremum("<")
+
+
+@intrinsic
+def vmax(typing_context, x, y):
+    """Lanewise maximum; ``y`` where a lane of ``x`` is not a number."""
+    return _vector(x, y), _lower_extremum(">")
+
+
+@intrinsic
+def bits(typing_context, condition):
+    """Turn a mask into an integer; bit i is lane i."""
+
+    def lower(context, builder, sig, args):
+        return builder.zext(builder.bitcast(args[0], ir.IntType(LANES)), ir.IntType(64))
+
+    return types.int64(condition), lower
+
+
+@intrinsic
+def cttz(typing_context, x):
+    """Position of the lowest set bit of a non-zero integer."""
+
+    def lower(context, builder, sig, args):
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), lower
+
+
+@intrinsic
+def hsum(typing_context, v):
+    """Sum of the lanes, always in the same order on one machine."""
+
+    def lower(context, builder, sig, args):
+        name = f"llvm.vector.reduce.fadd.v{LANES}f32"
+        start = ir.Constant(_FLOAT, 0.0)
+        return _call(builder, name, _FLOAT, [start, args[0]], fastmath=("reassoc",))
+
+    return types.float32(v), lower
+
+
+@intrinsic
+def vsqrt(typing_context, v):
+    """Lanewise square root."""
+
+    def lower(context, builder, sig, args):
+        return _call(builder, f"llvm.sqrt.v{LANES}f32", _FLOATS, [args[0]])
+
+    return _vector(v), lower
+
+
+# 2^x on [-1/2, 1/2]: degree 5 through Chebyshev nodes; relative error 2e-7.
+_NODES = np.cos((np.arange(6) + 0.5) * np.pi / 6) * 0.5
+_EXP2 = [float(np.float32(c)) for c in np.polyfit(_NODES, 2.0**_NODES, 5)]
+
+
+@intrinsic
+def vexp2(typing_context, v):
+    """Lanewise 2^x for x below 128; arguments below -126 give the smallest normal number."""
+
+    def lower(context, builder, sig, args):
+        lowest = _constant(-126.0)
+        x = builder.select(builder.fcmp_ordered(">", args[0], lowest), args[0], lowest)
+        whole = _call(builder, f"llvm.rint.v{LANES}f32", _FLOATS, [x])
+        rest = builder.fsub(x, whole, flags=_FLAGS)
+        power = _constant(_EXP2[0])
+        for c in _EXP2[1:]:
+            power = builder.fmul(power, rest, flags=_FLAGS)
+            power = builder.fadd(power, _constant(c), flags=_FLAGS)
+        exponent = builder.shl(builder.fptosi(whole, _INTS), _constant_int(23))
+        return builder.bitcast(builder.add(builder.bitcast(power, _INTS), exponent), _FLOATS)
+
+    return _vector(v), lower
+
+
+# ---- workers -------------------------------------------------------------------------------------
+# Kernels release the interpreter lock and a plain thread pool runs them: half the compile time of
+# ``parallel=True``, no threading layer, and calls from several threads at once are safe.
+
+
 @lru_cache(None)
-def _pool(n, pid):
-    return ThreadPoolExecutor(n)
+def _pool(workers: int, process_id: int) -> ThreadPoolExecutor:
+    """One pool per process: a forked child must not wait for its parent's threads."""
+    return ThreadPoolExecutor(workers)
 
 
-def run_workers(nt, fn, *args):
-    """nt workers run fn(*args); they share out the work through an atomic counter inside args."""
-    fs = [_pool(nt, os.getpid()).submit(fn, *args) for _ in range(nt - 1)]
-    fn(*args)
-    for f in fs:
-        f.result()
+def _run(calls: list[tuple[Callable[..., Any], tuple[Any, ...]]]) -> None:
+    """Run the first call here and the others on the pool."""
+    pool = _pool(len(calls), os.getpid()) if len(calls) > 1 else None
+    futures = [pool.submit(function, *args) for function, args in calls[1:]] if pool else []
+    function, args = calls[0]
+    function(*args)
+    for future in futures:
+        future.result()
 
 
-def run_chunks(nt, fn, n, *args):
-    fs = [
-        _pool(nt, os.getpid()).submit(fn, n * j // nt, n * (j + 1) // nt, *args)
-        for j in range(1, nt)
-    ]
-    fn(0, n // nt, *args)
-    for f in fs:
-        f.result()
+def run_workers(num_workers: int, function: Callable[..., Any], *args: Any) -> None:
+    """Run ``function(*args)`` on every worker; a ``fetch_add`` counter deals out the work."""
+    _run([(function, args)] * num_workers)
 
 
-OPT = dict(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
+def run_chunks(num_workers: int, function: Callable[..., Any], size: int, *args: Any) -> None:
+    """Run ``function(start, stop, *args)`` on equal ranges of ``range(size)``, one per worker."""
+    edges = [size * j // num_workers for j in range(num_workers + 1)]
+    _run([(function, (start, stop, *args)) for start, stop in itertools.pairwise(edges)])
