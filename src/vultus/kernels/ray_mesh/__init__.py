@@ -1,3 +1,178 @@
-"""x"""
+"""Rays against triangle meshes: nearest hits, occlusion, and visibility baked per vertex.
 
-__all__: list[str] = []
+``"ref"`` tests all pairs in the dtype of the inputs, ``"cpu"`` walks a hierarchy in float32.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from vultus.core.threads import num_threads as available_threads
+from vultus.kernels.ray_mesh import cpu, ref
+from vultus.kernels.ray_mesh.bvh import Bvh
+from vultus.kernels.ray_mesh.packing import pack_visibility, unpack_visibility
+from vultus.kernels.ray_mesh.rays import RayHits, morton_order
+
+__all__ = [
+    "Backend",
+    "Bvh",
+    "RayHits",
+    "any_hit",
+    "first_hit",
+    "morton_order",
+    "pack_visibility",
+    "unpack_visibility",
+    "vertex_visibility",
+]
+
+Backend = Literal["auto", "ref", "cpu", "gpu"]
+
+
+def first_hit(
+    bvh: Bvh,
+    origins: Float[Tensor, "r 3"],
+    directions: Float[Tensor, "r 3"],
+    t_min: float = 0.0,
+    t_max: float = torch.inf,
+    *,
+    is_sorted: bool = False,
+    num_threads: int | None = None,
+    backend: Backend = "auto",
+) -> RayHits:
+    """Find the nearest triangle along each ray.
+
+    Hits have t_min <= t < t_max, where a hit lies at origin + t * direction; directions need not be
+    unit, but their length should lie between 1e-9 and 1e9. Triangles are two-sided. The CPU backend
+    accepts hits 1e-5 of an edge outside a triangle, so that no ray slips between two neighbours.
+
+    Args:
+        bvh: The mesh.
+        origins: Starts of the rays.
+        directions: Zero components are allowed.
+        t_min: Start of the interval.
+        t_max: End of the interval.
+        is_sorted: Claims that rays close in the list are close in space (such as 4x4 pixel blocks)
+            and saves the sorting that packets of 16 rays need.
+        num_threads: ``None`` takes all of ``vultus.core.threads.num_threads``.
+        backend: ``"auto"`` follows the device of ``origins``.
+
+    Raises:
+        ValueError: If a ray is not finite or a direction is zero.
+        NotImplementedError: For ``backend="gpu"``, and for ``"auto"`` with tensors on a GPU.
+    """
+    _check_rays(origins, directions)
+    if _resolve(backend, origins) == "ref":
+        return ref.first_hit(bvh, origins, directions, t_min, t_max)
+    order = _ray_order(origins, directions, is_sorted)
+    threads = num_threads or available_threads()
+    return cpu.first_hit(bvh, origins, directions, order, t_min, t_max, threads)
+
+
+def any_hit(
+    bvh: Bvh,
+    origins: Float[Tensor, "r 3"],
+    directions: Float[Tensor, "r 3"],
+    t_min: float = 0.0,
+    t_max: float = torch.inf,
+    *,
+    is_sorted: bool = False,
+    num_threads: int | None = None,
+    backend: Backend = "auto",
+) -> Bool[Tensor, " r"]:
+    """Tell which rays hit a triangle; arguments and errors as in ``first_hit``."""
+    _check_rays(origins, directions)
+    if _resolve(backend, origins) == "ref":
+        return ref.any_hit(bvh, origins, directions, t_min, t_max)
+    order = _ray_order(origins, directions, is_sorted)
+    threads = num_threads or available_threads()
+    return cpu.any_hit(bvh, origins, directions, order, t_min, t_max, threads)
+
+
+def vertex_visibility(
+    bvh: Bvh,
+    points: Float[Tensor, "v 3"],
+    normals: Float[Tensor, "v 3"] | None,
+    lights: Float[Tensor, "k 3"] | Float[Tensor, "k 4"],
+    bias: float,
+    *,
+    is_sorted: bool = False,
+    num_threads: int | None = None,
+    backend: Backend = "auto",
+) -> UInt8[Tensor, "v k"]:
+    """Bake which lights each point sees (1) and which are hidden by the mesh (0).
+
+    Rays start at point + bias * normal. Lights below the horizon (negative product with the normal)
+    are hidden without a ray. Without normals rays start at the points and there is no horizon.
+
+    Args:
+        bvh: The mesh that casts the shadows.
+        points: Often its vertices.
+        normals: Unit and pointing outwards, or ``None``.
+        lights: Directions towards lights at infinity; or homogeneous (x, y, z, w), where w = 0 is a
+            direction and w = 1 a position, which only what lies before it can hide.
+        bias: Offset along the normal in world units, against hits of the point's own triangles.
+        is_sorted: Claims that points close in the list are close in space.
+        num_threads: ``None`` takes all of ``vultus.core.threads.num_threads``.
+        backend: ``"auto"`` follows the device of ``points``.
+
+    Raises:
+        ValueError: If an input is not finite, a direction is zero or a w is neither 0 nor 1.
+        NotImplementedError: As in ``first_hit``.
+    """
+    if lights.shape[1] == 3:
+        lights = torch.cat([lights, lights.new_zeros(lights.shape[0], 1)], dim=1)
+    elif not bool(((lights[:, 3] == 0) | (lights[:, 3] == 1)).all()):
+        raise ValueError(f"lights must have w = 0 or w = 1, got {lights[:, 3].unique().tolist()}")
+    _check_finite(points=points, lights=lights)
+    if normals is not None:
+        _check_finite(normals=normals)
+    if bool(((lights == 0).all(dim=1)).any()):
+        raise ValueError("lights must not have the direction (0, 0, 0)")
+    if _resolve(backend, points) == "ref":
+        return ref.vertex_visibility(bvh, points, normals, lights.to(points), bias)
+    order = torch.arange(points.shape[0]) if is_sorted else morton_order(points)
+    threads = num_threads or available_threads()
+    return cpu.vertex_visibility(bvh, points, normals, lights, order, bias, threads)
+
+
+def _resolve(backend: Backend, tensor: Tensor) -> Literal["ref", "cpu"]:
+    if backend == "gpu" or (backend == "auto" and tensor.device.type != "cpu"):
+        raise NotImplementedError(
+            "ray_mesh has no GPU backend: move the tensors to the CPU, or use backend='ref'"
+        )
+    if backend == "cpu" and tensor.device.type != "cpu":
+        raise ValueError(f"backend='cpu' needs tensors on the CPU, got {tensor.device}")
+    return "ref" if backend == "ref" else "cpu"
+
+
+def _ray_order(
+    origins: Float[Tensor, "r 3"], directions: Float[Tensor, "r 3"], is_sorted: bool
+) -> Int[Tensor, " r"]:
+    """An order in which neighbours start close to each other and go the same way."""
+    if is_sorted:
+        return torch.arange(origins.shape[0])
+    extent = (origins.amax(dim=0) - origins.amin(dim=0)).max() if len(origins) else 1.0
+    unit = torch.nn.functional.normalize(directions, dim=1)
+    # Origins span at most 1 and directions 2, so that directions weigh one bit more.
+    scaled = origins / max(float(extent), 1e-30)
+    return morton_order(torch.cat([scaled, unit], dim=1))
+
+
+def _check_rays(origins: Float[Tensor, "r 3"], directions: Float[Tensor, "r 3"]) -> None:
+    _check_finite(origins=origins, directions=directions)
+    largest = directions.abs().amax(dim=1)
+    if len(largest) and float(largest.min()) == 0:
+        row = int(largest.argmin())
+        raise ValueError(f"directions must not be zero, got row {row}")
+
+
+def _check_finite(**tensors: Tensor) -> None:
+    for name, tensor in tensors.items():
+        # The sum is finite where all is, and much faster to test.
+        if not bool(torch.isfinite(tensor.sum())) and not bool(torch.isfinite(tensor).all()):
+            row = int((~torch.isfinite(tensor)).any(dim=1).nonzero()[0])
+            raise ValueError(f"{name} must be finite, got row {row}: {tensor[row].tolist()}")
