@@ -1,4 +1,4 @@
-"""Pinhole cameras in OpenCV axes (x right, y down, z forward), and conversions to other axes by name."""
+"""Pinhole cameras in OpenCV axes (x right, y down, z forward); other axes only by name."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from torch import Tensor
 __all__ = [
     "Camera",
     "camera_centers",
+    "check_rigid",
     "fov_to_focal",
     "look_at",
     "opencv_to_opengl",
     "opengl_to_opencv",
+    "pixel_directions",
     "project_points",
     "ray_distance_to_depth",
 ]
@@ -137,8 +139,8 @@ def fov_to_focal(fov: float, size: int) -> float:
 
 def look_at(
     eyes: Float[Tensor, "b 3"],
-    target: Float[Tensor, "3"] | Float[Tensor, "b 3"],
-    up: Float[Tensor, "3"] | None = None,
+    target: Float[Tensor, 3] | Float[Tensor, "b 3"],
+    up: Float[Tensor, 3] | None = None,
 ) -> Float[Tensor, "b 4 4"]:
     """Build world-to-camera matrices of cameras that look at a point.
 
