@@ -1,0 +1,61 @@
+"""``vultus evaluate``: measure a trained run on its held-out frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from vultus.cli.avatar_run import open_run
+from vultus.cli.console import console, print_table
+from vultus.data.sequence import Split
+from vultus.export.run_report import evaluate_run, evaluation_tables, write_contact_sheet
+from vultus.metrics.protocols import PROTOCOLS
+
+__all__ = ["EvaluateOptions", "main"]
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Measure PSNR, SSIM, LPIPS (with imported weights), normals and depth where known."""
+
+    run: Path
+    """Folder that train wrote."""
+    data: Path | None = None
+    """Where the capture lies now, if it was moved."""
+    protocol: str = "surfhead-v1"
+    """What is measured; every number carries this id."""
+    splits: tuple[Split, ...] = ("val", "test")
+    per_image: bool = False
+    """Also print one row per image."""
+    dry_run: bool = False
+
+
+def main(arguments: list[str]) -> None:
+    """Evaluate and print."""
+    options = tyro.cli(EvaluateOptions, args=arguments, prog="vultus evaluate", description=__doc__)
+    if options.protocol not in PROTOCOLS:
+        known = ", ".join(PROTOCOLS)
+        raise ValueError(f"--protocol must be one of {known}, got {options.protocol!r}")
+    opened = open_run(options.run, options.data)
+    if options.dry_run:
+        console.print(f"would evaluate step {opened.step} of {options.run}")
+        return
+    results = evaluate_run(
+        opened.folder,
+        opened.avatar,
+        opened.sequence,
+        PROTOCOLS[options.protocol],
+        options.splits,
+    )
+    for table in evaluation_tables(results):
+        print_table(table.title, table.columns, table.rows)
+        console.print(table.note)
+    for result in results if options.per_image else ():
+        names = list(result.frames[0])
+        print_table(result.split, names, [[row.get(n) for n in names] for row in result.frames])
+    sheet = write_contact_sheet(
+        opened.folder, opened.avatar, opened.sequence, [r.split for r in results]
+    )
+    console.print(f"contact sheet: {sheet}")

@@ -1,0 +1,74 @@
+"""``vultus reenact``: drive an avatar with another expression track."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from vultus.cli.avatar_run import open_run
+from vultus.cli.console import console
+from vultus.core.video_io import write_video
+from vultus.data.studio.tracks import TrackName, build_track
+from vultus.export.films import View, path_film
+
+__all__ = ["ReenactOptions", "main"]
+
+
+@dataclass(frozen=True)
+class ReenactOptions:
+    """Film a trained avatar with the motion of another track."""
+
+    run: Path
+    """Folder that train wrote."""
+    track: TrackName | Path
+    """An ARKit .npz (names, weights, head_pose, fps), or a built-in performance."""
+    out: Path | None = None
+    """Film to write (.mp4); default: RUN/media/reenact.mp4."""
+    frames: int = 100
+    """Length of the film."""
+    stride: int = 1
+    """Takes every n-th frame of a recording."""
+    camera: int = 0
+    """Training camera to film from."""
+    views: tuple[View, ...] = ("rgb", "normals")
+    fps: float = 30.0
+    seed: int = 0
+    """Of built-in tracks."""
+    data: Path | None = None
+    """Where the capture lies now, if it was moved."""
+    dry_run: bool = False
+
+
+def main(arguments: list[str]) -> None:
+    """Map the track to the rig, render, write the film."""
+    options = tyro.cli(ReenactOptions, args=arguments, prog="vultus reenact", description=__doc__)
+    opened = open_run(options.run, options.data)
+    recording = options.track if isinstance(options.track, Path) else None
+    motion = build_track(
+        "arkit" if recording is not None else options.track,
+        opened.sequence.head,
+        options.frames,
+        seed=options.seed,
+        arkit_path=recording,
+        stride=options.stride,
+    )
+    own = opened.avatar.track
+    pose = motion.replace(
+        identity_coeffs=None if own.identity_coeffs is None else own.identity_coeffs[:1],
+        static_offset=None if own.static_offset is None else own.static_offset[:1],
+    )
+    out = options.out or opened.folder.media_path / "reenact.mp4"
+    if options.dry_run:
+        console.print(f"would write {len(pose)} frames to {out}")
+        return
+    records = opened.sequence.split("train")
+    chosen = [r for r in records if r.camera_index == options.camera]
+    if not chosen:
+        known = sorted({r.camera_index for r in records})
+        raise ValueError(f"--camera must be one of {known}, got {options.camera}")
+    cameras = chosen[0].camera[[0] * len(pose)]
+    frames = path_film(opened.avatar, pose, cameras, options.views)
+    write_video(out, frames, options.fps)
+    console.print(f"film: {out}")

@@ -1,0 +1,84 @@
+"""``vultus render``: film an avatar along a camera path, or re-render its capture."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+
+from vultus.cli.avatar_run import OpenRun, open_run
+from vultus.cli.console import console
+from vultus.core.video_io import write_video
+from vultus.data.sequence import Split
+from vultus.export.films import View, comparison_film, path_film
+from vultus.geometry import camera_paths
+from vultus.geometry.cameras import Camera, camera_centers
+
+__all__ = ["RenderOptions", "main", "path_cameras"]
+
+
+@dataclass(frozen=True)
+class RenderOptions:
+    """Write a film of a trained avatar."""
+
+    run: Path
+    """Folder that train wrote."""
+    out: Path | None = None
+    """Film to write (.mp4); default: RUN/media/render_PATH.mp4."""
+    path: Literal["turntable", "arc", "dataset"] = "turntable"
+    """turntable: once around; arc: left to right in front of the face; dataset: the capture's own
+    cameras beside the truth."""
+    split: Split = "test"
+    """Frames of --path dataset."""
+    timestep: int | None = None
+    """Pose of turntable and arc; default: the track plays along."""
+    frames: int = 120
+    size: tuple[int, int] | None = None
+    """Width and height; default: those of the capture."""
+    views: tuple[View, ...] = ("rgb",)
+    """Pictures side by side."""
+    fps: float = 25.0
+    data: Path | None = None
+    """Where the capture lies now, if it was moved."""
+    dry_run: bool = False
+
+
+def main(arguments: list[str]) -> None:
+    """Render and write the film."""
+    options = tyro.cli(RenderOptions, args=arguments, prog="vultus render", description=__doc__)
+    opened = open_run(options.run, options.data)
+    out = options.out or opened.folder.media_path / f"render_{options.path}.mp4"
+    if options.dry_run:
+        console.print(f"would write {out}")
+        return
+    if options.path == "dataset":
+        records = opened.sequence.split(options.split)
+        write_video(out, comparison_film(opened.avatar, opened.sequence, records), options.fps)
+    else:
+        cameras = path_cameras(opened, options.path, options.frames, options.size)
+        rows = torch.arange(options.frames) % len(opened.avatar.track)
+        if options.timestep is not None:
+            rows = torch.tensor([options.timestep])
+        pose = opened.avatar.track[rows]
+        write_video(out, path_film(opened.avatar, pose, cameras, options.views), options.fps)
+    console.print(f"film: {out}")
+
+
+def path_cameras(
+    opened: OpenRun, path: str, frames: int, size: tuple[int, int] | None = None
+) -> Camera:
+    """Cameras around the head at the capture's distance and focal length."""
+    first = opened.sequence.split("train")[0].camera
+    with torch.no_grad():
+        vertices = opened.head_vertices()
+    center = 0.5 * (vertices.min(dim=0).values + vertices.max(dim=0).values)
+    radius = float((camera_centers(first)[0] - center).norm())
+    sweep = 2.0 * math.pi if path == "turntable" else math.pi / 2.0
+    cameras = camera_paths.orbit(
+        center, radius, frames, sweep, first.intrinsics[0], first.width, first.height
+    )
+    return cameras if size is None else cameras.resized(*size)

@@ -1,0 +1,67 @@
+"""Measure a trained avatar on held-out frames under a named protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vultus.core.progress import track
+from vultus.data.frames import load_frame
+from vultus.data.sequence import Frame, FrameRecord, HeadSequence, Split
+from vultus.methods.base import ReconstructionMethod
+from vultus.metrics.protocols import Protocol
+from vultus.render.output import RenderOutput
+
+__all__ = ["Evaluation", "evaluate_split", "render_frames"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Numbers of one split."""
+
+    protocol: str
+    split: Split
+    mean: Mapping[str, float]
+    """Mean over images of every metric that could be computed."""
+    unavailable: Mapping[str, str]
+    """Metrics that could not be computed, with the reason."""
+    frames: tuple[Mapping[str, float | str], ...]
+    """Row per image; ``image`` names it."""
+
+
+def evaluate_split(
+    method: ReconstructionMethod, sequence: HeadSequence, split: Split, protocol: Protocol
+) -> Evaluation:
+    """Render every frame of a split and compare it with its image and ground truth."""
+    rows: list[dict[str, float | str]] = []
+    for record, frame, output in render_frames(method, sequence, sequence.split(split)):
+        values = protocol.measure(output, frame, record.camera)
+        rows.append({"image": _image_name(sequence.root, record.image_path), **values})
+    names = sorted({name for row in rows for name in row if name != "image"})
+    mean = {name: _mean([row[name] for row in rows if name in row]) for name in names}
+    return Evaluation(protocol.id, split, mean, protocol.unavailable(), tuple(rows))
+
+
+def render_frames(
+    method: ReconstructionMethod, sequence: HeadSequence, records: Iterable[FrameRecord]
+) -> Iterable[tuple[FrameRecord, Frame, RenderOutput]]:
+    """Yield each record with its image and the avatar's rendering of it."""
+    pose = method.track
+    records = tuple(records)
+    for record in track(records, label="evaluating", unit="images"):
+        frame = load_frame(sequence, record)
+        with torch.no_grad():
+            output = method.render(pose[record.timestep], record.camera)
+        yield record, frame, output
+
+
+def _mean(values: list[float | str]) -> float:
+    return float(Tensor([float(value) for value in values]).mean())
+
+
+def _image_name(root: Path, path: Path) -> str:
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)

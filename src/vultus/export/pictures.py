@@ -1,0 +1,76 @@
+"""Arrange renderings for people: normals as colours, errors as heat, contact sheets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["contact_sheet", "depth_picture", "error_picture", "normal_picture", "side_by_side"]
+
+_GAP = 4
+_PAPER = 0.93
+# Black, purple, orange, yellow: perceptually rising, readable in grey.
+_HEAT = ((0.0, 0.0, 0.02), (0.47, 0.11, 0.43), (0.93, 0.41, 0.15), (0.99, 0.99, 0.75))
+
+
+def side_by_side(pictures: Sequence[Float[Tensor, "3 h w"]]) -> Float[Tensor, "3 h w2"]:
+    """Put pictures of one height into a row."""
+    gap = torch.full((3, pictures[0].shape[1], _GAP), _PAPER)
+    row: list[Tensor] = []
+    for picture in pictures:
+        row += [picture, gap]
+    return torch.cat(row[:-1], dim=2)
+
+
+def contact_sheet(rows: Sequence[Sequence[Float[Tensor, "3 h w"]]]) -> Float[Tensor, "3 h2 w2"]:
+    """Put rows of pictures under each other; rows must have one width.
+
+    Raises:
+        ValueError: If there is no row.
+    """
+    if not rows:
+        raise ValueError("rows must hold at least one row of pictures")
+    lines: list[Tensor] = []
+    for row in rows:
+        line = side_by_side(row)
+        lines += [line, torch.full((3, _GAP, line.shape[2]), _PAPER)]
+    return torch.cat(lines[:-1], dim=1)
+
+
+def normal_picture(
+    normals: Float[Tensor, "3 h w"], alpha: Float[Tensor, "1 h w"]
+) -> Float[Tensor, "3 h w"]:
+    """Show unit normals as 0.5 + 0.5 n on white."""
+    unit = torch.nn.functional.normalize(normals, dim=0)
+    return (0.5 + 0.5 * unit) * alpha + (1.0 - alpha)
+
+
+def depth_picture(
+    depth: Float[Tensor, "1 h w"], alpha: Float[Tensor, "1 h w"]
+) -> Float[Tensor, "3 h w"]:
+    """Show depth between its 1st and 99th percentile, near is bright."""
+    inside = alpha > 0.5
+    if not bool(inside.any()):
+        return torch.ones(3, *depth.shape[1:])
+    low, high = torch.quantile(depth[inside], torch.tensor([0.01, 0.99]))
+    value = ((high - depth) / (high - low).clamp(min=1e-6)).clamp(0, 1)
+    return heat(value) * alpha + (1.0 - alpha)
+
+
+def error_picture(
+    image: Float[Tensor, "3 h w"], reference: Float[Tensor, "3 h w"], full_scale: float = 0.25
+) -> Float[Tensor, "3 h w"]:
+    """Show the mean absolute error as heat; ``full_scale`` is the brightest colour."""
+    return heat(((image - reference).abs().mean(dim=0, keepdim=True) / full_scale).clamp(0, 1))
+
+
+def heat(value: Float[Tensor, "1 h w"]) -> Float[Tensor, "3 h w"]:
+    """Map [0, 1] to colours."""
+    table = torch.tensor(_HEAT)
+    position = value[0] * (len(_HEAT) - 1)
+    low = position.floor().long().clamp(max=len(_HEAT) - 2)
+    part = (position - low)[..., None]
+    return (table[low] * (1 - part) + table[low + 1] * part).permute(2, 0, 1)

@@ -1,0 +1,104 @@
+"""Measure a finished run and write what people look at: tables, contact sheet, report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from vultus.core.files import write_json, write_text
+from vultus.core.image_io import write_image
+from vultus.core.run_folder import RunFolder
+from vultus.data.sequence import HeadSequence, Split
+from vultus.engine.evaluate import Evaluation, evaluate_split, render_frames
+from vultus.export.pictures import contact_sheet, error_picture, normal_picture
+from vultus.export.report import Curve, Report, Table, render_report
+from vultus.methods.base import ReconstructionMethod
+from vultus.metrics.protocols import Protocol
+
+__all__ = ["evaluate_run", "evaluation_tables", "write_contact_sheet", "write_run_report"]
+
+_TITLES: dict[Split, str] = {
+    "val": "Novel view (held-out camera)",
+    "test": "Self-reenactment (held-out time)",
+    "train": "Training images",
+}
+_SHEET_ROWS = 4
+
+
+def evaluate_run(
+    run: RunFolder,
+    avatar: ReconstructionMethod,
+    sequence: HeadSequence,
+    protocol: Protocol,
+    splits: Sequence[Split] = ("val", "test"),
+) -> list[Evaluation]:
+    """Measure the held-out splits that exist and write ``evaluation.json``.
+
+    Raises:
+        ValueError: If none of the splits has a frame.
+    """
+    present = [split for split in splits if len(sequence.splits.get(split, ())) > 0]
+    if not present:
+        raise ValueError(f"{sequence.root}: none of the splits {', '.join(splits)} has a frame")
+    results = [evaluate_split(avatar, sequence, split, protocol) for split in present]
+    write_json(run.path / "evaluation.json", [asdict(result) for result in results])
+    return results
+
+
+def evaluation_tables(results: Sequence[Evaluation]) -> list[Table]:
+    """One table per split: metric and mean, or why it is missing."""
+    tables = []
+    for result in results:
+        rows: list[list[str | float | None]] = [[n, v] for n, v in result.mean.items()]
+        rows += [[name, f"not available: {why}"] for name, why in result.unavailable.items()]
+        note = f"protocol {result.protocol}, {len(result.frames)} images, mean of per-image values"
+        tables.append(Table(_TITLES[result.split], ("metric", "value"), rows, note))
+    return tables
+
+
+def write_contact_sheet(
+    run: RunFolder, avatar: ReconstructionMethod, sequence: HeadSequence, splits: Sequence[Split]
+) -> Path:
+    """Rows of truth, rendering, error and normals for frames spread over the splits."""
+    rows = []
+    for split in splits:
+        records = sequence.split(split)
+        chosen = [
+            records[(2 * i + 1) * len(records) // (2 * _SHEET_ROWS)] for i in range(_SHEET_ROWS)
+        ]
+        for _, frame, output in render_frames(avatar, sequence, chosen):
+            image, truth = output.image[0].clamp(0, 1), frame.rgb[0]
+            normals = normal_picture(output.normals[0], output.alpha[0])
+            rows.append([truth, image, error_picture(image, truth), normals])
+    path = run.media_path / "contact_sheet.png"
+    write_image(path, contact_sheet(rows))
+    return path
+
+
+def write_run_report(
+    run: RunFolder,
+    title: str,
+    lead: str,
+    media: Sequence[tuple[Path, str]],
+    tables: Sequence[Table],
+    commands: Sequence[tuple[str, str]],
+) -> Path:
+    """Write ``report.html`` from the run's log and card."""
+    report = Report(
+        title, lead, media, tables, training_curves(run), commands, facts=run.read_card()
+    )
+    path = run.path / "report.html"
+    write_text(path, render_report(report))
+    return path
+
+
+def training_curves(run: RunFolder) -> list[Curve]:
+    """Every number of the metrics log over the steps."""
+    lines = run.read_metrics()
+    names = sorted({name for line in lines for name in line} - {"step"})
+    curves = []
+    for name in names:
+        pairs = [(line["step"], line[name]) for line in lines if name in line]
+        curves.append(Curve(name, [p[0] for p in pairs], [p[1] for p in pairs]))
+    return curves

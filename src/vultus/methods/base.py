@@ -1,0 +1,92 @@
+"""What the training loop knows about a reconstruction method, and the table of methods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from vultus.data.frame_store import Batch
+from vultus.data.sequence import HeadSequence
+from vultus.geometry.cameras import Camera
+from vultus.heads.base import HeadModel, HeadPose
+from vultus.render.output import RenderOutput
+
+__all__ = ["FitSettings", "MethodFactory", "ReconstructionMethod"]
+
+
+class FitSettings(Protocol):
+    """The part of a method's config that the loop reads."""
+
+    @property
+    def steps(self) -> int:
+        """Optimisation steps."""
+        ...
+
+    @property
+    def checkpoint_every(self) -> int:
+        """Steps between checkpoints; the last step always writes one."""
+        ...
+
+    @property
+    def evaluate_every(self) -> int:
+        """Steps between evaluations of the held-out splits; 0 only at the end."""
+        ...
+
+    @property
+    def log_every(self) -> int:
+        """Steps between lines of the metrics log."""
+        ...
+
+
+class ReconstructionMethod(Protocol):
+    """One subject's avatar under training."""
+
+    @property
+    def head(self) -> HeadModel:
+        """The rig that drives it."""
+        ...
+
+    @property
+    def track(self) -> HeadPose:
+        """The pose of every timestep, with what training has changed."""
+        ...
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Holds every trained parameter in a named group."""
+        ...
+
+    def render(self, pose: HeadPose, camera: Camera, step: int | None = None) -> RenderOutput:
+        """Image of the avatar; ``step`` None means finished."""
+        ...
+
+    def training_step(self, batch: Batch, step: int) -> tuple[RenderOutput, dict[str, Tensor]]:
+        """Render a batch and return the weighted loss terms by name."""
+        ...
+
+    def after_backward(self, output: RenderOutput, step: int) -> None:
+        """Steer gradients, step the optimiser, edit the set of primitives."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that an exact resume needs beside the optimiser, by name."""
+        ...
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore ``tensors()``; shapes decide the number of primitives."""
+        ...
+
+    def summary(self) -> dict[str, Any]:
+        """Facts for logs and the run card (number of primitives)."""
+        ...
+
+
+class MethodFactory(Protocol):
+    """Builds a method for a sequence."""
+
+    def __call__(self, config: Any, sequence: HeadSequence, seed: int) -> ReconstructionMethod:
+        """Initialise every parameter; deterministic in ``seed``."""
+        ...

@@ -1,0 +1,57 @@
+"""The literal table of methods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from vultus.data.sequence import HeadSequence
+from vultus.methods.base import ReconstructionMethod
+
+__all__ = ["METHODS", "MethodEntry", "build_method", "method_presets"]
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """Where a method lives and what it is."""
+
+    module: str
+    """Package with the class and, in ``config``, its ``PRESETS``."""
+    class_name: str
+    description: str
+    paper: str
+
+
+METHODS: dict[str, MethodEntry] = {
+    "surfhead": MethodEntry(
+        "vultus.methods.surfhead",
+        "SurfHead",
+        "surfels bound to a rig by deformation gradients: sharp pictures and true geometry",
+        "SurFhead, ICLR 2025, arXiv 2410.11682",
+    ),
+}
+"""Name -> where it is implemented."""
+
+
+def method_presets(name: str) -> Mapping[str, Any]:
+    """The named configs of a method; the first is the default.
+
+    Raises:
+        ValueError: If the method is unknown; lists the known ones.
+    """
+    return import_module(f"{_entry(name).module}.config").PRESETS
+
+
+def build_method(name: str, config: Any, sequence: HeadSequence, seed: int) -> ReconstructionMethod:
+    """Initialise a method for a sequence."""
+    entry = _entry(name)
+    factory = getattr(import_module(f"{entry.module}.model"), entry.class_name)
+    return factory(config, sequence, seed)
+
+
+def _entry(name: str) -> MethodEntry:
+    if name not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {name!r}")
+    return METHODS[name]

@@ -1,0 +1,146 @@
+"""Settings of SurfHead. Defaults are the paper's script (300k steps, NeRSemble)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from vultus.gaussians.densify import DensifyConfig
+
+__all__ = ["PRESETS", "LossWeights", "ModelConfig", "OptimConfig", "SurfHeadConfig"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """How surfels hang on the mesh and what colour they have."""
+
+    rig: Literal["similarity", "jacobian", "jbs"] = "jbs"
+    """Transport of surfels from rest to pose: by the triangle's similarity, by its deformation
+    gradient, or by blended gradients of the triangle and its three neighbours (sections 4.2-4.4
+    of the paper; official flags: none, --DTF, --DTF --train_kinematic)."""
+    third_edge: Literal["sqrt_area", "unit"] = "sqrt_area"
+    """Normal edge of the deformation gradient: 2025 release or 2024 release."""
+    sh_degree: int = 3
+    """Highest degree of the view-dependent colour."""
+    sh_degree_interval: int = 1000
+    """Steps after which the active degree grows by one."""
+    detach_eyeball_geometry: bool = True
+    """Keep eyeball surfels where the mesh puts them: no position, rotation or blending gradient."""
+    freeze_boundary_blending: bool = True
+    """No blend-weight gradient on the neck's cut."""
+    jacobian_gradient: bool = False
+    """Let the rasterizer's gradient reach the Jacobians; the official code never does."""
+    blend_self_logit: float = 0.9
+    """Probability whose logit starts the blend weight of a surfel's own face (others 0.05)."""
+    pose_cache_mib: int = 512
+    """Memory for posed triangles while the rig is frozen."""
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the loss terms (spec section 5); zero switches a term off."""
+
+    ssim_weight: float = 0.2
+    """Share of 1 - SSIM; the rest is L1."""
+    eye_alpha_weight: float = 0.1
+    """Pull eyeball opacities to one."""
+    blend_weight_weight: float = 0.0
+    """Keep neighbours' blend weights below 0.1."""
+    normal_norm_weight: float = 0.01
+    """Keep transported normals at unit length (jacobian and jbs)."""
+    surfel_normal_weight: float = 0.05
+    """Rendered normals against normals of the depth map."""
+    surfel_normal_from: int = 70_000
+    """First step of the term above."""
+    distortion_weight: float = 100.0
+    """Depth distortion of 2DGS."""
+    distortion_from: int = 30_000
+    """First step of the term above."""
+    xyz_weight: float = 1e-2
+    """Keep surfels within ``xyz_threshold`` triangle sizes of their triangle."""
+    xyz_threshold: float = 1.0
+    scale_weight: float = 1.0
+    """Keep surfels below ``scale_threshold`` triangle sizes."""
+    scale_threshold: float = 0.6
+    mask_normals: bool = True
+    """Compare normals on the foreground only (official --rm_bg)."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Adam's learning rates (spec section 6)."""
+
+    position_lr_init: float = 0.005
+    """Times the extent of the cameras; decays exponentially to the final value."""
+    position_lr_final: float = 5e-5
+    position_lr_steps: int = 300_000
+    feature_lr: float = 0.0025
+    """Degree 0; higher degrees use a twentieth."""
+    opacity_lr: float = 0.05
+    scaling_lr: float = 0.017
+    rotation_lr: float = 0.001
+    blend_weight_lr: float = 0.001
+    finetune_rig: bool = True
+    """Also optimise the rig parameters of training timesteps."""
+    expression_lr: float = 1e-3
+    pose_lr: float = 1e-5
+    """Global, neck, jaw and eye rotations."""
+    translation_lr: float = 1e-6
+
+
+@dataclass(frozen=True)
+class SurfHeadConfig:
+    """Everything that decides a SurfHead training."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    losses: LossWeights = field(default_factory=LossWeights)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    densify: DensifyConfig = field(default_factory=DensifyConfig)
+    steps: int = 300_000
+    """Optimisation steps; one image each."""
+    checkpoint_every: int = 5_000
+    evaluate_every: int = 0
+    """0: only after the last step."""
+    log_every: int = 50
+    backend: Literal["auto", "ref", "cpu", "gpu"] = "auto"
+    """Rasterizer."""
+
+    def __post_init__(self) -> None:
+        """Reject settings that contradict each other."""
+        if self.steps < 1 or self.log_every < 1 or self.checkpoint_every < 1:
+            raise ValueError("steps, log_every and checkpoint_every must be at least 1")
+        if not 0 <= self.model.sh_degree <= 3:
+            raise ValueError(f"model.sh_degree must be 0 to 3, got {self.model.sh_degree}")
+
+
+def _short(steps: int) -> SurfHeadConfig:
+    """Scale the paper's schedule to few steps for machines without a GPU."""
+    return SurfHeadConfig(
+        model=ModelConfig(sh_degree_interval=max(steps // 6, 1)),
+        losses=LossWeights(
+            surfel_normal_from=steps // 2, distortion_from=steps // 3, distortion_weight=10.0
+        ),
+        optim=OptimConfig(position_lr_steps=steps, finetune_rig=False),
+        densify=DensifyConfig(
+            start_step=steps // 5,
+            stop_step=steps // 2,
+            interval=max(steps // 10, 1),
+            opacity_reset_interval=10 * steps,
+        ),
+        steps=steps,
+        checkpoint_every=500,
+    )
+
+
+def _rig(config: SurfHeadConfig, rig: Literal["similarity", "jacobian", "jbs"]) -> SurfHeadConfig:
+    return replace(config, model=replace(config.model, rig=rig))
+
+
+PRESETS: dict[str, SurfHeadConfig] = {
+    "paper": SurfHeadConfig(),
+    "demo": _short(2_500),
+    "small": _short(6_000),
+    "small-jacobian": _rig(_short(6_000), "jacobian"),
+    "small-similarity": _rig(_short(6_000), "similarity"),
+}
+"""Named settings; ``paper`` is the published schedule, ``demo`` and ``small`` fit two CPU cores."""

@@ -1,0 +1,241 @@
+"""A SurfHead avatar: surfels bound to a rig, their optimiser, their losses.
+
+Reference: SurFhead, arXiv 2410.11682; figures in brackets are sections of our specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from vultus.core.seeding import torch_generator
+from vultus.data.frame_store import Batch
+from vultus.data.sequence import HeadSequence
+from vultus.gaussians.densify import AdaptiveDensity
+from vultus.gaussians.surfels import initial_surfels
+from vultus.geometry.cameras import Camera
+from vultus.heads.base import HeadModel, HeadPose
+from vultus.losses.photometric import dssim, l1
+from vultus.methods.surfhead import objectives
+from vultus.methods.surfhead.config import SurfHeadConfig
+from vultus.methods.surfhead.jacobian_blending import blend_weights, initial_blend_logits
+from vultus.methods.surfhead.rig_track import RigTrack
+from vultus.methods.surfhead.transport import BoundSurfels, PosedFaces, PosedSurfels, transport
+from vultus.optim.adam import build_adam
+from vultus.optim.schedules import exponential_decay
+from vultus.render.output import RenderOutput
+from vultus.render.surfels import render_surfels
+
+__all__ = ["SurfHead"]
+
+_RIG_PREFIX = "rig."
+# Metres, about a head: one standing camera has no extent, and its surfels must still move.
+_MIN_EXTENT = 0.25
+_EYEBALLS = ("left_eyeball", "right_eyeball")
+
+
+class SurfHead:
+    """The avatar of one subject; satisfies ``methods.base.ReconstructionMethod``."""
+
+    def __init__(self, config: SurfHeadConfig, sequence: HeadSequence, seed: int) -> None:
+        self.config = config
+        self.head: HeadModel = sequence.head
+        self._seed = seed
+        self._background = torch.tensor(sequence.background)
+        self._extent = max(sequence.extent(), _MIN_EXTENT)
+        self._rig = RigTrack(sequence.head, sequence.pose, config.model, config.optim)
+        topology = sequence.head.topology
+        self._eyeball_faces = topology.face_region(*_EYEBALLS)
+        self._boundary_faces = topology.face_region("boundary")
+
+        generator = torch_generator(seed, "surfhead.init")
+        values = initial_surfels(topology.faces.shape[0], config.model.sh_degree, generator)
+        self._face_index = values.pop("face_index")
+        if config.model.rig == "jbs":
+            values["blend_weight_logits"] = initial_blend_logits(
+                self._face_index.shape[0], config.model.blend_self_logit
+            )
+        self.surfels = {name: Parameter(value) for name, value in values.items()}
+        self.optimizer = build_adam({**self.surfels, **self._rig_parameters()}, self._rates())
+        self._density = AdaptiveDensity(config.densify, self._face_index.shape[0])
+        self._index_surfels()
+
+    # ---- rendering -------------------------------------------------------------------------
+
+    @property
+    def track(self) -> HeadPose:
+        """The pose of every timestep with the current fine-tuning."""
+        return self._rig.pose
+
+    def active_sh_degree(self, step: int | None) -> int:
+        """Degree of colour at a step; the full degree once training is over."""
+        model = self.config.model
+        if step is None:
+            return model.sh_degree
+        return min(step // model.sh_degree_interval, model.sh_degree)
+
+    def place(self, faces: PosedFaces) -> PosedSurfels:
+        """Carry the surfels to posed triangles."""
+        logits = self.surfels.get("blend_weight_logits")
+        bound = BoundSurfels(
+            self._face_index,
+            self.surfels["local_means"],
+            self.surfels["quats"],
+            self.surfels["log_scales"].exp(),
+            None if logits is None else blend_weights(logits),
+        )
+        rigid = self._eyeball_surfels if self.config.model.detach_eyeball_geometry else None
+        return transport(bound, self._rig.rest, faces, rigid)
+
+    def posed_surfels(self, pose: HeadPose) -> PosedSurfels:
+        """Surfels in the world for any pose of this head."""
+        return self.place(self._rig.faces(pose))
+
+    def render(self, pose: HeadPose, camera: Camera, step: int | None = None) -> RenderOutput:
+        """Image, depth and normals of the avatar."""
+        with torch.no_grad():
+            placed = self.posed_surfels(pose)
+            return self._rasterize(placed, camera, step, ("depth", "normal", "median_depth"))
+
+    def _rasterize(
+        self, placed: PosedSurfels, camera: Camera, step: int | None, outputs: tuple[str, ...]
+    ) -> RenderOutput:
+        batch = placed.means.shape[0]
+        jacobians = placed.jacobians
+        if jacobians is not None and not self.config.model.jacobian_gradient:
+            jacobians = jacobians.detach()
+        coefficients = torch.cat([self.surfels["sh_dc"], self.surfels["sh_rest"]], dim=1)
+        return render_surfels(
+            placed.means,
+            placed.quats,
+            placed.scales,
+            self.surfels["opacity_logits"].sigmoid().expand(batch, -1),
+            camera,
+            sh_coeffs=coefficients.expand(batch, -1, -1, -1),
+            sh_degree=self.active_sh_degree(step),
+            jacobians=jacobians,
+            background=self._background,
+            convention="surfhead",
+            outputs=outputs,
+            backend=self.config.backend,
+        )
+
+    # ---- training --------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, step: int) -> tuple[RenderOutput, dict[str, Tensor]]:
+        """Render a batch and return the weighted loss terms of section 5."""
+        weights = self.config.losses
+        compare_normals = weights.surfel_normal_weight > 0 and step > weights.surfel_normal_from
+        distort = weights.distortion_weight > 0 and step > weights.distortion_from
+        outputs = ("depth", "normal", "median_depth") if compare_normals else ()
+        placed = self.place(self._rig.training_faces(batch.timesteps))
+        output = self._rasterize(
+            placed, batch.camera, step, outputs + (("distortion",) if distort else ())
+        )
+        terms = {
+            "l1": (1.0 - weights.ssim_weight) * l1(output.image, batch.rgb),
+            "ssim": weights.ssim_weight * dssim(output.image, batch.rgb),
+        }
+        terms |= objectives.image_terms(output, batch, weights, compare_normals, distort)
+        terms |= objectives.surfel_terms(
+            self.surfels, placed, output.radii, self._eyeball_surfels, self.config
+        )
+        return output, terms
+
+    def after_backward(self, output: RenderOutput, step: int) -> None:
+        """Freeze what must not move, step Adam, grow and prune surfels."""
+        self._mask_gradients()
+        self._set_position_rate(step)
+        self.optimizer.step()
+        densify = self.config.densify
+        if step < densify.stop_step:
+            self._density.accumulate(output.screen_gradient.grad, output.radii)
+        self.optimizer.zero_grad(set_to_none=True)
+        edited = self._density.edit(
+            step,
+            self.surfels,
+            self.optimizer,
+            face_index=self._face_index,
+            face_scales=self._rig.rest.scales,
+            extent=self._extent,
+            frozen=self._eyeball_surfels if self.config.model.detach_eyeball_geometry else None,
+            white_background=bool((self._background == 1).all()),
+            generator=torch_generator(self._seed, f"surfhead.densify.{step}"),
+        )
+        if edited is not None:
+            self.surfels, self._face_index = edited
+            self._index_surfels()
+
+    def _mask_gradients(self) -> None:
+        model = self.config.model
+        if model.detach_eyeball_geometry:
+            for name in ("local_means", "quats", "blend_weight_logits"):
+                self._zero_gradient(name, self._eyeball_surfels)
+        if model.freeze_boundary_blending:
+            self._zero_gradient("blend_weight_logits", self._boundary_surfels)
+
+    def _zero_gradient(self, name: str, mask: Tensor) -> None:
+        parameter = self.surfels.get(name)
+        if parameter is not None and parameter.grad is not None:
+            parameter.grad[mask] = 0.0
+
+    def _set_position_rate(self, step: int) -> None:
+        optim = self.config.optim
+        rate = exponential_decay(
+            step, optim.position_lr_init, optim.position_lr_final, optim.position_lr_steps
+        )
+        for group in self.optimizer.param_groups:
+            if group["name"] == "local_means":
+                group["lr"] = rate * self._extent
+
+    # ---- state -----------------------------------------------------------------------------
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Surfels, binding, fine-tuned rig and densification statistics."""
+        return (
+            {name: value.detach() for name, value in self.surfels.items()}
+            | {"face_index": self._face_index}
+            | {name: value.detach() for name, value in self._rig_parameters().items()}
+            | {f"density.{name}": value for name, value in self._density.tensors().items()}
+        )
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore ``tensors()`` and start a fresh optimiser of the right shape."""
+        missing = [n for n in (*self.surfels, "face_index") if n not in tensors]
+        if missing:
+            raise ValueError(f"checkpoint lacks {missing[0]!r}: was it trained with another rig?")
+        self.surfels = {name: Parameter(tensors[name].clone()) for name in self.surfels}
+        self._face_index = tensors["face_index"].clone()
+        self._rig.load({n.removeprefix(_RIG_PREFIX): t for n, t in tensors.items()})
+        self._density.load_tensors(
+            {n.removeprefix("density."): t for n, t in tensors.items() if n.startswith("density.")}
+        )
+        self.optimizer = build_adam({**self.surfels, **self._rig_parameters()}, self._rates())
+        self._index_surfels()
+
+    def summary(self) -> dict[str, int]:
+        """Number of surfels."""
+        return {"surfels": self._face_index.shape[0]}
+
+    def _index_surfels(self) -> None:
+        self._eyeball_surfels = self._eyeball_faces[self._face_index]
+        self._boundary_surfels = self._boundary_faces[self._face_index]
+
+    def _rig_parameters(self) -> dict[str, Parameter]:
+        return {_RIG_PREFIX + name: value for name, value in self._rig.parameters.items()}
+
+    def _rates(self) -> dict[str, float]:
+        optim = self.config.optim
+        rates = {
+            "local_means": optim.position_lr_init * self._extent,
+            "log_scales": optim.scaling_lr,
+            "quats": optim.rotation_lr,
+            "opacity_logits": optim.opacity_lr,
+            "sh_dc": optim.feature_lr,
+            "sh_rest": optim.feature_lr / 20.0,
+            "blend_weight_logits": optim.blend_weight_lr,
+        }
+        return rates | {_RIG_PREFIX + name: r for name, r in self._rig.learning_rates.items()}

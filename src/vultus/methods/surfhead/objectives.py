@@ -1,0 +1,62 @@
+"""SurfHead's loss terms beside the photometric ones, gathered from ``losses``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from vultus.data.frame_store import Batch
+from vultus.losses import regularizers
+from vultus.methods.surfhead.config import LossWeights, SurfHeadConfig
+from vultus.methods.surfhead.jacobian_blending import blend_weights
+from vultus.methods.surfhead.transport import PosedSurfels
+from vultus.render.output import RenderOutput
+
+__all__ = ["image_terms", "surfel_terms"]
+
+
+def image_terms(
+    output: RenderOutput, batch: Batch, weights: LossWeights, compare_normals: bool, distort: bool
+) -> dict[str, Tensor]:
+    """Terms on rendered maps: normals against depth normals, depth distortion."""
+    terms: dict[str, Tensor] = {}
+    if compare_normals:
+        mask = batch.mask if weights.mask_normals else None
+        terms["surfel_normal"] = weights.surfel_normal_weight * regularizers.surfel_normal(
+            output.normals, output.depth_normals, mask
+        )
+    if distort:
+        terms["distortion"] = weights.distortion_weight * output.distortion.mean()
+    return terms
+
+
+def surfel_terms(
+    surfels: Mapping[str, Tensor],
+    placed: PosedSurfels,
+    radii: Int[Tensor, "b n"],
+    eyeballs: Bool[Tensor, " n"],
+    config: SurfHeadConfig,
+) -> dict[str, Tensor]:
+    """Terms on the surfels themselves; "visible" means touched by a pixel in any frame."""
+    weights = config.losses
+    visible = (radii > 0).any(dim=0)
+    terms = {
+        "xyz": weights.xyz_weight
+        * regularizers.xyz(surfels["local_means"], visible, weights.xyz_threshold),
+        "scale": weights.scale_weight
+        * regularizers.scale(surfels["log_scales"].exp(), visible, weights.scale_threshold),
+    }
+    if weights.eye_alpha_weight > 0 and bool(eyeballs.any()):
+        opacities = surfels["opacity_logits"].sigmoid()
+        terms["eye_alpha"] = weights.eye_alpha_weight * regularizers.eye_alpha(opacities[eyeballs])
+    if weights.blend_weight_weight > 0 and "blend_weight_logits" in surfels:
+        terms["blend_weight"] = weights.blend_weight_weight * regularizers.blend_weight(
+            blend_weights(surfels["blend_weight_logits"]), visible
+        )
+    if weights.normal_norm_weight > 0 and placed.jacobians is not None:
+        terms["normal_norm"] = weights.normal_norm_weight * regularizers.normal_norm(
+            placed.normals()[0], visible
+        )
+    return terms

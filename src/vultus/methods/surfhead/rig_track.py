@@ -1,0 +1,102 @@
+"""The rig parameters of a sequence, trainable where the config asks for it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import fields
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from vultus.heads.base import HeadModel, HeadPose
+from vultus.methods.surfhead.config import ModelConfig, OptimConfig
+from vultus.methods.surfhead.transport import PosedFaces, RestMesh, pose_faces
+
+__all__ = ["RigTrack"]
+
+
+class RigTrack:
+    """Poses triangles of any timestep; caches them while nothing about the rig changes.
+
+    Shape and static offset are never trained (spec section 6), so the rest mesh is constant.
+    """
+
+    def __init__(
+        self, head: HeadModel, pose: HeadPose, model: ModelConfig, optim: OptimConfig
+    ) -> None:
+        self.head = head
+        self._model = model
+        self._rates = {} if not optim.finetune_rig else _learning_rates(pose, optim)
+        self._pose = pose
+        self.parameters = {
+            name: Parameter(getattr(pose, name).clone().contiguous()) for name in self._rates
+        }
+        with torch.no_grad():
+            vertices = head.vertices(_rest_pose(pose))[0]
+        self.rest = RestMesh.build(vertices, head.topology.faces, model.third_edge)
+        self._cache: OrderedDict[int, PosedFaces] = OrderedDict()
+
+    @property
+    def pose(self) -> HeadPose:
+        """The track with the current values of the trained fields, detached."""
+        return self._pose.replace(**{n: p.detach() for n, p in self.parameters.items()})
+
+    @property
+    def learning_rates(self) -> Mapping[str, float]:
+        """Learning rate of each trained field; empty when the rig is frozen."""
+        return self._rates
+
+    def training_faces(self, timesteps: Tensor) -> PosedFaces:
+        """Triangles of training timesteps, differentiable in the trained fields."""
+        if not self.parameters:
+            if timesteps.shape[0] == 1:
+                return self._cached(int(timesteps[0]))
+            return self.faces(self._pose[timesteps])
+        pose = self._pose.replace(**self.parameters)
+        return self.faces(pose[timesteps])
+
+    def faces(self, pose: HeadPose) -> PosedFaces:
+        """Triangles of any poses of this head."""
+        return pose_faces(self.head.vertices(pose), self.rest, self._model.rig)
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Overwrite the trained fields."""
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(tensors[name])
+
+    def _cached(self, timestep: int) -> PosedFaces:
+        if timestep in self._cache:
+            self._cache.move_to_end(timestep)
+            return self._cache[timestep]
+        with torch.no_grad():
+            posed = self.faces(self._pose[timestep])
+        size = sum(
+            tensor.numel() * tensor.element_size()
+            for tensor in (getattr(posed, field.name) for field in fields(posed))
+            if tensor is not None
+        )
+        limit = max(self._model.pose_cache_mib * 2**20 // size, 1)
+        while len(self._cache) >= limit:
+            self._cache.popitem(last=False)
+        self._cache[timestep] = posed
+        return posed
+
+
+def _rest_pose(pose: HeadPose) -> HeadPose:
+    first = pose[0]
+    return HeadPose(identity_coeffs=first.identity_coeffs, static_offset=first.static_offset)
+
+
+def _learning_rates(pose: HeadPose, optim: OptimConfig) -> dict[str, float]:
+    rates = {
+        "expression_coeffs": optim.expression_lr,
+        "global_rotation": optim.pose_lr,
+        "neck_pose": optim.pose_lr,
+        "jaw_pose": optim.pose_lr,
+        "eye_pose": optim.pose_lr,
+        "translation": optim.translation_lr,
+    }
+    return {name: rate for name, rate in rates.items() if getattr(pose, name) is not None}

@@ -1,0 +1,187 @@
+"""Carry surfels from their triangles at rest to the posed mesh.
+
+Symbols: ``f`` faces, ``n`` surfels, ``b`` frames. A surfel is bound to face ``face_index`` and has
+local coordinates x in the face's frame (rotation R_f, scale s_f, centre c_f).
+Reference: spec of SurFhead sections 4.1 to 4.4; paper arXiv 2410.11682.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vultus.geometry.deformation import (
+    deformation_gradients,
+    face_adjacency,
+    inverse_edge_matrices,
+    triangle_frames,
+)
+from vultus.geometry.polar import polar_decomposition
+from vultus.geometry.rotations import (
+    matrix_to_axis_angle,
+    matrix_to_quaternion,
+    quaternion_multiply,
+    quaternion_to_matrix,
+)
+from vultus.methods.surfhead.jacobian_blending import blend_jacobians
+
+__all__ = ["BoundSurfels", "PosedFaces", "PosedSurfels", "RestMesh", "pose_faces", "transport"]
+
+Rig = Literal["similarity", "jacobian", "jbs"]
+
+
+@dataclass(frozen=True)
+class RestMesh:
+    """What stays constant about a subject's triangles."""
+
+    faces: Int[Tensor, "f 3"]
+    rotations: Float[Tensor, "f 3 3"]
+    scales: Float[Tensor, " f"]
+    inverse_edges: Float[Tensor, "f 3 3"]
+    adjacency: Int[Tensor, "f 4"]
+    """The face itself, then its edge neighbours; missing ones repeat the face."""
+    third_edge: Literal["sqrt_area", "unit"]
+
+    @staticmethod
+    def build(
+        vertices: Float[Tensor, "v 3"],
+        faces: Int[Tensor, "f 3"],
+        third_edge: Literal["sqrt_area", "unit"],
+    ) -> RestMesh:
+        """Prepare the canonical mesh (zero pose, zero expression)."""
+        frames = triangle_frames(vertices, faces)
+        return RestMesh(
+            faces,
+            frames.rotations,
+            frames.scales,
+            inverse_edge_matrices(vertices, faces, third_edge),
+            face_adjacency(faces),
+            third_edge,
+        )
+
+
+@dataclass(frozen=True)
+class PosedFaces:
+    """Triangles of b frames. Which fields are set depends on the rig."""
+
+    centers: Float[Tensor, "b f 3"]
+    rotations: Float[Tensor, "b f 3 3"] | None = None
+    """Posed triangle frames (similarity)."""
+    scales: Float[Tensor, "b f"] | None = None
+    jacobians: Float[Tensor, "b f 3 3"] | None = None
+    rotation_logs: Float[Tensor, "b f 3"] | None = None
+    """Axis-angle of the polar rotation, detached (jbs)."""
+    stretches: Float[Tensor, "b f 3 3"] | None = None
+    """Polar stretch, detached (jbs)."""
+
+
+@dataclass(frozen=True)
+class BoundSurfels:
+    """Surfels in the frames of their faces; scales and weights are activated."""
+
+    face_index: Int[Tensor, " n"]
+    local_means: Float[Tensor, "n 3"]
+    quats: Float[Tensor, "n 4"]
+    scales: Float[Tensor, "n 2"]
+    blend_weights: Float[Tensor, "n 4"] | None = None
+
+
+@dataclass(frozen=True)
+class PosedSurfels:
+    """Surfels in the world."""
+
+    means: Float[Tensor, "b n 3"]
+    quats: Float[Tensor, "b n 4"]
+    scales: Float[Tensor, "b n 2"]
+    jacobians: Float[Tensor, "b n 3 3"] | None
+
+    def normals(self) -> Float[Tensor, "b n 3"]:
+        """J^-T times the third axis; not unit length after a stretch."""
+        axes = quaternion_to_matrix(torch.nn.functional.normalize(self.quats, dim=-1))[..., 2]
+        if self.jacobians is None:
+            return axes
+        inverse = torch.linalg.inv(self.jacobians)
+        return (inverse.transpose(-1, -2) @ axes[..., None])[..., 0]
+
+
+def pose_faces(vertices: Float[Tensor, "b v 3"], rest: RestMesh, rig: Rig) -> PosedFaces:
+    """Measure the posed triangles against the rest mesh."""
+    centers = vertices[:, rest.faces].mean(dim=2)
+    if rig == "similarity":
+        frames = triangle_frames(vertices, rest.faces)
+        return PosedFaces(centers, rotations=frames.rotations, scales=frames.scales)
+    jacobians = deformation_gradients(vertices, rest.faces, rest.inverse_edges, rest.third_edge)
+    if rig == "jacobian":
+        return PosedFaces(centers, jacobians=jacobians)
+    # The polar factors carry no gradient to the rig, as published.
+    with torch.no_grad():
+        rotations, stretches = polar_decomposition(jacobians)
+        logs = matrix_to_axis_angle(rotations)
+    return PosedFaces(centers, jacobians=jacobians, rotation_logs=logs, stretches=stretches)
+
+
+def transport(
+    surfels: BoundSurfels,
+    rest: RestMesh,
+    posed: PosedFaces,
+    rigid_surfels: Tensor | None = None,
+) -> PosedSurfels:
+    """Place surfels in the world.
+
+    Args:
+        surfels: Bound surfels.
+        rest: The canonical mesh.
+        posed: Triangles of b frames; its fields decide the rig.
+        rigid_surfels: Mask [n] of surfels that follow their own face's Jacobian exactly, with
+            gradient, whatever their blend weights (eyeballs).
+    """
+    index = surfels.face_index
+    centers = posed.centers[:, index]
+    batch = centers.shape[0]
+    if posed.rotations is not None and posed.scales is not None:
+        frames, face_scales = posed.rotations[:, index], posed.scales[:, index]
+        means = face_scales[..., None] * _apply(frames, surfels.local_means) + centers
+        quats = quaternion_multiply(matrix_to_quaternion(frames), _unit(surfels.quats)[None])
+        return PosedSurfels(means, quats, face_scales[..., None] * surfels.scales, None)
+    frames, face_scales = rest.rotations[index], rest.scales[index]
+    local = face_scales[:, None] * _apply(frames, surfels.local_means)
+    jacobians = _surfel_jacobians(surfels, rest, posed, rigid_surfels)
+    quats = quaternion_multiply(matrix_to_quaternion(frames), _unit(surfels.quats))
+    return PosedSurfels(
+        _apply(jacobians, local) + centers,
+        quats.expand(batch, -1, -1),
+        (face_scales[:, None] * surfels.scales).expand(batch, -1, -1),
+        jacobians,
+    )
+
+
+def _surfel_jacobians(
+    surfels: BoundSurfels, rest: RestMesh, posed: PosedFaces, rigid_surfels: Tensor | None
+) -> Float[Tensor, "b n 3 3"]:
+    index = surfels.face_index
+    if posed.jacobians is None:
+        raise ValueError("posed faces must hold Jacobians for this rig")
+    if posed.rotation_logs is None or posed.stretches is None:
+        return posed.jacobians[:, index]
+    if surfels.blend_weights is None:
+        raise ValueError("blend_weights must be given when polar factors are")
+    neighbours = rest.adjacency[index]
+    blended = blend_jacobians(
+        posed.rotation_logs[:, neighbours], posed.stretches[:, neighbours], surfels.blend_weights
+    )
+    if rigid_surfels is None:
+        return blended
+    return torch.where(rigid_surfels[:, None, None], posed.jacobians[:, index], blended)
+
+
+def _apply(matrices: Tensor, vectors: Tensor) -> Tensor:
+    # Faster on CPU than a batched matrix product of 3x3 with 3x1.
+    return (matrices * vectors[..., None, :]).sum(dim=-1)
+
+
+def _unit(quats: Tensor) -> Tensor:
+    return torch.nn.functional.normalize(quats, dim=-1)
