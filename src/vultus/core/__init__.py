@@ -1,3 +1,3 @@
-"""Layer 0: config, seeding, files, run folders, threads and vectors."""
+"""Layer 0: config, seeding, files, images and video, run folders, assets, threads and vectors."""
 
 __all__: list[str] = []

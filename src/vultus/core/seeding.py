@@ -1,0 +1,115 @@
+"""Random numbers: one seed for everything, independent streams by name, state for checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = [
+    "capture_random_state",
+    "derive_seed",
+    "numpy_generator",
+    "restore_random_state",
+    "seed_everything",
+    "torch_generator",
+]
+
+_GENERATOR_PREFIX = "generator."
+
+
+def derive_seed(seed: int, name: str) -> int:
+    """Derive the 63-bit seed of the stream called ``name``.
+
+    Streams with different names are independent, so that adding one never shifts another.
+    """
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def torch_generator(seed: int, name: str, device: torch.device | str = "cpu") -> torch.Generator:
+    """Make the torch generator of a named stream."""
+    return torch.Generator(device).manual_seed(derive_seed(seed, name))
+
+
+def numpy_generator(seed: int, name: str) -> np.random.Generator:
+    """Make the NumPy generator of a named stream."""
+    return np.random.Generator(np.random.PCG64(derive_seed(seed, name)))
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of Python, NumPy and torch (all devices)."""
+    random.seed(derive_seed(seed, "python"))
+    np.random.seed(derive_seed(seed, "numpy") % 2**32)  # noqa: NPY002 - libraries may draw from it
+    torch.manual_seed(derive_seed(seed, "torch"))
+
+
+def capture_random_state(
+    generators: Mapping[str, torch.Generator | np.random.Generator] | None = None,
+) -> dict[str, Tensor]:
+    """Take down the state of all global generators, and of the named ones given.
+
+    Returns:
+        Byte tensors by name, ready for a checkpoint.
+    """
+    version, words, gauss = random.getstate()
+    state = {
+        "python": _to_bytes([version, list(words), gauss]),
+        "numpy": _to_bytes(np.random.get_state(legacy=False)),  # noqa: NPY002 - see seed_everything
+        "torch_cpu": torch.get_rng_state(),
+    }
+    for index in range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0):
+        state[f"torch_cuda_{index}"] = torch.cuda.get_rng_state(index)
+    for name, generator in (generators or {}).items():
+        state[_GENERATOR_PREFIX + name] = (
+            generator.get_state()
+            if isinstance(generator, torch.Generator)
+            else _to_bytes(generator.bit_generator.state)
+        )
+    return state
+
+
+def restore_random_state(
+    state: Mapping[str, Tensor],
+    generators: Mapping[str, torch.Generator | np.random.Generator] | None = None,
+) -> None:
+    """Put back what ``capture_random_state`` took down, in place.
+
+    A CUDA state is put back only where that device exists.
+
+    Raises:
+        ValueError: If the state of a generator is missing, or belongs to a generator not given.
+    """
+    given = generators or {}
+    wanted = {"python", "numpy", "torch_cpu"} | {_GENERATOR_PREFIX + name for name in given}
+    known = {key for key in state if not key.startswith("torch_cuda_")}
+    if wanted != known:
+        raise ValueError(f"random state must have {sorted(wanted)}, got {sorted(known)}")
+    version, words, gauss = _from_bytes(state["python"])
+    random.setstate((version, tuple(words), gauss))
+    np.random.set_state(_from_bytes(state["numpy"]))  # noqa: NPY002 - see seed_everything
+    torch.set_rng_state(state["torch_cpu"].cpu())
+    for index in range(torch.cuda.device_count()):
+        if f"torch_cuda_{index}" in state:
+            torch.cuda.set_rng_state(state[f"torch_cuda_{index}"].cpu(), index)
+    for name, generator in given.items():
+        stored = state[_GENERATOR_PREFIX + name].cpu()
+        if isinstance(generator, torch.Generator):
+            generator.set_state(stored)
+        else:
+            generator.bit_generator.state = _from_bytes(stored)
+
+
+def _to_bytes(value: Any) -> Tensor:
+    text = json.dumps(value, default=lambda array: array.tolist())
+    return torch.tensor(list(text.encode()), dtype=torch.uint8)
+
+
+def _from_bytes(data: Tensor) -> Any:
+    return json.loads(bytes(data.cpu().tolist()))
