@@ -1,3 +1,14 @@
-"""Layer 4: Gaussian containers, densification and files."""
+"""Layer 4: surfels on meshes, their density control, and splat files."""
 
-__all__: list[str] = []
+from vultus.gaussians.densify import AdaptiveDensity, DensifyConfig, DensityEdit, protect_faces
+from vultus.gaussians.surfels import SURFEL_PARAMETERS, Surfels, initial_surfels
+
+__all__ = [
+    "SURFEL_PARAMETERS",
+    "AdaptiveDensity",
+    "DensifyConfig",
+    "DensityEdit",
+    "Surfels",
+    "initial_surfels",
+    "protect_faces",
+]

@@ -22,19 +22,17 @@ from typing import Any, no_type_check
 import numpy as np
 import torch
 from jaxtyping import Float
-from numba import njit
 from torch import Tensor
 from torch.nn.functional import pad
 
-from vultus.core.simd import OPT, run_chunks, splat, vload, vstore
+from vultus.core.simd import LANES, kernel, run_chunks, splat, vload, vstore
 from vultus.kernels.ssim.window import C1, C2, RADIUS, WEIGHTS
 
 __all__ = ["ssim_map"]
 
-_LANES = 16
 _TAPS = 2 * RADIUS + 1
 # Zeros on both sides of a line: at least the radius, and a full vector so that loads stay aligned.
-_MARGIN = _LANES
+_MARGIN = LANES
 # Arguments of the kernels, not constants inside: Numba's disk cache would not see them change.
 _WINDOW = (np.array(WEIGHTS, np.float32), np.float32(C1), np.float32(C2))
 _ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
@@ -46,7 +44,7 @@ def ssim_map(
     """See ``vultus.kernels.ssim.ssim_map``."""
     width = a.shape[-1]
     # The window pads with zeros, so columns of zeros on the right leave the other columns alone.
-    missing = -width % _LANES
+    missing = -width % LANES
     if missing:
         a, b = pad(a, (0, missing)), pad(b, (0, missing))
     result: Tensor = _Ssim.apply(a, b)  # pyright: ignore[reportAssignmentType]
@@ -78,16 +76,16 @@ class _Ssim(torch.autograd.Function):
         return grad_a, grad_b
 
 
-def _run(kernel: Any, *images: Tensor) -> None:
-    """Call a row kernel on all threads."""
+def _run(function: Any, *images: Tensor) -> None:
+    """Call a kernel for all rows, on all threads."""
     height, width = images[0].shape[-2:]
     rows = images[0].numel() // width if width else 0
     if rows:
         flat = [image.view(-1).numpy() for image in images]
-        run_chunks(torch.get_num_threads(), kernel, rows, height, width, _WINDOW, *flat)
+        run_chunks(torch.get_num_threads(), function, rows, height, width, _WINDOW, *flat)
 
 
-@njit(**OPT)
+@kernel()
 @no_type_check
 def _clipped_taps(row, height):
     """First and last tap of the vertical window that lie inside the plane of a row."""
@@ -95,7 +93,7 @@ def _clipped_taps(row, height):
     return max(0, RADIUS - y), min(_TAPS, height + RADIUS - y)
 
 
-@njit(**OPT)
+@kernel()
 @no_type_check
 def _blurred(lines, at, weights):
     """Horizontal blur of 16 pixels; ``at`` is the first one's place in a line with margins."""
@@ -105,13 +103,13 @@ def _blurred(lines, at, weights):
     return total
 
 
-@njit(**OPT)
+@kernel()
 @no_type_check
 def _moment_lines(lines, a, b, row, height, width, weights):
     """Vertical blur of a, b, a a, b b and a b into five lines."""
     first, last = _clipped_taps(row, height)
     stride = width + 2 * _MARGIN
-    for x in range(0, width, _LANES):
+    for x in range(0, width, LANES):
         m_a = splat(_ZERO)
         m_b = splat(_ZERO)
         e_aa = splat(_ZERO)
@@ -135,7 +133,7 @@ def _moment_lines(lines, a, b, row, height, width, weights):
         vstore(lines, 4 * stride + _MARGIN + x, e_ab)
 
 
-@njit(**OPT)
+@kernel()
 @no_type_check
 def _forward_rows(start, stop, height, width, window, a, b, result, d_mean, d_square, d_product):
     stride = width + 2 * _MARGIN
@@ -143,7 +141,7 @@ def _forward_rows(start, stop, height, width, window, a, b, result, d_mean, d_sq
     weights, c1, c2 = window
     for row in range(start, stop):
         _moment_lines(lines, a, b, row, height, width, weights)
-        for x in range(0, width, _LANES):
+        for x in range(0, width, LANES):
             at = _MARGIN + x
             m_a = _blurred(lines, at, weights)
             m_b = _blurred(lines, at + stride, weights)
@@ -165,13 +163,13 @@ def _forward_rows(start, stop, height, width, window, a, b, result, d_mean, d_sq
             vstore(d_product, out, a1 * inv * _TWO)
 
 
-@njit(**OPT)
+@kernel()
 @no_type_check
 def _gradient_lines(lines, grad, d_mean, d_square, d_product, row, height, width, weights):
     """Vertical blur of the three partial derivatives times the incoming gradient."""
     first, last = _clipped_taps(row, height)
     stride = width + 2 * _MARGIN
-    for x in range(0, width, _LANES):
+    for x in range(0, width, LANES):
         mean = splat(_ZERO)
         square = splat(_ZERO)
         product = splat(_ZERO)
@@ -186,7 +184,7 @@ def _gradient_lines(lines, grad, d_mean, d_square, d_product, row, height, width
         vstore(lines, 2 * stride + _MARGIN + x, product)
 
 
-@njit(**OPT)
+@kernel()
 @no_type_check
 def _backward_rows(
     start, stop, height, width, window, a, b, grad, d_mean, d_square, d_product, grad_a
@@ -196,7 +194,7 @@ def _backward_rows(
     weights = window[0]
     for row in range(start, stop):
         _gradient_lines(lines, grad, d_mean, d_square, d_product, row, height, width, weights)
-        for x in range(0, width, _LANES):
+        for x in range(0, width, LANES):
             at = _MARGIN + x
             out = row * width + x
             mean = _blurred(lines, at, weights)
