@@ -35,9 +35,13 @@ class FrameRecord:
     normal_path: Path | None = None
     """Ground-truth normals; the frame they are given in is ``HeadSequence.normal_space``."""
     depth_path: Path | None = None
-    """Ground-truth depth (camera z, metres), ``.npz`` with ``depth`` [h w]."""
+    """Ground-truth depth in metres, ``.npz`` with ``depth`` [h w]."""
     albedo_path: Path | None = None
     labels_path: Path | None = None
+    depth_index: int | None = None
+    """Row of a depth file that stacks all frames, [n h w]."""
+    file_size: tuple[int, int] | None = None
+    """(width, height) of the files where frames are resized to ``camera`` on loading."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class HeadSequence:
     """What the image files are composited over already; ``None``: they show the real background,
     which the mask cuts away (files with an alpha channel carry their own)."""
     normal_space: Literal["world", "camera_opengl"] = "world"
+    depth_kind: Literal["z", "ray"] = "z"
+    """What depth files hold: camera z, or the distance along the pixel's ray."""
     expression_names: tuple[str, ...] = ()
     info: Mapping[str, object] = field(default_factory=dict)
     """Free facts for the run card (format, lights, licence)."""

@@ -1,3 +1,74 @@
-"""One reader per folder format."""
+"""Readers of capture formats; ``read_sequence`` picks one by the files that a folder holds."""
 
-__all__: list[str] = []
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from vultus.data.frames import load_frame
+from vultus.data.readers.manifest import read_manifest
+from vultus.data.readers.options import parse_options
+from vultus.data.sequence import HeadSequence
+
+__all__ = ["READERS", "detect_format", "load_frame", "read_sequence"]
+
+READERS = {
+    "gaussian_avatars": "vultus.data.readers.gaussian_avatars",
+    "studio": "vultus.data.readers.studio",
+    "obama_vhap": "vultus.data.readers.obama_vhap",
+    "lps_multiview": "vultus.data.readers.lps_multiview",
+}
+"""Module of each format, with a dataclass ``Options`` and a function ``read``."""
+
+
+def read_sequence(root: Path | str, format: str = "auto", **options: Any) -> HeadSequence:
+    """Read the cameras, rig track and file list of a capture; images are decoded when used.
+
+    Args:
+        root: Folder of the capture.
+        format: A key of ``READERS``, or ``auto`` to look into the folder's manifests.
+        **options: Fields of the reader's ``Options``, as values or as text.
+
+    Raises:
+        FileNotFoundError: If the folder or a file that its manifest names is missing.
+        ValueError: If the format or an option is unknown, or a file is wrong; one line that names
+            the file and the field.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder")
+    name = detect_format(root) if format == "auto" else format
+    if name not in READERS:
+        raise ValueError(f"format must be auto, {', '.join(READERS)}, got {format!r}")
+    reader = import_module(READERS[name])
+    return reader.read(root, parse_options(reader.Options, options))
+
+
+def detect_format(root: Path) -> str:
+    """Tell the format by the manifests of a folder and the keys in them, never by names of folders.
+
+    Raises:
+        ValueError: If no known manifest is there.
+    """
+    if (root / "rig.json").is_file():
+        return "studio"
+    for name in ("transforms_train.json", "transforms.json", "train/transforms.json"):
+        if not (root / name).is_file():
+            continue
+        manifest = read_manifest(root / name)
+        first = manifest.frames[0] if manifest.frames else {}
+        if "flame_param_path" in first:
+            return "gaussian_avatars"
+        if "identity" in manifest.shared and "expression" in first:
+            return "obama_vhap"
+        if "lights" in manifest.shared and "{light}" in str(first.get("file_path")):
+            return "lps_multiview"
+        raise ValueError(
+            f"{root / name}: frames have no flame_param_path, no ICT expression and no {{light}}; "
+            "name the format if it is another one"
+        )
+    raise ValueError(
+        f"{root}: no known capture: neither rig.json nor transforms_train.json, transforms.json or "
+        "train/transforms.json"
+    )

@@ -1,0 +1,139 @@
+"""All images of a split in memory as bytes: what training draws its batches from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from vultus.core.image_io import to_bytes
+from vultus.core.progress import track
+from vultus.core.threads import map_in_threads
+from vultus.data.frames import load_colors
+from vultus.data.sequence import FrameRecord, HeadSequence, Split
+from vultus.geometry.cameras import Camera
+
+__all__ = ["Batch", "FrameStore"]
+
+_USABLE_MEMORY = 0.8
+"""Share of the free memory that images may take; the rest is for the training itself."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Training images of one step."""
+
+    timesteps: Int[Tensor, " b"]
+    """Rows of the pose track."""
+    camera: Camera
+    rgb: Float[Tensor, "b 3 h w"]
+    mask: Float[Tensor, "b 1 h w"] | None
+
+    @staticmethod
+    def from_bytes(
+        timesteps: Int[Tensor, " b"],
+        camera: Camera,
+        rgb: UInt8[Tensor, "b 3 h w"],
+        mask: UInt8[Tensor, "b 1 h w"] | None,
+    ) -> Batch:
+        """Turn stored bytes into floats in [0, 1]."""
+        scaled = None if mask is None else mask.float() / 255.0
+        return Batch(timesteps, camera, rgb.float() / 255.0, scaled)
+
+
+class FrameStore:
+    """Decodes a split once, in threads, over the sequence's background."""
+
+    def __init__(
+        self, sequence: HeadSequence, split: Split, *, memory_limit: int | None = None
+    ) -> None:
+        """Read every image of the split.
+
+        Args:
+            sequence: The capture.
+            split: Which frames.
+            memory_limit: Bytes that the images may take; by default 80 % of the free memory, where
+                the system tells it.
+
+        Raises:
+            ValueError: If the split is empty, sizes differ, only some frames have masks, or memory
+                does not suffice.
+        """
+        self.records = sequence.split(split)
+        camera, has_masks = _check_uniform(sequence, self.records)
+        channels = 4 if has_masks else 3
+        num_bytes = len(self.records) * channels * camera.height * camera.width
+        _check_memory(sequence, split, num_bytes, memory_limit)
+        shape = (len(self.records), channels, camera.height, camera.width)
+        pixels = torch.empty(shape, dtype=torch.uint8)
+
+        def decode(record: FrameRecord) -> Tensor:
+            rgb, mask = load_colors(sequence, record)
+            if not has_masks:
+                return to_bytes(rgb)
+            return to_bytes(torch.cat([rgb, torch.ones_like(rgb[:1]) if mask is None else mask]))
+
+        decoded = map_in_threads(decode, self.records)
+        label = f"reading {split} images"
+        for i, image in enumerate(track(decoded, len(self.records), label, "images")):
+            pixels[i] = image
+        self.images: UInt8[Tensor, "n 3 h w"] = pixels[:, :3]
+        self.masks: UInt8[Tensor, "n 1 h w"] | None = pixels[:, 3:] if has_masks else None
+        self.camera = camera
+        self.timesteps = torch.tensor([record.timestep for record in self.records])
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.records)
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """Take images out as floats."""
+        rows = torch.as_tensor(indices, dtype=torch.int64, device=self.images.device)
+        masks = None if self.masks is None else self.masks[rows]
+        return Batch.from_bytes(self.timesteps[rows], self.camera[rows], self.images[rows], masks)
+
+    def to(self, device: torch.device | str) -> FrameStore:
+        """Move the stored bytes and cameras; returns itself."""
+        self.images = self.images.to(device)
+        self.masks = None if self.masks is None else self.masks.to(device)
+        self.camera = self.camera.to(device)
+        self.timesteps = self.timesteps.to(device)
+        return self
+
+
+def _check_uniform(sequence: HeadSequence, records: tuple[FrameRecord, ...]) -> tuple[Camera, bool]:
+    try:
+        camera = Camera.stack([record.camera for record in records])
+    except ValueError as error:
+        raise ValueError(f"{sequence.root}: {error}") from error
+    with_mask = [record.mask_path is not None for record in records]
+    if any(with_mask) and not all(with_mask):
+        missing = records[with_mask.index(False)].image_path
+        raise ValueError(f"{missing}: has no mask, while other frames of its split have one")
+    has_alpha = not any(with_mask) and load_colors(sequence, records[0])[1] is not None
+    return camera, any(with_mask) or has_alpha
+
+
+def _check_memory(sequence: HeadSequence, split: Split, num_bytes: int, limit: int | None) -> None:
+    allowed = _free_memory() if limit is None else limit
+    if allowed is not None and num_bytes > allowed:
+        gib = 2**30
+        raise ValueError(
+            f"{sequence.root}: {split} images take {num_bytes / gib:.2f} GiB and "
+            f"{allowed / gib:.2f} GiB are allowed; read them smaller (option resolution)"
+        )
+
+
+def _free_memory() -> int | None:
+    """Bytes that images may take, or ``None`` where the system does not tell (not Linux)."""
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.is_file():
+        return None
+    fields = dict(line.split(":") for line in meminfo.read_text().splitlines())
+    if "MemAvailable" not in fields:
+        return None
+    return int(_USABLE_MEMORY * 1024 * int(fields["MemAvailable"].split()[0]))

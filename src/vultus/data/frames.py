@@ -1,0 +1,155 @@
+"""Decoding of single frames: colours over the chosen background, mask, normals, depth."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from vultus.core.image_io import read_image, read_mask, read_rgba
+from vultus.data.sequence import Frame, FrameRecord, HeadSequence
+from vultus.geometry.cameras import opengl_to_opencv, ray_distance_to_depth
+
+__all__ = ["load_colors", "load_depth", "load_frame", "load_normals"]
+
+_NORMAL_LENGTH_ERROR = 0.5
+"""Decoded normals are unknown where their length is off by more: grey (0) and black (1.7)
+backgrounds. Quantisation and JPEG noise on real normals stay well below."""
+
+
+def load_frame(sequence: HeadSequence, record: FrameRecord) -> Frame:
+    """Read one image with its mask, and normals and depth where the sequence has them.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If a file cannot be decoded or its size is not the camera's.
+    """
+    rgb, mask = load_colors(sequence, record)
+    return Frame(
+        record,
+        rgb[None],
+        None if mask is None else mask[None],
+        load_normals(sequence, record),
+        load_depth(sequence, record),
+    )
+
+
+def load_colors(
+    sequence: HeadSequence, record: FrameRecord
+) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "1 h w"] | None]:
+    """Read the picture over the sequence's background, and the mask.
+
+    A picture with an alpha channel is composited by it, and the channel is the mask if there is no
+    mask file. Otherwise see ``HeadSequence.image_background``.
+    """
+    rgba = read_rgba(record.image_path)
+    _check_size(record.image_path, rgba, record)
+    rgb, alpha = rgba[:3], rgba[3:]
+    has_alpha = bool((alpha < 1).any())
+    mask = alpha if has_alpha else None
+    if record.mask_path is not None:
+        mask = read_mask(record.mask_path)
+        _check_size(record.mask_path, mask, record)
+    target = rgb.new_tensor(sequence.background)[:, None, None]
+    if has_alpha:
+        rgb = rgb * alpha + target * (1 - alpha)
+    elif sequence.image_background != sequence.background:
+        rgb = _exchange_background(sequence, record, rgb, mask, target)
+    rgb = _resized(rgb.clamp(0, 1), record)
+    return rgb, None if mask is None else _resized(mask, record)
+
+
+def load_normals(sequence: HeadSequence, record: FrameRecord) -> Float[Tensor, "1 3 h w"] | None:
+    """Read unit normals in world axes; zero where unknown."""
+    if record.normal_path is None:
+        return None
+    encoded = read_image(record.normal_path)
+    _check_size(record.normal_path, encoded, record)
+    normals = 2 * encoded - 1
+    length = normals.norm(dim=0, keepdim=True)
+    known = (length - 1).abs() < _NORMAL_LENGTH_ERROR
+    normals = torch.where(known, normals, 0.0)
+    if record.file_size is not None:
+        normals = _resized(normals, record)
+        length = normals.norm(dim=0, keepdim=True)
+        known = length > _NORMAL_LENGTH_ERROR
+    normals = torch.where(known, F.normalize(normals, dim=0), 0.0)
+    if sequence.normal_space == "camera_opengl":
+        rotation = opengl_to_opencv(record.camera.camera_to_world)[0, :3, :3]
+        normals = torch.einsum("ij,jhw->ihw", rotation, normals)
+    return normals[None]
+
+
+def load_depth(sequence: HeadSequence, record: FrameRecord) -> Float[Tensor, "1 1 h w"] | None:
+    """Read camera z in metres; zero where unknown."""
+    if record.depth_path is None:
+        return None
+    depth = _read_depth_file(record.depth_path)
+    if record.depth_index is not None:
+        if depth.ndim != 3 or depth.shape[0] <= record.depth_index:
+            raise ValueError(
+                f"{record.depth_path}: depth must have shape (n, h, w) with n > "
+                f"{record.depth_index}, got {tuple(depth.shape)}"
+            )
+        depth = depth[record.depth_index]
+    if depth.ndim != 2:
+        raise ValueError(f"{record.depth_path}: depth must be [h w], got {tuple(depth.shape)}")
+    _check_size(record.depth_path, depth[None], record)
+    depth = depth[None, None]
+    if sequence.depth_kind == "ray":
+        width, height = record.file_size or (record.camera.width, record.camera.height)
+        depth = ray_distance_to_depth(depth, record.camera.resized(width, height))
+    if record.file_size is None:
+        return depth
+    # A mean over an edge would invent surfaces between near and far.
+    size = (record.camera.height, record.camera.width)
+    return F.interpolate(depth, size=size, mode="nearest-exact")
+
+
+def _read_depth_file(path: Path) -> Tensor:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return torch.from_numpy(file["depth"].astype(np.float32))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} does not exist") from None
+    except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: not an .npz file with 'depth' ({error})") from error
+
+
+def _exchange_background(
+    sequence: HeadSequence,
+    record: FrameRecord,
+    rgb: Float[Tensor, "3 h w"],
+    mask: Float[Tensor, "1 h w"] | None,
+    target: Float[Tensor, "3 1 1"],
+) -> Float[Tensor, "3 h w"]:
+    """Composite over ``target`` what is over a known colour, or over the real scene."""
+    known = sequence.image_background
+    if mask is None:
+        if known is None:
+            return rgb  # A picture without any matte shows its own background.
+        raise ValueError(f"{record.image_path}: needs a mask to change its background")
+    if known is None:
+        return rgb * mask + target * (1 - mask)
+    return rgb + (1 - mask) * (target - rgb.new_tensor(known)[:, None, None])
+
+
+def _check_size(path: Path, image: Float[Tensor, "c h w"], record: FrameRecord) -> None:
+    width, height = record.file_size or (record.camera.width, record.camera.height)
+    if image.shape[1:] != (height, width):
+        raise ValueError(
+            f"{path}: must have the camera's size {width} x {height}, "
+            f"got {image.shape[2]} x {image.shape[1]}"
+        )
+
+
+def _resized(image: Float[Tensor, "c h w"], record: FrameRecord) -> Float[Tensor, "c h2 w2"]:
+    """Average over the pixels that fall into one."""
+    if record.file_size is None:
+        return image
+    return F.adaptive_avg_pool2d(image, (record.camera.height, record.camera.width))

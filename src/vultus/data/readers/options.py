@@ -1,0 +1,79 @@
+"""Options that all readers share, and how options given as text become values."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from vultus.heads.base import HeadModel
+
+__all__ = ["ReaderOptions", "parse_options"]
+
+OptionsT = TypeVar("OptionsT", bound="ReaderOptions")
+
+_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
+
+
+@dataclass(frozen=True)
+class ReaderOptions:
+    """What can be chosen about any sequence."""
+
+    head: HeadModel | None = None
+    """The rig itself, for callers in Python; by default it is opened by what the files say."""
+    head_file: Path | None = None
+    """File of the rig, for models that are not part of the package (ICT-FaceKit, FLAME)."""
+    background: Literal["white", "black"] = "white"
+    """What images are composited over."""
+    resolution: int = 1
+    """1, 2, 4 or 8 divide the size; any other positive number is the width in pixels."""
+
+    def __post_init__(self) -> None:
+        """Reject a size that cannot be meant."""
+        if self.resolution < 1:
+            raise ValueError(f"resolution must be positive, got {self.resolution}")
+
+    @property
+    def background_color(self) -> tuple[float, float, float]:
+        """The background in [0, 1]."""
+        return _BACKGROUNDS[self.background]
+
+
+def parse_options(options_class: type[OptionsT], values: dict[str, Any]) -> OptionsT:
+    """Build a reader's options; texts are turned into the type of their field.
+
+    Raises:
+        ValueError: If an option is unknown or its text does not fit.
+    """
+    hints = get_type_hints(options_class)
+    known = [field.name for field in dataclasses.fields(options_class)]
+    for name in values:
+        if name not in known:
+            raise ValueError(f"option {name!r} is not known; this reader has {', '.join(known)}")
+    return options_class(**{n: _parse(n, value, hints[n]) for n, value in values.items()})
+
+
+def _parse(name: str, value: Any, hint: Any) -> Any:
+    choices = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    if not isinstance(value, str):
+        return Path(value) if Path in choices and value is not None else value
+    for choice in choices:
+        if choice is bool and value.lower() in _WORDS:
+            return _WORDS[value.lower()]
+        if choice is int and value.lstrip("-").isdecimal():
+            return int(value)
+        if choice is float:
+            return float(value)
+        if choice in (str, Path):
+            return choice(value)
+        if get_origin(choice) is Literal and value in get_args(choice):
+            return value
+    wanted = " or ".join(
+        ", ".join(map(repr, get_args(c))) if get_origin(c) is Literal else c.__name__
+        for c in choices
+        if c is not types.NoneType
+    )
+    raise ValueError(f"option {name} must be {wanted}, got {value!r}")

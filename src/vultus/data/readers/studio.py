@@ -1,0 +1,72 @@
+"""Captures of the virtual studio: the layout of VHAP with any rig, described by ``rig.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from vultus.core.files import read_json
+from vultus.data.head_source import open_head
+from vultus.data.readers import gaussian_avatars
+from vultus.data.readers.vhap_layout import VhapOptions, read_layout, read_track
+from vultus.data.rig_files import RigCard, read_flame_row, read_rig_row
+from vultus.data.sequence import HeadSequence
+from vultus.heads.base import HeadPose
+
+__all__ = ["Options", "read"]
+
+RIG_KEY = "rig_param_path"
+
+
+@dataclass(frozen=True)
+class Options(VhapOptions):
+    """Options of ``studio``."""
+
+
+def read(root: Path, options: Options) -> HeadSequence:
+    """Read a filmed folder.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If a field is wrong or the rig is another one than ``rig.json`` says.
+    """
+    card_path = root / "rig.json"
+    card = RigCard.load(card_path)
+    is_flame = card.model == "flame"
+    frames = read_layout(root, options, gaussian_avatars.RIG_KEY if is_flame else RIG_KEY)
+    head = options.head or open_head(card.model, options.head_file)
+    card.check(head, card_path)
+    static = HeadPose(identity_coeffs=torch.tensor([card.identity])) if card.identity else None
+    pose = read_track(
+        frames,
+        head,
+        read_flame_row if is_flame else read_rig_row,
+        None if is_flame else static or HeadPose(),
+    )
+    background = _color(frames.manifest.shared, frames.manifest.path)
+    return HeadSequence(
+        root,
+        frames.records,
+        frames.splits,
+        head,
+        pose,
+        background=options.background_color,
+        image_background=background,
+        expression_names=card.expression_names,
+        info={"format": "studio", "light": _light(root)},
+    )
+
+
+def _color(shared: Mapping[str, object], path: Path) -> tuple[float, float, float]:
+    value = shared.get("background")
+    if not isinstance(value, list) or len(value) != 3:
+        raise ValueError(f"{path}: background must be three numbers, got {value!r}")
+    return float(value[0]), float(value[1]), float(value[2])
+
+
+def _light(root: Path) -> object:
+    path = root / "light.json"
+    return read_json(path) if path.is_file() else None
