@@ -24,9 +24,9 @@ from vultus.export.run_report import (
     write_contact_sheet,
     write_run_report,
 )
-from vultus.metrics.protocols import PROTOCOLS
 from vultus.methods.base import ReconstructionMethod
 from vultus.methods.registry import METHODS, build_method, method_presets
+from vultus.metrics.protocols import PROTOCOLS
 
 __all__ = ["TrainOptions", "main", "train"]
 

@@ -12,7 +12,8 @@ __all__ = ["Curve", "Report", "Table", "render_report"]
 
 _MIME = {".png": "image/png", ".jpg": "image/jpeg", ".mp4": "video/mp4"}
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1c1e21; --faint: #6b7280; --line: #d9dce1; --hue: #2563eb }
+:root { color-scheme: light dark; --ink: #1c1e21; --faint: #6b7280; --line: #d9dce1;
+  --hue: #2563eb }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8eaed; --faint: #9aa0a8; --line: #3a3f46;
   --hue: #7aa7ff } body { background: #16181b } }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 62rem;
@@ -23,9 +24,10 @@ figcaption, .faint { color: var(--faint); font-size: .9rem }
 table { border-collapse: collapse; margin: .5rem 0 }
 td, th { padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); text-align: left }
 td.number { text-align: right; font-variant-numeric: tabular-nums }
-pre { background: color-mix(in srgb, var(--line) 35%, transparent); padding: .8rem; border-radius: 6px;
-  overflow-x: auto } svg text { fill: var(--faint); font-size: 11px }
-.curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: 1rem }
+pre { background: color-mix(in srgb, var(--line) 35%, transparent); padding: .8rem;
+  border-radius: 6px; overflow-x: auto } svg text { fill: var(--faint); font-size: 11px }
+.curves { display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)) }
 """
 
 

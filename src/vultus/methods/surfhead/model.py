@@ -41,6 +41,13 @@ class SurfHead:
     """The avatar of one subject; satisfies ``methods.base.ReconstructionMethod``."""
 
     def __init__(self, config: SurfHeadConfig, sequence: HeadSequence, seed: int) -> None:
+        """Put one surfel on every face.
+
+        Args:
+            config: All settings.
+            sequence: The capture; its training cameras decide the extent.
+            seed: Decides initial colours and the offsets of split surfels.
+        """
         self.config = config
         self.head: HeadModel = sequence.head
         self._seed = seed
@@ -50,6 +57,7 @@ class SurfHead:
         topology = sequence.head.topology
         self._eyeball_faces = topology.face_region(*_EYEBALLS)
         self._boundary_faces = topology.face_region("boundary")
+        self._teeth_faces = topology.face_region("teeth")
 
         generator = torch_generator(seed, "surfhead.init")
         values = initial_surfels(topology.faces.shape[0], config.model.sh_degree, generator)
@@ -60,7 +68,7 @@ class SurfHead:
             )
         self.surfels = {name: Parameter(value) for name, value in values.items()}
         self.optimizer = build_adam({**self.surfels, **self._rig_parameters()}, self._rates())
-        self._density = AdaptiveDensity(config.densify, self._face_index.shape[0])
+        self._density = AdaptiveDensity(config.densify, self._face_index, topology.faces.shape[0])
         self._index_surfels()
 
     # ---- rendering -------------------------------------------------------------------------
@@ -150,24 +158,29 @@ class SurfHead:
         self._mask_gradients()
         self._set_position_rate(step)
         self.optimizer.step()
-        densify = self.config.densify
-        if step < densify.stop_step:
-            self._density.accumulate(output.screen_gradient.grad, output.radii)
+        if self._density.is_active(step):
+            self._density.accumulate(
+                output.screen_gradient.grad, output.radii, amplified=self._teeth_surfels
+            )
         self.optimizer.zero_grad(set_to_none=True)
         edited = self._density.edit(
             step,
             self.surfels,
+            {"face_index": self._face_index},
             self.optimizer,
-            face_index=self._face_index,
-            face_scales=self._rig.rest.scales,
+            world_scales=self._world_scales(),
             extent=self._extent,
-            frozen=self._eyeball_surfels if self.config.model.detach_eyeball_geometry else None,
-            white_background=bool((self._background == 1).all()),
             generator=torch_generator(self._seed, f"surfhead.densify.{step}"),
+            frozen=self._eyeball_surfels if self.config.model.detach_eyeball_geometry else None,
+            is_white=bool((self._background == 1).all()),
         )
         if edited is not None:
-            self.surfels, self._face_index = edited
+            self.surfels, self._face_index = edited.parameters, edited.extras["face_index"]
             self._index_surfels()
+
+    def _world_scales(self) -> Tensor:
+        scales = self.surfels["log_scales"].detach().exp()
+        return scales * self._rig.rest.scales[self._face_index][:, None]
 
     def _mask_gradients(self) -> None:
         model = self.config.model
@@ -223,6 +236,7 @@ class SurfHead:
     def _index_surfels(self) -> None:
         self._eyeball_surfels = self._eyeball_faces[self._face_index]
         self._boundary_surfels = self._boundary_faces[self._face_index]
+        self._teeth_surfels = self._teeth_faces[self._face_index]
 
     def _rig_parameters(self) -> dict[str, Parameter]:
         return {_RIG_PREFIX + name: value for name, value in self._rig.parameters.items()}

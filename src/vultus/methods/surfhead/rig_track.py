@@ -26,6 +26,7 @@ class RigTrack:
     def __init__(
         self, head: HeadModel, pose: HeadPose, model: ModelConfig, optim: OptimConfig
     ) -> None:
+        """Prepare the rest mesh and make trainable what ``optim`` asks for."""
         self.head = head
         self._model = model
         self._rates = {} if not optim.finetune_rig else _learning_rates(pose, optim)
