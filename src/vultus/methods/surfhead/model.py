@@ -112,9 +112,6 @@ class SurfHead:
         self, placed: PosedSurfels, camera: Camera, step: int | None, outputs: tuple[str, ...]
     ) -> RenderOutput:
         batch = placed.means.shape[0]
-        jacobians = placed.jacobians
-        if jacobians is not None and not self.config.model.jacobian_gradient:
-            jacobians = jacobians.detach()
         coefficients = torch.cat([self.surfels["sh_dc"], self.surfels["sh_rest"]], dim=1)
         return render_surfels(
             placed.means,
@@ -124,7 +121,8 @@ class SurfHead:
             camera,
             sh_coeffs=coefficients.expand(batch, -1, -1, -1),
             sh_degree=self.active_sh_degree(step),
-            jacobians=jacobians,
+            jacobians=placed.jacobians,
+            jacobian_grad=self.config.model.jacobian_gradient,
             background=self._background,
             convention="surfhead",
             outputs=outputs,

@@ -1,0 +1,31 @@
+"""What a renderer returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+__all__ = ["RenderOutput"]
+
+
+@dataclass(frozen=True)
+class RenderOutput:
+    """Maps of b rendered frames; maps that were not asked for are ``None``."""
+
+    image: Float[Tensor, "b c h w"]
+    """Composited over the background."""
+    alpha: Float[Tensor, "b 1 h w"]
+    radii: Int[Tensor, "b n"]
+    """Extent on the screen in pixels; 0 where a primitive was culled."""
+    screen_gradient: Float[Tensor, "b n 2"]
+    """After backward, its ``grad`` is the densification signal."""
+    depth: Float[Tensor, "b 1 h w"] | None = None
+    """Expected camera z, 0 where nothing is."""
+    median_depth: Float[Tensor, "b 1 h w"] | None = None
+    normals: Float[Tensor, "b 3 h w"] | None = None
+    """World axes, blended (length about alpha), towards the camera."""
+    depth_normals: Float[Tensor, "b 3 h w"] | None = None
+    """World normals of the depth map, times alpha."""
+    distortion: Float[Tensor, "b 1 h w"] | None = None
