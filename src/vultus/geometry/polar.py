@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, addcmul
 
 __all__ = ["polar_decomposition"]
 
@@ -91,8 +91,8 @@ def _nearest_rotation(entries: Tensor) -> Tensor:
     root = torch.full_like(det, 3**0.5)
     for _ in range(_NEWTON_STEPS):
         squared = root.square()
-        value = ((squared - 2) * root + linear) * root + constant
-        slope = 4 * root * (squared - 1) + linear
+        value = addcmul(constant, addcmul(linear, squared - 2, root), root)
+        slope = addcmul(linear, squared - 1, root, value=4)
         root = root - (value / slope.clamp(min=tiny)).clamp(min=0)
     kappa = 0.5 * (root.square() - 1)
     zeta = kappa * root - det

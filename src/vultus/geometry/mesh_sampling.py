@@ -1,0 +1,115 @@
+"""Points on meshes: random samples, and the closest point to given ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vultus.geometry.meshes import face_areas
+
+__all__ = ["SurfacePoints", "closest_points", "interpolate_on_faces", "sample_surface"]
+
+_PAIRS_PER_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class SurfacePoints:
+    """Positions on a mesh, given by face and barycentric coordinates."""
+
+    points: Float[Tensor, "n 3"]
+    face_index: Int[Tensor, " n"]
+    barycentrics: Float[Tensor, "n 3"]
+
+
+def interpolate_on_faces(
+    attributes: Float[Tensor, "*b v d"],
+    faces: Int[Tensor, "f 3"],
+    face_index: Int[Tensor, " n"],
+    barycentrics: Float[Tensor, "n 3"],
+) -> Float[Tensor, "*b n d"]:
+    """Interpolate vertex attributes at points of faces."""
+    corners = attributes[..., faces[face_index], :]
+    return (corners * barycentrics[..., None]).sum(dim=-2)
+
+
+def sample_surface(
+    vertices: Float[Tensor, "v 3"],
+    faces: Int[Tensor, "f 3"],
+    num_points: int,
+    generator: torch.Generator | None = None,
+) -> SurfacePoints:
+    """Draw points uniformly by area; differentiable in ``vertices`` for the draw made.
+
+    Raises:
+        ValueError: If the mesh has no area.
+    """
+    areas = face_areas(vertices.detach(), faces).double()
+    if not float(areas.sum()) > 0:
+        raise ValueError(f"mesh must have an area to draw points from, got {float(areas.sum())}")
+    # Inverse of the cumulative area: torch.multinomial takes at most 2^24 faces.
+    drawn = torch.rand(num_points, 3, generator=generator, dtype=torch.float64).to(areas.device)
+    cumulative = areas.cumsum(0)
+    face_index = torch.searchsorted(cumulative, drawn[:, 0] * cumulative[-1], right=True)
+    face_index = face_index.clamp(max=faces.shape[0] - 1)
+    root, other = drawn[:, 1].sqrt(), drawn[:, 2]
+    barycentrics = torch.stack([1 - root, root * (1 - other), root * other], dim=-1)
+    barycentrics = barycentrics.to(vertices.dtype)
+    points = interpolate_on_faces(vertices, faces, face_index, barycentrics)
+    return SurfacePoints(points, face_index, barycentrics)
+
+
+def closest_points(
+    points: Float[Tensor, "n 3"], vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"]
+) -> SurfacePoints:
+    """Find the closest point of a mesh to each given point.
+
+    Compares every point with every face (in chunks), so it is meant for up to about 1e9 pairs.
+    The result is differentiable in ``vertices``, with face and barycentrics held fixed.
+    """
+    corners = vertices.detach()[faces]
+    chunk = max(1, _PAIRS_PER_CHUNK // max(1, faces.shape[0]))
+    face_index, barycentrics = [], []
+    for part in points.detach().split(chunk):
+        weights = _closest_barycentrics(part[:, None], corners[None])
+        nearest = (weights[..., None] * corners).sum(-2)
+        best = (nearest - part[:, None]).square().sum(-1).argmin(dim=1)
+        face_index.append(best)
+        barycentrics.append(weights[torch.arange(len(best), device=best.device), best])
+    index, weights = torch.cat(face_index), torch.cat(barycentrics)
+    return SurfacePoints(interpolate_on_faces(vertices, faces, index, weights), index, weights)
+
+
+def _closest_barycentrics(
+    points: Float[Tensor, "*#b 3"], corners: Float[Tensor, "*#b 3 3"]
+) -> Float[Tensor, "*#b 3"]:
+    """Barycentrics of the closest point of each triangle.
+
+    Either the projection onto the plane lies inside, or the answer is the best of three segments.
+    """
+    a, b, c = corners.unbind(-2)
+    ab, ac, ap = b - a, c - a, points - a
+    d00, d01, d11 = (ab * ab).sum(-1), (ab * ac).sum(-1), (ac * ac).sum(-1)
+    d20, d21 = (ap * ab).sum(-1), (ap * ac).sum(-1)
+    det = d00 * d11 - d01 * d01
+    is_flat = det <= 0
+    safe = torch.where(is_flat, 1.0, det)
+    v, w = (d11 * d20 - d01 * d21) / safe, (d00 * d21 - d01 * d20) / safe
+    inside = torch.stack([1 - v - w, v, w], dim=-1)
+    is_inside = (inside >= 0).all(-1) & ~is_flat
+
+    best, best_distance = inside, torch.where(is_inside, -1.0, torch.inf)
+    for i, j in ((0, 1), (1, 2), (2, 0)):
+        start, step = corners[..., i, :], corners[..., j, :] - corners[..., i, :]
+        length = (step * step).sum(-1)
+        along = ((points - start) * step).sum(-1) / torch.where(length > 0, length, 1.0)
+        along = along.clamp(0, 1)
+        distance = (start + along[..., None] * step - points).square().sum(-1)
+        weights = torch.zeros_like(inside)
+        weights[..., i], weights[..., j] = 1 - along, along
+        is_better = distance < best_distance
+        best = torch.where(is_better[..., None], weights, best)
+        best_distance = torch.where(is_better, distance, best_distance)
+    return best
