@@ -106,6 +106,11 @@ def kernel(*watched: str) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
+def _intrinsic(function: Callable[..., Any]) -> Any:
+    """Numba's ``intrinsic``; inside kernels the typing context is not passed, so hide its type."""
+    return intrinsic(function)
+
+
 # ---- types ---------------------------------------------------------------------------------------
 
 
@@ -256,7 +261,7 @@ def _pointer(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return builder.gep(array.data, [index])
 
 
-@intrinsic
+@_intrinsic
 def vload(typing_context, array, index):
     """Load 16 floats."""
 
@@ -267,7 +272,7 @@ def vload(typing_context, array, index):
     return _vector(array, index), lower
 
 
-@intrinsic
+@_intrinsic
 def vload_u8(typing_context, array, index):
     """Load 16 bytes as floats 0 to 255."""
 
@@ -280,7 +285,7 @@ def vload_u8(typing_context, array, index):
     return _vector(array, index), lower
 
 
-@intrinsic
+@_intrinsic
 def vstore(typing_context, array, index, value):
     """Store 16 floats."""
 
@@ -292,7 +297,7 @@ def vstore(typing_context, array, index, value):
     return types.void(array, index, value), lower
 
 
-@intrinsic
+@_intrinsic
 def fetch_add(typing_context, array, index, value):
     """Add to an int64 atomically and return what was there before."""
 
@@ -307,7 +312,7 @@ def fetch_add(typing_context, array, index, value):
 # ---- lanes ---------------------------------------------------------------------------------------
 
 
-@intrinsic
+@_intrinsic
 def splat(typing_context, scalar):
     """Broadcast a scalar."""
 
@@ -317,7 +322,7 @@ def splat(typing_context, scalar):
     return _vector(scalar), lower
 
 
-@intrinsic
+@_intrinsic
 def iota(typing_context):
     """The vector 0, 1, ... 15."""
 
@@ -327,7 +332,7 @@ def iota(typing_context):
     return _vector(), lower
 
 
-@intrinsic
+@_intrinsic
 def vsel(typing_context, condition, x, y):
     """``x`` where the mask is set, ``y`` elsewhere."""
 
@@ -346,19 +351,19 @@ def _lower_extremum(symbol: str) -> Callable[..., Any]:
     return lower
 
 
-@intrinsic
+@_intrinsic
 def vmin(typing_context, x, y):
     """Lanewise minimum; ``y`` where a lane of ``x`` is not a number."""
     return _vector(x, y), _lower_extremum("<")
 
 
-@intrinsic
+@_intrinsic
 def vmax(typing_context, x, y):
     """Lanewise maximum; ``y`` where a lane of ``x`` is not a number."""
     return _vector(x, y), _lower_extremum(">")
 
 
-@intrinsic
+@_intrinsic
 def bits(typing_context, condition):
     """Turn a mask into an integer; bit i is lane i."""
 
@@ -368,7 +373,7 @@ def bits(typing_context, condition):
     return types.int64(condition), lower
 
 
-@intrinsic
+@_intrinsic
 def cttz(typing_context, x):
     """Position of the lowest set bit of a non-zero integer."""
 
@@ -378,7 +383,7 @@ def cttz(typing_context, x):
     return types.int64(types.int64), lower
 
 
-@intrinsic
+@_intrinsic
 def hsum(typing_context, v):
     """Sum of the lanes, always in the same order on one machine."""
 
@@ -390,7 +395,7 @@ def hsum(typing_context, v):
     return types.float32(v), lower
 
 
-@intrinsic
+@_intrinsic
 def vsqrt(typing_context, v):
     """Lanewise square root."""
 
@@ -405,7 +410,7 @@ _NODES = np.cos((np.arange(6) + 0.5) * np.pi / 6) * 0.5
 _EXP2 = [float(np.float32(c)) for c in np.polyfit(_NODES, 2.0**_NODES, 5)]
 
 
-@intrinsic
+@_intrinsic
 def vexp2(typing_context, v):
     """Lanewise 2^x for x below 128; arguments below -126 give the smallest normal number."""
 

@@ -1,3 +1,194 @@
-"""x"""
+"""Differentiable rasterization of 2D surfels.
 
-__all__: list[str] = []
+Reference: Huang et al., 2D Gaussian Splatting for Geometrically Accurate Radiance Fields, 2024;
+Lee et al., SurFhead, 2025 (per-surfel Jacobians).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vultus.geometry.cameras import Camera
+from vultus.kernels.surfel_raster._types import (
+    Convention,
+    Cull,
+    OutputName,
+    RasterSettings,
+    SurfelImages,
+    Surfels,
+)
+
+__all__ = ["Backend", "Convention", "Cull", "OutputName", "SurfelImages", "rasterize_surfels"]
+
+Backend = Literal["auto", "ref", "cpu", "gpu"]
+_MAX_SH_DEGREE = 3
+
+
+def rasterize_surfels(
+    means: Float[Tensor, "b n 3"],
+    quats: Float[Tensor, "b n 4"],
+    scales: Float[Tensor, "b n 2"],
+    opacities: Float[Tensor, "b n"],
+    camera: Camera,
+    *,
+    features: Float[Tensor, "b n c"] | None = None,
+    sh_coeffs: Float[Tensor, "b n k 3"] | None = None,
+    sh_degree: int | None = None,
+    jacobians: Float[Tensor, "b n 3 3"] | None = None,
+    jacobian_grad: bool = True,
+    background: Float[Tensor, " channels"] | None = None,
+    near: float = 0.2,
+    convention: Convention = "2dgs",
+    cull: Cull = "exact",
+    outputs: Collection[OutputName] = (),
+    detach_distortion_weights: bool | None = None,
+    backend: Backend = "auto",
+) -> SurfelImages:
+    """Blend surfels front to back, every frame of the batch with its own surfels and camera.
+
+    Convention: a surfel's tangents are the first two columns of ``jacobian @ rotation`` times the
+    scales, its normal ``jacobian^-T`` times the third column, not re-normalised. Surfels are sorted
+    by the depth of their centres. A pixel's density is the larger one of the surfel's at the
+    ray/plane intersection and of a screen-space low-pass of variance 1/2 pixel^2; contributions
+    below 1/255 are skipped, alpha is clamped to 0.99, a pixel stops before its transmittance falls
+    below 1e-4. The conventions differ in
+
+    - the camera-facing flip of normals: by the view ray (2dgs) or by the camera axis (surfhead);
+    - the low-pass centre: centre of the bounding box of 3 (2dgs) or 1 standard deviations;
+    - the published radius;
+    - depth in low-pass pixels: of the intersection (2dgs) or of the surfel's centre (surfhead);
+    - gradients of distortion: full (2dgs) or with constant weights (surfhead).
+
+    Args:
+        means: Centres, world units.
+        quats: Rotations, wxyz, any norm but zero.
+        scales: Standard deviations along the tangents, world units.
+        opacities: In [0, 1].
+        camera: One pinhole camera per frame; skew is not supported.
+        features: Channels that are blended as they are, after those of the colour.
+        sh_coeffs: Colour max(0, 0.5 + SH), in the world direction from the camera.
+        sh_degree: Evaluate up to this degree; by default the one of ``sh_coeffs``.
+        jacobians: Deformation gradients, canonical to posed; the identity if None.
+        jacobian_grad: Propagate gradients to ``jacobians``. The published system does not.
+        background: Value per channel behind everything; zeros if None.
+        near: Smallest depth of centres and intersections; also scales distortion.
+        convention: Which published system to follow.
+        cull: ``exact``: no contribution is lost. ``3sigma``: only 16 x 16 tiles that the square
+            around the published radius touches (for parity).
+        outputs: What to return besides image and alpha.
+        detach_distortion_weights: Overrides the convention.
+        backend: ``auto`` takes cpu for float32 and ref for float64.
+
+    Raises:
+        ValueError: On inconsistent shapes, values that are not finite, or unknown options.
+        TypeError: If the backend does not support device or dtype.
+        NotImplementedError: For ``backend="gpu"``.
+
+    Reference: 2DGS eqs. 4-11 and 13; differences are listed above.
+    """
+    degree = _check_colors(features, sh_coeffs, sh_degree)
+    channels = (3 if degree >= 0 else 0) + (0 if features is None else features.shape[2])
+    _check_options(camera, near, convention, cull, outputs)
+    if camera.world_to_camera.shape[0] != means.shape[0]:
+        raise ValueError(
+            f"camera must have the batch size of means, got {len(camera)} and {means.shape[0]}"
+        )
+    if background is not None and background.shape != (channels,):
+        raise ValueError(
+            f"background must have {channels} channels, got shape {tuple(background.shape)}"
+        )
+    if jacobians is not None and not jacobian_grad:
+        jacobians = jacobians.detach()
+    inputs = (means, quats, scales, opacities, features, sh_coeffs, jacobians)
+    needs_grad = torch.is_grad_enabled() and any(
+        tensor is not None and tensor.requires_grad for tensor in inputs
+    )
+    screen_gradient = means.new_zeros(*means.shape[:2], 2, requires_grad=needs_grad)
+    if detach_distortion_weights is None:
+        detach_distortion_weights = convention == "surfhead"
+    settings = RasterSettings(
+        sh_degree=degree,
+        near=near,
+        convention=convention,
+        cull=cull,
+        outputs=frozenset(outputs),
+        has_detached_weights=detach_distortion_weights,
+    )
+    surfels = Surfels(*inputs, screen_gradient)
+    rasterize = _load_backend(_choose_backend(backend, means))
+    image, alpha, depth, normal, median, distortion, radii = rasterize(
+        surfels, background, camera, settings
+    )
+    return SurfelImages(
+        image=image,
+        alpha=alpha,
+        radii=radii,
+        screen_gradient=screen_gradient,
+        depth_sum=depth,
+        normal_view_sum=normal,
+        median_depth=median,
+        distortion=distortion,
+    )
+
+
+def _check_colors(features: Tensor | None, sh_coeffs: Tensor | None, sh_degree: int | None) -> int:
+    """Degree to evaluate; -1 without SH."""
+    if sh_coeffs is None:
+        if sh_degree is not None:
+            raise ValueError(f"sh_degree must come with sh_coeffs, got {sh_degree} alone")
+        if features is None:
+            raise ValueError("features or sh_coeffs must be given, got neither")
+        return -1
+    terms = sh_coeffs.shape[2]
+    largest = min(int(terms**0.5 + 1e-6) - 1, _MAX_SH_DEGREE)
+    degree = largest if sh_degree is None else sh_degree
+    if not 0 <= degree <= largest:
+        raise ValueError(
+            f"sh_degree must be between 0 and {largest} for {terms} coefficients, got {degree}"
+        )
+    return degree
+
+
+def _check_options(
+    camera: Camera, near: float, convention: str, cull: str, outputs: Collection[str]
+) -> None:
+    for name, value, known in (
+        ("convention", convention, get_args(Convention)),
+        ("cull", cull, get_args(Cull)),
+        *(("outputs", output, get_args(OutputName)) for output in outputs),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} must be of {', '.join(known)}, got {value!r}")
+    if not near > 0:
+        raise ValueError(f"near must be positive, got {near}")
+    if bool((camera.intrinsics[:, 0, 1] != 0).any()):
+        raise ValueError("camera.intrinsics must have no skew")
+
+
+def _choose_backend(backend: str, means: Tensor) -> str:
+    if backend not in get_args(Backend):
+        raise ValueError(f"backend must be of {', '.join(get_args(Backend))}, got {backend!r}")
+    if backend != "auto":
+        return backend
+    if means.device.type != "cpu":
+        return "gpu"
+    return "cpu" if means.dtype == torch.float32 else "ref"
+
+
+def _load_backend(backend: str):
+    """Import late: Numba takes half a second."""
+    if backend == "gpu":
+        raise NotImplementedError(
+            "backend gpu is provided by the Triton kernel kernels/surfel_raster/gpu.py, "
+            "which does not exist yet; use backend='ref', or move the inputs to the CPU"
+        )
+    if backend == "cpu":
+        from vultus.kernels.surfel_raster.cpu import rasterize
+    else:
+        from vultus.kernels.surfel_raster.ref import rasterize
+    return rasterize

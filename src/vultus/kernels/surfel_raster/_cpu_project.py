@@ -1,0 +1,428 @@
+"""Projection of surfels to records, and its backward pass; scalar code in double precision."""
+
+# ruff: noqa: C901, PLR0915 -- the backward pass is one derivation, read from top to bottom.
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from vultus.core.simd import kernel
+from vultus.kernels.surfel_raster import _cpu_layout
+from vultus.kernels.surfel_raster._cpu_layout import (
+    CENTER_X,
+    CENTER_Y,
+    DEPTH,
+    ELLIPSE_SOLVE,
+    ELLIPSE_X,
+    ELLIPSE_XX,
+    ELLIPSE_XY,
+    ELLIPSE_Y,
+    ELLIPSE_YY,
+    GRAD_CHANNELS,
+    GRAD_LOG_OPACITY,
+    GRAD_LOW_DEPTH,
+    GRAD_LOW_PASS,
+    GRAD_U,
+    GRAD_V,
+    GRAD_Z,
+    INVERSE_DEPTH,
+    LOG2_OPACITY,
+    LOW_PASS_RADIUS2,
+    LOW_PASS_X,
+    LOW_PASS_Y,
+    MIN_ALPHA,
+    NORMAL_SIGN,
+    TILE,
+    U_X,
+    U_Y,
+    V_X,
+    V_Y,
+    Z_X,
+    Z_Y,
+)
+
+__all__ = ["project", "project_backward"]
+
+# 3 / sqrt(2), rounded as published: the radius of the low-pass at three standard deviations.
+_LOW_PASS_RADIUS = 3 * 0.707106
+# Smallest squared extent in pixels (published).
+_MIN_EXTENT2 = 1e-4
+# Slack in pixels around the exact bounding box, for rounding to float32.
+_BOX_SLACK = 0.02
+# Surfels with a smaller cosine between view ray and normal are seen as lines and dropped.
+_MIN_COSINE = 1e-9
+
+
+@njit
+def _row(array, i):
+    return float(array[i, 0]), float(array[i, 1]), float(array[i, 2])
+
+
+@njit
+def _dot(a, b):
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+@njit
+def _cross(a, b):
+    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
+
+
+@njit
+def _scale(s, a):
+    return s * a[0], s * a[1], s * a[2]
+
+
+@njit
+def _add(a, b):
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
+
+
+@njit
+def _apply(m, a):
+    return _dot(m[0], a), _dot(m[1], a), _dot(m[2], a)
+
+
+@njit
+def _apply_transposed(m, a):
+    return (
+        m[0][0] * a[0] + m[1][0] * a[1] + m[2][0] * a[2],
+        m[0][1] * a[0] + m[1][1] * a[1] + m[2][1] * a[2],
+        m[0][2] * a[0] + m[1][2] * a[1] + m[2][2] * a[2],
+    )
+
+
+@njit
+def _unit_quat(quats, i):
+    """Unit quaternion and the inverse norm."""
+    w, x, y, z = float(quats[i, 0]), float(quats[i, 1]), float(quats[i, 2]), float(quats[i, 3])
+    inverse = 1.0 / math.sqrt(max(w * w + x * x + y * y + z * z, 1e-24))
+    return w * inverse, x * inverse, y * inverse, z * inverse, inverse
+
+
+@njit
+def _rotation_columns(w, x, y, z):
+    return (
+        (1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)),
+        (2 * (x * y - w * z), 1 - 2 * (x * x + z * z), 2 * (y * z + w * x)),
+        (2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)),
+    )
+
+
+@njit
+def _jacobian(jacobians, i):
+    """Rows of the Jacobian and of its inverse transpose; the identity where there are none."""
+    if jacobians.shape[0] == 0:
+        one = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+        return one, one, 1.0
+    a, b, c = _row(jacobians[i], 0), _row(jacobians[i], 1), _row(jacobians[i], 2)
+    bc = _cross(b, c)
+    determinant = _dot(a, bc)
+    inverse = 1.0 / determinant if determinant != 0 else math.nan
+    rows = (_scale(inverse, bc), _scale(inverse, _cross(c, a)), _scale(inverse, _cross(a, b)))
+    return (a, b, c), rows, determinant
+
+
+@njit
+def _inverse_rows(tu, tv, p):
+    """Rows of the inverse of the matrix with these columns, and whether the surfel has an area."""
+    row_u, row_v, row_z = _cross(tv, p), _cross(p, tu), _cross(tu, tv)
+    determinant = _dot(tu, row_u)
+    bound = _MIN_COSINE * math.sqrt(_dot(row_z, row_z) * _dot(p, p))
+    if not abs(determinant) > bound:
+        return row_u, row_v, row_z, False
+    inverse = 1.0 / determinant
+    return _scale(inverse, row_u), _scale(inverse, row_v), _scale(inverse, row_z), True
+
+
+@njit
+def _box(tu, tv, p, support):
+    """Centre and squared half extents of the projection of u^2 + v^2 <= support, for focal 1.
+
+    Only where the last value, the centre's denominator, is negative does the whole ellipse lie in
+    front of the camera and the box bound it.
+    """
+    d = support * (tu[2] * tu[2] + tv[2] * tv[2]) - p[2] * p[2]
+    inverse = 1.0 / d if d != 0 else 0.0
+    x = (support * (tu[0] * tu[2] + tv[0] * tv[2]) - p[0] * p[2]) * inverse
+    y = (support * (tu[1] * tu[2] + tv[1] * tv[2]) - p[1] * p[2]) * inverse
+    xx = x * x - (support * (tu[0] * tu[0] + tv[0] * tv[0]) - p[0] * p[0]) * inverse
+    yy = y * y - (support * (tu[1] * tu[1] + tv[1] * tv[1]) - p[1] * p[1]) * inverse
+    return x, y, xx, yy, d
+
+
+@njit
+def _tile_floor(x, tiles):
+    """Truncate towards zero and clamp to [0, tiles]; safe for numbers beyond the integers."""
+    return int(min(max(x, 0.0), float(tiles)))
+
+
+@njit
+def _published_rect(x, y, radius, tiles_x, tiles_y):
+    """Tiles of the square around a centre whose pixel centres are at integers (3DGS)."""
+    x0 = _tile_floor((x - radius) / TILE, tiles_x)
+    x1 = _tile_floor((x + radius + TILE - 1) / TILE, tiles_x)
+    y0 = _tile_floor((y - radius) / TILE, tiles_y)
+    y1 = _tile_floor((y + radius + TILE - 1) / TILE, tiles_y)
+    return x0, x1, y0, y1
+
+
+@njit
+def _exact_rect(view, tu, tv, p, low_x, low_y, threshold, tiles_x, tiles_y):
+    """Tiles that hold a pixel where the surfel or its low-pass reaches MIN_ALPHA."""
+    x, y, xx, yy, d = _box(tu, tv, p, threshold)
+    if d >= 0:
+        return 0, tiles_x, 0, tiles_y, False
+    x, y = view.fx * x + view.cx, view.fy * y + view.cy
+    half_x = view.fx * math.sqrt(max(xx, 0.0)) + _BOX_SLACK
+    half_y = view.fy * math.sqrt(max(yy, 0.0)) + _BOX_SLACK
+    disc = math.sqrt(0.5 * threshold) + _BOX_SLACK
+    x_min, x_max = min(x - half_x, low_x - disc), max(x + half_x, low_x + disc)
+    y_min, y_max = min(y - half_y, low_y - disc), max(y + half_y, low_y + disc)
+    x0 = _tile_floor(math.ceil(x_min - 0.5) / TILE, tiles_x)
+    x1 = _tile_floor(math.floor((x_max - 0.5) / TILE) + 1, tiles_x)
+    y0 = _tile_floor(math.ceil(y_min - 0.5) / TILE, tiles_y)
+    y1 = _tile_floor(math.floor((y_max - 0.5) / TILE) + 1, tiles_y)
+    return x0, x1, y0, y1, True
+
+
+@njit
+def _write_ellipse(record, u, v, h, z, threshold):
+    """Store the conic h_u^2 + h_v^2 - threshold h_z^2 <= 0, scaled so that its constant is -1."""
+    k = z * z / threshold
+    xx = k * (u[0] * u[0] + v[0] * v[0] - threshold * h[0] * h[0])
+    record[ELLIPSE_XX] = xx
+    record[ELLIPSE_XY] = k * (u[0] * u[1] + v[0] * v[1] - threshold * h[0] * h[1])
+    record[ELLIPSE_YY] = k * (u[1] * u[1] + v[1] * v[1] - threshold * h[1] * h[1])
+    record[ELLIPSE_X] = -k * threshold * h[0] / z
+    record[ELLIPSE_Y] = -k * threshold * h[1] / z
+    record[ELLIPSE_SOLVE] = -1.0 / xx
+
+
+@kernel(_cpu_layout.__file__)
+def project(
+    start, stop, view, means, quats, scales, opacities, jacobians,
+    records, colors, first_normal, rects, radii, problems,
+):  # fmt: skip
+    """Write records, tile rectangles, radii and (from channel ``first_normal``) view normals.
+
+    ``problems[0:4]`` flags means, quats and scales, opacities, jacobians that cannot be used.
+    """
+    tiles_x, tiles_y = (view.width + TILE - 1) // TILE, (view.height + TILE - 1) // TILE
+    for i in range(start, stop):
+        rects[i, :] = 0
+        radii[i] = 0
+        mean = _row(means, i)
+        qw, qx, qy, qz, _ = _unit_quat(quats, i)
+        s0, s1, opacity = float(scales[i, 0]), float(scales[i, 1]), float(opacities[i])
+        jacobian, inverse_transpose, determinant = _jacobian(jacobians, i)
+        problems[0] |= not math.isfinite(mean[0] + mean[1] + mean[2])
+        problems[1] |= not math.isfinite(qw + qx + qy + qz + s0 + s1)
+        problems[2] |= not math.isfinite(opacity)
+        problems[3] |= not (math.isfinite(determinant) and determinant != 0)
+        p = _add(_apply(view.rotation, mean), view.translation)
+        if not p[2] > view.near:
+            continue
+        r0, r1, r2 = _rotation_columns(qw, qx, qy, qz)
+        tu = _scale(s0, _apply(view.rotation, _apply(jacobian, r0)))
+        tv = _scale(s1, _apply(view.rotation, _apply(jacobian, r1)))
+        x, y, xx, yy, d = _box(tu, tv, p, view.support)
+        if d == 0:
+            continue
+        low_x, low_y = view.fx * x + view.cx, view.fy * y + view.cy
+        half_x = math.sqrt(max(view.fx * view.fx * xx, _MIN_EXTENT2))
+        half_y = math.sqrt(max(view.fy * view.fy * yy, _MIN_EXTENT2))
+        if view.is_surfhead:
+            radius = 3 * math.ceil(max(half_x, half_y))
+        else:
+            radius = math.ceil(max(half_x, half_y, _LOW_PASS_RADIUS))
+        x0, x1, y0, y1 = _published_rect(low_x - 0.5, low_y - 0.5, radius, tiles_x, tiles_y)
+        if x1 > x0 and y1 > y0:
+            radii[i] = int(min(radius, 2.0**30))
+        elif view.has_published_cull:
+            continue
+        row_u, row_v, row_z, has_area = _inverse_rows(tu, tv, p)
+        if not has_area or opacity < MIN_ALPHA:
+            continue
+        # alpha >= MIN_ALPHA inside u^2 + v^2 <= threshold; at exactly MIN_ALPHA one point is left.
+        threshold = max(2 * math.log(opacity / MIN_ALPHA), 1e-6)
+        e = _exact_rect(view, tu, tv, p, low_x, low_y, threshold, tiles_x, tiles_y)
+        if view.has_published_cull:
+            x0, x1, y0, y1 = max(x0, e[0]), min(x1, e[1]), max(y0, e[2]), min(y1, e[3])
+        else:
+            x0, x1, y0, y1 = e[0], e[1], e[2], e[3]
+        if x1 <= x0 or y1 <= y0:
+            continue
+        rects[i, 0], rects[i, 1], rects[i, 2], rects[i, 3] = x0, x1, y0, y1
+        record = records[i]
+        record[CENTER_X] = view.fx * p[0] / p[2] + view.cx
+        record[CENTER_Y] = view.fy * p[1] / p[2] + view.cy
+        u, v = (row_u[0] / view.fx, row_u[1] / view.fy), (row_v[0] / view.fx, row_v[1] / view.fy)
+        h = (row_z[0] / view.fx, row_z[1] / view.fy)
+        record[U_X], record[U_Y] = u
+        record[V_X], record[V_Y] = v
+        record[Z_X], record[Z_Y] = h
+        record[INVERSE_DEPTH], record[DEPTH] = 1.0 / p[2], p[2]
+        record[LOG2_OPACITY] = math.log2(opacity)
+        record[LOW_PASS_X], record[LOW_PASS_Y] = low_x, low_y
+        record[LOW_PASS_RADIUS2] = 0.5 * threshold + _BOX_SLACK
+        if e[4]:
+            _write_ellipse(record, u, v, h, p[2], threshold)
+        else:
+            record[ELLIPSE_XX : ELLIPSE_SOLVE + 1] = 0
+        normal = _apply(view.rotation, _apply(inverse_transpose, r2))
+        is_away = normal[2] >= 0 if view.is_surfhead else _dot(p, normal) >= 0
+        sign = -1.0 if is_away else 1.0
+        record[NORMAL_SIGN] = sign
+        if first_normal >= 0:
+            for c in range(3):
+                colors[i, first_normal + c] = sign * normal[c]
+
+
+@njit
+def _quat_gradient(w, x, y, z, inverse, g0, g1, g2):
+    """Gradient of the unnormalised quaternion from those of the rotation's columns."""
+    gw = 2 * (z * (g0[1] - g1[0]) + y * (g2[0] - g0[2]) + x * (g1[2] - g2[1]))
+    gx = 2 * (y * (g1[0] + g0[1]) + z * (g2[0] + g0[2]) + w * (g1[2] - g2[1]))
+    gx -= 4 * x * (g1[1] + g2[2])
+    gy = 2 * (x * (g1[0] + g0[1]) + z * (g2[1] + g1[2]) + w * (g2[0] - g0[2]))
+    gy -= 4 * y * (g0[0] + g2[2])
+    gz = 2 * (x * (g2[0] + g0[2]) + y * (g2[1] + g1[2]) + w * (g0[1] - g1[0]))
+    gz -= 4 * z * (g0[0] + g1[1])
+    radial = gw * w + gx * x + gy * y + gz * z
+    return (
+        (gw - radial * w) * inverse,
+        (gx - radial * x) * inverse,
+        (gy - radial * y) * inverse,
+        (gz - radial * z) * inverse,
+    )
+
+
+@njit
+def _ray_moments(view, total, first, ray_x, ray_y):
+    """Sum over pixels of a gradient times the ray (x, y, 1), from its moments in pixels."""
+    x = total[first + 1] / view.fx + total[first] * ray_x
+    y = total[first + 2] / view.fy + total[first] * ray_y
+    return x, y, total[first]
+
+
+@njit
+def _box_center_gradient(column, x, y, gx, gy):
+    """Gradient of one column of [tu tv p] from that of the box centre over its denominator."""
+    z = gx * (column[0] - 2 * x * column[2]) + gy * (column[1] - 2 * y * column[2])
+    return gx * column[2], gy * column[2], z
+
+
+@njit
+def _clear(i, arrays):
+    for array in arrays:
+        if array.shape[0] > 0:
+            array[i, :] = 0
+
+
+@kernel(_cpu_layout.__file__)
+def project_backward(
+    start, stop, view, means, quats, scales, opacities, jacobians,
+    records, first_normal, rects, first_pair, end_pair, pair_grads, totals,
+    grad_means, grad_quats, grad_scales, grad_opacities, grad_jacobians, grad_screen, grad_view,
+):  # fmt: skip
+    """Sum each surfel's pairs in a fixed order into ``totals`` and carry them to the inputs.
+
+    ``grad_screen`` is the densification signal. ``grad_jacobians`` [n 9] and ``grad_view`` [n 12]
+    (rotation, translation) may have length 0.
+    """
+    size = totals.shape[1]
+    total = np.empty(size, np.float64)
+    for i in range(start, stop):
+        if rects[i, 1] <= rects[i, 0]:
+            _clear(i, (grad_means, grad_quats, grad_scales, grad_screen, grad_jacobians))
+            if grad_view.shape[0] > 0:
+                grad_view[i, :] = 0
+            grad_opacities[i] = 0
+            continue
+        total[:] = 0
+        for k in range(first_pair[i], end_pair[i]):
+            for c in range(size):
+                total[c] += pair_grads[k, c]
+        for c in range(size):
+            totals[i, c] = total[c]
+
+        mean = _row(means, i)
+        qw, qx, qy, qz, inverse_norm = _unit_quat(quats, i)
+        r0, r1, r2 = _rotation_columns(qw, qx, qy, qz)
+        s0, s1 = float(scales[i, 0]), float(scales[i, 1])
+        jacobian, inverse_transpose, _ = _jacobian(jacobians, i)
+        p = _add(_apply(view.rotation, mean), view.translation)
+        axis_u, axis_v = _apply(jacobian, r0), _apply(jacobian, r1)
+        tu = _scale(s0, _apply(view.rotation, axis_u))
+        tv = _scale(s1, _apply(view.rotation, axis_v))
+        row_u, row_v, row_z, _ = _inverse_rows(tu, tv, p)
+
+        # h = I ray with I = [tu tv p]^-1: dI from the moments, then d[tu tv p] = -I^T dI I^T.
+        ray_x, ray_y = p[0] / p[2], p[1] / p[2]
+        d_u = _ray_moments(view, total, GRAD_U, ray_x, ray_y)
+        d_v = _ray_moments(view, total, GRAD_V, ray_x, ray_y)
+        d_z = _ray_moments(view, total, GRAD_Z, ray_x, ray_y)
+        rows, moments = (row_u, row_v, row_z), (d_u, d_v, d_z)
+        g_tu = _scale(-1.0, _apply_transposed(rows, _apply(moments, row_u)))
+        g_tv = _scale(-1.0, _apply_transposed(rows, _apply(moments, row_v)))
+        g_p = _scale(-1.0, _apply_transposed(rows, _apply(moments, row_z)))
+
+        # Published signal: the ray/plane branch alone, scaled to half the image and by depth.
+        screen_x, screen_y = g_p[0], g_p[1]
+        low_depth = total[GRAD_LOW_DEPTH]
+        if view.is_surfhead:
+            g_p = (g_p[0], g_p[1], g_p[2] - low_depth / (p[2] * p[2]))
+        else:
+            screen_x += row_z[0] * low_depth
+            screen_y += row_z[1] * low_depth
+        grad_screen[i, 0] = screen_x / view.fx * p[2] * 0.5 * view.width
+        grad_screen[i, 1] = screen_y / view.fy * p[2] * 0.5 * view.height
+
+        # Centre of the low-pass: centre of the box of u^2 + v^2 = support.
+        x, y, _, _, d = _box(tu, tv, p, view.support)
+        gx = total[GRAD_LOW_PASS] * view.fx / d
+        gy = total[GRAD_LOW_PASS + 1] * view.fy / d
+        g_tu = _add(g_tu, _scale(view.support, _box_center_gradient(tu, x, y, gx, gy)))
+        g_tv = _add(g_tv, _scale(view.support, _box_center_gradient(tv, x, y, gx, gy)))
+        g_p = _add(g_p, _scale(-1.0, _box_center_gradient(p, x, y, gx, gy)))
+
+        # To the world.
+        w_tu, w_tv = _apply_transposed(view.rotation, g_tu), _apply_transposed(view.rotation, g_tv)
+        w_p = _apply_transposed(view.rotation, g_p)
+        sign = float(records[i, NORMAL_SIGN])
+        g_n = (0.0, 0.0, 0.0)
+        if first_normal >= 0:
+            c = GRAD_CHANNELS + first_normal
+            g_n = (sign * total[c], sign * total[c + 1], sign * total[c + 2])
+        w_n = _apply_transposed(view.rotation, g_n)
+        g_normal = _apply_transposed(inverse_transpose, w_n)
+        for c in range(3):
+            grad_means[i, c] = w_p[c]
+        grad_opacities[i] = total[GRAD_LOG_OPACITY] / opacities[i]
+        grad_scales[i, 0] = _dot(w_tu, axis_u)
+        grad_scales[i, 1] = _dot(w_tv, axis_v)
+        g0 = _scale(s0, _apply_transposed(jacobian, w_tu))
+        g1 = _scale(s1, _apply_transposed(jacobian, w_tv))
+        g_quat = _quat_gradient(qw, qx, qy, qz, inverse_norm, g0, g1, g_normal)
+        for c in range(4):
+            grad_quats[i, c] = g_quat[c]
+        normal = _apply(inverse_transpose, r2)
+        if grad_jacobians.shape[0] > 0:
+            for a in range(3):
+                for b in range(3):
+                    grad_jacobians[i, 3 * a + b] = (
+                        s0 * w_tu[a] * r0[b] + s1 * w_tv[a] * r1[b] - normal[a] * g_normal[b]
+                    )
+        if grad_view.shape[0] > 0:
+            for a in range(3):
+                for b in range(3):
+                    grad_view[i, 3 * a + b] = (
+                        s0 * g_tu[a] * axis_u[b]
+                        + s1 * g_tv[a] * axis_v[b]
+                        + g_p[a] * mean[b]
+                        + g_n[a] * normal[b]
+                    )
+                grad_view[i, 9 + a] = g_p[a]

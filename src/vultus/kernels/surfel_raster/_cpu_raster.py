@@ -1,0 +1,464 @@
+"""The tile loops: blending of depth-sorted surfels and its backward pass, 16 pixels at a time.
+
+Kernels are built per set of outputs, so that what is not asked for costs nothing. Per surfel and
+tile, one vector operation over the 16 rows finds the rows that the surfel can touch; the loop then
+visits the set bits. Transmittance keeps falling after a pixel has stopped, and weights are selected
+by ``after > MIN_TRANSMITTANCE``, which equals the published stop because it never rises.
+
+The backward pass walks front to back again: the part of the loss behind a surfel is the total minus
+the running prefix. Distortion is sum_i sum_j<i w_i w_j (m_i - m_j)^2 = k (A Z2 - Z1^2) with Z1, Z2
+the moments of inverse depth about that of the tile's first surfel, which keeps float32 accurate.
+"""
+
+# ruff: noqa: C901, PLR0915 -- one loop body per direction; splitting it would hide the register use.
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from vultus.core.simd import (
+    bits,
+    cttz,
+    fetch_add,
+    hsum,
+    iota,
+    kernel,
+    splat,
+    vexp2,
+    vload,
+    vmax,
+    vmin,
+    vsel,
+    vstore,
+)
+from vultus.kernels.surfel_raster import _cpu_layout
+from vultus.kernels.surfel_raster._cpu_layout import (
+    CENTER_X,
+    CENTER_Y,
+    DEPTH,
+    ELLIPSE_SOLVE,
+    ELLIPSE_X,
+    ELLIPSE_XX,
+    ELLIPSE_XY,
+    ELLIPSE_Y,
+    ELLIPSE_YY,
+    GRAD_CHANNELS,
+    GRAD_LOG_OPACITY,
+    GRAD_LOW_DEPTH,
+    GRAD_LOW_PASS,
+    GRAD_U,
+    GRAD_V,
+    GRAD_Z,
+    INVERSE_DEPTH,
+    LOG2_OPACITY,
+    LOW_PASS_RADIUS2,
+    LOW_PASS_X,
+    LOW_PASS_Y,
+    MIN_ALPHA,
+    TILE,
+    U_X,
+    U_Y,
+    V_X,
+    V_Y,
+    Z_X,
+    Z_Y,
+)
+
+__all__ = ["RasterOptions", "backward_kernel", "forward_kernel"]
+
+MAX_ALPHA = np.float32(0.99)
+MIN_TRANSMITTANCE = np.float32(1e-4)
+_MIN_LOG2_ALPHA = np.float32(math.log2(MIN_ALPHA))
+_HALF_LOG2_E = np.float32(0.5 * math.log2(math.e))
+# Planes met further away than this many units count as parallel to the ray.
+_MIN_INVERSE_DEPTH = np.float32(1e-12)
+_PLANE = TILE * TILE
+_ZERO, _HALF, _ONE, _TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
+_LAST = np.float32(TILE - 1)
+# Rows are kept if the ellipse's equation is below 1 by this much, and by this share of its terms.
+_ROW_SLACK, _ROW_ROUNDING = np.float32(1.001), np.float32(2e-6)
+
+
+class RasterOptions(NamedTuple):
+    """What one specialisation of the tile loops computes."""
+
+    channels: int
+    """All channels; the normal, where asked for, is the last three."""
+    has_normal: bool
+    has_depth: bool
+    has_median: bool
+    has_distortion: bool
+    is_surfhead: bool
+    """Low-pass pixels take the depth of the surfel's centre, not of the intersection."""
+    has_detached_weights: bool
+    """Distortion treats blending weights as constants in the backward pass."""
+
+
+@njit(inline="always")
+def _touched_rows(records, i, x, y, low_x, low_y):
+    """Bit mask of the rows of a tile that a surfel or its low-pass can reach.
+
+    ``x, y`` and ``low_x, low_y``: the tile's first pixel relative to the two centres.
+    """
+    dy = iota() + y
+    slope = dy * records[i, ELLIPSE_XY] + records[i, ELLIPSE_X]
+    best_x = vmin(vmax(slope * records[i, ELLIPSE_SOLVE], x), x + _LAST)
+    square = best_x * best_x * records[i, ELLIPSE_XX] + dy * dy * records[i, ELLIPSE_YY]
+    value = square + (slope * best_x + dy * records[i, ELLIPSE_Y]) * _TWO
+    low_dy = iota() + low_y
+    low_dx = min(max(_ZERO, low_x), low_x + _LAST)
+    return bits(value - square * _ROW_ROUNDING <= _ROW_SLACK) | bits(
+        low_dy * low_dy + low_dx * low_dx <= records[i, LOW_PASS_RADIUS2]
+    )
+
+
+@lru_cache(None)
+def forward_kernel(options: RasterOptions) -> Any:
+    """Build the forward loop for one set of outputs."""
+    channels, has_normal, has_depth, has_median, has_distortion, is_surfhead, _ = options
+    num_colors = channels - 3 if has_normal else channels
+    # Planes of scratch: transmittance, alpha, channels, then what is asked for.
+    first_color = 2 * _PLANE
+    at_depth = (2 + channels) * _PLANE
+    at_median = at_depth + has_depth * _PLANE
+    at_moments = at_median + 2 * has_median * _PLANE
+    scratch_size = at_moments + 2 * has_distortion * _PLANE
+
+    @kernel(_cpu_layout.__file__)
+    def forward(
+        job, tile_starts, list_rows, records, colors, background, near, distortion_scale,
+        width, height, image, alpha, normal, depth, median, distortion, aux, list_ends,
+    ):  # fmt: skip
+        """``aux``: first and second moment of inverse depth, position of the median surfel."""
+        num_tiles = list_ends.shape[0]
+        tiles_x = (width + TILE - 1) // TILE
+        scratch = np.empty(scratch_size, np.float32)
+        flat_colors = colors.reshape(-1)
+        zero, one = splat(_ZERO), splat(_ONE)
+        max_inverse = np.float32(1) / near
+        while True:
+            tile = fetch_add(job, 0, 1)
+            if tile >= num_tiles:
+                break
+            y0, x0 = (tile // tiles_x) * TILE, (tile % tiles_x) * TILE
+            rows, cols = min(TILE, height - y0), min(TILE, width - x0)
+            px, py = np.float32(x0) + _HALF, np.float32(y0) + _HALF
+            scratch[:] = 0
+            inside = vsel(iota() < np.float32(cols), one, zero)
+            for r in range(TILE):
+                vstore(scratch, r * TILE, inside)
+                if has_median:
+                    vstore(scratch, at_median + _PLANE + r * TILE, splat(np.float32(-1)))
+            alive = (1 << rows) - 1
+            k, end = tile_starts[tile], tile_starts[tile + 1]
+            first, reference = k, _ZERO
+            if k < end:
+                reference = records[list_rows[k], INVERSE_DEPTH]
+            while k < end and alive != 0:
+                i = list_rows[k]
+                k += 1
+                x, y = px - records[i, CENTER_X], py - records[i, CENTER_Y]
+                low_x, low_y = px - records[i, LOW_PASS_X], py - records[i, LOW_PASS_Y]
+                todo = _touched_rows(records, i, x, y, low_x, low_y) & alive
+                if todo == 0:
+                    continue
+                dx, low_dx = iota() + x, iota() + low_x
+                row_u, row_v = dx * records[i, U_X], dx * records[i, V_X]
+                row_z = dx * records[i, Z_X] + records[i, INVERSE_DEPTH]
+                low_xx = low_dx * low_dx
+                while todo != 0:
+                    r = cttz(todo)
+                    todo &= todo - 1
+                    dy, low_dy = y + np.float32(r), low_y + np.float32(r)
+                    hz = row_z + records[i, Z_Y] * dy
+                    if is_surfhead:
+                        met = hz * hz > _MIN_INVERSE_DEPTH * _MIN_INVERSE_DEPTH
+                    else:
+                        met = (hz > _MIN_INVERSE_DEPTH) & (hz < max_inverse)
+                    d = one / vsel(met, hz, one)
+                    u = (row_u + records[i, U_Y] * dy) * d
+                    v = (row_v + records[i, V_Y] * dy) * d
+                    rho, low_rho = u * u + v * v, (low_xx + low_dy * low_dy) * _TWO
+                    if is_surfhead:
+                        on_plane = rho <= low_rho
+                        hz = vsel(on_plane, hz, records[i, INVERSE_DEPTH])
+                        d = vsel(on_plane, d, records[i, DEPTH])
+                        met = met & ((hz > _ZERO) & (hz < max_inverse))
+                    power = records[i, LOG2_OPACITY] - vmin(rho, low_rho) * _HALF_LOG2_E
+                    opaque = vmin(vexp2(power), MAX_ALPHA)
+                    a = vsel((power >= _MIN_LOG2_ALPHA) & met, opaque, zero)
+                    o = r * TILE
+                    before = vload(scratch, o)
+                    weight = before * a
+                    after = before - weight
+                    blended = after > MIN_TRANSMITTANCE
+                    weight = vsel(blended, weight, zero)
+                    vstore(scratch, o, after)
+                    vstore(scratch, _PLANE + o, vload(scratch, _PLANE + o) + weight)
+                    at = first_color + o
+                    for c in range(channels):
+                        value = vload(scratch, at) + weight * flat_colors[i * channels + c]
+                        vstore(scratch, at, value)
+                        at += _PLANE
+                    if has_depth:
+                        at = at_depth + o
+                        vstore(scratch, at, vload(scratch, at) + weight * d)
+                    if has_median:
+                        at = at_median + o
+                        is_median = (weight > _ZERO) & (before > _HALF)
+                        vstore(scratch, at, vsel(is_median, d, vload(scratch, at)))
+                        at += _PLANE
+                        position = vsel(is_median, np.float32(k - first), vload(scratch, at))
+                        vstore(scratch, at, position)
+                    if has_distortion:
+                        at = at_moments + o
+                        offset = hz - reference
+                        moment = weight * offset
+                        vstore(scratch, at, vload(scratch, at) + moment)
+                        at += _PLANE
+                        vstore(scratch, at, vload(scratch, at) + moment * offset)
+                    if bits(blended) == 0:
+                        alive &= ~(1 << r)
+            list_ends[tile] = k
+            for r in range(rows):
+                o, py_ = r * TILE, y0 + r
+                for c in range(num_colors):
+                    for q in range(cols):
+                        rest = (_ONE - scratch[_PLANE + o + q]) * background[c]
+                        image[c, py_, x0 + q] = scratch[first_color + c * _PLANE + o + q] + rest
+                for q in range(cols):
+                    alpha[py_, x0 + q] = scratch[_PLANE + o + q]
+                if has_normal:
+                    for c in range(3):
+                        at = first_color + (num_colors + c) * _PLANE + o
+                        for q in range(cols):
+                            normal[c, py_, x0 + q] = scratch[at + q]
+                if has_depth:
+                    for q in range(cols):
+                        depth[py_, x0 + q] = scratch[at_depth + o + q]
+                if has_median:
+                    for q in range(cols):
+                        median[py_, x0 + q] = scratch[at_median + o + q]
+                        aux[2, py_, x0 + q] = scratch[at_median + _PLANE + o + q]
+                if has_distortion:
+                    for q in range(cols):
+                        z1 = scratch[at_moments + o + q]
+                        z2 = scratch[at_moments + _PLANE + o + q]
+                        spread = scratch[_PLANE + o + q] * z2 - z1 * z1
+                        distortion[py_, x0 + q] = distortion_scale * max(spread, _ZERO)
+                        aux[0, py_, x0 + q] = z1
+                        aux[1, py_, x0 + q] = z2
+
+    return forward
+
+
+@lru_cache(None)
+def backward_kernel(options: RasterOptions) -> Any:
+    """Build the backward loop for one set of outputs."""
+    channels, has_normal, has_depth, has_median, has_distortion, is_surfhead, detached = options
+    num_colors = channels - 3 if has_normal else channels
+    has_z = has_depth or has_median or has_distortion
+    # Planes of scratch: transmittance, rest of the loss, gradient of alpha, weight, the channels'
+    # gradients, then what is asked for.
+    at_rest, at_alpha, at_weight, first_color = _PLANE, 2 * _PLANE, 3 * _PLANE, 4 * _PLANE
+    at_depth = (4 + channels) * _PLANE
+    at_median = at_depth + has_depth * _PLANE
+    at_moments = at_median + 2 * has_median * _PLANE
+    at_moments_2 = at_moments + _PLANE
+    at_spread = at_moments_2 + _PLANE
+    scratch_size = at_moments + 3 * has_distortion * _PLANE
+    num_grads = GRAD_CHANNELS + channels
+
+    @kernel(_cpu_layout.__file__)
+    def backward(
+        job, tile_starts, list_rows, list_slots, records, colors, background, near,
+        distortion_scale, width, height, image, alpha, normal, depth, distortion, aux, list_ends,
+        grad_image, grad_alpha, grad_normal, grad_depth, grad_median, grad_distortion, pair_grads,
+    ):  # fmt: skip
+        """Write the gradient of every (tile, surfel) pair to its slot; no pair is left out."""
+        num_tiles = list_ends.shape[0]
+        tiles_x = (width + TILE - 1) // TILE
+        scratch = np.empty(scratch_size, np.float32)
+        flat_colors = colors.reshape(-1)
+        zero, one = splat(_ZERO), splat(_ONE)
+        max_inverse = np.float32(1) / near
+        while True:
+            tile = fetch_add(job, 0, 1)
+            if tile >= num_tiles:
+                break
+            y0, x0 = (tile // tiles_x) * TILE, (tile % tiles_x) * TILE
+            rows, cols = min(TILE, height - y0), min(TILE, width - x0)
+            px, py = np.float32(x0) + _HALF, np.float32(y0) + _HALF
+            scratch[:] = 0
+            inside = vsel(iota() < np.float32(cols), one, zero)
+            for r in range(rows):
+                o, py_ = r * TILE, y0 + r
+                vstore(scratch, o, inside)
+                for q in range(cols):
+                    g = grad_alpha[py_, x0 + q]
+                    scratch[at_rest + o + q] = g * alpha[py_, x0 + q]
+                    scratch[at_alpha + o + q] = g
+                for c in range(num_colors):
+                    at = first_color + c * _PLANE + o
+                    for q in range(cols):
+                        g = grad_image[c, py_, x0 + q]
+                        scratch[at + q] = g
+                        scratch[at_rest + o + q] += g * (image[c, py_, x0 + q] - background[c])
+                        scratch[at_alpha + o + q] -= g * background[c]
+                if has_normal:
+                    for c in range(3):
+                        at = first_color + (num_colors + c) * _PLANE + o
+                        for q in range(cols):
+                            g = grad_normal[c, py_, x0 + q]
+                            scratch[at + q] = g
+                            scratch[at_rest + o + q] += g * normal[c, py_, x0 + q]
+                if has_depth:
+                    for q in range(cols):
+                        g = grad_depth[py_, x0 + q]
+                        scratch[at_depth + o + q] = g
+                        scratch[at_rest + o + q] += g * depth[py_, x0 + q]
+                if has_median:
+                    for q in range(cols):
+                        scratch[at_median + o + q] = grad_median[py_, x0 + q]
+                        scratch[at_median + _PLANE + o + q] = aux[2, py_, x0 + q]
+                if has_distortion:
+                    for q in range(cols):
+                        g = grad_distortion[py_, x0 + q] * distortion_scale
+                        scratch[at_moments + o + q] = g * alpha[py_, x0 + q]
+                        scratch[at_moments_2 + o + q] = g * aux[0, py_, x0 + q]
+                        scratch[at_spread + o + q] = g * aux[1, py_, x0 + q]
+                        if not detached:
+                            g = grad_distortion[py_, x0 + q] * distortion[py_, x0 + q]
+                            scratch[at_rest + o + q] += _TWO * g
+            alive = (1 << rows) - 1
+            first, reference = tile_starts[tile], _ZERO
+            if first < tile_starts[tile + 1]:
+                reference = records[list_rows[first], INVERSE_DEPTH]
+            for k in range(first, tile_starts[tile + 1]):
+                i, slot, todo = list_rows[k], list_slots[k], 0
+                x, y = px - records[i, CENTER_X], py - records[i, CENTER_Y]
+                low_x, low_y = px - records[i, LOW_PASS_X], py - records[i, LOW_PASS_Y]
+                if k < list_ends[tile]:
+                    todo = _touched_rows(records, i, x, y, low_x, low_y) & alive
+                if todo == 0:
+                    for c in range(num_grads):
+                        pair_grads[slot, c] = 0
+                    continue
+                visited = todo
+                dx, low_dx = iota() + x, iota() + low_x
+                row_u, row_v = dx * records[i, U_X], dx * records[i, V_X]
+                row_z = dx * records[i, Z_X] + records[i, INVERSE_DEPTH]
+                low_xx = low_dx * low_dx
+                sum_u, sum_uy, sum_v, sum_vy, sum_z, sum_zy = zero, zero, zero, zero, zero, zero
+                sum_a, sum_low, sum_low_y, sum_low_depth = zero, zero, zero, zero
+                while todo != 0:
+                    r = cttz(todo)
+                    todo &= todo - 1
+                    dy, low_dy = y + np.float32(r), low_y + np.float32(r)
+                    hz = row_z + records[i, Z_Y] * dy
+                    if is_surfhead:
+                        met = hz * hz > _MIN_INVERSE_DEPTH * _MIN_INVERSE_DEPTH
+                    else:
+                        met = (hz > _MIN_INVERSE_DEPTH) & (hz < max_inverse)
+                    inverse = one / vsel(met, hz, one)
+                    u = (row_u + records[i, U_Y] * dy) * inverse
+                    v = (row_v + records[i, V_Y] * dy) * inverse
+                    rho, low_rho = u * u + v * v, (low_xx + low_dy * low_dy) * _TWO
+                    on_plane = rho <= low_rho
+                    d = inverse
+                    if is_surfhead:
+                        hz = vsel(on_plane, hz, records[i, INVERSE_DEPTH])
+                        d = vsel(on_plane, d, records[i, DEPTH])
+                        met = met & ((hz > _ZERO) & (hz < max_inverse))
+                    power = records[i, LOG2_OPACITY] - vmin(rho, low_rho) * _HALF_LOG2_E
+                    unclamped = vexp2(power)
+                    opaque = vmin(unclamped, MAX_ALPHA)
+                    a = vsel((power >= _MIN_LOG2_ALPHA) & met, opaque, zero)
+                    o = r * TILE
+                    before = vload(scratch, o)
+                    weight = before * a
+                    after = before - weight
+                    blended = after > MIN_TRANSMITTANCE
+                    weight, a = vsel(blended, weight, zero), vsel(blended, a, zero)
+                    vstore(scratch, o, after)
+                    vstore(scratch, at_weight + o, weight)
+
+                    # gain: gradient of this surfel's weight; grad_z: of its inverse depth.
+                    gain, grad_z = vload(scratch, at_alpha + o), zero
+                    at = first_color + o
+                    for c in range(channels):
+                        gain += vload(scratch, at) * flat_colors[i * channels + c]
+                        at += _PLANE
+                    if has_depth:
+                        g_depth = vload(scratch, at_depth + o)
+                        gain += g_depth * d
+                        grad_z -= weight * g_depth * d * d
+                    if has_distortion:
+                        offset = hz - reference
+                        z0, z1 = vload(scratch, at_moments + o), vload(scratch, at_moments_2 + o)
+                        if not detached:
+                            gain += vload(scratch, at_spread + o)
+                            gain += offset * (z0 * offset - z1 * _TWO)
+                        grad_z += weight * (offset * z0 - z1) * _TWO
+                    if has_median:
+                        chosen = vload(scratch, at_median + _PLANE + o)
+                        position = np.float32(k + 1 - first)
+                        is_chosen = (chosen >= position) & (chosen <= position)
+                        g_median = vsel(is_chosen, vload(scratch, at_median + o), zero)
+                        grad_z -= g_median * d * d
+                    gained = weight * gain
+                    rest = vload(scratch, at_rest + o) - gained
+                    vstore(scratch, at_rest + o, rest)
+                    grad = vsel(unclamped < MAX_ALPHA, gained - rest * (a / (one - a)), zero)
+                    grad_rho = vsel(on_plane, zero - grad, zero)
+                    grad_low = vsel(on_plane, zero, grad)
+                    grad_u, grad_v = grad_rho * u * inverse, grad_rho * v * inverse
+                    if has_z:
+                        if is_surfhead:
+                            sum_low_depth += vsel(on_plane, zero, grad_z)
+                            grad_z = vsel(on_plane, grad_z, zero)
+                        else:
+                            sum_low_depth += vsel(on_plane, zero, grad_z * hz)
+                    grad_z -= grad_u * u + grad_v * v
+                    sum_a += grad
+                    sum_u += grad_u
+                    sum_uy += grad_u * dy
+                    sum_v += grad_v
+                    sum_vy += grad_v * dy
+                    sum_z += grad_z
+                    sum_zy += grad_z * dy
+                    sum_low += grad_low
+                    sum_low_y += grad_low * low_dy
+                    if bits(blended) == 0:
+                        alive &= ~(1 << r)
+                pair_grads[slot, GRAD_U] = hsum(sum_u)
+                pair_grads[slot, GRAD_U + 1] = hsum(sum_u * dx)
+                pair_grads[slot, GRAD_U + 2] = hsum(sum_uy)
+                pair_grads[slot, GRAD_V] = hsum(sum_v)
+                pair_grads[slot, GRAD_V + 1] = hsum(sum_v * dx)
+                pair_grads[slot, GRAD_V + 2] = hsum(sum_vy)
+                pair_grads[slot, GRAD_Z] = hsum(sum_z)
+                pair_grads[slot, GRAD_Z + 1] = hsum(sum_z * dx)
+                pair_grads[slot, GRAD_Z + 2] = hsum(sum_zy)
+                pair_grads[slot, GRAD_LOW_PASS] = _TWO * hsum(sum_low * low_dx)
+                pair_grads[slot, GRAD_LOW_PASS + 1] = _TWO * hsum(sum_low_y)
+                pair_grads[slot, GRAD_LOG_OPACITY] = hsum(sum_a)
+                if has_z:
+                    pair_grads[slot, GRAD_LOW_DEPTH] = hsum(sum_low_depth)
+                else:
+                    pair_grads[slot, GRAD_LOW_DEPTH] = 0
+                for c in range(channels):
+                    total, at = zero, first_color + c * _PLANE
+                    todo = visited
+                    while todo != 0:
+                        r = cttz(todo)
+                        todo &= todo - 1
+                        o = r * TILE
+                        total += vload(scratch, at_weight + o) * vload(scratch, at + o)
+                    pair_grads[slot, GRAD_CHANNELS + c] = hsum(total)
+
+    return backward
