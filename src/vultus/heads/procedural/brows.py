@@ -1,0 +1,98 @@
+"""Eyebrows: strokes stamped on a frontal plane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy import ndimage
+
+__all__ = ["Decal", "brow_decal"]
+
+_PIXELS_PER_MM = 10
+_BOX = (2, 4, 62, 36)
+_NUM_STROKES = 640
+_STAMP = 3
+"""Half size of the stamp in pixels."""
+# Course of the left brow from head to tail (mm), its half width, and the strands' direction.
+_COURSE_T = (0, 0.25, 0.62, 1)
+_COURSE_X, _COURSE_Y = (10.5, 21, 38, 52), (15.2, 17.4, 20.2, 15.8)
+_WIDTH_T, _HALF_WIDTH = (0, 0.15, 0.6, 1), (2.7, 3.5, 2.7, 0.8)
+_DIRECTION_T, _DIRECTION = (0, 0.12, 0.4, 0.7, 1), np.radians([82, 58, 26, 0, -26])
+
+
+@dataclass(frozen=True)
+class Decal:
+    """An image on the frontal plane of the left half of the face."""
+
+    coverage: Float[np.ndarray, "h w"]
+
+    def sample(
+        self, x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]
+    ) -> Float[np.ndarray, " n"]:
+        """Coverage at frontal positions in mm, 0 outside."""
+        row, column = (y - _BOX[1]) * _PIXELS_PER_MM - 0.5, (x - _BOX[0]) * _PIXELS_PER_MM - 0.5
+        return ndimage.map_coordinates(self.coverage, [row, column], order=1, mode="constant")
+
+
+def brow_decal(rng: np.random.Generator, thickness: float) -> Decal:
+    """Stamp one brow: hundreds of strands over a soft underlayer."""
+    image = np.zeros(
+        ((_BOX[3] - _BOX[1]) * _PIXELS_PER_MM, (_BOX[2] - _BOX[0]) * _PIXELS_PER_MM), np.float32
+    )
+    t = np.linspace(0, 1, 60)
+    course_x = _smoothed(np.interp(t, _COURSE_T, _COURSE_X))
+    course_y = _smoothed(np.interp(t, _COURSE_T, _COURSE_Y))
+    half_width = np.interp(t, _WIDTH_T, _HALF_WIDTH) * thickness
+    direction = np.interp(t, _DIRECTION_T, _DIRECTION)
+    for _ in range(_NUM_STROKES):
+        u = rng.beta(1.0, 1.1)
+        v = np.clip(rng.normal(0, 0.5), -1, 1)
+        root = (
+            np.interp(u, t, course_x),
+            np.interp(u, t, course_y) + v * np.interp(u, t, half_width),
+        )
+        angle = np.interp(u, t, direction) - v * 0.38 * (u > 0.1) + rng.normal(0, 0.10)
+        length = rng.uniform(3.6, 6.0) * (1 - 0.35 * u)
+        curve = rng.normal(-0.05, 0.03)
+        _stamp_strand(image, root, angle, length, curve, rng.uniform(0.3, 0.75))
+    soft = ndimage.gaussian_filter(image, 5)
+    return Decal(np.clip(image * 0.95 + soft * 0.55, 0, 1))
+
+
+def _smoothed(curve: np.ndarray) -> np.ndarray:
+    padded = np.pad(curve, 6, mode="reflect", reflect_type="odd")
+    return np.convolve(padded, np.ones(13) / 13, "valid")
+
+
+def _stamp_strand(
+    image: np.ndarray,
+    root: tuple[float, float],
+    angle: float,
+    length: float,
+    curve: float,
+    alpha: float,
+) -> None:
+    """Draw one strand that thins out towards its tip, in place."""
+    count = int(length * _PIXELS_PER_MM / 2)
+    q = np.arange(count)
+    turned = angle + curve / count * 4 * q
+    x = (root[0] + q / count * length * np.cos(turned) - _BOX[0]) * _PIXELS_PER_MM
+    y = (root[1] + q / count * length * np.sin(turned) - _BOX[1]) * _PIXELS_PER_MM
+    column, row = x.astype(int), y.astype(int)
+    offset = np.arange(-_STAMP, _STAMP + 1)
+    width = 2 * (1.25 - 0.6 * q / count) ** 2
+    dx = (offset + (column + 0.5 - x)[:, None]) ** 2
+    dy = (offset + (row + 0.5 - y)[:, None]) ** 2
+    stamps = np.exp(-(dy[:, :, None] + dx[:, None, :]) / width[:, None, None])
+    stamps = (stamps * (alpha * (1 - 0.4 * q / count))[:, None, None]).astype(np.float32)
+    height, length_px = image.shape
+    for k in range(count):
+        if not (_STAMP <= column[k] < length_px - 4 and _STAMP <= row[k] < height - 4):
+            continue
+        block = image[row[k] - _STAMP : row[k] + 4, column[k] - _STAMP : column[k] + 4]
+        if k % 2:
+            np.maximum(block, stamps[k], out=block)
+        else:
+            block += stamps[k] * (1 - block) * 0.6
