@@ -29,20 +29,21 @@ class ParameterSpec:
 class HeadPose:
     """Parameters of a head for b frames. A model reads the fields that its specs name.
 
-    Rotations are axis-angle in radians; translation and offsets in metres. ``None`` means zero.
+    Rotations are axis-angle in radians; translation and offsets in metres. ``None`` means zero; a
+    field with one row is shared by all frames.
     """
 
-    identity_coeffs: Float[Tensor, "b s"] | None = None
-    expression_coeffs: Float[Tensor, "b e"] | None = None
-    global_rotation: Float[Tensor, "b 3"] | None = None
-    neck_pose: Float[Tensor, "b 3"] | None = None
-    jaw_pose: Float[Tensor, "b 3"] | None = None
-    eye_pose: Float[Tensor, "b 6"] | None = None
+    identity_coeffs: Float[Tensor, "#b s"] | None = None
+    expression_coeffs: Float[Tensor, "#b e"] | None = None
+    global_rotation: Float[Tensor, "#b 3"] | None = None
+    neck_pose: Float[Tensor, "#b 3"] | None = None
+    jaw_pose: Float[Tensor, "#b 3"] | None = None
+    eye_pose: Float[Tensor, "#b 6"] | None = None
     """Left eye, then right eye."""
-    translation: Float[Tensor, "b 3"] | None = None
-    static_offset: Float[Tensor, "b v 3"] | None = None
+    translation: Float[Tensor, "#b 3"] | None = None
+    static_offset: Float[Tensor, "#b v 3"] | None = None
     """Added to the shaped vertices before skinning."""
-    vertex_offset: Float[Tensor, "b v 3"] | None = None
+    vertex_offset: Float[Tensor, "#b v 3"] | None = None
     """Posed minus neutral vertices (``TrackedMesh``)."""
 
     def __post_init__(self) -> None:

@@ -40,10 +40,10 @@ _UNSIDED = frozenset({"jawLeft", "jawRight", "mouthLeft", "mouthRight"})
 
 
 def add_shapes(
-    vertices: Float[Tensor, "v 3"] | Float[Tensor, "b v 3"],
+    vertices: Float[Tensor, "v 3"] | Float[Tensor, "#b v 3"],
     shapes: Float[Tensor, "k v 3"],
-    coeffs: Float[Tensor, "b k"] | None,
-) -> Float[Tensor, "b v 3"]:
+    coeffs: Float[Tensor, "#b k"] | None,
+) -> Float[Tensor, "#b v 3"]:
     """Add a linear combination of shapes; ``None`` adds nothing (and gives a batch of one)."""
     base = vertices if vertices.ndim == 3 else vertices[None]
     if coeffs is None:

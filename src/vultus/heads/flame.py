@@ -7,15 +7,15 @@ files into the one safetensors file that is read here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from vultus.core.bundles import load_bundle
 from vultus.heads.base import HeadPose, ParameterSpec, Topology
 from vultus.heads.blendshapes import add_shapes, check_pose
 from vultus.heads.flame_teeth import NUM_TEETH_VERTICES, build_teeth
@@ -28,7 +28,9 @@ from vultus.heads.skinning import (
 )
 
 __all__ = [
+    "FLAME_ARRAYS",
     "FLAME_FORMAT",
+    "MASK_PREFIX",
     "FlameData",
     "FlameHead",
     "FlameVersion",
@@ -42,6 +44,19 @@ TeethOption = Literal["none", "corrected", "published"]
 """``published`` keeps the one wrong face of SurFhead's meshes."""
 
 FLAME_FORMAT = "vultus-flame-1"
+MASK_PREFIX = "masks."
+FLAME_ARRAYS = (
+    "template",
+    "identity_basis",
+    "expression_basis",
+    "pose_basis",
+    "joint_regressor",
+    "skinning_weights",
+    "faces",
+    "uv",
+    "uv_faces",
+)
+"""Tensors of a converted file beside the masks; names are those of ``FlameData``."""
 _NUM_COEFFS: dict[str, tuple[int, int]] = {"2020": (100, 50), "2023": (300, 100)}
 """Identity and expression coefficients that trackers use with each release."""
 
@@ -79,20 +94,19 @@ def read_flame(path: Path) -> FlameData:
             f"{path}: no converted FLAME model there; make one from the files of "
             "https://flame.is.tue.mpg.de with 'vultus assets import flame'"
         )
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a safetensors file ({error})") from error
-    if metadata.get("format") != FLAME_FORMAT:
-        raise ValueError(f"{path}: format must be {FLAME_FORMAT}, got {metadata.get('format')}")
-    masks = {n.removeprefix("masks."): t for n, t in tensors.items() if n.startswith("masks.")}
-    arrays = {name: t for name, t in tensors.items() if not name.startswith("masks.")}
-    try:
-        return FlameData(masks=masks, version=metadata["version"], source=str(path), **arrays)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: incomplete FLAME file ({error})") from error
+    bundle = load_bundle(path)
+    if bundle.metadata.get("format") != FLAME_FORMAT:
+        raise ValueError(
+            f"{path}: format must be {FLAME_FORMAT}, got {bundle.metadata.get('format')}"
+        )
+    masks = {
+        name.removeprefix(MASK_PREFIX): ids
+        for name, ids in bundle.tensors.items()
+        if name.startswith(MASK_PREFIX)
+    }
+    arrays = {name: bundle.tensor(name) for name in FLAME_ARRAYS}
+    version = str(bundle.metadata["version"])
+    return FlameData(**arrays, masks=masks, version=version, source=str(path))
 
 
 def pad_offsets(offset: Float[Tensor, "b n 3"], num_vertices: int) -> Float[Tensor, "b v 3"]:
@@ -144,16 +158,17 @@ class FlameHead(nn.Module):
         default_identity, default_expression = _NUM_COEFFS.get(
             data.version, (len(data.identity_basis), len(data.expression_basis))
         )
-        self._version = data.version
+        self._release = data.version
         self._source = data.source
-        identity = _leading(data, "identity_basis", num_identity or default_identity)
-        expression = _leading(data, "expression_basis", num_expression or default_expression)
+        data = _truncated(
+            data, num_identity or default_identity, num_expression or default_expression
+        )
         if teeth != "none":
-            data, identity, expression = _with_teeth(data, identity, expression, teeth)
+            data = _with_teeth(data, keep_published_fault=teeth == "published")
         num_teeth = 0 if teeth == "none" else NUM_TEETH_VERTICES
         self.register_buffer("template", data.template)
-        self.register_buffer("identity_basis", identity)
-        self.register_buffer("expression_basis", expression)
+        self.register_buffer("identity_basis", data.identity_basis)
+        self.register_buffer("expression_basis", data.expression_basis)
         self.register_buffer("pose_basis", data.pose_basis)
         self.register_buffer("joint_regressor", data.joint_regressor)
         self.register_buffer("weights", data.skinning_weights)
@@ -180,12 +195,16 @@ class FlameHead(nn.Module):
     @property
     def version(self) -> str:
         """Release of the model, ``"2020"`` or ``"2023"``."""
-        return self._version
+        return self._release
 
     @property
-    def teeth(self) -> TeethOption:
-        """Which teeth were added."""
-        return self._teeth
+    def options(self) -> dict[str, int | str]:
+        """Arguments of ``from_file`` that give this head again."""
+        return {
+            "num_identity": self.identity_basis.shape[0],
+            "num_expression": self.expression_basis.shape[0],
+            "teeth": self._teeth,
+        }
 
     @property
     def parameters_spec(self) -> tuple[ParameterSpec, ...]:
@@ -279,20 +298,24 @@ class FlameHead(nn.Module):
         return posed
 
 
-def _leading(data: FlameData, field: str, count: int) -> Tensor:
-    basis: Tensor = getattr(data, field)
-    if count > basis.shape[0]:
-        raise ValueError(
-            f"{data.source}: {field} must have at least {count} shapes, got {basis.shape[0]}"
-        )
-    return basis[:count]
+def _truncated(data: FlameData, num_identity: int, num_expression: int) -> FlameData:
+    """Keep the first shapes; they are sorted by how much they explain."""
+    for field, count in (("identity_basis", num_identity), ("expression_basis", num_expression)):
+        available = getattr(data, field).shape[0]
+        if count > available:
+            raise ValueError(
+                f"{data.source}: {field} must have at least {count} shapes, got {available}"
+            )
+    return replace(
+        data,
+        identity_basis=data.identity_basis[:num_identity],
+        expression_basis=data.expression_basis[:num_expression],
+    )
 
 
-def _with_teeth(
-    data: FlameData, identity: Tensor, expression: Tensor, teeth: TeethOption
-) -> tuple[FlameData, Tensor, Tensor]:
+def _with_teeth(data: FlameData, keep_published_fault: bool) -> FlameData:
     """Append the teeth to every array; they have no expression and do not move the joints."""
-    mesh = build_teeth(data.template, identity, keep_published_fault=teeth == "published")
+    mesh = build_teeth(data.template, data.identity_basis, keep_published_fault)
 
     def padded(array: Tensor, dim: int) -> Tensor:
         shape = list(array.shape)
@@ -300,18 +323,15 @@ def _with_teeth(
         return torch.cat([array, array.new_zeros(shape)], dim=dim)
 
     num_vertices, num_uv = data.template.shape[0], data.uv.shape[0]
-    extended = FlameData(
+    return replace(
+        data,
         template=torch.cat([data.template, mesh.vertices]),
-        identity_basis=data.identity_basis,
-        expression_basis=data.expression_basis,
+        identity_basis=torch.cat([data.identity_basis, mesh.identity_basis], dim=1),
+        expression_basis=padded(data.expression_basis, 1),
         pose_basis=padded(data.pose_basis, 1),
         joint_regressor=padded(data.joint_regressor, 1),
         skinning_weights=torch.cat([data.skinning_weights, mesh.skinning_weights]),
         faces=torch.cat([data.faces, mesh.faces + num_vertices]),
         uv=torch.cat([data.uv, mesh.uv]),
         uv_faces=torch.cat([data.uv_faces, mesh.faces + num_uv]),
-        masks=data.masks,
-        version=data.version,
-        source=data.source,
     )
-    return extended, torch.cat([identity, mesh.identity_basis], dim=1), padded(expression, 1)

@@ -58,7 +58,7 @@ class IctHead(nn.Module):
     def __init__(self, data: IctData) -> None:
         """Build joints, weights and regions (about 0.2 s)."""
         super().__init__()
-        self._version, self._source = data.version, data.source
+        self._release, self._source = data.version, data.source
         self._expression_names = data.expression_names
         rig = build_ict_rig(data)
         visible = visible_faces(data)
@@ -91,7 +91,7 @@ class IctHead(nn.Module):
     @property
     def version(self) -> str:
         """``"light"`` (20 identity modes) or ``"full"`` (100)."""
-        return self._version
+        return self._release
 
     @property
     def parameters_spec(self) -> tuple[ParameterSpec, ...]:

@@ -16,8 +16,9 @@ from vultus.heads.regions import complete_regions, open_boundary, region_mask
 
 __all__ = ["IctRig", "build_ict_rig", "visible_faces"]
 
-_NECK_HEIGHTS = (-0.172, -0.104)
-"""The neck joint's weight rises from 0 to 1 between these heights (procedural head, section 4)."""
+_NECK_HEIGHTS = (-0.160, -0.104)
+"""The neck joint's weight rises from 0 to 1 between these heights: from the top of the cut, so that
+the cut stays where the shoulders are, to just under the chin."""
 _NECK_JOINT = (0.0, -0.095, -0.093)
 """From the middle of the eyes to the neck joint (procedural head, section 4)."""
 _CORNEA_ANGLE = 0.39
@@ -102,8 +103,9 @@ def _jaw(data: IctData) -> tuple[Float[Tensor, 3], Float[Tensor, " v"]]:
     """Find the hinge about which ``jawOpen`` turns the lower teeth, and who follows it how far.
 
     The lower teeth of the shape move rigidly (residual below 0.2 mm), so their motion has a
-    fixed point in the midplane. A vertex's weight is the part of that hinge's velocity field
-    which its own ``jawOpen`` displacement contains: the sculpted answer to who follows the jaw.
+    fixed point in the midplane. A vertex's weight is the fraction of that motion which its own
+    ``jawOpen`` displacement makes: the sculpted answer to who follows the jaw, and smoother at
+    the corners of the mouth than a harmonic field with hand-set lips.
     """
     opening = data.expression_basis[data.expression_names.index("jawOpen")]
     teeth = data.neutral[_part(data, "teeth_lower")]
@@ -116,7 +118,6 @@ def _jaw(data: IctData) -> tuple[Float[Tensor, 3], Float[Tensor, " v"]]:
     hinge = torch.cat([torch.zeros(1), torch.linalg.solve(plane, offset[1:])])
     angle = torch.atan2(rotation[2, 1], rotation[1, 1])
     arms = data.neutral - hinge
-    # Secant of a rotation about x: a chord of the same length as the jaw's finite motion makes.
     turned = torch.stack([arms[:, 0], *(arms[:, 1:] @ rotation[1:, 1:].T).T], dim=1)
     chord = turned - arms
     softness = (_HINGE_SOFTNESS * angle) ** 2

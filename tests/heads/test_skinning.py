@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vultus.geometry.rotations import axis_angle_to_matrix
+from vultus.heads.base import HeadPose
+from vultus.heads.skinning import (
+    HEAD_JOINT_PARENTS,
+    head_joint_rotations,
+    joint_transforms,
+    linear_blend_skinning,
+)
+
+PARENTS = (-1, 0, 1, 1, 1)
+
+
+@pytest.fixture
+def rig():
+    generator = torch.Generator().manual_seed(3)
+
+    def random(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    weights = torch.softmax(random(30, 5), dim=1)
+    return random(2, 30, 3), axis_angle_to_matrix(random(2, 5, 3)), random(2, 5, 3), weights
+
+
+def loop_transform(rotations, joints, joint):
+    """Product of 4x4 matrices up the tree, then removal of the rest joint."""
+    matrix = torch.eye(4, dtype=torch.float64)
+    chain = [joint]
+    while PARENTS[chain[-1]] >= 0:
+        chain.append(PARENTS[chain[-1]])
+    for index in reversed(chain):
+        local = torch.eye(4, dtype=torch.float64)
+        local[:3, :3] = rotations[index]
+        parent = PARENTS[index]
+        local[:3, 3] = joints[index] - (joints[parent] if parent >= 0 else 0)
+        matrix = matrix @ local
+    removal = torch.eye(4, dtype=torch.float64)
+    removal[:3, 3] = -joints[joint]
+    return matrix @ removal
+
+
+def test_transforms_are_the_products_up_the_tree(rig):
+    _, rotations, joints, _ = rig
+    transforms = joint_transforms(rotations, joints, PARENTS)
+    for batch in range(2):
+        for joint in range(5):
+            expected = loop_transform(rotations[batch], joints[batch], joint)
+            torch.testing.assert_close(transforms[batch, joint], expected)
+
+
+def test_a_vertex_moves_by_the_mean_of_its_joints(rig):
+    vertices, rotations, joints, weights = rig
+    posed = linear_blend_skinning(vertices, rotations, joints, PARENTS, weights)
+    expected = torch.zeros(3, dtype=torch.float64)
+    for joint in range(5):
+        transform = loop_transform(rotations[1], joints[1], joint)
+        moved = transform[:3, :3] @ vertices[1, 7] + transform[:3, 3]
+        expected += weights[7, joint] * moved
+    torch.testing.assert_close(posed[1, 7], expected)
+
+
+def test_identity_rotations_leave_the_mesh(rig):
+    vertices, rotations, joints, weights = rig
+    identity = torch.eye(3, dtype=torch.float64).expand_as(rotations)
+    posed = linear_blend_skinning(vertices, identity, joints, PARENTS, weights)
+    torch.testing.assert_close(posed, vertices)
+
+
+def test_turning_the_root_alone_is_rigid_about_it(rig):
+    vertices, rotations, joints, weights = rig
+    identity = torch.eye(3, dtype=torch.float64).expand_as(rotations).clone()
+    identity[:, 0] = rotations[:, 0]
+    posed = linear_blend_skinning(vertices, identity, joints, PARENTS, weights)
+    expected = (vertices - joints[:, :1]) @ rotations[:, 0].transpose(1, 2) + joints[:, :1]
+    torch.testing.assert_close(posed, expected)
+
+
+def test_gradients_agree_with_finite_differences(rig):
+    vertices, rotations, joints, weights = rig
+    inputs = (vertices[:1, :4], rotations[:1], joints[:1])
+    inputs = tuple(tensor.clone().requires_grad_() for tensor in inputs)
+    assert torch.autograd.gradcheck(
+        lambda v, r, j: linear_blend_skinning(v, r, j, PARENTS, weights[:4]), inputs
+    )
+
+
+def test_a_parent_behind_its_child_is_refused(rig):
+    _, rotations, joints, _ = rig
+    with pytest.raises(ValueError, match="parents must precede"):
+        joint_transforms(rotations, joints, (-1, 2, 1, 1, 1))
+
+
+def test_pose_fields_go_to_their_joints():
+    pose = HeadPose(jaw_pose=torch.tensor([[0.3, 0.0, 0.0]]), eye_pose=torch.ones(2, 6) * 0.1)
+    rotations = head_joint_rotations(pose, like=torch.zeros(1))
+    assert rotations.shape == (2, len(HEAD_JOINT_PARENTS), 3, 3)
+    jaw = axis_angle_to_matrix(torch.tensor([0.3, 0.0, 0.0]))
+    torch.testing.assert_close(rotations[:, 2], jaw.expand(2, 3, 3))
+    torch.testing.assert_close(rotations[:, 1], torch.eye(3).expand(2, 3, 3))
+    torch.testing.assert_close(rotations[:, 3], rotations[:, 4])
