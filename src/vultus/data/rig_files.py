@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,8 +21,10 @@ from vultus.core.files import atomic_path, read_json, write_json
 from vultus.heads.base import HeadModel, HeadPose, ParameterSpec
 from vultus.heads.blendshapes import check_pose
 from vultus.heads.flame import pad_offsets
+from vultus.heads.registry import describe_head
 
 __all__ = [
+    "FLAME_KEYS",
     "RigCard",
     "assemble_track",
     "read_flame_row",
@@ -46,12 +49,10 @@ _OFFSETS = ("static_offset", "vertex_offset")
 
 @dataclass(frozen=True)
 class RigCard:
-    """``rig.json``: which head the parameters belong to."""
+    """``rig.json``: which head the parameters belong to, and the subject's identity."""
 
-    model: str
-    version: str
-    parameters: tuple[tuple[str, int, bool], ...]
-    """Name, size, and whether the value belongs to the subject."""
+    description: Mapping[str, Any]
+    """``describe_head`` of the model; ``options`` among it, so that hair and teeth match."""
     identity: tuple[float, ...]
     """Identity coefficients of the subject; empty if the model has none."""
     expression_names: tuple[str, ...]
@@ -59,22 +60,13 @@ class RigCard:
     @staticmethod
     def describe(head: HeadModel, identity: Float[Tensor, "1 s"] | None) -> RigCard:
         """Card of one subject."""
-        return RigCard(
-            head.name,
-            head.version,
-            tuple((spec.name, spec.size, spec.is_static) for spec in head.parameters_spec),
-            () if identity is None else tuple(identity[0].tolist()),
-            tuple(head.expression_names),
-        )
+        coeffs = () if identity is None else tuple(identity[0].tolist())
+        return RigCard(describe_head(head), coeffs, tuple(head.expression_names))
 
     def save(self, path: Path) -> None:
         """Write the card."""
-        data = asdict(self)
-        data["parameters"] = [
-            {"name": name, "size": size, "is_static": is_static}
-            for name, size, is_static in self.parameters
-        ]
-        write_json(path, data)
+        facts = {"identity": self.identity, "expression_names": self.expression_names}
+        write_json(path, {**self.description, **facts})
 
     @staticmethod
     def load(path: Path) -> RigCard:
@@ -86,31 +78,33 @@ class RigCard:
         """
         data = read_json(path)
         try:
-            return RigCard(
-                str(data["model"]),
-                str(data["version"]),
-                tuple(
-                    (str(entry["name"]), int(entry["size"]), bool(entry["is_static"]))
-                    for entry in data["parameters"]
-                ),
-                tuple(float(value) for value in data["identity"]),
-                tuple(str(name) for name in data["expression_names"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
+            identity = tuple(float(value) for value in data.pop("identity"))
+            names = tuple(str(name) for name in data.pop("expression_names"))
+            if not isinstance(data["name"], str):
+                raise TypeError("name must be a text")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: not a rig card ({error!r})") from error
+        return RigCard(data, identity, names)
+
+    @property
+    def static(self) -> HeadPose:
+        """The subject's fields."""
+        if not self.identity:
+            return HeadPose()
+        return HeadPose(identity_coeffs=torch.tensor([self.identity]))
 
     def check(self, head: HeadModel, path: Path) -> None:
-        """Raise unless the head takes these parameters.
+        """Raise unless the head is the one that the parameters belong to.
 
         Raises:
             ValueError: Naming the card and what differs.
         """
-        other = RigCard.describe(head, None)
-        for field in ("model", "version", "parameters", "expression_names"):
-            expected, given = getattr(self, field), getattr(other, field)
-            if expected != given:
+        other = {**describe_head(head), "expression_names": tuple(head.expression_names)}
+        mine = {**self.description, "expression_names": self.expression_names}
+        for field, expected in mine.items():
+            if other.get(field) != expected:
                 raise ValueError(
-                    f"{path}: {field} is of another head: {_first_difference(expected, given)}"
+                    f"{path}: {field} is {expected!r}, the head's is {other.get(field)!r}"
                 )
 
 
@@ -236,13 +230,3 @@ def _as_row(path: Path, name: str, array: np.ndarray, is_offset: bool = False) -
             raise ValueError(f"{path}: {name} must have shape (1, v, 3), got {array.shape}")
         return values.reshape(1, -1, 3)
     return values.reshape(1, -1)
-
-
-def _first_difference(expected: object, given: object) -> str:
-    if isinstance(expected, tuple) and isinstance(given, tuple):
-        if len(expected) != len(given):
-            return f"{len(expected)} there, {len(given)} here"
-        for one, other in zip(expected, given, strict=True):
-            if one != other:
-                return f"{one!r} there, {other!r} here"
-    return f"{expected!r} there, {given!r} here"

@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from vultus.core.files import read_json
-from vultus.data.head_source import open_head
 from vultus.data.readers import gaussian_avatars
 from vultus.data.readers.vhap_layout import VhapOptions, read_layout, read_track
 from vultus.data.rig_files import RigCard, read_flame_row, read_rig_row
 from vultus.data.sequence import HeadSequence
-from vultus.heads.base import HeadPose
+from vultus.heads.base import HeadModel
+from vultus.heads.registry import head_from_description
 
 __all__ = ["Options", "read"]
 
@@ -35,16 +33,15 @@ def read(root: Path, options: Options) -> HeadSequence:
     """
     card_path = root / "rig.json"
     card = RigCard.load(card_path)
-    is_flame = card.model == "flame"
+    is_flame = card.description["name"] == "flame"
     frames = read_layout(root, options, gaussian_avatars.RIG_KEY if is_flame else RIG_KEY)
-    head = options.head or open_head(card.model, options.head_file)
+    head = options.head or _open_head(card, options.head_file)
     card.check(head, card_path)
-    static = HeadPose(identity_coeffs=torch.tensor([card.identity])) if card.identity else None
     pose = read_track(
         frames,
         head,
         read_flame_row if is_flame else read_rig_row,
-        None if is_flame else static or HeadPose(),
+        None if is_flame else card.static,
     )
     background = _color(frames.manifest.shared, frames.manifest.path)
     return HeadSequence(
@@ -58,6 +55,11 @@ def read(root: Path, options: Options) -> HeadSequence:
         expression_names=card.expression_names,
         info={"format": "studio", "light": _light(root)},
     )
+
+
+def _open_head(card: RigCard, head_file: Path | None) -> HeadModel:
+    name = card.description["name"]
+    return head_from_description(card.description, {} if head_file is None else {name: head_file})
 
 
 def _color(shared: Mapping[str, object], path: Path) -> tuple[float, float, float]:
