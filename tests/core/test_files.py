@@ -23,9 +23,13 @@ from vultus.core.files import (
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "a.txt"
     write_text(target, "old")
-    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
-        temporary.write_text("half")
+
+    def write(path: Path) -> None:
+        path.write_text("half")
         raise RuntimeError
+
+    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
+        write(temporary)
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -50,14 +54,17 @@ def test_writing_nothing_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="the folder .*nowhere does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"the folder .*nowhere does not exist"):
         write_text(tmp_path / "nowhere" / "a.txt", "x")
 
 
 def test_a_failed_folder_is_not_published(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), atomic_directory(tmp_path / "d") as folder:
+    def fill(folder: Path) -> None:
         (folder / "a").write_text("x")
         raise RuntimeError
+
+    with pytest.raises(RuntimeError), atomic_directory(tmp_path / "d") as folder:
+        fill(folder)
     assert list(tmp_path.iterdir()) == []
 
 
