@@ -118,7 +118,7 @@ def talking(num_frames: int, seed: int) -> Performance:
             blink = weights[:, column[f"eyeBlink{side}"]]
             blink.copy_(torch.maximum(blink, lid))
     _look_around(weights, column, times, _onsets(duration, _GAZE_EVERY, generator), generator)
-    for name, strength in (("browInnerUp", 0.5), ("browOuterUp", 0.45), ("mouthSmile", 0.3)):
+    for name, strength in (("browInnerUp", 0.35), ("browOuterUp", 0.4), ("mouthSmile", 0.4)):
         curve = strength * (0.5 + 0.5 * _drift(times, 0.45, generator)) ** 2
         names = [n for n in (name, f"{name}Left", f"{name}Right") if n in column]
         for channel in names:

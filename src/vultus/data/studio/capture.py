@@ -1,0 +1,199 @@
+"""Film a subject in the virtual studio: every moment from every camera, with ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vultus.core.config import config_to_data
+from vultus.core.exr_io import write_exr
+from vultus.core.files import read_json, write_json
+from vultus.core.progress import Progress
+from vultus.core.threads import map_in_threads, num_threads
+from vultus.data.rig_files import RigCard
+from vultus.data.studio.config import StudioConfig, demo_config
+from vultus.data.studio.layout import CaptureFolder
+from vultus.data.studio.lights import auto_exposure, load_light, studio_light
+from vultus.data.studio.renderer import StudioFrame, StudioRenderer
+from vultus.data.studio.rigs import build_rig, head_center
+from vultus.data.studio.subject import Subject, build_subject
+from vultus.data.studio.tracks import build_track
+from vultus.geometry.cameras import Camera
+from vultus.heads.base import HeadPose
+from vultus.render.lighting.envmap import EnvironmentMap
+
+__all__ = ["Scene", "build_scene", "demo_config", "film"]
+
+_FORMAT = "vultus-studio-1"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that a filming needs, checked."""
+
+    subject: Subject
+    pose: HeadPose
+    """One row per moment, identity included."""
+    cameras: Camera
+    light: EnvironmentMap
+    """Without exposure."""
+    exposure: float
+
+
+def build_scene(config: StudioConfig, subject: Subject | None = None) -> Scene:
+    """Open and check everything that a config names.
+
+    Args:
+        config: What to film.
+        subject: Who is filmed, in place of the config's head and seed.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If a file or a choice is wrong.
+    """
+    if config.light is None:
+        light = studio_light()
+        light = light.rotated(config.light_turn) if config.light_turn else light
+    else:
+        light = load_light(config.light, config.light_orientation, config.light_turn)
+    if subject is None:
+        subject = build_subject(config.head, config.head_file, config.seed, config.texture_size)
+    head = subject.head
+    track = build_track(
+        config.track,
+        head,
+        config.frames,
+        seed=config.seed,
+        arkit_path=config.arkit_file,
+        stride=config.track_stride,
+    )
+    cameras = build_rig(
+        config.rig,
+        config.cameras,
+        radius=config.radius,
+        fov=config.fov,
+        size=config.size,
+        target=head_center(head),
+        arc=config.arc,
+        elevation=config.elevation,
+    )
+    exposure = auto_exposure(light) if config.exposure is None else config.exposure
+    pose = track.replace(identity_coeffs=subject.identity)
+    return Scene(subject, pose, cameras, light, exposure)
+
+
+def film(
+    config: StudioConfig,
+    out: Path,
+    *,
+    subject: Subject | None = None,
+    threads: int | None = None,
+) -> int:
+    """Film into a folder that the reader ``studio`` understands.
+
+    A stopped filming continues where it was: pictures that are complete are kept.
+
+    Args:
+        config: What to film.
+        out: Folder; made if missing.
+        subject: Who is filmed, in place of the config's head and seed.
+        threads: Workers of the renderer; ``None`` takes all. They do not change the pictures.
+
+    Returns:
+        Number of pictures taken now.
+
+    Raises:
+        ValueError: If the folder holds the filming of another config.
+    """
+    scene = build_scene(config, subject)
+    card = RigCard.describe(scene.subject.head, scene.subject.identity)
+    _claim_folder(out, config, card)
+    folder = CaptureFolder(out, scene.subject.head)
+    folder.make()
+    card.save(out / "rig.json")
+    _write_light(out, scene, config)
+    for timestep in range(config.frames):
+        folder.write_rig(timestep, scene.pose[timestep])
+    missing = {
+        timestep: cameras
+        for timestep in range(config.frames)
+        if (cameras := [c for c in range(config.cameras) if not folder.has_frame(timestep, c)])
+    }
+    count = sum(len(cameras) for cameras in missing.values())
+
+    def write(shot: tuple[int, int, StudioFrame]) -> None:
+        folder.write_frame(*shot)
+
+    with Progress("filming", count, "images") as progress:
+        shots = _shots(scene, config, missing, threads or num_threads())
+        for _ in map_in_threads(write, shots):
+            progress.advance()
+    folder.write_manifests(scene.cameras, config)
+    return count
+
+
+def _shots(
+    scene: Scene, config: StudioConfig, missing: dict[int, list[int]], threads: int
+) -> Iterator[tuple[int, int, StudioFrame]]:
+    """Render what is missing, all cameras of a moment after each other."""
+    head = scene.subject.head
+    renderer = StudioRenderer(head.topology.faces, scene.subject.appearance, threads)
+    renderer.set_light(scene.light, config.num_lights, scene.exposure)
+    for timestep, cameras in missing.items():
+        with torch.no_grad():
+            renderer.pose(head.vertices(scene.pose[timestep])[0], head.neutral)
+        for index in cameras:
+            camera = scene.cameras[index]
+            frame = renderer.render(camera, config.samples, config.shadows, config.background)
+            yield timestep, index, frame
+
+
+def _claim_folder(out: Path, config: StudioConfig, card: RigCard) -> None:
+    """Note the config in a new folder, or check that an old one holds the same."""
+    first_test = config.frames - config.num_test_frames
+    note = {
+        "format": _FORMAT,
+        "config": config_to_data(config),
+        "head": card.description,
+        "val_cameras": list(config.val_cameras),
+        "test_timesteps": list(range(first_test, config.frames)),
+    }
+    path = out / "studio.json"
+    if path.is_file():
+        difference = _first_difference(read_json(path), note)
+        if difference is not None:
+            raise ValueError(f"{out} holds another filming: {difference}")
+        return
+    if out.is_dir() and any(out.iterdir()):
+        raise ValueError(f"{out} must be an empty or new folder, or one that the studio wrote")
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(path, note)
+
+
+def _write_light(out: Path, scene: Scene, config: StudioConfig) -> None:
+    write_exr(out / "light.exr", scene.light.radiance, half=False)
+    facts = {
+        "type": "envmap",
+        "file": "light.exr",
+        "exposure": scene.exposure,
+        "num_lights": config.num_lights,
+        "source": "studio" if config.light is None else config.light.name,
+        "convention": "row 0 is +y; column j shows (cos e cos a, sin e, cos e sin a) with azimuth "
+        "a = 2 pi (j + 0.5) / w; picture = tone_map(exposure * radiance)",
+    }
+    write_json(out / "light.json", facts)
+
+
+def _first_difference(there: Any, here: Any, name: str = "") -> str | None:
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in (*here, *(key for key in there if key not in here)):
+            below = f"{name}.{key}" if name else str(key)
+            found = _first_difference(there.get(key), here.get(key), below)
+            if found is not None:
+                return found
+        return None
+    return None if there == here else f"{name} is {there!r} there, {here!r} here"

@@ -1,0 +1,92 @@
+"""The studio's own light, and exposure."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vultus.core.image_io import read_radiance
+from vultus.render.lighting.envmap import (
+    EnvironmentMap,
+    envmap_directions,
+    envmap_solid_angles,
+    from_front_centered,
+)
+
+__all__ = ["LightOrientation", "auto_exposure", "load_light", "studio_light"]
+
+LightOrientation = Literal["vultus", "front_centered"]
+"""``front_centered``: the centre column lies before the face, as Poly Haven's maps are used."""
+
+_WHITE_LEVEL = 0.85
+"""Linear brightness of a white matte board in front of the face after ``auto_exposure``; skin then
+lies between 0.1 and 0.5."""
+
+# Direction (towards the lamp), angular radius, softness (radians) and radiance of the lamps.
+_LAMPS = (
+    ((0.75, 0.55, 0.75), 0.42, 0.10, (9.0, 8.4, 7.6)),
+    ((-0.9, 0.15, 0.7), 0.55, 0.20, (1.9, 2.1, 2.5)),
+    ((-0.6, 0.75, -0.8), 0.30, 0.08, (6.0, 6.2, 6.6)),
+    ((0.0, 1.0, 0.1), 0.60, 0.30, (1.1, 1.1, 1.1)),
+)
+_WALLS = ((0.34, 0.35, 0.37), (0.16, 0.15, 0.14))
+"""Radiance at the ceiling and at the floor."""
+
+
+def studio_light(height: int = 32) -> EnvironmentMap:
+    """A portrait light: warm key from the subject's upper left, cool fill, rim, soft ceiling."""
+    directions = envmap_directions(height, 2 * height)
+    up = 0.5 + 0.5 * directions[..., 1]
+    ceiling, floor = (torch.tensor(color) for color in _WALLS)
+    radiance = up[..., None] * ceiling + (1 - up[..., None]) * floor
+    for toward, radius, softness, color in _LAMPS:
+        axis = torch.nn.functional.normalize(torch.tensor(toward), dim=0)
+        angle = torch.arccos((directions @ axis).clamp(-1, 1))
+        inside = torch.sigmoid((radius - angle) / (0.25 * softness))
+        radiance = radiance + inside[..., None] * torch.tensor(color)
+    return EnvironmentMap(radiance.permute(2, 0, 1).contiguous())
+
+
+def load_light(path: Path, orientation: LightOrientation, turn: float) -> EnvironmentMap:
+    """Read an equirectangular map.
+
+    Args:
+        path: ``.exr`` or ``.hdr``, linear.
+        orientation: Of the file.
+        turn: Rotation about +y in radians, applied after that.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read, is not twice as wide as high, or holds no light.
+    """
+    radiance = read_radiance(path)
+    if radiance.shape[2] != 2 * radiance.shape[1]:
+        raise ValueError(
+            f"{path}: must be twice as wide as high, got {radiance.shape[2]} x {radiance.shape[1]}"
+        )
+    if orientation == "front_centered":
+        radiance = from_front_centered(radiance[None])[0]
+    try:
+        light = EnvironmentMap(radiance)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if not bool((radiance > 0).any()):
+        raise ValueError(f"{path}: holds no light")
+    return light.rotated(turn) if turn else light
+
+
+def auto_exposure(light: EnvironmentMap) -> float:
+    """Factor on the light that makes a white board before the face appear bright, not burnt."""
+    radiance: Float[Tensor, "3 h w"] = light.radiance
+    height, width = radiance.shape[1:]
+    toward_front = envmap_directions(height, width)[..., 2].clamp_min(0)
+    weights = toward_front * envmap_solid_angles(height, width) / math.pi
+    brightness = float((radiance.mean(dim=0) * weights).sum())
+    if brightness <= 0:
+        raise ValueError("light leaves the face dark; give an exposure or turn the light")
+    return _WHITE_LEVEL / brightness
