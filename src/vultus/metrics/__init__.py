@@ -1,3 +1,22 @@
-"""Layer 4: metrics."""
+"""Layer 4: image, map and mesh metrics, and the named protocols that apply them."""
 
-__all__: list[str] = []
+from vultus.metrics.catalogue import METRICS, Metric, Sample, UnavailableError
+from vultus.metrics.mesh_distance import MeshDistance, mesh_distance, point_distance
+from vultus.metrics.protocols import PROTOCOLS, Measurement, Protocol
+from vultus.metrics.summary import Summary, SummaryRow, summarize
+
+__all__ = [
+    "METRICS",
+    "PROTOCOLS",
+    "Measurement",
+    "MeshDistance",
+    "Metric",
+    "Protocol",
+    "Sample",
+    "Summary",
+    "SummaryRow",
+    "UnavailableError",
+    "mesh_distance",
+    "point_distance",
+    "summarize",
+]
