@@ -1,11 +1,20 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from tolerances import assert_close
-from vultus.nets.perceptual import LpipsNetwork, LpipsVariant, lpips_from_published
+from vultus.core.asset_registry import ASSETS
+from vultus.nets.perceptual import (
+    LpipsNetwork,
+    LpipsVariant,
+    imported_lpips,
+    load_lpips,
+    lpips_from_published,
+)
 
 # Layers of torchvision's ``features``, written down independently of the code under test.
 ALEX = [
@@ -107,3 +116,26 @@ def test_images_that_are_too_small_are_rejected() -> None:
     a, b = images(16)
     with pytest.raises(ValueError, match="at least 31 pixels, got 16 x 16"):
         network()(a, b)
+
+
+def test_network_is_loaded_from_imported_assets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VULTUS_ASSETS", str(tmp_path))
+    features, _, linear = published("alex")
+    for asset, tensors in (("alexnet", backbone_state(features)), ("lpips_alex", linear)):
+        path = tmp_path / asset / ASSETS[asset].file_name
+        path.parent.mkdir()
+        torch.save(tensors, path)
+    a, b = images(32)
+    assert list(imported_lpips()) == ["alex"]
+    assert torch.equal(load_lpips("alex")(a, b), network("alex")(a, b))
+
+
+def test_missing_asset_is_an_error_that_says_what_to_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VULTUS_ASSETS", str(tmp_path))
+    assert imported_lpips() == {}
+    with pytest.raises(FileNotFoundError, match="vultus assets import vgg16 FILE"):
+        load_lpips("vgg")

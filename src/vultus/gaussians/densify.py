@@ -105,18 +105,11 @@ class AdaptiveDensity:
     """
 
     def __init__(
-        self, config: DensifyConfig, face_index: Int[Tensor, " n"], num_faces: int
+        self, config: DensifyConfig, num_primitives: int, device: torch.device | str = "cpu"
     ) -> None:
-        """Start with empty statistics.
-
-        Args:
-            config: The rules.
-            face_index: Parent face of every primitive.
-            num_faces: Faces of the mesh.
-        """
+        """Start with empty statistics of so many primitives."""
         self._config = config
-        self._num_faces = num_faces
-        self._clear(face_index.shape[0], face_index.device)
+        self._clear(num_primitives, device)
 
     def is_active(self, step: int) -> bool:
         """Whether statistics of this step can still matter."""

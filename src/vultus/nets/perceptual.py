@@ -1,7 +1,7 @@
 """LPIPS: perceptual distance of images on features of AlexNet or VGG16.
 
-The network is written here; its weights are not ours to ship. Import the classifier's file of
-torchvision and the linear layers of the LPIPS authors; ``lpips_from_published`` takes both.
+The network is written here; its weights are not ours to ship. Users import the classifier of
+torchvision and the linear layers of the LPIPS authors as assets; ``load_lpips`` joins the two.
 
 Reference: Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric,
 2018, eq. 1, version 0.1 of the authors' weights.
@@ -18,7 +18,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-__all__ = ["LpipsNetwork", "LpipsVariant", "lpips_from_published"]
+from vultus.core.asset_registry import find_asset, has_asset
+from vultus.core.torch_pickle import load_state_dict_file
+
+__all__ = ["LpipsNetwork", "LpipsVariant", "imported_lpips", "load_lpips", "lpips_from_published"]
 
 LpipsVariant = Literal["alex", "vgg"]
 
@@ -45,6 +48,8 @@ class _Conv:
 class _Backbone:
     """Stages of convolutions; features are taken at the end of each."""
 
+    asset: str
+    """Torchvision's weights."""
     stages: tuple[tuple[_Conv, ...], ...]
     pool: int
     """Window of the max pooling (stride 2) before a stage of ``pooled_stages``."""
@@ -55,6 +60,7 @@ class _Backbone:
 
 _BACKBONES: dict[LpipsVariant, _Backbone] = {
     "alex": _Backbone(
+        asset="alexnet",
         stages=(
             (_Conv(0, 3, 64, 11, 4, 2),),
             (_Conv(3, 64, 192, 5, 1, 2),),
@@ -67,6 +73,7 @@ _BACKBONES: dict[LpipsVariant, _Backbone] = {
         min_size=31,
     ),
     "vgg": _Backbone(
+        asset="vgg16",
         stages=(
             (_Conv(0, 3, 64), _Conv(2, 64, 64)),
             (_Conv(5, 64, 128), _Conv(7, 128, 128)),
@@ -131,6 +138,23 @@ class LpipsNetwork(nn.Module):
         return features
 
 
+def load_lpips(variant: LpipsVariant) -> LpipsNetwork:
+    """Build the network from imported assets.
+
+    Raises:
+        FileNotFoundError: If an asset is not imported; says how to import it.
+        ValueError: If a file lacks a tensor.
+    """
+    paths = [find_asset(name) for name in _assets(variant)]
+    backbone, linear = (load_state_dict_file(path) for path in paths)
+    return lpips_from_published(variant, backbone, linear)
+
+
+def imported_lpips() -> dict[LpipsVariant, LpipsNetwork]:
+    """Load the networks whose assets are all imported."""
+    return {v: load_lpips(v) for v in _BACKBONES if all(has_asset(name) for name in _assets(v))}
+
+
 def lpips_from_published(
     variant: LpipsVariant, backbone: Mapping[str, Tensor], linear: Mapping[str, Tensor]
 ) -> LpipsNetwork:
@@ -157,6 +181,10 @@ def lpips_from_published(
         converted[ours] = _taken(linear, f"lin{stage}.model.1.weight", expected[ours])
     network.load_state_dict(converted)
     return network
+
+
+def _assets(variant: LpipsVariant) -> tuple[str, str]:
+    return _BACKBONES[variant].asset, f"lpips_{variant}"
 
 
 def _stage(convs: tuple[_Conv, ...]) -> nn.Sequential:

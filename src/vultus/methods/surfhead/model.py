@@ -68,7 +68,7 @@ class SurfHead:
             )
         self.surfels = {name: Parameter(value) for name, value in values.items()}
         self.optimizer = build_adam({**self.surfels, **self._rig_parameters()}, self._rates())
-        self._density = AdaptiveDensity(config.densify, self._face_index, topology.faces.shape[0])
+        self._density = AdaptiveDensity(config.densify, self._face_index.shape[0])
         self._index_surfels()
 
     # ---- rendering -------------------------------------------------------------------------
