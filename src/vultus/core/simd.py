@@ -15,6 +15,7 @@ AVX-512, on AVX2 and on SSE2.
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import operator
 import os
@@ -40,6 +41,7 @@ __all__ = [
     "bits",
     "cttz",
     "fetch_add",
+    "helper",
     "hsum",
     "iota",
     "kernel",
@@ -90,7 +92,8 @@ def kernel(*watched: str) -> Callable[[Callable[..., Any]], Any]:
     """Compile with ``KERNEL_OPTIONS`` and a disk cache that also watches this and other files.
 
     Numba's own cache looks at the file of the cached function only, so that a changed helper or
-    constant in another file would leave stale machine code behind.
+    constant in another file would leave stale machine code behind. Decorators that check types at
+    run time are removed: Numba cannot see through them.
 
     Args:
         watched: Further files whose functions or constants the kernel uses (their ``__file__``).
@@ -98,7 +101,7 @@ def kernel(*watched: str) -> Callable[[Callable[..., Any]], Any]:
     version = source_version(__file__, *watched)
 
     def decorate(function: Callable[..., Any]) -> Any:
-        dispatcher: Any = njit(**KERNEL_OPTIONS)(function)
+        dispatcher: Any = njit(**KERNEL_OPTIONS)(inspect.unwrap(function))
         index = dispatcher._cache._cache_file
         index._source_stamp = (*index._source_stamp, version)
         return dispatcher
@@ -109,6 +112,11 @@ def kernel(*watched: str) -> Callable[[Callable[..., Any]], Any]:
 def _intrinsic(function: Callable[..., Any]) -> Any:
     """Numba's ``intrinsic``; inside kernels the typing context is not passed, so hide its type."""
     return intrinsic(function)
+
+
+def helper(function: Callable[..., Any]) -> Any:
+    """Compile a function that kernels call; LLVM inlines it where that pays."""
+    return njit(inspect.unwrap(function))
 
 
 # ---- types ---------------------------------------------------------------------------------------

@@ -6,9 +6,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-from vultus.core.simd import kernel
+from vultus.core.simd import helper, kernel
 from vultus.kernels.surfel_raster import _cpu_layout
 from vultus.kernels.surfel_raster._cpu_layout import (
     CENTER_X,
@@ -55,37 +54,37 @@ _BOX_SLACK = 0.02
 _MIN_COSINE = 1e-9
 
 
-@njit
+@helper
 def _row(array, i):
     return float(array[i, 0]), float(array[i, 1]), float(array[i, 2])
 
 
-@njit
+@helper
 def _dot(a, b):
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
-@njit
+@helper
 def _cross(a, b):
     return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
 
 
-@njit
+@helper
 def _scale(s, a):
     return s * a[0], s * a[1], s * a[2]
 
 
-@njit
+@helper
 def _add(a, b):
     return a[0] + b[0], a[1] + b[1], a[2] + b[2]
 
 
-@njit
+@helper
 def _apply(m, a):
     return _dot(m[0], a), _dot(m[1], a), _dot(m[2], a)
 
 
-@njit
+@helper
 def _apply_transposed(m, a):
     return (
         m[0][0] * a[0] + m[1][0] * a[1] + m[2][0] * a[2],
@@ -94,7 +93,7 @@ def _apply_transposed(m, a):
     )
 
 
-@njit
+@helper
 def _unit_quat(quats, i):
     """Unit quaternion and the inverse norm."""
     w, x, y, z = float(quats[i, 0]), float(quats[i, 1]), float(quats[i, 2]), float(quats[i, 3])
@@ -102,7 +101,7 @@ def _unit_quat(quats, i):
     return w * inverse, x * inverse, y * inverse, z * inverse, inverse
 
 
-@njit
+@helper
 def _rotation_columns(w, x, y, z):
     return (
         (1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)),
@@ -111,7 +110,7 @@ def _rotation_columns(w, x, y, z):
     )
 
 
-@njit
+@helper
 def _jacobian(jacobians, i):
     """Rows of the Jacobian and of its inverse transpose; the identity where there are none."""
     if jacobians.shape[0] == 0:
@@ -125,7 +124,7 @@ def _jacobian(jacobians, i):
     return (a, b, c), rows, determinant
 
 
-@njit
+@helper
 def _inverse_rows(tu, tv, p):
     """Rows of the inverse of the matrix with these columns, and whether the surfel has an area."""
     row_u, row_v, row_z = _cross(tv, p), _cross(p, tu), _cross(tu, tv)
@@ -137,7 +136,7 @@ def _inverse_rows(tu, tv, p):
     return _scale(inverse, row_u), _scale(inverse, row_v), _scale(inverse, row_z), True
 
 
-@njit
+@helper
 def _box(tu, tv, p, support):
     """Centre and squared half extents of the projection of u^2 + v^2 <= support, for focal 1.
 
@@ -153,13 +152,13 @@ def _box(tu, tv, p, support):
     return x, y, xx, yy, d
 
 
-@njit
+@helper
 def _tile_floor(x, tiles):
     """Truncate towards zero and clamp to [0, tiles]; safe for numbers beyond the integers."""
     return int(min(max(x, 0.0), float(tiles)))
 
 
-@njit
+@helper
 def _published_rect(x, y, radius, tiles_x, tiles_y):
     """Tiles of the square around a centre whose pixel centres are at integers (3DGS)."""
     x0 = _tile_floor((x - radius) / TILE, tiles_x)
@@ -169,7 +168,7 @@ def _published_rect(x, y, radius, tiles_x, tiles_y):
     return x0, x1, y0, y1
 
 
-@njit
+@helper
 def _exact_rect(view, tu, tv, p, low_x, low_y, threshold, tiles_x, tiles_y):
     """Tiles that hold a pixel where the surfel or its low-pass reaches MIN_ALPHA."""
     x, y, xx, yy, d = _box(tu, tv, p, threshold)
@@ -188,7 +187,7 @@ def _exact_rect(view, tu, tv, p, low_x, low_y, threshold, tiles_x, tiles_y):
     return x0, x1, y0, y1, True
 
 
-@njit
+@helper
 def _write_ellipse(record, u, v, h, z, threshold):
     """Store the conic h_u^2 + h_v^2 - threshold h_z^2 <= 0, scaled so that its constant is -1."""
     k = z * z / threshold
@@ -281,7 +280,7 @@ def project(
                 colors[i, first_normal + c] = sign * normal[c]
 
 
-@njit
+@helper
 def _quat_gradient(w, x, y, z, inverse, g0, g1, g2):
     """Gradient of the unnormalised quaternion from those of the rotation's columns."""
     gw = 2 * (z * (g0[1] - g1[0]) + y * (g2[0] - g0[2]) + x * (g1[2] - g2[1]))
@@ -300,7 +299,7 @@ def _quat_gradient(w, x, y, z, inverse, g0, g1, g2):
     )
 
 
-@njit
+@helper
 def _ray_moments(view, total, first, ray_x, ray_y):
     """Sum over pixels of a gradient times the ray (x, y, 1), from its moments in pixels."""
     x = total[first + 1] / view.fx + total[first] * ray_x
@@ -308,14 +307,14 @@ def _ray_moments(view, total, first, ray_x, ray_y):
     return x, y, total[first]
 
 
-@njit
+@helper
 def _box_center_gradient(column, x, y, gx, gy):
     """Gradient of one column of [tu tv p] from that of the box centre over its denominator."""
     z = gx * (column[0] - 2 * x * column[2]) + gy * (column[1] - 2 * y * column[2])
     return gx * column[2], gy * column[2], z
 
 
-@njit
+@helper
 def _clear(i, arrays):
     for array in arrays:
         if array.shape[0] > 0:

@@ -18,12 +18,12 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from vultus.core.simd import (
     bits,
     cttz,
     fetch_add,
+    helper,
     hsum,
     iota,
     kernel,
@@ -98,7 +98,7 @@ class RasterOptions(NamedTuple):
     """Distortion treats blending weights as constants in the backward pass."""
 
 
-@njit(inline="always")
+@helper
 def _touched_rows(records, i, x, y, low_x, low_y):
     """Bit mask of the rows of a tile that a surfel or its low-pass can reach.
 

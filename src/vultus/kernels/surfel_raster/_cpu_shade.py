@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-from vultus.core.simd import kernel
+from vultus.core.simd import helper, kernel
 from vultus.kernels.surfel_raster import _cpu_layout
 from vultus.kernels.surfel_raster._cpu_layout import GRAD_CHANNELS
 
 __all__ = ["shade", "shade_backward"]
 
 
-@njit
+@helper
 def _basis(degree, x, y, z, out):
     """Real spherical harmonics with the signs of 3DGS."""
     out[0] = 0.28209479177387814
@@ -38,7 +37,7 @@ def _basis(degree, x, y, z, out):
         out[15] = -0.5900435899266435 * x * (x * x - 3 * y * y)
 
 
-@njit
+@helper
 def _basis_gradient(degree, x, y, z, weights):
     """Gradient of sum_k weights[k] basis[k] with respect to the direction."""
     gx = gy = gz = 0.0

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vultus.core.simd import run_chunks, run_workers
@@ -33,7 +34,7 @@ from vultus.kernels.surfel_raster._types import Images, RasterSettings, Surfels,
 
 __all__ = ["rasterize"]
 
-Array = np.ndarray[Any, Any]
+Array = NDArray[Any]
 _PROBLEMS = (
     "means must be finite",
     "quats and scales must be finite",
