@@ -14,6 +14,7 @@ from vultus.data.frames import load_frame
 from vultus.data.sequence import Frame, FrameRecord, HeadSequence, Split
 from vultus.methods.base import ReconstructionMethod
 from vultus.metrics.protocols import Protocol
+from vultus.nets.perceptual import LpipsNetwork, LpipsVariant
 from vultus.render.output import RenderOutput
 
 __all__ = ["Evaluation", "evaluate_split", "render_frames"]
@@ -34,16 +35,35 @@ class Evaluation:
 
 
 def evaluate_split(
-    method: ReconstructionMethod, sequence: HeadSequence, split: Split, protocol: Protocol
+    method: ReconstructionMethod,
+    sequence: HeadSequence,
+    split: Split,
+    protocol: Protocol,
+    networks: Mapping[LpipsVariant, LpipsNetwork] | None = None,
 ) -> Evaluation:
-    """Render every frame of a split and compare it with its image and ground truth."""
+    """Render every frame of a split and compare it with its image and ground truth.
+
+    Args:
+        method: The avatar.
+        sequence: Its capture.
+        split: Which frames.
+        protocol: What is measured.
+        networks: Imported LPIPS networks; without them LPIPS is reported as unavailable.
+    """
     rows: list[dict[str, float | str]] = []
+    reasons: dict[str, str] = {}
     for record, frame, output in render_frames(method, sequence, sequence.split(split)):
-        values = protocol.measure(output, frame, record.camera)
-        rows.append({"image": _image_name(sequence.root, record.image_path), **values})
-    names = sorted({name for row in rows for name in row if name != "image"})
-    mean = {name: _mean([row[name] for row in rows if name in row]) for name in names}
-    return Evaluation(protocol.id, split, mean, protocol.unavailable(), tuple(rows))
+        measured = protocol.measure(output, frame, networks)
+        name = _image_name(sequence.root, record.image_path)
+        rows.append({"image": name, **measured.values})
+        reasons |= measured.unavailable
+    mean = {
+        name: _mean([row[name] for row in rows if name in row])
+        for name in protocol.metrics
+        if any(name in row for row in rows)
+    }
+    missing = {name: why for name, why in reasons.items() if name not in mean}
+    return Evaluation(protocol.id, split, mean, missing, tuple(rows))
 
 
 def render_frames(

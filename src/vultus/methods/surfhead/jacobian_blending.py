@@ -44,4 +44,19 @@ def blend_jacobians(
     """
     log = (weights[..., None] * rotation_logs).sum(dim=-2)
     stretch = (weights[..., None, None] * stretches).sum(dim=-3)
-    return axis_angle_to_matrix(log) @ stretch
+    rotation = axis_angle_to_matrix(log)
+    # A sum of outer products: on CPU faster than a batched product of 3x3 matrices.
+    return sum_of_outer_products(rotation, stretch)
+
+
+def sum_of_outer_products(
+    left: Float[Tensor, "*b 3 3"], right: Float[Tensor, "*b 3 3"]
+) -> Float[Tensor, "*b 3 3"]:
+    """Multiply small matrices column by row."""
+    columns, rows = left.unbind(dim=-1), right.unbind(dim=-2)
+    first, *others = [
+        column[..., :, None] * row[..., None, :] for column, row in zip(columns, rows, strict=True)
+    ]
+    for term in others:
+        first = first + term
+    return first

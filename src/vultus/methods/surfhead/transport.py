@@ -40,6 +40,8 @@ class RestMesh:
 
     faces: Int[Tensor, "f 3"]
     rotations: Float[Tensor, "f 3 3"]
+    quats: Float[Tensor, "f 4"]
+    """The same rotations, unit length."""
     scales: Float[Tensor, " f"]
     inverse_edges: Float[Tensor, "f 3 3"]
     adjacency: Int[Tensor, "f 4"]
@@ -57,6 +59,7 @@ class RestMesh:
         return RestMesh(
             faces,
             frames.rotations,
+            matrix_to_quaternion(frames.rotations),
             frames.scales,
             inverse_edge_matrices(vertices, faces, third_edge),
             face_adjacency(faces),
@@ -104,8 +107,12 @@ class PosedSurfels:
         axes = quaternion_to_matrix(torch.nn.functional.normalize(self.quats, dim=-1))[..., 2]
         if self.jacobians is None:
             return axes
-        inverse = torch.linalg.inv(self.jacobians)
-        return (inverse.transpose(-1, -2) @ axes[..., None])[..., 0]
+        # J^-T by its cofactors; a batched inverse is several times slower on CPU.
+        a, b, c = self.jacobians.unbind(dim=-1)
+        across = torch.linalg.cross(b, c)
+        x, y, z = axes[..., None].unbind(dim=-2)
+        normals = x * across + y * torch.linalg.cross(c, a) + z * torch.linalg.cross(a, b)
+        return normals / (a * across).sum(dim=-1, keepdim=True)
 
 
 def pose_faces(vertices: Float[Tensor, "b v 3"], rest: RestMesh, rig: Rig) -> PosedFaces:
@@ -150,7 +157,7 @@ def transport(
     frames, face_scales = rest.rotations[index], rest.scales[index]
     local = face_scales[:, None] * _apply(frames, surfels.local_means)
     jacobians = _surfel_jacobians(surfels, rest, posed, rigid_surfels)
-    quats = quaternion_multiply(matrix_to_quaternion(frames), _unit(surfels.quats))
+    quats = quaternion_multiply(rest.quats[index], _unit(surfels.quats))
     return PosedSurfels(
         _apply(jacobians, local) + centers,
         quats.expand(batch, -1, -1),
