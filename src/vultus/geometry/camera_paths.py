@@ -45,10 +45,9 @@ def cameras_at_angles(
     """
     if not radius > 0:
         raise ValueError(f"radius must be positive, got {radius}")
-    yaws, pitches = yaws.to(center), pitches.to(center)
     directions = torch.stack(
         [yaws.sin() * pitches.cos(), pitches.sin(), yaws.cos() * pitches.cos()], dim=-1
-    )
+    ).to(center)
     world_to_camera = look_at(center + radius * directions, center)
     repeated = intrinsics.to(center).expand(len(yaws), 3, 3)
     return Camera(world_to_camera, repeated, width, height)

@@ -24,6 +24,7 @@ __all__ = [
 # OpenGL cameras look along -z with y up; OpenCV ones along +z with y down.
 _FLIP_YZ = (1.0, -1.0, -1.0, 1.0)
 _RIGID_TOLERANCE = 1e-3
+_POLE_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def look_at(
     up_vector = eyes.new_tensor([0.0, 1.0, 0.0]) if up is None else up
     forward = target - eyes
     right = torch.linalg.cross(forward, up_vector.expand_as(forward))
-    if bool((right.norm(dim=-1) < 1e-9).any()):
+    if bool((right.norm(dim=-1) <= _POLE_TOLERANCE * forward.norm(dim=-1)).any()):
         raise ValueError("eyes must differ from target and must not look along up")
     forward = torch.nn.functional.normalize(forward, dim=-1)
     right = torch.nn.functional.normalize(right, dim=-1)

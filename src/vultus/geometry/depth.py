@@ -23,7 +23,8 @@ def depth_to_normals(depth: Float[Tensor, "b 1 h w"], camera: Camera) -> Float[T
     """Estimate world normals from central differences of the back-projected depth.
 
     Normals face the camera. The border of one pixel, and pixels whose differences are parallel, are
-    zero. Differences run across depth edges: mask the result there.
+    zero. Differences run across depth edges: mask the result there. (The published code of 2DGS
+    back-projects through pixel corners instead of centres: normals turn by some milliradians.)
 
     Reference: Huang et al., 2D Gaussian Splatting, 2024, eq. 15.
     """

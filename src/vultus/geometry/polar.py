@@ -17,11 +17,11 @@ from torch import Tensor, addcmul
 __all__ = ["polar_decomposition"]
 
 # Newton's method starts above the largest root and converges to it from there. Towards a double
-# root (s2 + s3 -> 0) it halves the distance in each step, so the count covers condition numbers to
-# 1e4 and a few quadratic steps; the usual matrices of a face need five.
-_NEWTON_STEPS = 18
-# (s1 + s2)(s2 + s3)(s3 + s1) of a matrix of unit norm; below, the rotation is rounding noise.
-_SMALLEST_ZETA = 1e-12
+# root (s2 + s3 -> 0) it halves the distance in each step until it comes near, then converges
+# quadratically: the usual matrices of a face need 5 steps, s2 + s3 = 1e-5 needs 15 + 5.
+_NEWTON_STEPS = 20
+# (s1 + s2)(s2 + s3)(s3 + s1) of a matrix of unit norm, about s2 + s3 when that is small.
+_SMALLEST_ZETA = 1e-5
 
 
 def polar_decomposition(
@@ -38,7 +38,8 @@ def polar_decomposition(
 
     Returns:
         Rotations Q and stretches U. Where two singular values vanish (or s2 = -s3) the rotation is
-        not unique; Q is then the identity, and its gradient is bounded but means nothing.
+        not unique; from s2 + s3 < 1e-5 |J| on, Q is the identity, and its gradient is bounded but
+        means nothing.
 
     Reference: Markley, Attitude determination using vector observations: a fast optimal matrix
     algorithm, J. Astronautical Sciences 41(2), 1993, eqs. 14-20.

@@ -6,6 +6,8 @@ Reference: Curless and Levoy, A Volumetric Method for Building Complex Models fr
 
 from __future__ import annotations
 
+from typing import no_type_check
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -18,7 +20,7 @@ from torch import Tensor
 from vultus.core.simd import run_chunks
 from vultus.core.threads import num_threads
 from vultus.geometry.cameras import Camera
-from vultus.geometry.meshes import TriangleMesh, largest_component
+from vultus.geometry.meshes import TriangleMesh, largest_component, vertex_normals
 
 __all__ = ["TsdfVolume"]
 
@@ -149,18 +151,20 @@ class TsdfVolume:
         inside = self.distances < 0
         if not (mask.any() and (inside & seen).any() and (~inside & seen).any()):
             raise ValueError("no surface was seen: check cameras, depth and the box of the volume")
-        places, faces, normals, _ = marching_cubes(
+        places, face_corners, _, _ = marching_cubes(
             self.distances, 0.0, mask=mask, gradient_direction="descent", allow_degenerate=False
         )
         vertices = places * self.voxel_size + self.origin
         colors = [
             map_coordinates(self.colors[..., channel], places.T, order=1) for channel in range(3)
         ]
+        positions = torch.from_numpy(vertices.astype(np.float32))
+        faces = torch.from_numpy(face_corners.astype(np.int64))
         mesh = TriangleMesh(
-            torch.from_numpy(vertices.astype(np.float32)),
-            torch.from_numpy(faces.astype(np.int64)),
+            positions,
+            faces,
             torch.from_numpy(np.stack(colors, axis=-1)).clamp(0, 1),
-            torch.from_numpy(normals.astype(np.float32)),
+            vertex_normals(positions, faces),
         )
         return largest_component(mesh) if only_largest else mesh
 
@@ -169,6 +173,7 @@ def _as_array(tensor: Tensor) -> Array:
     return np.ascontiguousarray(tensor.detach().cpu().float().numpy())
 
 
+@no_type_check
 @njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
 def _integrate(start, stop, field, grid, view, lens):
     """Update the slabs start <= x < stop of the grid."""
@@ -207,6 +212,7 @@ def _integrate(start, stop, field, grid, view, lens):
                         colors[x, y, z, channel] = old + mix * (image[i, j, channel] - old)
 
 
+@no_type_check
 @njit(nogil=True, cache=True)
 def _sample_depth(depth, row, column, truncation):
     """Bilinear depth; the nearest pixel's at edges of objects; 0 outside of the image."""
