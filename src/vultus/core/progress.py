@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from types import TracebackType
-from typing import TextIO, TypeVar
+from typing import TypeVar
 
 import rich.progress
 from rich.console import Console
@@ -52,19 +52,16 @@ def format_duration(seconds: float) -> str:
 class Progress:
     """Counts items of work and shows rate and time left on stderr, from two seconds on."""
 
-    def __init__(
-        self, label: str, total: int | None = None, unit: str = "it", stream: TextIO | None = None
-    ) -> None:
+    def __init__(self, label: str, total: int | None = None, unit: str = "it") -> None:
         """Prepare; nothing is shown before the context is entered.
 
         Args:
             label: What is being done.
             total: Number of items, if known.
             unit: Name of one item.
-            stream: Where to write, by default ``sys.stderr``.
         """
         self._label, self._total, self._unit = label, total, unit
-        self._stream = sys.stderr if stream is None else stream
+        self._stream = sys.stderr
         self._done = 0
         self._note = ""
         self._start = self._last_line = time.monotonic()

@@ -28,6 +28,17 @@ _ZIP_SIGNATURE = b"PK\x03\x04"
 _MAX_DIMENSIONS = 64
 _INCOMPLETE = "not a complete file of torch.save"
 
+# What zipfile raises for damaged, encrypted or foreign archives.
+_ARCHIVE_DAMAGE = (
+    zipfile.BadZipFile,
+    EOFError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    UnicodeDecodeError,
+    struct.error,
+)
+
 _STORAGE_TYPES = {
     "BFloat16Storage": torch.bfloat16,
     "BoolStorage": torch.bool,
@@ -107,7 +118,7 @@ def load_state_dict_file(path: Path, key: str | None = None) -> dict[str, Tensor
 def _load_archive(path: Path, inert: Collection[str]) -> Any:
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, RuntimeError, ValueError, struct.error) as error:
+    except (*_ARCHIVE_DAMAGE, ValueError) as error:
         raise ValueError(f"{path}: {_INCOMPLETE}: {_text(error)}") from error
     with archive:
         try:
@@ -119,7 +130,7 @@ def _load_archive(path: Path, inert: Collection[str]) -> Any:
                 builders=_builders(inert),
                 persistent=_persistent_loader(_archive_storages(archive, folder)),
             )
-        except (zipfile.BadZipFile, KeyError, EOFError, OSError, RuntimeError) as error:
+        except _ARCHIVE_DAMAGE as error:
             raise ValueError(f"{path}: {_INCOMPLETE}: {_text(error)}") from error
 
 

@@ -1,0 +1,131 @@
+"""The command ``vultus``: finds a command by name, runs it, and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+import traceback
+
+import vultus
+
+__all__ = ["COMMANDS", "main", "run"]
+
+# Only the module of the command that is asked for is imported: help must not wait for torch.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("vultus.cli.demo", "film a built-in head, reconstruct it and write a report"),
+    "train": ("vultus.cli.train", "fit an avatar to a capture"),
+    "evaluate": ("vultus.cli.evaluate", "measure an avatar on held-out images"),
+    "render": ("vultus.cli.render", "film an avatar along a camera path"),
+    "reenact": ("vultus.cli.reenact", "drive an avatar with another performance"),
+    "mesh": ("vultus.cli.mesh", "extract the surface of an avatar"),
+    "export": ("vultus.cli.export", "write an avatar in splat and mesh formats"),
+    "data": ("vultus.cli.data", "make and check captures: studio, check"),
+    "assets": ("vultus.cli.assets", "import files that cannot be shipped: list, import, where"),
+    "bench": ("vultus.cli.bench", "time the kernels on this machine"),
+    "doctor": ("vultus.cli.doctor", "check the installation"),
+}
+"""Name -> (module with ``main(arguments)``, one line for ``vultus --help``)."""
+
+EXIT_BUG = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+_TRACEBACK_VARIABLE = "VULTUS_TRACEBACK"
+# What users cause; everything else is a bug of ours and keeps its traceback.
+_USER_ERRORS = (
+    ValueError,
+    FileNotFoundError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+    ModuleNotFoundError,
+)
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command.
+
+    Returns:
+        The exit code: 0, 1 for a bug or a failed check, 2 for wrong input, 130 if interrupted.
+    """
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if arguments else EXIT_USAGE
+    name, *rest = arguments
+    if name == "--version":
+        print(f"vultus {vultus.__version__}")
+        return 0
+    if name not in COMMANDS:
+        return _fail(_unknown(name))
+    try:
+        importlib.import_module(COMMANDS[name][0]).main(rest)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        _print_error("interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe is gone (``| head``); Python must not flush into it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BUG
+    except SystemExit as request:
+        return _exit_code(request)
+    except _USER_ERRORS as error:
+        return _fail(str(error))
+    except KeyError as error:
+        # A message is a sentence; a bare key is a bug.
+        if error.args and isinstance(error.args[0], str) and " " in error.args[0]:
+            return _fail(error.args[0])
+        traceback.print_exc()
+        return EXIT_BUG
+    except Exception:  # noqa: BLE001 - the last one, and it is shown in full
+        traceback.print_exc()
+        return EXIT_BUG
+    return 0
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name.ljust(width)}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            f"vultus {vultus.__version__}: one toolkit for 3D human heads",
+            "",
+            "usage: vultus COMMAND [options]",
+            "",
+            *lines,
+            "",
+            "vultus COMMAND --help lists the options of a command and their defaults.",
+        ]
+    )
+
+
+def _unknown(name: str) -> str:
+    close = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(COMMANDS)}"
+    return f"unknown command {name!r}; {hint}"
+
+
+def _fail(message: str) -> int:
+    if os.environ.get(_TRACEBACK_VARIABLE) and sys.exc_info()[0] is not None:
+        traceback.print_exc()
+    _print_error(message)
+    return EXIT_USAGE
+
+
+def _exit_code(request: SystemExit) -> int:
+    if request.code is None or isinstance(request.code, int):
+        return request.code or 0
+    _print_error(str(request.code))
+    return EXIT_BUG
+
+
+def _print_error(message: str) -> None:
+    print(f"vultus: {' '.join(message.split())}", file=sys.stderr)
