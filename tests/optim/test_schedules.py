@@ -32,7 +32,9 @@ def test_linear_decay_passes_through_ends_and_middle() -> None:
     assert rates == pytest.approx([3.0, 3.0, 2.0, 1.0, 1.0])
 
 
-@pytest.mark.parametrize(("initial", "final", "steps"), [(0.0, 1.0, 1), (1.0, -1.0, 1), (1.0, 1.0, 0)])
+@pytest.mark.parametrize(
+    ("initial", "final", "steps"), [(0.0, 1.0, 1), (1.0, -1.0, 1), (1.0, 1.0, 0)]
+)
 def test_exponential_decay_rejects_rates_and_lengths_that_are_not_positive(
     initial: float, final: float, steps: int
 ) -> None:
