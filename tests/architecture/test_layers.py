@@ -54,8 +54,8 @@ def imported_modules(tree: ast.AST, path: Path) -> Iterator[tuple[int, Parts]]:
 
 def broken_rule(importer: Parts, target: Parts) -> str | None:
     """Why one import may not be, or None."""
-    if not importer or target[0] not in LAYERS:
-        return None
+    if not importer or importer[0] not in LAYERS or target[0] not in LAYERS:
+        return None  # the package itself, its version, its __main__
     here, there = LAYERS[importer[0]], LAYERS[target[0]]
     if there > here:
         return f"layer {here} ({importer[0]}) imports layer {there} ({target[0]})"

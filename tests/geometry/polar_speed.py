@@ -1,12 +1,10 @@
 """Time the polar decomposition against the SVD: ``python tests/geometry/polar_speed.py``.
 
-Median of 30 calls for 26 000 float32 matrices. The result on two shared cores of the machine on
-which it was written is in ``docs/benchmarks.md``.
+The least of 30 calls (others may use the machine) for 26 000 float32 matrices.
 """
 
 from __future__ import annotations
 
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -24,7 +22,7 @@ def milliseconds(function: Callable[[], object], repeats: int = 30) -> float:
         start = time.perf_counter()
         function()
         times.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(times[2:])
+    return min(times[2:])
 
 
 def main() -> None:

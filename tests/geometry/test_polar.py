@@ -1,6 +1,6 @@
 """Polar decomposition against the singular value decomposition.
 
-Speed, 26 000 float32 matrices on two cores (``tests/geometry/polar_speed.py``): see that file.
+Its speed is measured by ``python tests/geometry/polar_speed.py``.
 """
 
 from __future__ import annotations
