@@ -36,7 +36,7 @@ class Decal:
         return ndimage.map_coordinates(self.coverage, [row, column], order=1, mode="constant")
 
 
-def brow_decal(rng: np.random.Generator, thickness: float) -> Decal:
+def brow_decal(rng: np.random.Generator, thickness: float | int) -> Decal:
     """Stamp one brow: hundreds of strands over a soft underlayer."""
     image = np.zeros(
         ((_BOX[3] - _BOX[1]) * _PIXELS_PER_MM, (_BOX[2] - _BOX[0]) * _PIXELS_PER_MM), np.float32

@@ -14,6 +14,7 @@ from vultus.heads.procedural.noise import ValueNoise
 __all__ = ["SkinCanvas"]
 
 _Field = Float[np.ndarray, " n"]
+_Number = float | int
 
 
 @dataclass
@@ -69,12 +70,12 @@ class SkinCanvas:
         """SRGB of the hair."""
         return np.array(HAIR_COLORS[self.look.hair_color])
 
-    def spot(self, x: float, y: float, width: float, height: float) -> _Field:
+    def spot(self, x: _Number, y: _Number, width: _Number, height: _Number) -> _Field:
         """Bump on both sides of the face at (±x, y)."""
         across = bell(self.lateral, x, width) * bell(self.points[:, 1], y, height)
         return across * smoothstep(0, 40, self.points[:, 2])
 
-    def absorb(self, amount: _Field, rgb: tuple[float, float, float]) -> None:
+    def absorb(self, amount: _Field, rgb: tuple[_Number, _Number, _Number]) -> None:
         """Take away a share of each channel; negative shares brighten."""
         self.color *= 1 - amount[:, None] * np.array(rgb)
 

@@ -63,7 +63,7 @@ def _outline(degrees: np.ndarray) -> np.ndarray:
 def _relief(radius: np.ndarray, phi: np.ndarray) -> np.ndarray:
     """Height (mm) of the front over relative radius and angle."""
 
-    def towards(center: float, width: float) -> np.ndarray:
+    def towards(center: float | int, width: float | int) -> np.ndarray:
         """Bump in the angle, degrees."""
         return bell((np.degrees(phi) - center + 180) % 360 - 180, 0, width)
 

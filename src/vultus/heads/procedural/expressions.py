@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
-from scipy.spatial import KDTree
+from jaxtyping import Bool, Float
 
 from vultus.heads.procedural.falloffs import bell, smoothstep
 from vultus.heads.procedural.lids import slide_lids
@@ -24,6 +23,7 @@ __all__ = ["expression_shapes"]
 
 _Field = Float[np.ndarray, " v"]
 _Shape = Float[np.ndarray, "v 3"]
+_Number = float | int
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class _Face:
         depth = np.where(in_bag, smoothstep(58, 84, z), 1.0)
         return _Face(skin, x, y, z, 1 - jaw, jaw, lips, smoothstep(20, 55, z) * depth)
 
-    def spot(self, x: float, y: float, width: float, height: float) -> _Field:
+    def spot(self, x: _Number, y: _Number, width: _Number, height: _Number) -> _Field:
         """Bump around a frontal position."""
         return bell(self.x, x, width) * bell(self.y, y, height) * self.mask
 
@@ -70,7 +70,7 @@ class _Face:
         return self.spot(31.5, 0, 11, 6)
 
 
-def _push(weight: _Field, x: float, y: float, z: float) -> _Shape:
+def _push(weight: _Field, x: _Number, y: _Number, z: _Number) -> _Shape:
     return weight[:, None] * np.array([x, y, z])
 
 
@@ -257,7 +257,7 @@ def expression_shapes(
     """
     face = _Face.of(skin, jaw)
     shapes = {name: shape(face) for name, shape in _WHOLE.items()}
-    partner = _mirror_partners(skin.vertices)
+    partner = skin.mirror_partners()
     for stem, shape in _PAIRED.items():
         left = shape(face)
         shapes[stem + "Left"], shapes[stem + "Right"] = left, left[partner] * MIRROR
@@ -268,10 +268,6 @@ def expression_shapes(
             result[index, part] = _JAW_SLIDES.get(name, (0.0, 0.0, 0.0))
     result[names.index("tongueOut"), tongue] = _tongue_out(vertices[tongue])
     return result
-
-
-def _mirror_partners(vertices: Float[np.ndarray, "v 3"]) -> Int[np.ndarray, " v"]:
-    return np.asarray(KDTree(vertices).query(vertices * MIRROR)[1])
 
 
 def _tongue_out(tongue: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v 3"]:

@@ -9,7 +9,7 @@ import numpy as np
 __all__ = ["bell", "lerp", "smooth_max", "smooth_min", "smoothstep"]
 
 
-def smooth_min(a: np.ndarray, b: np.ndarray, blend: float) -> np.ndarray:
+def smooth_min(a: np.ndarray, b: np.ndarray, blend: float | int) -> np.ndarray:
     """Minimum of two distances, rounded where they differ by less than ``blend``.
 
     Reference: Quilez, "Smooth minimum" (polynomial, quadratic).
@@ -18,7 +18,7 @@ def smooth_min(a: np.ndarray, b: np.ndarray, blend: float) -> np.ndarray:
     return np.minimum(a, b) - overlap * overlap * blend * 0.25
 
 
-def smooth_max(a: np.ndarray, b: np.ndarray, blend: float) -> np.ndarray:
+def smooth_max(a: np.ndarray, b: np.ndarray, blend: float | int) -> np.ndarray:
     """Maximum of two distances, rounded where they differ by less than ``blend``."""
     return -smooth_min(-a, -b, blend)
 

@@ -47,7 +47,7 @@ class HairStyle:
     side: float
     back: float
     """Thickness at the top, the sides and the back."""
-    drop: tuple[tuple[float, float], ...] = _NO_DROP
+    drop: tuple[tuple[float | int, float | int], ...] = _NO_DROP
     """How far strands hang below the hairline over |azimuth| in degrees (0 = front)."""
     flare: float = 0.0
     """Outward bow of hanging hair."""
@@ -55,9 +55,9 @@ class HairStyle:
     clump: float = 1.0
     jag: float = 1.0
     """Unevenness of the tips."""
-    part: float | None = None
+    part: float | int | None = None
     """x of the parting."""
-    quiff: float = 0.0
+    quiff: float | int = 0.0
     curl: float = 0.0
     has_bun: bool = False
 

@@ -18,6 +18,7 @@ from vultus.heads.procedural.loops import MOUTH_HALF_WIDTH, lip_curves
 __all__ = ["IDENTITY_NAMES", "identity_fields"]
 
 _Scalar = np.ndarray
+_Number = float | int
 
 
 class _Face:
@@ -31,7 +32,7 @@ class _Face:
         self.front = smoothstep(10, 60, self.z)
         self.frame = smoothstep(-10, 60, self.z) * smoothstep(-150, -105, self.y)
 
-    def spot(self, x: float, y: float, width: float, height: float) -> _Scalar:
+    def spot(self, x: _Number, y: _Number, width: _Number, height: _Number) -> _Scalar:
         """Bump on both sides of the face at (±x, y)."""
         return bell(self.lateral, x, width) * bell(self.y, y, height) * self.front
 

@@ -228,7 +228,7 @@ class ProceduralHead(nn.Module):
         return transforms + is_jaw[:, None, None] * column[:, None]
 
 
-def named_expressions(**weights: float) -> Float[Tensor, "1 52"]:
+def named_expressions(**weights: float | int) -> Float[Tensor, "1 52"]:
     """Expression coefficients from ARKit names; a name without its side sets both sides.
 
     Raises:

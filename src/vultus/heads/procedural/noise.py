@@ -21,7 +21,7 @@ class ValueNoise:
         self._lattice = rng.standard_normal((_LATTICE,) * 3).astype(np.float32).ravel()
 
     def __call__(
-        self, points: Float[np.ndarray, "n 3"], wavelength: float
+        self, points: Float[np.ndarray, "n 3"], wavelength: float | int
     ) -> Float[np.ndarray, " n"]:
         """Evaluate one octave."""
         q = np.ascontiguousarray((points / wavelength).T, np.float32)
@@ -42,7 +42,7 @@ class ValueNoise:
         return (planes[0] + (planes[1] - planes[0]) * t[2]) * _UNIT_VARIANCE
 
     def fractal(
-        self, points: Float[np.ndarray, "n 3"], wavelength: float, octaves: int
+        self, points: Float[np.ndarray, "n 3"], wavelength: float | int, octaves: int
     ) -> Float[np.ndarray, " n"]:
         """Sum octaves of halved wavelength and amplitude."""
         layers = (

@@ -51,7 +51,9 @@ _MIDLINE_ROUNDING = 2.0
 """mm²: ``sqrt(x² + 2)`` in place of ``|x|``, which would crease the middle of the face."""
 
 _Points = Float[np.ndarray, "n 3"]
-_Triple = tuple[float, float, float]
+# Tables of whole millimetres read better without ".0".
+_Number = float | int
+_Triple = tuple[_Number, _Number, _Number]
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,8 @@ class Capsule:
 
     start: _Triple
     end: _Triple
-    start_radius: float
-    end_radius: float
+    start_radius: _Number
+    end_radius: _Number
     depth_scale: float = 1.0
 
     def distance(self, points: _Points) -> Float[np.ndarray, " n"]:
@@ -103,7 +105,7 @@ class Stroke:
     """One step of the sculpt: add (or carve) a shape, or a group of strokes made beforehand."""
 
     shape: Ellipsoid | Capsule | tuple[Stroke, ...]
-    blend: float = 0.0
+    blend: _Number = 0.0
     """Radius (mm) of the rounding where the shape meets what is there; 0 only for the first."""
     is_paired: bool = False
     """The shape is described on the left and mirrored."""
@@ -198,8 +200,8 @@ def head_gradient(points: Float[np.ndarray, "n 3"], step: float = 0.4) -> _Point
 def cast_rays(
     origins: Float[np.ndarray, "#n 3"] | Float[np.ndarray, " 3"],
     directions: Float[np.ndarray, "n 3"],
-    near: float,
-    far: float,
+    near: _Number,
+    far: _Number,
     distance: Callable[[np.ndarray], np.ndarray] = head_distance,
     num_steps: int = 15,
 ) -> Float[np.ndarray, "n 3"]:

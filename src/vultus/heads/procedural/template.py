@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.spatial import ConvexHull
+from scipy.spatial import ConvexHull, KDTree
 
 from vultus.heads.procedural.loops import (
     LID_LOOPS,
@@ -70,6 +70,10 @@ class SkinTemplate:
     neck: Int[np.ndarray, "12 72"]
     """From the head down; the last one is the open border of the mesh."""
 
+    def mirror_partners(self) -> Int[np.ndarray, " v"]:
+        """For each vertex the one at its mirror image."""
+        return np.asarray(KDTree(self.vertices).query(self.vertices * MIRROR)[1])
+
 
 @dataclass(frozen=True)
 class _LeftHalf:
@@ -92,9 +96,14 @@ class _Symmetry:
         self.partner[mirror[0]] = mirror[0]
         self.partner[self.off_middle] = self.num_half + np.arange(len(self.off_middle))
 
-    def complete(self, points: _Points) -> _Points:
+    def complete(self, points: _Points) -> Float[np.ndarray, "m 3"]:
         """Append the right half."""
         return np.concatenate([points, points[self.off_middle] * MIRROR])
+
+    def all_partners(self, neck: Int[np.ndarray, "k p"]) -> Int[np.ndarray, " m"]:
+        """Mirror partner of every vertex of the whole head, and of the neck's loops after it."""
+        loops = np.roll(neck[:, ::-1], 1, axis=1)
+        return np.concatenate([self.partner, self.off_middle, loops.ravel()])
 
     def closed_loop(self, half: Int[np.ndarray, "*k m"]) -> Int[np.ndarray, "*k p"]:
         """Extend loops given on the left half, middle to middle, around the right half."""
@@ -110,6 +119,9 @@ def build_skin() -> SkinTemplate:
     vertices = _relax(vertices, faces, half.free, symmetry)
     vertices, faces, neck = _add_neck(vertices, faces, symmetry.closed_loop(half.neck))
     vertices = _smooth_neck_junction(vertices, faces, neck)
+    # The diagonals of the neck's strips are not symmetric, and smoothing follows them.
+    partner = symmetry.all_partners(neck[1:])
+    vertices = 0.5 * (vertices + vertices[partner] * MIRROR)
     left, right = half.lids, symmetry.partner[half.lids]
     vertices, faces, left_rims, right_rims = add_lids(vertices, faces, left, right)
     vertices = add_lips(vertices, half.mouth, symmetry.partner[half.mouth])

@@ -50,7 +50,7 @@ def jaw_weights(skin: SkinTemplate) -> Float[np.ndarray, " v"]:
     is_fixed = np.zeros(len(x), bool)
     values = np.zeros(len(x))
 
-    def fix(where: np.ndarray, value: np.ndarray | float) -> None:
+    def fix(where: np.ndarray, value: np.ndarray | float | int) -> None:
         is_fixed[where] = True
         values[where] = value
 
@@ -71,7 +71,9 @@ def jaw_weights(skin: SkinTemplate) -> Float[np.ndarray, " v"]:
     pull = 0.5 * np.clip(1 - np.maximum(to_bone, 0) / 9, 0, 1)
     graph = adjacency(skin.faces, len(x))
     field = harmonic_field(graph, is_fixed, values, pull, np.interp(z, [0, 60], [0.55, 1]))
-    return _rounded(np.clip(field, 0, 1), skin, graph)
+    weights = _rounded(np.clip(field, 0, 1), skin, graph)
+    # The diagonals of the neck's strips are not symmetric, and both averages follow them.
+    return 0.5 * (weights + weights[skin.mirror_partners()])
 
 
 def _rounded(weights: np.ndarray, skin: SkinTemplate, graph: csr_array) -> np.ndarray:
