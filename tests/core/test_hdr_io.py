@@ -122,7 +122,7 @@ def test_damaged_files_are_read_or_refused_but_nothing_else(tmp_path: Path) -> N
     data = bytearray((tmp_path / "whole.hdr").read_bytes())
     generator = np.random.default_rng(0)
     damaged, refused = tmp_path / "damaged.hdr", 0
-    for _ in range(500):
+    for _ in range(300):
         copy = bytearray(data)
         for position in generator.integers(0, len(data), 3):
             copy[position] = generator.integers(0, 256)
@@ -132,7 +132,7 @@ def test_damaged_files_are_read_or_refused_but_nothing_else(tmp_path: Path) -> N
         except ValueError as error:
             refused += 1
             assert str(error).startswith(f"{damaged}: not a readable")  # noqa: PT017 - either may come
-    assert 0 < refused < 500
+    assert 0 < refused < 300
 
 
 @pytest.mark.parametrize(

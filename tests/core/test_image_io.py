@@ -139,7 +139,7 @@ def test_damaged_files_are_read_or_refused_but_nothing_else(suffix: str, tmp_pat
     data = path.read_bytes()
     generator = np.random.default_rng(0)
     refused = 0
-    for _ in range(300):
+    for _ in range(150):
         copy = bytearray(data)
         for position in generator.integers(0, len(data), 4):
             copy[position] = generator.integers(0, 256)

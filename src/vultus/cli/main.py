@@ -9,6 +9,7 @@ import sys
 import traceback
 
 import vultus
+from vultus.cli.console import print_error
 
 __all__ = ["COMMANDS", "main", "run"]
 
@@ -69,7 +70,7 @@ def run(arguments: list[str]) -> int:
         importlib.import_module(COMMANDS[name][0]).main(rest)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        _print_error("interrupted")
+        print_error("interrupted")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of a pipe is gone (``| head``); Python must not flush into it at exit.
@@ -116,16 +117,12 @@ def _unknown(name: str) -> str:
 def _fail(message: str) -> int:
     if os.environ.get(_TRACEBACK_VARIABLE) and sys.exc_info()[0] is not None:
         traceback.print_exc()
-    _print_error(message)
+    print_error(message)
     return EXIT_USAGE
 
 
 def _exit_code(request: SystemExit) -> int:
     if request.code is None or isinstance(request.code, int):
         return request.code or 0
-    _print_error(str(request.code))
+    print_error(str(request.code))
     return EXIT_BUG
-
-
-def _print_error(message: str) -> None:
-    print(f"vultus: {' '.join(message.split())}", file=sys.stderr)
