@@ -98,7 +98,15 @@ def test_what_users_cause_is_one_line_and_exit_code_2(
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("error", [RuntimeError("x"), KeyError("bare_key"), TypeError("y")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("x"),
+        KeyError("bare_key"),
+        TypeError("y"),
+        ModuleNotFoundError("No module named 'vultus.typo'", name="vultus.typo"),
+    ],
+)
 def test_a_bug_keeps_its_traceback_and_exits_with_1(
     error: Exception,
     fake_command: Callable[[BaseException | None], None],

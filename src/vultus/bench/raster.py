@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,10 +107,12 @@ def load_prototype(path: Path) -> ModuleType:
     """
     if not path.is_file():
         raise FileNotFoundError(f"prototype {path} does not exist")
-    spec = importlib.util.spec_from_file_location("raster_prototype", path)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise ValueError(f"prototype {path} must be a Python file")
     module = importlib.util.module_from_spec(spec)
+    # Numba's disk cache imports a kernel's module by name.
+    sys.modules[path.stem] = module
     spec.loader.exec_module(module)
     if not (hasattr(module, "Raster2D") and hasattr(module, "camera_vector")):
         raise ValueError(f"prototype {path} must define Raster2D and camera_vector")

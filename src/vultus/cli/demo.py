@@ -106,7 +106,7 @@ def _show(opened: OpenRun, out: Path) -> None:
             path_cameras(opened, "turntable", _MESH_VIEWS),
             _MESH_RESOLUTION,
         )
-        write_mesh(mesh_path, mesh.vertices, mesh.faces, mesh.colors)
+        write_mesh(mesh_path, mesh)
     report = write_run_report(
         run,
         "A head that this machine has just learned",

@@ -42,7 +42,6 @@ _USER_ERRORS = (
     IsADirectoryError,
     NotADirectoryError,
     PermissionError,
-    ModuleNotFoundError,
 )
 
 
@@ -78,18 +77,25 @@ def run(arguments: list[str]) -> int:
         return EXIT_BUG
     except SystemExit as request:
         return _exit_code(request)
-    except _USER_ERRORS as error:
-        return _fail(str(error))
-    except KeyError as error:
-        # A message is a sentence; a bare key is a bug.
-        if error.args and isinstance(error.args[0], str) and " " in error.args[0]:
-            return _fail(error.args[0])
-        traceback.print_exc()
-        return EXIT_BUG
-    except Exception:  # noqa: BLE001 - the last one, and it is shown in full
+    except Exception as error:  # noqa: BLE001 - the last one; bugs are shown in full
+        message = _user_message(error)
+        if message is not None:
+            return _fail(message)
         traceback.print_exc()
         return EXIT_BUG
     return 0
+
+
+def _user_message(error: Exception) -> str | None:
+    """Return the message of an error that a user can cause, None for a bug."""
+    if isinstance(error, ModuleNotFoundError):
+        # An optional package may be absent, a module of ours may not.
+        return None if (error.name or "").startswith("vultus") else str(error)
+    if isinstance(error, KeyError):
+        # A message is a sentence; a bare key is a bug.
+        message = error.args[0] if error.args else None
+        return message if isinstance(message, str) and " " in message else None
+    return str(error) if isinstance(error, _USER_ERRORS) else None
 
 
 def _help() -> str:

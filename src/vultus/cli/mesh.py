@@ -54,5 +54,5 @@ def main(arguments: list[str]) -> None:
     mesh = fuse_mesh(
         opened.avatar, opened.avatar.track[options.timestep], cameras, options.resolution
     )
-    write_mesh(out, mesh.vertices, mesh.faces, mesh.colors)
+    write_mesh(out, mesh)
     console.print(f"mesh: {out} ({len(mesh.vertices)} vertices)")

@@ -36,6 +36,6 @@ def fuse_mesh(
     for index in track(range(len(cameras)), label="fusing", unit="views"):
         with torch.no_grad():
             output = avatar.render(pose, cameras[index])
-        depth = torch.where(output.alpha > alpha_threshold, output.median_depth, 0.0)
+        depth = torch.where(output.alpha > alpha_threshold, output.require("median_depth"), 0.0)
         volume.integrate(depth[0], output.image[0].clamp(0, 1), cameras[index])
     return volume.extract()

@@ -27,9 +27,9 @@ def picture_of(output: RenderOutput, view: View) -> Float[Tensor, "3 h w"]:
     """The first image of a rendering as a displayable picture."""
     alpha = output.alpha[0].clamp(0, 1)
     if view == "normals":
-        return normal_picture(output.normals[0], alpha)
+        return normal_picture(output.require("normals")[0], alpha)
     if view == "depth":
-        return depth_picture(output.depth[0], alpha)
+        return depth_picture(output.require("depth")[0], alpha)
     if view == "alpha":
         return alpha.expand(3, -1, -1)
     return output.image[0].clamp(0, 1)

@@ -15,6 +15,7 @@ from vultus.export.pictures import contact_sheet, error_picture, normal_picture
 from vultus.export.report import Curve, Report, Table, render_report
 from vultus.methods.base import ReconstructionMethod
 from vultus.metrics.protocols import Protocol
+from vultus.nets.perceptual import imported_lpips
 
 __all__ = ["evaluate_run", "evaluation_tables", "write_contact_sheet", "write_run_report"]
 
@@ -38,10 +39,11 @@ def evaluate_run(
     Raises:
         ValueError: If none of the splits has a frame.
     """
-    present = [split for split in splits if len(sequence.splits.get(split, ())) > 0]
+    present: list[Split] = [split for split in splits if len(sequence.splits.get(split, ())) > 0]
     if not present:
         raise ValueError(f"{sequence.root}: none of the splits {', '.join(splits)} has a frame")
-    results = [evaluate_split(avatar, sequence, split, protocol) for split in present]
+    networks = imported_lpips()
+    results = [evaluate_split(avatar, sequence, s, protocol, networks) for s in present]
     write_json(run.path / "evaluation.json", [asdict(result) for result in results])
     return results
 
@@ -50,8 +52,9 @@ def evaluation_tables(results: Sequence[Evaluation]) -> list[Table]:
     """One table per split: metric and mean, or why it is missing."""
     tables = []
     for result in results:
-        rows: list[list[str | float | None]] = [[n, v] for n, v in result.mean.items()]
-        rows += [[name, f"not available: {why}"] for name, why in result.unavailable.items()]
+        rows: list[Sequence[str | float | None]] = [(n, v) for n, v in result.mean.items()]
+        for name, why in result.unavailable.items():
+            rows.append((name, f"not available: {why}"))
         note = f"protocol {result.protocol}, {len(result.frames)} images, mean of per-image values"
         tables.append(Table(_TITLES[result.split], ("metric", "value"), rows, note))
     return tables
@@ -69,7 +72,7 @@ def write_contact_sheet(
         ]
         for _, frame, output in render_frames(avatar, sequence, chosen):
             image, truth = output.image[0].clamp(0, 1), frame.rgb[0]
-            normals = normal_picture(output.normals[0], output.alpha[0])
+            normals = normal_picture(output.require("normals")[0], output.alpha[0])
             rows.append([truth, image, error_picture(image, truth), normals])
     path = run.media_path / "contact_sheet.png"
     write_image(path, contact_sheet(rows))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["RenderOutput"]
+__all__ = ["MapName", "RenderOutput"]
+
+MapName = Literal["depth", "median_depth", "normals", "depth_normals", "distortion"]
 
 
 @dataclass(frozen=True)
@@ -29,3 +32,14 @@ class RenderOutput:
     depth_normals: Float[Tensor, "b 3 h w"] | None = None
     """World normals of the depth map, times alpha."""
     distortion: Float[Tensor, "b 1 h w"] | None = None
+
+    def require(self, name: MapName) -> Tensor:
+        """Return a map that the caller asked the renderer for.
+
+        Raises:
+            ValueError: If it was not asked for.
+        """
+        value = getattr(self, name)
+        if value is None:
+            raise ValueError(f"the rendering holds no {name}: ask the renderer for it")
+        return value

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vultus.data.head_files import open_head
 from vultus.data.readers.vhap_layout import VhapOptions, read_layout, read_track
 from vultus.data.rig_files import read_flame_row
 from vultus.data.sequence import HeadSequence
-from vultus.heads.registry import load_head
+from vultus.heads.flame import FlameVersion
 
 __all__ = ["Options", "read"]
 
@@ -23,6 +24,8 @@ RIG_KEY = "flame_param_path"
 class Options(VhapOptions):
     """Options of ``gaussian_avatars``."""
 
+    flame_version: FlameVersion = "2023"
+    """Release whose imported model is used; with ``head_file`` the file decides."""
     use_static_offset: bool = True
     """Use the per-vertex offsets of the subject that VHAP tracked."""
 
@@ -35,7 +38,7 @@ def read(root: Path, options: Options) -> HeadSequence:
         ValueError: If a field is wrong or the FLAME file has other sizes than the track.
     """
     frames = read_layout(root, options, RIG_KEY)
-    head = options.head or load_head("flame", options.head_file)
+    head = options.head or open_head("flame", options.head_file, options.flame_version)
     pose = read_track(frames, head, read_flame_row)
     if not options.use_static_offset:
         pose = pose.replace(static_offset=None)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 
+from vultus.data.head_files import open_head
 from vultus.data.readers.manifest import Manifest, read_manifest, resize
 from vultus.data.readers.options import ReaderOptions
 from vultus.data.sequence import FrameRecord, HeadSequence
 from vultus.heads.base import HeadPose
-from vultus.heads.registry import load_head
 
 __all__ = ["Options", "read"]
 
@@ -50,7 +50,7 @@ def read(root: Path, options: Options) -> HeadSequence:
     records += [_record(test, i, num_train + i, options) for i in range(len(test.frames))]
     if num_train == 0:
         raise ValueError(f"{train.path}: split 'train' is empty")
-    head = options.head or load_head("ict", options.head_file)
+    head = options.head or open_head("ict", options.head_file)
     return HeadSequence(
         root,
         tuple(records),

@@ -15,12 +15,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vultus.data.head_files import open_head
 from vultus.data.readers.manifest import Manifest, read_manifest, resize
 from vultus.data.readers.options import ReaderOptions
 from vultus.data.sequence import FrameRecord, HeadSequence
 from vultus.heads.base import HeadModel, HeadPose
 from vultus.heads.blendshapes import map_expressions
-from vultus.heads.registry import load_head
 
 __all__ = ["Options", "read"]
 
@@ -50,7 +50,7 @@ def read(root: Path, options: Options) -> HeadSequence:
     if not manifest.frames:
         raise ValueError(f"{manifest.path}: split 'train' is empty")
     records = tuple(_record(root, manifest, i, options) for i in range(len(manifest.frames)))
-    head = options.head or load_head("ict", options.head_file)
+    head = options.head or open_head("ict", options.head_file)
     every = options.hold_out_every
     is_test = torch.tensor([every > 0 and i % every == every - 1 for i in range(len(records))])
     return HeadSequence(

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vultus.core.files import read_json
+from vultus.data.head_files import open_described_head
 from vultus.data.readers import gaussian_avatars
 from vultus.data.readers.vhap_layout import VhapOptions, read_layout, read_track
 from vultus.data.rig_files import RigCard, read_flame_row, read_rig_row
 from vultus.data.sequence import HeadSequence
-from vultus.heads.base import HeadModel
-from vultus.heads.registry import head_from_description
 
 __all__ = ["Options", "read"]
 
@@ -35,7 +34,7 @@ def read(root: Path, options: Options) -> HeadSequence:
     card = RigCard.load(card_path)
     is_flame = card.description["name"] == "flame"
     frames = read_layout(root, options, gaussian_avatars.RIG_KEY if is_flame else RIG_KEY)
-    head = options.head or _open_head(card, options.head_file)
+    head = options.head or open_described_head(card.description, options.head_file)
     card.check(head, card_path)
     pose = read_track(
         frames,
@@ -55,11 +54,6 @@ def read(root: Path, options: Options) -> HeadSequence:
         expression_names=card.expression_names,
         info={"format": "studio", "light": _light(root)},
     )
-
-
-def _open_head(card: RigCard, head_file: Path | None) -> HeadModel:
-    name = card.description["name"]
-    return head_from_description(card.description, {} if head_file is None else {name: head_file})
 
 
 def _color(shared: Mapping[str, object], path: Path) -> tuple[float, float, float]:

@@ -46,7 +46,8 @@ _compile = kernel()
 @_compile
 @no_type_check
 def _row(array, i):
-    return float(array[i, 0]), float(array[i, 1]), float(array[i, 2])
+    # One type for all scalars: every mixture would compile the functions below once more.
+    return np.float64(array[i, 0]), np.float64(array[i, 1]), np.float64(array[i, 2])
 
 
 @_compile
@@ -77,26 +78,20 @@ def _unit(a):
 
 @_compile
 @no_type_check
-def _look_up(image, x, y, wrap, out):
-    """Bilinear texture lookup at pixel coordinates; the columns wrap or are clamped."""
+def _look_up(image, x, y, out):
+    """Bilinear texture lookup at pixel coordinates; the borders are repeated."""
     height, width, channels = image.shape
     y = min(max(y - 0.5, 0.0), height - 1.0)
-    x = x - 0.5 if wrap else min(max(x - 0.5, 0.0), width - 1.0)
-    left = math.floor(x)
+    x = min(max(x - 0.5, 0.0), width - 1.0)
+    left = int(x)
     top = int(y)
     across = x - left
     down = y - top
-    right = int(left) + 1
+    right = min(left + 1, width - 1)
     bottom = min(top + 1, height - 1)
-    first = right - 1
-    if wrap:
-        first = first % width
-        right = right % width
-    else:
-        right = min(right, width - 1)
     for c in range(channels):
-        upper = image[top, first, c] * (1 - across) + image[top, right, c] * across
-        lower = image[bottom, first, c] * (1 - across) + image[bottom, right, c] * across
+        upper = image[top, left, c] * (1 - across) + image[top, right, c] * across
+        lower = image[bottom, left, c] * (1 - across) + image[bottom, right, c] * across
         out[c] = upper * (1 - down) + lower * down
 
 
@@ -237,7 +232,8 @@ def shade_samples(
     """Shade samples, as one of the workers that share ``job``.
 
     ``lights`` is [8, k] with k a multiple of 16; ``visible`` has one row per vertex, or per sample.
-    ``environment`` [h, w, 3] is what eyes mirror; an empty one makes them show the lights.
+    ``environment`` [h, w + 2, 3] is what eyes mirror, with one more column on either side that
+    repeats the opposite border; an empty one makes eyes show the lights.
     """
     num_lights = lights.shape[1]
     planes = lights.reshape(-1)
@@ -260,11 +256,11 @@ def shade_samples(
             edge_2 = _combine(_row(vertices, i2), 1.0, corner, -1.0)
             point = _combine(edge_1, weights[1], edge_2, weights[2])
             point = _combine(corner, 1.0, point, 1.0)
-            uv_1 = float(uv[t1, 0] - uv[t0, 0]), float(uv[t1, 1] - uv[t0, 1])
-            uv_2 = float(uv[t2, 0] - uv[t0, 0]), float(uv[t2, 1] - uv[t0, 1])
+            uv_1 = np.float64(uv[t1, 0] - uv[t0, 0]), np.float64(uv[t1, 1] - uv[t0, 1])
+            uv_2 = np.float64(uv[t2, 0] - uv[t0, 0]), np.float64(uv[t2, 1] - uv[t0, 1])
             u = uv[t0, 0] + uv_1[0] * weights[1] + uv_2[0] * weights[2]
             v = uv[t0, 1] + uv_1[1] * weights[1] + uv_2[1] * weights[2]
-            _look_up(maps, u * maps.shape[1], (1.0 - v) * maps.shape[0], False, material)
+            _look_up(maps, u * maps.shape[1], (1.0 - v) * maps.shape[0], material)
 
             direction = _unit(_row(directions, s))
             view = (-direction[0], -direction[1], -direction[2])
@@ -294,10 +290,10 @@ def shade_samples(
             if has_mirror:
                 n_v = max(_dot(normal, view), 0.0)
                 mirror = _combine(normal, 2.0 * n_v, view, -1.0)
-                height, width = environment.shape[0], environment.shape[1]
-                x = math.atan2(mirror[2], mirror[0]) / (2.0 * math.pi) * width
-                y = math.acos(min(max(mirror[1], -1.0), 1.0)) / math.pi * height
-                _look_up(environment, x, y, True, mirrored)
+                turn = math.atan2(mirror[2], mirror[0]) / (2.0 * math.pi)
+                x = (turn - math.floor(turn)) * (environment.shape[1] - 2) + 1.0
+                polar = math.acos(min(max(mirror[1], -1.0), 1.0))
+                _look_up(environment, x, polar / math.pi * environment.shape[0], mirrored)
                 fade = sums[7] * (_EYE_REFLECTANCE + _EYE_GRAZING * (1.0 - n_v) ** 5)
             for c in range(3):
                 gain = _bounce_gain(sums[6], material[c])

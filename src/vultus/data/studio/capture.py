@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from vultus.geometry.cameras import Camera
 from vultus.heads.base import HeadPose
 from vultus.render.lighting.envmap import EnvironmentMap
 
-__all__ = ["Scene", "build_scene", "demo_config", "film"]
+__all__ = ["FilmPlan", "Scene", "build_scene", "demo_config", "film", "plan_film"]
 
 _FORMAT = "vultus-studio-1"
 
@@ -55,11 +55,11 @@ def build_scene(config: StudioConfig, subject: Subject | None = None) -> Scene:
         FileNotFoundError: If a file is missing.
         ValueError: If a file or a choice is wrong.
     """
-    if config.light is None:
-        light = studio_light()
-        light = light.rotated(config.light_turn) if config.light_turn else light
-    else:
-        light = load_light(config.light, config.light_orientation, config.light_turn)
+    light = studio_light()
+    if config.light is not None:
+        light = load_light(config.light, config.light_orientation)
+    if config.light_turn:
+        light = light.rotated(config.light_turn)
     if subject is None:
         subject = build_subject(config.head, config.head_file, config.seed, config.texture_size)
     head = subject.head
@@ -86,6 +86,55 @@ def build_scene(config: StudioConfig, subject: Subject | None = None) -> Scene:
     return Scene(subject, pose, cameras, light, exposure)
 
 
+@dataclass(frozen=True)
+class FilmPlan:
+    """A filming whose inputs and folder were checked, and what is left to do."""
+
+    config: StudioConfig
+    scene: Scene
+    folder: CaptureFolder
+    card: RigCard
+    note: Mapping[str, Any]
+    """Content of ``studio.json``."""
+    missing: Mapping[int, list[int]]
+    """Cameras whose pictures are missing, by moment."""
+
+    @property
+    def num_missing(self) -> int:
+        """Pictures to take."""
+        return sum(map(len, self.missing.values()))
+
+    def facts(self) -> dict[str, str]:
+        """For a table."""
+        config, head = self.config, self.scene.subject.head
+        test = config.num_test_frames
+        return {
+            "head": f"{head.name} {head.version}, {head.topology.num_vertices} vertices",
+            "track": f"{config.track}, {config.frames} moments",
+            "cameras": f"{config.rig}, {config.cameras} of {config.size} x {config.size} pixels",
+            "light": f"{self.note['light']}, exposure {self.scene.exposure:.3g}",
+            "val": f"cameras {', '.join(map(str, config.val_cameras)) or 'none'}",
+            "test": f"the last {test} moments" if test else "none",
+            "pictures to take": f"{self.num_missing} of {config.frames * config.cameras}",
+        }
+
+
+def plan_film(config: StudioConfig, out: Path, subject: Subject | None = None) -> FilmPlan:
+    """Check a filming without writing anything; see ``film``."""
+    scene = build_scene(config, subject)
+    head = scene.subject.head
+    card = RigCard.describe(head, scene.subject.identity)
+    note = _note(config, card, scene)
+    _check_folder(out, note)
+    folder = CaptureFolder(out, head)
+    missing = {
+        timestep: cameras
+        for timestep in range(config.frames)
+        if (cameras := [c for c in range(config.cameras) if not folder.has_frame(timestep, c)])
+    }
+    return FilmPlan(config, scene, folder, card, note, missing)
+
+
 def film(
     config: StudioConfig,
     out: Path,
@@ -107,43 +156,36 @@ def film(
         Number of pictures taken now.
 
     Raises:
+        FileNotFoundError: If a file that the config names is missing.
         ValueError: If the folder holds the filming of another config.
     """
-    scene = build_scene(config, subject)
-    card = RigCard.describe(scene.subject.head, scene.subject.identity)
-    _claim_folder(out, config, card)
-    folder = CaptureFolder(out, scene.subject.head)
+    plan = plan_film(config, out, subject)
+    folder, scene = plan.folder, plan.scene
     folder.make()
-    card.save(out / "rig.json")
+    write_json(out / "studio.json", plan.note)
+    plan.card.save(out / "rig.json")
     _write_light(out, scene, config)
     for timestep in range(config.frames):
         folder.write_rig(timestep, scene.pose[timestep])
-    missing = {
-        timestep: cameras
-        for timestep in range(config.frames)
-        if (cameras := [c for c in range(config.cameras) if not folder.has_frame(timestep, c)])
-    }
-    count = sum(len(cameras) for cameras in missing.values())
 
     def write(shot: tuple[int, int, StudioFrame]) -> None:
         folder.write_frame(*shot)
 
-    with Progress("filming", count, "images") as progress:
-        shots = _shots(scene, config, missing, threads or num_threads())
-        for _ in map_in_threads(write, shots):
+    with Progress("filming", plan.num_missing, "images") as progress:
+        for _ in map_in_threads(write, _shots(plan, threads or num_threads())):
             progress.advance()
     folder.write_manifests(scene.cameras, config)
-    return count
+    return plan.num_missing
 
 
-def _shots(
-    scene: Scene, config: StudioConfig, missing: dict[int, list[int]], threads: int
-) -> Iterator[tuple[int, int, StudioFrame]]:
+def _shots(plan: FilmPlan, threads: int) -> Iterator[tuple[int, int, StudioFrame]]:
     """Render what is missing, all cameras of a moment after each other."""
+    scene, config = plan.scene, plan.config
     head = scene.subject.head
     renderer = StudioRenderer(head.topology.faces, scene.subject.appearance, threads)
-    renderer.set_light(scene.light, config.num_lights, scene.exposure)
-    for timestep, cameras in missing.items():
+    # The scene's light is limited already; see ``load_light``.
+    renderer.set_light(scene.light, config.num_lights, scene.exposure, max_radiance_ratio=None)
+    for timestep, cameras in plan.missing.items():
         with torch.no_grad():
             renderer.pose(head.vertices(scene.pose[timestep])[0], head.neutral)
         for index in cameras:
@@ -152,26 +194,32 @@ def _shots(
             yield timestep, index, frame
 
 
-def _claim_folder(out: Path, config: StudioConfig, card: RigCard) -> None:
-    """Note the config in a new folder, or check that an old one holds the same."""
+def _note(config: StudioConfig, card: RigCard, scene: Scene) -> dict[str, Any]:
+    """What ``studio.json`` holds: all that decides the pictures, and the splits."""
     first_test = config.frames - config.num_test_frames
-    note = {
+    return {
         "format": _FORMAT,
         "config": config_to_data(config),
         "head": card.description,
+        "identity": list(card.identity),
+        "exposure": scene.exposure,
+        "light": "studio" if config.light is None else config.light.name,
         "val_cameras": list(config.val_cameras),
         "test_timesteps": list(range(first_test, config.frames)),
     }
+
+
+def _check_folder(out: Path, note: dict[str, Any]) -> None:
+    """Raise unless the folder is new, empty, or holds the same filming."""
     path = out / "studio.json"
     if path.is_file():
         difference = _first_difference(read_json(path), note)
         if difference is not None:
             raise ValueError(f"{out} holds another filming: {difference}")
-        return
-    if out.is_dir() and any(out.iterdir()):
+    elif out.is_dir() and any(out.iterdir()):
         raise ValueError(f"{out} must be an empty or new folder, or one that the studio wrote")
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(path, note)
+    elif out.exists() and not out.is_dir():
+        raise ValueError(f"{out} must be a folder")
 
 
 def _write_light(out: Path, scene: Scene, config: StudioConfig) -> None:
@@ -181,7 +229,6 @@ def _write_light(out: Path, scene: Scene, config: StudioConfig) -> None:
         "file": "light.exr",
         "exposure": scene.exposure,
         "num_lights": config.num_lights,
-        "source": "studio" if config.light is None else config.light.name,
         "convention": "row 0 is +y; column j shows (cos e cos a, sin e, cos e sin a) with azimuth "
         "a = 2 pi (j + 0.5) / w; picture = tone_map(exposure * radiance)",
     }

@@ -15,6 +15,8 @@ from vultus.data.studio.tracks import TrackName
 
 __all__ = ["PRESETS", "PresetName", "StudioConfig", "demo_config"]
 
+_MIN_TEXTURE_SIZE = 128
+
 PresetName = Literal["demo", "standard", "reference"]
 
 
@@ -83,9 +85,13 @@ class StudioConfig:
 
     def __post_init__(self) -> None:
         """Reject contradictions."""
-        for name in ("frames", "cameras", "size", "samples", "track_stride", "texture_size"):
+        for name in ("frames", "cameras", "size", "samples", "track_stride"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.texture_size < _MIN_TEXTURE_SIZE:
+            raise ValueError(
+                f"texture_size must be at least {_MIN_TEXTURE_SIZE}, got {self.texture_size}"
+            )
         if self.radius <= 0:
             raise ValueError(f"radius must be positive, got {self.radius}")
         if not 0 < self.fov < math.pi:

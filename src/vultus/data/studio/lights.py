@@ -27,6 +27,8 @@ _WHITE_LEVEL = 0.85
 """Linear brightness of a white matte board in front of the face after ``auto_exposure``; skin then
 lies between 0.1 and 0.5."""
 
+_MAX_RADIANCE_RATIO = 60.0
+
 # Direction (towards the lamp), angular radius, softness (radians) and radiance of the lamps.
 _LAMPS = (
     ((0.75, 0.55, 0.75), 0.42, 0.10, (9.0, 8.4, 7.6)),
@@ -52,13 +54,14 @@ def studio_light(height: int = 32) -> EnvironmentMap:
     return EnvironmentMap(radiance.permute(2, 0, 1).contiguous())
 
 
-def load_light(path: Path, orientation: LightOrientation, turn: float) -> EnvironmentMap:
-    """Read an equirectangular map.
+def load_light(path: Path, orientation: LightOrientation) -> EnvironmentMap:
+    """Read an equirectangular map; radiance is cut at 60 times the mean.
+
+    A sun of one texel would cast one jagged shadow where visibility is baked.
 
     Args:
         path: ``.exr`` or ``.hdr``, linear.
         orientation: Of the file.
-        turn: Rotation about +y in radians, applied after that.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -77,7 +80,7 @@ def load_light(path: Path, orientation: LightOrientation, turn: float) -> Enviro
         raise ValueError(f"{path}: {error}") from error
     if not bool((radiance > 0).any()):
         raise ValueError(f"{path}: holds no light")
-    return light.rotated(turn) if turn else light
+    return light.limited(_MAX_RADIANCE_RATIO)
 
 
 def auto_exposure(light: EnvironmentMap) -> float:

@@ -158,7 +158,8 @@ class StudioRenderer:
             samples: Per axis and pixel, on a regular grid; a box filter averages linear light.
             shadows: ``"baked_all"`` interpolates visibility from all vertices, computed once per
                 pose; ``"baked_seen"`` the same from the vertices in view, computed per picture
-                (faster for one camera per pose); ``"traced"`` finds it per sample (slow and exact);
+                (faster for one camera per pose); ``"traced"`` finds it per sample: slow for many
+                lights, but exact, and the right choice for a few points with sharp shadows;
                 ``"none"`` only leaves out light from below the surface's horizon.
             background: Display-encoded color behind the head, or ``None`` for none.
 

@@ -118,7 +118,9 @@ def shade(
         )
     padding = -len(lights) % LANES
     planes = torch.cat([lights.positions, lights.intensity, lights.spread[:, None]], dim=1).T
-    mirrored = torch.zeros(3, 0, 0) if environment is None else environment
+    mirrored = torch.zeros(3, 0, 0)
+    if environment is not None:
+        mirrored = torch.cat([environment[..., -1:], environment, environment[..., :1]], dim=2)
     radiance = torch.empty(num_samples, 3)
     albedo = torch.empty(num_samples, 3)
     run_workers(

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vultus.core.srgb import srgb_to_linear
+from vultus.data.head_files import open_head
 from vultus.heads.appearance import HeadAppearance
 from vultus.heads.base import HeadModel
 from vultus.heads.ict import IctHead
@@ -24,7 +25,6 @@ from vultus.heads.procedural import (
     random_appearance,
     random_identity,
 )
-from vultus.heads.registry import load_head
 from vultus.heads.texture_baking import bake_corners, fill_outwards
 
 __all__ = ["HeadName", "Subject", "build_subject", "plain_appearance"]
@@ -80,7 +80,7 @@ def build_subject(model: HeadName, head_file: Path | None, seed: int, texture_si
         identity = default_identity() if seed == 0 else random_identity(seed, look)
         head = ProceduralHead(look.hair_style, look.seed)
         return Subject(head, identity, build_appearance(head, look, texture_size))
-    head = load_head(model, head_file)
+    head = open_head(model, head_file)
     identity = _random_identity(head, seed)
     if model == "ict":
         ict = cast(IctHead, head)

@@ -124,12 +124,13 @@ def _walk(  # noqa: PLR0915 - one loop, so that the packet stays in registers
 
 @_compile
 @no_type_check
-def _gather(rows, order, start, count, lanes, slot):
-    """Copy three columns of up to 16 rows into the planes of a scratch array."""
+def _gather(origins, directions, order, start, count, lanes):
+    """Copy up to 16 pairs of rows into the six planes of a scratch array."""
     for lane in range(count):
         row = order[start + lane]
         for axis in range(3):
-            lanes[slot + axis, lane] = rows[row, axis]
+            lanes[axis, lane] = origins[row, axis]
+            lanes[3 + axis, lane] = directions[row, axis]
 
 
 @_compile
@@ -165,8 +166,7 @@ def trace_rays(
             break
         for start in range(begin, min(begin + step, num_rays), LANES):
             count = min(LANES, num_rays - start)
-            _gather(origins, order, start, count, lanes, 0)
-            _gather(directions, order, start, count, lanes, 3)
+            _gather(origins, directions, order, start, count, lanes)
             ox, oy, oz = vload(flat, 0), vload(flat, 16), vload(flat, 32)
             dx, dy, dz = vload(flat, 48), vload(flat, 64), vload(flat, 80)
             live = (1 << count) - 1
@@ -221,8 +221,7 @@ def bake_visibility(
         if start >= num_points:
             break
         count = min(LANES, num_points - start)
-        _gather(points, order, start, count, lanes, 0)
-        _gather(normals, order, start, count, lanes, 3)
+        _gather(points, normals, order, start, count, lanes)
         nx = vload(flat, 48)
         ny = vload(flat, 64)
         nz = vload(flat, 80)

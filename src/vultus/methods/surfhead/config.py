@@ -32,6 +32,11 @@ class ModelConfig:
     """Let the rasterizer's gradient reach the Jacobians; the official code never does."""
     blend_self_logit: float = 0.9
     """Probability whose logit starts the blend weight of a surfel's own face (others 0.05)."""
+    initial_opacity: float = 0.1
+    """Opacity of every surfel at the start. Near one, triangles that no camera sees stay closed and
+    thin data cannot hide errors behind see-through surfels."""
+    initial_scale: float = 1.0
+    """Standard deviation of every surfel at the start, in triangle sizes."""
     pose_cache_mib: int = 512
     """Memory for posed triangles while the rig is frozen."""
 
@@ -109,6 +114,11 @@ class SurfHeadConfig:
         """Reject settings that contradict each other."""
         if self.steps < 1 or self.log_every < 1 or self.checkpoint_every < 1:
             raise ValueError("steps, log_every and checkpoint_every must be at least 1")
+        if not 0 < self.model.initial_opacity < 1 or self.model.initial_scale <= 0:
+            raise ValueError(
+                "model.initial_opacity must lie in (0, 1) and model.initial_scale be positive, got "
+                f"{self.model.initial_opacity} and {self.model.initial_scale}"
+            )
         if not 0 <= self.model.sh_degree <= 3:
             raise ValueError(f"model.sh_degree must be 0 to 3, got {self.model.sh_degree}")
 
@@ -116,7 +126,12 @@ class SurfHeadConfig:
 def _short(steps: int) -> SurfHeadConfig:
     """Scale the paper's schedule to few steps for machines without a GPU."""
     return SurfHeadConfig(
-        model=ModelConfig(sh_degree_interval=max(steps // 6, 1)),
+        model=ModelConfig(
+            sh_degree=1,
+            sh_degree_interval=max(steps // 2, 1),
+            initial_opacity=0.9,
+            initial_scale=0.5,
+        ),
         losses=LossWeights(
             surfel_normal_from=steps // 2, distortion_from=steps // 3, distortion_weight=10.0
         ),

@@ -5,7 +5,7 @@ Reference: SurFhead, arXiv 2410.11682; figures in brackets are sections of our s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from vultus.gaussians.densify import AdaptiveDensity
 from vultus.gaussians.surfels import initial_surfels
 from vultus.geometry.cameras import Camera
 from vultus.heads.base import HeadModel, HeadPose
+from vultus.kernels.surfel_raster import OutputName
 from vultus.losses.photometric import dssim, l1
 from vultus.methods.surfhead import objectives
 from vultus.methods.surfhead.config import SurfHeadConfig
@@ -109,7 +110,11 @@ class SurfHead:
             return self._rasterize(placed, camera, step, ("depth", "normal", "median_depth"))
 
     def _rasterize(
-        self, placed: PosedSurfels, camera: Camera, step: int | None, outputs: tuple[str, ...]
+        self,
+        placed: PosedSurfels,
+        camera: Camera,
+        step: int | None,
+        outputs: Collection[OutputName],
     ) -> RenderOutput:
         batch = placed.means.shape[0]
         coefficients = torch.cat([self.surfels["sh_dc"], self.surfels["sh_rest"]], dim=1)
@@ -136,11 +141,11 @@ class SurfHead:
         weights = self.config.losses
         compare_normals = weights.surfel_normal_weight > 0 and step > weights.surfel_normal_from
         distort = weights.distortion_weight > 0 and step > weights.distortion_from
-        outputs = ("depth", "normal", "median_depth") if compare_normals else ()
+        outputs: list[OutputName] = ["depth", "normal", "median_depth"] if compare_normals else []
+        if distort:
+            outputs.append("distortion")
         placed = self.place(self._rig.training_faces(batch.timesteps))
-        output = self._rasterize(
-            placed, batch.camera, step, outputs + (("distortion",) if distort else ())
-        )
+        output = self._rasterize(placed, batch.camera, step, outputs)
         terms = {
             "l1": (1.0 - weights.ssim_weight) * l1(output.image, batch.rgb),
             "ssim": weights.ssim_weight * dssim(output.image, batch.rgb),
@@ -156,10 +161,9 @@ class SurfHead:
         self._mask_gradients()
         self._set_position_rate(step)
         self.optimizer.step()
-        if self._density.is_active(step):
-            self._density.accumulate(
-                output.screen_gradient.grad, output.radii, amplified=self._teeth_surfels
-            )
+        screen_gradient = output.screen_gradient.grad
+        if screen_gradient is not None and self._density.is_active(step):
+            self._density.accumulate(screen_gradient, output.radii, amplified=self._teeth_surfels)
         self.optimizer.zero_grad(set_to_none=True)
         edited = self._density.edit(
             step,

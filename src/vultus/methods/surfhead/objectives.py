@@ -25,10 +25,10 @@ def image_terms(
     if compare_normals:
         mask = batch.mask if weights.mask_normals else None
         terms["surfel_normal"] = weights.surfel_normal_weight * regularizers.surfel_normal(
-            output.normals, output.depth_normals, mask
+            output.require("normals"), output.require("depth_normals"), mask
         )
     if distort:
-        terms["distortion"] = weights.distortion_weight * output.distortion.mean()
+        terms["distortion"] = weights.distortion_weight * output.require("distortion").mean()
     return terms
 
 
