@@ -1,0 +1,130 @@
+"""``vultus data``: make captures in the virtual studio and check captures of any format."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional
+
+from vultus.cli.console import console, print_error, print_table
+from vultus.data.check import check_capture
+from vultus.data.check_sheet import draw_check_sheet
+from vultus.data.readers import READERS
+from vultus.data.studio.capture import film, plan_film
+from vultus.data.studio.config import PRESETS, StudioConfig
+
+__all__ = ["CheckOptions", "StudioOptions", "main"]
+
+_BAD_CAPTURE = 2
+"""Exit code of ``check`` when it found errors, as for any wrong input."""
+
+
+@dataclass(frozen=True)
+class StudioOptions:
+    """Where and how to film; what is filmed is a ``StudioConfig``."""
+
+    out: Path
+    """Folder; made if missing, continued if it holds a stopped filming of the same settings."""
+    threads: int | None = None
+    """Workers of the renderer; default: all cores."""
+    dry_run: bool = False
+    """Check everything, write nothing."""
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """Which capture to check."""
+
+    data: Positional[Path]
+    """Folder of the capture."""
+    format: str = "auto"
+    """Reader; auto looks into the folder's manifest files."""
+    options: dict[str, str] = field(default_factory=dict)
+    """Reader options, for example ``--options head_file ict_face_model.npz light dir0``."""
+    sheet: Path | None = None
+    """Overlay sheet to write (.png); default: NAME_check.png in the current folder."""
+    dry_run: bool = False
+    """Check, but write no sheet."""
+
+
+def main(arguments: list[str]) -> None:
+    """Parse ``SUBCOMMAND options`` and run it."""
+    parser = argparse.ArgumentParser(
+        prog="vultus data",
+        description="Make and check captures. `vultus data SUBCOMMAND --help` lists all options.",
+        add_help=not arguments or arguments[0] in ("-h", "--help"),
+        allow_abbrev=False,
+    )
+    parser.add_argument("subcommand", choices=sorted(_SUBCOMMANDS), help="what to do")
+    parsed, rest = parser.parse_known_args(arguments)
+    _SUBCOMMANDS[parsed.subcommand](rest)
+
+
+def _studio(arguments: list[str]) -> None:
+    """Film a head. Defaults are those of the chosen preset."""
+    scan = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    scan.add_argument("--preset", default="demo")
+    preset = scan.parse_known_args(arguments)[0].preset
+    if preset not in PRESETS:
+        raise ValueError(f"--preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+    options_type = make_dataclass(
+        "Options",
+        [
+            ("run", Annotated[StudioOptions, tyro.conf.arg(name="")]),
+            ("config", Annotated[StudioConfig, tyro.conf.arg(name="")], PRESETS[preset]),
+        ],
+        frozen=True,
+    )
+    parsed = tyro.cli(
+        options_type,
+        args=arguments,
+        prog="vultus data studio",
+        description="Film a head with known cameras under known light, with ground truth. "
+        f"Presets: {', '.join(PRESETS)}; the defaults below are those of {preset!r}.",
+    )
+    config, options = parsed.config, parsed.run
+    if options.dry_run:
+        plan = plan_film(config, options.out)
+        rows = [[name, value] for name, value in plan.facts().items()]
+        print_table(f"would film into {options.out}", ["", ""], rows)
+        return
+    count = film(config, options.out, threads=options.threads)
+    total = config.frames * config.cameras
+    console.print(f"{options.out}: {total} pictures, {count} of them new")
+    console.print(f"look at it: vultus data check {options.out}")
+
+
+def _check(arguments: list[str]) -> None:
+    """Validate a capture and draw its overlay sheet."""
+    options = tyro.cli(
+        CheckOptions,
+        args=arguments,
+        prog="vultus data check",
+        description="Read every file of a capture, test rig and cameras against the images, and "
+        f"draw an overlay sheet. Formats: auto, {', '.join(READERS)}. Exit code 2 on errors.",
+    )
+    report = check_capture(options.data, options.format, **options.options)
+    if report.facts:
+        print_table(str(options.data), ["", ""], [[k, v] for k, v in report.facts.items()])
+    if report.sequence is not None and not options.dry_run:
+        sheet = options.sheet or Path(f"{options.data.resolve().name}_check.png")
+        if report.errors:
+            console.print("no sheet: the capture has errors")
+        else:
+            draw_check_sheet(report, sheet)
+            console.print(f"sheet: {sheet}")
+    for warning in report.warnings:
+        console.print(f"warning: {warning}")
+    for error in report.errors:
+        print_error(error)
+    if report.errors:
+        raise SystemExit(_BAD_CAPTURE)
+    console.print("no errors")
+
+
+_SUBCOMMANDS: dict[str, Callable[[list[str]], None]] = {"check": _check, "studio": _studio}

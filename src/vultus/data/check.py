@@ -1,0 +1,227 @@
+"""Validate a capture: every file, the rig, the cameras, and whether they belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from vultus.core.image_io import read_image
+from vultus.core.progress import track
+from vultus.core.threads import map_in_threads
+from vultus.data.frames import load_frame
+from vultus.data.readers import detect_format, read_sequence
+from vultus.data.sequence import Frame, FrameRecord, HeadSequence
+from vultus.geometry.cameras import camera_centers, project_points
+
+__all__ = ["CheckReport", "check_capture", "front_vertices", "sample_records"]
+
+_MAX_ERRORS = 20
+"""A folder with more is broken as a whole; the rest is counted."""
+_HEAD_HEIGHT = (0.12, 0.8)
+"""Metres; from a face without neck to a bust with long hair."""
+_CAMERA_DISTANCE = (0.15, 20.0)
+_MIN_INSIDE = 0.85
+"""Share of the vertices in view that must fall onto the mask; the fitted real video has 0.97."""
+_NUM_SAMPLED = 16
+"""Frames whose mesh is posed and compared; parameters are checked in all of them on reading."""
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What was found."""
+
+    root: Path
+    errors: tuple[str, ...]
+    """One line each; the capture cannot be used as it is."""
+    warnings: tuple[str, ...]
+    """One line each; suspicious, but readable."""
+    facts: Mapping[str, str]
+    """Counts and sizes, for a table."""
+    sequence: HeadSequence | None
+    """The capture, if it could be read."""
+
+
+def check_capture(root: Path, format: str = "auto", **options: Any) -> CheckReport:
+    """Read a capture completely and look for what would spoil a training.
+
+    Args:
+        root: Folder.
+        format: As in ``read_sequence``.
+        **options: Of the reader.
+
+    Raises:
+        ValueError: If an option or the format is unknown to the reader.
+    """
+    try:
+        name = detect_format(root) if format == "auto" else format
+        sequence = read_sequence(root, name, **options)
+    except (FileNotFoundError, ValueError) as error:
+        return CheckReport(root, (str(error),), (), {}, None)
+    errors = [*_file_errors(sequence), *_rig_errors(sequence)]
+    warnings = [] if errors else [*_split_warnings(sequence), *_geometry_warnings(sequence)]
+    hidden = len(errors) - _MAX_ERRORS
+    if hidden > 0:
+        errors = [*errors[:_MAX_ERRORS], f"and {hidden} more errors"]
+    return CheckReport(root, tuple(errors), tuple(warnings), _facts(sequence, name), sequence)
+
+
+def sample_records(sequence: HeadSequence, count: int) -> tuple[FrameRecord, ...]:
+    """Frames spread over the sequence, so that times and cameras both vary."""
+    total = len(sequence.frames)
+    # The golden ratio avoids multiples of the number of cameras.
+    steps = sorted({int(((i + 0.5) * 0.6180339887) % 1 * total) for i in range(count)})
+    return tuple(sequence.frames[i] for i in steps)
+
+
+def front_vertices(
+    vertices: Float[Tensor, "v 3"], faces: Tensor, record: FrameRecord
+) -> tuple[Float[Tensor, "v 2"], Bool[Tensor, " v"]]:
+    """Pixels of the vertices, and which of them lie in the picture on faces towards the camera.
+
+    Vertices on the outline do not count: they touch faces that are turned away.
+    """
+    corners = vertices[faces]
+    normals = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    faces_camera = ((camera_centers(record.camera) - corners.mean(dim=1)) * normals).sum(1) > 0
+    is_front = torch.zeros(len(vertices), dtype=torch.bool)
+    is_front[faces[faces_camera].flatten()] = True
+    is_front[faces[~faces_camera].flatten()] = False
+    pixels, depth = project_points(vertices[None], record.camera)
+    size = pixels.new_tensor([record.camera.width, record.camera.height])
+    is_inside = ((pixels[0] >= 0) & (pixels[0] < size)).all(dim=1) & (depth[0] > 0)
+    return pixels[0], is_front & is_inside
+
+
+def _file_errors(sequence: HeadSequence) -> list[str]:
+    def attempt(record: FrameRecord) -> list[str]:
+        found = []
+        try:
+            _check_frame(load_frame(sequence, record))
+            for path in (record.albedo_path, record.labels_path):
+                if path is not None:
+                    read_image(path)
+        except (FileNotFoundError, ValueError) as error:
+            found.append(str(error))
+        return found
+
+    results = map_in_threads(attempt, sequence.frames)
+    progress = track(results, len(sequence.frames), "checking", "images")
+    return [error for errors in progress for error in errors]
+
+
+def _check_frame(frame: Frame) -> None:
+    path = frame.record.image_path
+    if frame.mask is not None and float(frame.mask.max()) == 0:
+        raise ValueError(f"{frame.record.mask_path or path}: mask is empty")
+    if frame.depth is not None and not bool(torch.isfinite(frame.depth).all()):
+        raise ValueError(f"{frame.record.depth_path}: depth must be finite")
+
+
+def _rig_errors(sequence: HeadSequence) -> list[str]:
+    errors = []
+    for timestep in sorted({record.timestep for record in sample_records(sequence, _NUM_SAMPLED)}):
+        try:
+            with torch.no_grad():
+                vertices = sequence.head.vertices(sequence.pose[timestep])
+        except ValueError as error:
+            return [f"{sequence.root}: timestep {timestep}: {error}"]
+        if not bool(torch.isfinite(vertices).all()):
+            errors.append(f"{sequence.root}: timestep {timestep}: the posed mesh is not finite")
+    return errors
+
+
+def _split_warnings(sequence: HeadSequence) -> list[str]:
+    warnings = []
+    held_out = sum(len(sequence.splits.get(name, ())) for name in ("val", "test"))
+    if held_out == 0:
+        warnings.append("no frame is held out: nothing can be evaluated")
+    seen: dict[tuple[int, int], Path] = {}
+    for record in sequence.frames:
+        key = (record.timestep, record.camera_index)
+        if key in seen:
+            warnings.append(
+                f"{record.image_path}: timestep {key[0]} of camera {key[1]} is also "
+                f"{seen[key].name}; held-out frames may be among the training frames"
+            )
+            break
+        seen[key] = record.image_path
+    if any(record.mask_path is None for record in sequence.frames):
+        warnings.append("some frames have no mask: their background becomes part of the avatar")
+    return warnings
+
+
+def _geometry_warnings(sequence: HeadSequence) -> list[str]:
+    warnings = []
+    vertices = _posed(sequence, sequence.frames[0])
+    height = float(vertices[:, 1].max() - vertices[:, 1].min())
+    if not _HEAD_HEIGHT[0] < height < _HEAD_HEIGHT[1]:
+        warnings.append(f"the head is {height:.3g} high; units should be metres")
+    middle = vertices.mean(dim=0)
+    for record in sequence.frames:
+        distance = float((camera_centers(record.camera)[0] - middle).norm())
+        if not _CAMERA_DISTANCE[0] < distance < _CAMERA_DISTANCE[1]:
+            warnings.append(
+                f"camera {record.camera_index} is {distance:.3g} from the head; units should be "
+                "metres"
+            )
+            break
+    worst: tuple[float, Path] | None = None
+    for record in sample_records(sequence, _NUM_SAMPLED):
+        share = _share_on_mask(sequence, record)
+        if share is not None and (worst is None or share < worst[0]):
+            worst = share, record.image_path
+    if worst is not None and worst[0] < _MIN_INSIDE:
+        warnings.append(
+            f"{worst[1]}: only {worst[0]:.0%} of the mesh in view falls onto the mask; cameras, "
+            "rig and images may not belong together"
+        )
+    return warnings
+
+
+def _share_on_mask(sequence: HeadSequence, record: FrameRecord) -> float | None:
+    mask = load_frame(sequence, record).mask
+    if mask is None:
+        return None
+    pixels, is_visible = front_vertices(
+        _posed(sequence, record), sequence.head.topology.faces, record
+    )
+    if not bool(is_visible.any()):
+        return 0.0
+    x, y = pixels[is_visible].long().unbind(dim=1)
+    return float((mask[0, 0, y, x] > 0.1).float().mean())
+
+
+def _posed(sequence: HeadSequence, record: FrameRecord) -> Float[Tensor, "v 3"]:
+    with torch.no_grad():
+        return sequence.head.vertices(sequence.pose[record.timestep])[0]
+
+
+def _facts(sequence: HeadSequence, format: str) -> dict[str, str]:
+    frames = sequence.frames
+    sizes = sorted({f"{r.camera.width} x {r.camera.height}" for r in frames})
+    truth = {
+        "masks": [r.mask_path for r in frames],
+        "normals": [r.normal_path for r in frames],
+        "depth": [r.depth_path for r in frames],
+        "albedo": [r.albedo_path for r in frames],
+        "labels": [r.labels_path for r in frames],
+    }
+    complete = [name for name, paths in truth.items() if all(path is not None for path in paths)]
+    head = sequence.head
+    return {
+        "format": format,
+        "images": str(len(frames)),
+        **{name: str(len(sequence.splits.get(name, ()))) for name in ("train", "val", "test")},
+        "timesteps": str(len({record.timestep for record in frames})),
+        "cameras": str(len({record.camera_index for record in frames})),
+        "size": ", ".join(sizes),
+        "beside every image": ", ".join(complete) or "nothing",
+        "head": f"{head.name} {head.version}, {head.topology.num_vertices} vertices",
+        "extent": f"{sequence.extent():.3f} m",
+    }

@@ -1,0 +1,61 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from vultus.cli.main import run
+from vultus.core.image_io import image_size
+
+TINY = ["--frames", "2", "--cameras", "3", "--size", "48", "--texture-size", "128"]
+
+
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("cli") / "capture"
+    assert run(["data", "studio", "--out", str(out), *TINY, "--test-share", "0.5"]) == 0
+    return out
+
+
+def test_studio_films_and_check_accepts(filmed, tmp_path, capsys):
+    sheet = tmp_path / "sheet.png"
+    assert run(["data", "check", str(filmed), "--sheet", str(sheet)]) == 0
+    text = capsys.readouterr().out
+    assert "no errors" in text
+    assert image_size(sheet)[0] == 1280
+
+
+def test_check_exits_with_2_and_names_the_file(filmed, tmp_path, capsys):
+    broken = tmp_path / "broken"
+    shutil.copytree(filmed, broken)
+    (broken / "images/00000_01.png").write_bytes(b"broken")
+    assert run(["data", "check", str(broken), "--dry-run"]) == 2
+    assert "images/00000_01.png: not a readable PNG or JPEG" in capsys.readouterr().err
+
+
+def test_dry_run_films_nothing(tmp_path, capsys):
+    out = tmp_path / "capture"
+    assert run(["data", "studio", "--out", str(out), *TINY, "--dry-run"]) == 0
+    assert "6 of 6" in capsys.readouterr().out
+    assert not out.exists()
+
+
+def test_help_lists_every_option_with_the_defaults_of_the_preset(capsys):
+    assert run(["data", "studio", "--preset", "reference", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for option in ("--track", "--light", "--held-out-cameras", "--head-file", "--dry-run"):
+        assert option in text
+    assert "traced" in text
+    assert "(default: 512)" in text
+
+
+def test_wrong_choices_are_one_line(tmp_path, capsys):
+    out = str(tmp_path / "capture")
+    assert run(["data", "studio", "--out", out, "--preset", "best"]) == 2
+    assert "--preset must be one of demo, standard, reference" in capsys.readouterr().err
+    assert run(["data", "studio", "--out", out, "--light", str(tmp_path / "sun.exr")]) == 2
+    assert "sun.exr does not exist" in capsys.readouterr().err
+
+
+def test_unknown_subcommands_list_the_known_ones(capsys):
+    assert run(["data", "invent"]) == 2
+    assert "check" in capsys.readouterr().err
