@@ -5,6 +5,7 @@ Reference: SurFhead, arXiv 2410.11682; figures in brackets are sections of our s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 
 import torch
@@ -15,7 +16,7 @@ from vultus.core.seeding import torch_generator
 from vultus.data.frame_store import Batch
 from vultus.data.sequence import HeadSequence
 from vultus.gaussians.densify import AdaptiveDensity
-from vultus.gaussians.surfels import initial_surfels
+from vultus.gaussians.surfels import initial_surfels, logit
 from vultus.geometry.cameras import Camera
 from vultus.heads.base import HeadModel, HeadPose
 from vultus.kernels.surfel_raster import OutputName
@@ -63,6 +64,8 @@ class SurfHead:
         generator = torch_generator(seed, "surfhead.init")
         values = initial_surfels(topology.faces.shape[0], config.model.sh_degree, generator)
         self._face_index = values.pop("face_index")
+        values["opacity_logits"].fill_(logit(config.model.initial_opacity))
+        values["log_scales"].fill_(math.log(config.model.initial_scale))
         if config.model.rig == "jbs":
             values["blend_weight_logits"] = initial_blend_logits(
                 self._face_index.shape[0], config.model.blend_self_logit
