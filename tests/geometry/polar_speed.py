@@ -1,6 +1,8 @@
 """Time the polar decomposition against the SVD: ``python tests/geometry/polar_speed.py``.
 
-The least of 30 calls (others may use the machine) for 26 000 float32 matrices.
+The least of 30 calls (others may use the machine) for 26 000 float32 matrices. With
+``OMP_NUM_THREADS=1`` on a busy machine with two cores: 6.5 ms, with its backward pass 14.3 ms,
+and 48.9 ms for the SVD.
 """
 
 from __future__ import annotations
