@@ -240,7 +240,7 @@ def test_the_demo_holds_out_one_of_four_cameras_and_twelve_of_64_moments():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 3])
+@pytest.mark.parametrize("seed", [0, 2])
 def test_a_procedural_head_is_filmed_and_read_without_being_given(tmp_path, seed):
     config = replace(demo_config(seed), frames=2, cameras=3, size=64, test_share=0.5)
     film(config, tmp_path / "capture")
@@ -249,6 +249,9 @@ def test_a_procedural_head_is_filmed_and_read_without_being_given(tmp_path, seed
     assert 0.2 < float(frame.mask.mean()) < 0.8
     inside = frame.mask[0, 0] > 0.99
     assert 0.1 < float(frame.rgb[0, :, inside].mean()) < 0.8
+    # The hair belongs to the head: a subject with another style must come back with it.
+    expected = build_subject("procedural", None, seed, 128).head
+    torch.testing.assert_close(sequence.head.neutral, expected.neutral, atol=0, rtol=0)
 
 
 @pytest.mark.slow

@@ -123,7 +123,7 @@ def plan_film(config: StudioConfig, out: Path, subject: Subject | None = None) -
     """Check a filming without writing anything; see ``film``."""
     scene = build_scene(config, subject)
     head = scene.subject.head
-    card = RigCard.describe(head, scene.subject.identity)
+    card = RigCard.describe(head, scene.subject.identity, scene.subject.head_options)
     note = _note(config, card, scene)
     _check_folder(out, note)
     folder = CaptureFolder(out, head)
