@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fakes import FakeHead
+from synthetic_flame import synthetic_flame
 from vultus.core.exr_io import read_exr, write_exr
 from vultus.core.image_io import read_image, to_bytes
 from vultus.data.frames import load_frame
@@ -20,6 +21,7 @@ from vultus.data.studio.renderer import StudioRenderer
 from vultus.data.studio.subject import Subject, build_subject, plain_appearance
 from vultus.geometry.cameras import camera_centers
 from vultus.heads.base import HeadPose
+from vultus.heads.flame import FlameHead
 from vultus.render.lighting.envmap import EnvironmentMap, envmap_directions
 
 TINY = StudioConfig(frames=4, cameras=3, size=40, samples=1, num_lights=16, test_share=0.25)
@@ -190,6 +192,22 @@ def test_flame_rows_come_back(tmp_path):
         assert file["static_offset"].shape == (1, 7, 3)
     for name, tensor in read_flame_row(tmp_path / "00000.npz").tensors().items():
         torch.testing.assert_close(tensor, getattr(pose, name), atol=0, rtol=0)
+
+
+def test_a_flame_capture_is_read_by_both_readers(tmp_path):
+    head = FlameHead(synthetic_flame())
+    subject = Subject(head, torch.randn(1, 5), plain_appearance(head, 0, 16))
+    config = replace(TINY, frames=2, cameras=1, size=16, test_share=0.5)
+    film(config, tmp_path / "capture", subject=subject)
+    expected = build_scene(config, subject).pose
+    assert float(expected.jaw_pose.abs().max() + expected.eye_pose.abs().max()) > 0
+    for format in ("studio", "gaussian_avatars"):
+        pose = read_sequence(tmp_path / "capture", format, head=head).pose
+        for name, tensor in expected.tensors().items():
+            torch.testing.assert_close(getattr(pose, name), tensor)
+    canonical = read_flame_row(tmp_path / "capture/canonical_flame_param.npz")
+    torch.testing.assert_close(canonical.jaw_pose, torch.tensor([[0.3, 0, 0]]))
+    torch.testing.assert_close(canonical.identity_coeffs, subject.identity)
 
 
 def test_exposure_makes_a_white_board_in_front_bright():

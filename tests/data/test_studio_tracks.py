@@ -106,6 +106,20 @@ def test_recorded_sequence_drives_by_name(data_dir):
     torch.testing.assert_close(pose.global_rotation, rotation)
 
 
+def test_recorded_names_map_to_ict_as_its_authors_say(data_dir):
+    path = data_dir / "lam_avatar/arkit_sequence.npz"
+    with np.load(path) as file:
+        names = tuple(file["ict_names"].tolist())
+        expected = torch.from_numpy(file["weights"][:9].astype(np.float32) @ file["arkit_to_ict"])
+
+    class IctNamedHead(FakeHead):
+        expression_names = names
+        parameters_spec = (ParameterSpec("expression_coeffs", len(names)),)
+
+    pose = build_track("arkit", IctNamedHead(), 9, seed=0, arkit_path=path)
+    torch.testing.assert_close(pose.expression_coeffs, expected)
+
+
 def test_a_recording_that_is_too_short_is_refused(data_dir):
     path = data_dir / "lam_avatar/arkit_sequence.npz"
     with pytest.raises(ValueError, match="has 973 frames, needs 1999 for 1000 frames at stride 2"):

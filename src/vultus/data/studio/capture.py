@@ -164,6 +164,7 @@ def film(
     folder.make()
     write_json(out / "studio.json", plan.note)
     plan.card.save(out / "rig.json")
+    folder.write_canonical(scene.subject.identity)
     _write_light(out, scene, config)
     for timestep in range(config.frames):
         folder.write_rig(timestep, scene.pose[timestep])

@@ -30,9 +30,9 @@ class StudioConfig:
     """Decides the person and the performance; 0 films the built-in default person."""
 
     head: HeadName = "procedural"
-    """Head model. ``ict`` and ``flame`` need ``head_file``."""
+    """Head model. ``ict`` and ``flame`` need a file: imported as an asset, or ``head_file``."""
     head_file: Path | None = None
-    """File of the head model: ICT-FaceKit's packed .npz, or a converted FLAME model."""
+    """ICT-FaceKit's packed .npz or a converted FLAME model, in place of the imported asset."""
     texture_size: int = 512
     """Side of the textures in texels."""
 

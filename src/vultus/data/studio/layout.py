@@ -1,7 +1,8 @@
 """What the studio writes: the folder layout of VHAP and GaussianAvatars plus ground truth.
 
     rig.json  light.json  light.exr  studio.json
-    rig_param/{t}.npz                 per-frame fields of HeadPose (FLAME: flame_param/)
+    rig_param/{t}.npz                 per-frame fields of HeadPose (FLAME: flame_param/, and
+                                      canonical_flame_param.npz)
     images/ fg_masks/ normals/ albedo/ labels/ {t}_{camera}.png      depth/{t}_{camera}.npz
     transforms_{train,val,test}.json  transforms.json
 
@@ -19,11 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from vultus.core.files import atomic_path, write_json
 from vultus.core.image_io import to_bytes, write_image
 from vultus.core.srgb import linear_to_srgb
-from vultus.data.rig_files import write_flame_row, write_rig_row
+from vultus.data.rig_files import FLAME_KEYS, write_flame_row, write_rig_row
 from vultus.data.sequence import Split
 from vultus.data.studio.config import StudioConfig
 from vultus.data.studio.renderer import StudioFrame
@@ -41,6 +44,10 @@ _FILES = {
     "labels_path": "labels/{name}.png",
 }
 """Files of one picture by their key in the manifests."""
+
+
+_CANONICAL_JAW = 0.3
+_UNWRITTEN = ("static_offset",)
 
 
 class CaptureFolder:
@@ -70,6 +77,22 @@ class CaptureFolder:
             write_flame_row(path, pose)
         else:
             write_rig_row(path, pose, self._spec)
+
+    def write_canonical(self, identity: Float[Tensor, "1 s"] | None) -> None:
+        """Write the marker that published readers look for beside FLAME captures.
+
+        It is the subject at rest with the mouth a little open, as VHAP writes it.
+        """
+        if not self._is_flame:
+            return
+        sizes = {spec.name: spec.size for spec in self._spec}
+        names = (name for name in FLAME_KEYS.values() if name not in _UNWRITTEN)
+        rest = {name: torch.zeros(1, sizes[name]) for name in names}
+        rest["jaw_pose"][0, 0] = _CANONICAL_JAW
+        pose = HeadPose(**rest)
+        if identity is not None:
+            pose = pose.replace(identity_coeffs=identity)
+        write_flame_row(self.root / "canonical_flame_param.npz", pose)
 
     def write_frame(self, timestep: int, camera: int, frame: StudioFrame) -> None:
         """Write one picture and its ground truth."""
