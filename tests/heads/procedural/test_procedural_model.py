@@ -19,7 +19,7 @@ from vultus.heads.procedural import (
 )
 
 # Everything that is stored with a head (bindings, regions, checkpoints) refers to this order.
-_FACES_SHA256 = "9a10a3a1a12aee94"
+_FACES_SHA256 = "8786ee51f703651b"
 _REST_SAMPLES = {
     0: (14.8, -1.9, 74.551),
     20: (47.1, 2.1, 70.069),
@@ -108,9 +108,10 @@ def test_weights_sum_to_one(head: ProceduralHead) -> None:
     assert head.skinning_weights.min() >= 0
 
 
-@pytest.mark.parametrize(
-    "part", ["skin", "left_eye", "right_eye", "tongue", "left_ear", "right_ear", "hair", "bun"]
-)
+_SOLID_PARTS = ("skin left_eye right_eye tongue left_ear right_ear garment hair bun").split()
+
+
+@pytest.mark.parametrize("part", _SOLID_PARTS)
 def test_parts_are_wound_outwards(head: ProceduralHead, part: str) -> None:
     vertices, faces = _part(head, head.neutral, part)
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
@@ -138,6 +139,28 @@ def test_teeth_face_outwards(head: ProceduralHead) -> None:
         a, b, c = (vertices[faces[:, corner]] for corner in range(3))
         incisors = ((a + b + c)[:, 2] / 3 > vertices[:, 2].max() - 0.002) & (abs(a[:, 0]) < 0.01)
         assert np.cross(b - a, c - a)[incisors, 2].sum() > 0
+
+
+def test_the_collar_covers_the_end_of_the_neck_of_everybody(head: ProceduralHead) -> None:
+    skin, garment = head.parts["skin"].vertices, head.parts["garment"].vertices
+    border = head.topology.regions["boundary"][skin]
+    for seed in (0, 1, 2):
+        body = head.vertices(HeadPose(identity_coeffs=random_identity(seed)))[0]
+        edge, collar = body[skin][border], body[garment]
+        assert collar[:, 1].min() < edge[:, 1].min() - 0.005
+        for point in edge:
+            # Some part of the collar lies further out in the same direction from the neck's axis.
+            direction = (point - head.joints[0]) * torch.tensor([1.0, 0.0, 1.0])
+            along = (collar - head.joints[0]) @ direction / direction.norm()
+            across = (collar - point)[:, [0, 2]].norm(dim=1)
+            assert along[across < 0.012].max() > direction.norm() + 0.001
+
+
+def test_options_rebuild_the_head() -> None:
+    head = ProceduralHead("bob", 7)
+    again = ProceduralHead(**head.options)
+    assert torch.equal(head.neutral, again.neutral)
+    assert not torch.equal(head.neutral, ProceduralHead().neutral)
 
 
 def test_texture_coordinates_stay_in_the_unit_square(head: ProceduralHead) -> None:

@@ -8,10 +8,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from vultus.heads.procedural.ears import build_ear
+from vultus.heads.procedural.garment import build_garment
 from vultus.heads.procedural.hair import HAIR_STYLES, build_hair
 from vultus.heads.procedural.loops import LID_POINTS
 from vultus.heads.procedural.parts import (
-    LashRoots,
+    Attachment,
     PartMesh,
     build_eyeball,
     build_lashes,
@@ -48,6 +49,7 @@ ATLAS = {
     "tongue": Rectangle(0.885, 0.19, 0.995, 0.295),
     "mouth": Rectangle(0.885, 0.085, 0.995, 0.185),
     "lash": Rectangle(0.67, 0.0, 0.70, 0.03),
+    "garment": Rectangle(0.71, 0.0, 0.995, 0.08),
 }
 """Where each material lies; both ears, both eyes and all lashes share one place."""
 
@@ -64,6 +66,7 @@ PART_NAMES = (
     "left_lower_lashes",
     "right_upper_lashes",
     "right_lower_lashes",
+    "garment",
     "hair",
     "bun",
 )
@@ -85,8 +88,12 @@ class PartRange:
     faces: slice
 
 
-def head_parts(skin: SkinTemplate) -> tuple[list[PartMesh], list[LashRoots]]:
-    """Build every part, hair in an arbitrary style, in the order of ``PART_NAMES``."""
+def head_parts(skin: SkinTemplate) -> tuple[list[PartMesh], list[Attachment]]:
+    """Build every part, hair in an arbitrary style, in the order of ``PART_NAMES``.
+
+    Returns:
+        The parts, and what the four lashes and the garment hang on.
+    """
     eye, ear = build_eyeball(), build_ear()
     parts = [_skin_part(skin), _in(eye, "eye"), _in(eye.mirrored(), "eye")]
     parts += [_in(build_teeth(is_upper=is_upper), "teeth") for is_upper in (True, False)]
@@ -102,6 +109,9 @@ def head_parts(skin: SkinTemplate) -> tuple[list[PartMesh], list[LashRoots]]:
             lashes, root = build_lashes(margin, index, is_upper=is_upper)
             parts.append(_in(lashes.mirrored() if is_right else lashes, "lash"))
             roots.append(root)
+    garment, root = build_garment(skin)
+    parts.append(_in(garment, "garment"))
+    roots.append(root)
     cap, bun = build_hair(HAIR_STYLES["crop"])
     return [*parts, _in(cap, "hair"), _in(bun, "hair")], roots
 

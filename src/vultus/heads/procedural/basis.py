@@ -19,7 +19,7 @@ from vultus.heads.procedural.cache import cached_arrays
 from vultus.heads.procedural.expressions import expression_shapes
 from vultus.heads.procedural.hair import HAIR_STYLES, build_hair
 from vultus.heads.procedural.identity import IDENTITY_NAMES, identity_fields
-from vultus.heads.procedural.parts import LashRoots
+from vultus.heads.procedural.parts import Attachment
 from vultus.heads.procedural.sculpt import EYE_CENTER, MIRROR
 from vultus.heads.procedural.template import build_skin
 from vultus.heads.procedural.weights import (
@@ -122,9 +122,8 @@ def _build_basis() -> dict[str, np.ndarray]:
     jaw = jaw_weights(skin)
     body = head.vertices[: ranges[_FIRST_HAIR_PART].vertices.start]
     lashes = _lash_range(ranges)
-    root = LashRoots(
-        *(np.concatenate([getattr(r, field.name) for r in roots]) for field in fields(LashRoots))
-    )
+    root = _joined(roots)
+    attached = slice(lashes.start, ranges["garment"].vertices.stop)
     shapes = expression_shapes(
         EXPRESSION_NAMES,
         body,
@@ -133,9 +132,12 @@ def _build_basis() -> dict[str, np.ndarray]:
         ranges["lower_teeth"].vertices,
         ranges["tongue"].vertices,
     )
-    _follow_lids(shapes, root, lashes)
+    _follow_skin(shapes, root, attached)
     modes, joint_modes = _identity_modes(body, ranges)
-    _follow_lids(modes, root, lashes)
+    _follow_skin(modes, root, attached)
+    weights = skinning_weights(head.vertices, jaw, ranges)
+    _follow_skin(weights[None], root, attached)
+    on_lids = slice(0, lashes.stop - lashes.start)
     return _as_float32(
         {
             "vertices": body,
@@ -146,7 +148,7 @@ def _build_basis() -> dict[str, np.ndarray]:
             "uv": head.uv,
             "uv_faces": head.uv_faces,
             "labels": region_labels(head.vertices, skin, ranges),
-            "skinning_weights": skinning_weights(head.vertices, jaw, ranges),
+            "skinning_weights": weights,
             "joints": JOINTS,
             "ranges": table,
             "left_lids": skin.left_lids,
@@ -154,9 +156,9 @@ def _build_basis() -> dict[str, np.ndarray]:
             "left_rims": skin.left_rims,
             "right_rims": skin.right_rims,
             "mouth": skin.mouth,
-            "lash_starts": root.start,
-            "lash_ends": root.end,
-            "lash_fractions": root.fraction,
+            "lash_starts": root.start[on_lids],
+            "lash_ends": root.end[on_lids],
+            "lash_fractions": root.fraction[on_lids],
         }
     )
 
@@ -182,10 +184,15 @@ def _lash_range(ranges: dict[str, PartRange]) -> slice:
     return slice(start, ranges["right_lower_lashes"].vertices.stop)
 
 
-def _follow_lids(shapes: np.ndarray, root: LashRoots, lashes: slice) -> None:
-    """Let lashes copy the motion of the lid margin that they grow from, in place."""
+def _joined(attachments: list[Attachment]) -> Attachment:
+    columns = ([getattr(a, field.name) for a in attachments] for field in fields(Attachment))
+    return Attachment(*map(np.concatenate, columns))
+
+
+def _follow_skin(shapes: np.ndarray, root: Attachment, attached: slice) -> None:
+    """Let lashes copy the lid margin that they grow from, and the garment the neck, in place."""
     fraction = root.fraction[:, None]
-    shapes[:, lashes] = shapes[:, root.start] * (1 - fraction) + shapes[:, root.end] * fraction
+    shapes[:, attached] = shapes[:, root.start] * (1 - fraction) + shapes[:, root.end] * fraction
 
 
 def _identity_modes(

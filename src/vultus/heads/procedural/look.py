@@ -72,6 +72,15 @@ _EYES_OF_DARK = {"dark_brown": 0.6, "brown": 0.34, "hazel": 0.06}
 _STYLES_OF_MEN = {"crop": 0.42, "side": 0.28, "buzz": 0.2, "curly": 0.1}
 _STYLES_OF_WOMEN = {"bob": 0.3, "long": 0.3, "bun": 0.18, "curly": 0.1, "side": 0.12}
 
+_GARMENT_COLORS: tuple[_Color, ...] = (
+    (0.115, 0.135, 0.17),
+    (0.09, 0.09, 0.095),
+    (0.30, 0.31, 0.33),
+    (0.20, 0.24, 0.20),
+    (0.27, 0.13, 0.14),
+    (0.62, 0.60, 0.56),
+)
+
 
 @dataclass(frozen=True)
 class Look:
@@ -99,6 +108,8 @@ class Look:
     """From bare lips at 0 to made-up ones at 1."""
     age: float = 0.0
     """Standard deviations; deepens lines and shadows above 0."""
+    garment_color: tuple[float, float, float] = (0.115, 0.135, 0.17)
+    """sRGB of the collar."""
 
     def __post_init__(self) -> None:
         """Reject unknown names and shares outside [0, 1]."""
@@ -154,6 +165,7 @@ def random_appearance(seed: int) -> Look:
         brow_thickness=float(rng.uniform(0.75, 1.1) + 0.15 * masculinity),
         lip_tint=0.0 if is_man else float(rng.uniform(0, 0.5)),
         age=float(np.clip(rng.normal(0, 0.6), -1, 1.8)),
+        garment_color=_GARMENT_COLORS[rng.integers(len(_GARMENT_COLORS))],
     )
 
 

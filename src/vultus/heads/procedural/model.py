@@ -107,6 +107,11 @@ class ProceduralHead(nn.Module):
         return "procedural"
 
     @property
+    def options(self) -> dict[str, str | int]:
+        """The arguments of the constructor."""
+        return {"hair_style": self.hair_style, "hair_seed": self.hair_seed}
+
+    @property
     def version(self) -> str:
         """Changes when coefficients or the vertex order change their meaning."""
         return "1"

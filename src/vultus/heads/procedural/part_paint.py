@@ -20,6 +20,8 @@ __all__ = ["PART_PAINTERS", "PartTexture", "atlas_window"]
 
 _Map = Float[np.ndarray, "h w"]
 _Color = Float[np.ndarray, "h w 3"]
+_RIBS = 40
+"""Ribs around the collar; more would alias at 512 texels."""
 _PUPIL = (0.36, 0.42)
 """Soft edge of the pupil in units of the iris."""
 
@@ -114,6 +116,15 @@ def _paint_lashes(canvas: SkinCanvas, u: _Map, v: _Map) -> PartTexture:
     return PartTexture(color, np.full_like(v, 0.6))
 
 
+def _paint_garment(canvas: SkinCanvas, u: _Map, v: _Map) -> PartTexture:
+    """Ribbed collar above, plain knit below."""
+    ribs = np.sin(u * 2 * np.pi * _RIBS) * smoothstep(0.52, 0.58, v)
+    knit = ndimage.gaussian_filter(canvas.rng.standard_normal(u.shape), 0.7)
+    shade = 1 + 0.10 * ribs + 0.10 * knit
+    color = np.array(canvas.look.garment_color) * shade[..., None]
+    return PartTexture(color, np.full_like(v, 0.85), specular=0.25)
+
+
 PART_PAINTERS: dict[str, Callable[[SkinCanvas, _Map, _Map], PartTexture]] = {
     "eye": _paint_eye,
     "teeth": _paint_teeth,
@@ -121,5 +132,6 @@ PART_PAINTERS: dict[str, Callable[[SkinCanvas, _Map, _Map], PartTexture]] = {
     "mouth": _paint_mouth,
     "hair": _paint_hair,
     "lash": _paint_lashes,
+    "garment": _paint_garment,
 }
 """Painter of each rectangle of the atlas besides skin and ear, in the order of random draws."""

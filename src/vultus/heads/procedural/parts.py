@@ -16,7 +16,7 @@ __all__ = [
     "IRIS_ANGLE",
     "TONGUE_COLUMNS",
     "TONGUE_ROWS",
-    "LashRoots",
+    "Attachment",
     "PartMesh",
     "build_eyeball",
     "build_lashes",
@@ -62,8 +62,8 @@ class PartMesh:
 
 
 @dataclass(frozen=True)
-class LashRoots:
-    """Where lash vertices hang: at ``fraction`` between two vertices of the lid margin."""
+class Attachment:
+    """What a part's vertices hang on: a point at ``fraction`` between two vertices of the skin."""
 
     start: Int[np.ndarray, " n"]
     end: Int[np.ndarray, " n"]
@@ -227,7 +227,7 @@ def build_tongue() -> PartMesh:
 
 def build_lashes(
     margin: Float[np.ndarray, "k 3"], margin_index: Int[np.ndarray, " k"], *, is_upper: bool
-) -> tuple[PartMesh, LashRoots]:
+) -> tuple[PartMesh, Attachment]:
     """Tapered spikes of five vertices, rooted on a lid margin of the left eye.
 
     Args:
@@ -263,5 +263,5 @@ def build_lashes(
     first = 5 * np.arange(_LASHES_PER_LID)[:, None, None]
     faces = (first + np.array([[0, 1, 2], [1, 3, 2], [2, 3, 4]])).reshape(-1, 3)
     start = np.array(segments)
-    roots = LashRoots(margin_index[start], margin_index[start + 1], np.array(fractions))
+    roots = Attachment(margin_index[start], margin_index[start + 1], np.array(fractions))
     return PartMesh(np.array(vertices), faces, np.full((len(vertices), 2), 0.5), faces), roots

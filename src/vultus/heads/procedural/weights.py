@@ -37,6 +37,7 @@ REGIONS = (
     "brows",
     "lashes",
     "eyelid_rim",
+    "garment",
 )
 """Every vertex has exactly one of these labels."""
 
