@@ -56,7 +56,7 @@ class IctHead(nn.Module):
     gaze_angles: Tensor
 
     def __init__(self, data: IctData) -> None:
-        """Build joints, weights and regions (about 0.2 s)."""
+        """Build joints, weights and regions."""
         super().__init__()
         self._release, self._source = data.version, data.source
         self._expression_names = data.expression_names

@@ -72,7 +72,7 @@ class _Texels:
 
 
 def ict_appearance(head: IctHead, look: IctLook | None = None, size: int = 1024) -> HeadAppearance:
-    """Paint the head (about 2 s at 1024 texels).
+    """Paint the head (2 to 3 s at 1024 texels on two busy cores).
 
     Args:
         head: Identity changes its shape, not its texture.
