@@ -39,7 +39,7 @@ class FakeHead(torch.nn.Module):
             faces=faces,
             uv=0.5 + 0.5 * points[:, :2],
             uv_faces=faces,
-            regions={"skin": ~none, **dict.fromkeys(names, none)},
+            regions={"skin": ~none, **{name: none.clone() for name in names}},
         )
 
     def vertices(self, pose: HeadPose) -> torch.Tensor:

@@ -54,3 +54,10 @@ def test_monocular_rig_has_one_camera_only():
 
 def test_head_center_of_a_sphere_is_its_middle():
     torch.testing.assert_close(head_center(FakeHead()), torch.zeros(3), atol=1e-3, rtol=0)
+
+
+def test_head_center_leaves_the_neck_out_and_follows_the_identity():
+    head = FakeHead(rings=24, segments=36)
+    head.topology.regions["neck"][:] = head.neutral[:, 1] < 0
+    center = head_center(head, torch.tensor([[1.0]]))
+    torch.testing.assert_close(center, torch.tensor([0.0, 0.055, 0.0]), atol=4e-3, rtol=0)

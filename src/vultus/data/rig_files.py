@@ -58,23 +58,10 @@ class RigCard:
     expression_names: tuple[str, ...]
 
     @staticmethod
-    def describe(
-        head: HeadModel,
-        identity: Float[Tensor, "1 s"] | None,
-        options: Mapping[str, Any] | None = None,
-    ) -> RigCard:
-        """Card of one subject.
-
-        Args:
-            head: Its model.
-            identity: Its coefficients.
-            options: Choices made when the model was loaded, added to those that the model tells
-                itself (hair of the procedural head).
-        """
-        description = describe_head(head)
-        description["options"] = {**description["options"], **(options or {})}
+    def describe(head: HeadModel, identity: Float[Tensor, "1 s"] | None) -> RigCard:
+        """Card of one subject."""
         coeffs = () if identity is None else tuple(identity[0].tolist())
-        return RigCard(description, coeffs, tuple(head.expression_names))
+        return RigCard(describe_head(head), coeffs, tuple(head.expression_names))
 
     def save(self, path: Path) -> None:
         """Write the card."""
@@ -113,8 +100,6 @@ class RigCard:
             ValueError: Naming the card and what differs.
         """
         other = {**describe_head(head), "expression_names": tuple(head.expression_names)}
-        if not other["options"]:  # The model does not tell its options.
-            other["options"] = self.description.get("options")
         mine = {**self.description, "expression_names": self.expression_names}
         for field, expected in mine.items():
             if other.get(field) != expected:

@@ -77,7 +77,7 @@ def build_scene(config: StudioConfig, subject: Subject | None = None) -> Scene:
         radius=config.radius,
         fov=config.fov,
         size=config.size,
-        target=head_center(head),
+        target=head_center(head, subject.identity),
         arc=config.arc,
         elevation=config.elevation,
     )
@@ -123,7 +123,7 @@ def plan_film(config: StudioConfig, out: Path, subject: Subject | None = None) -
     """Check a filming without writing anything; see ``film``."""
     scene = build_scene(config, subject)
     head = scene.subject.head
-    card = RigCard.describe(head, scene.subject.identity, scene.subject.head_options)
+    card = RigCard.describe(head, scene.subject.identity)
     note = _note(config, card, scene)
     _check_folder(out, note)
     folder = CaptureFolder(out, head)

@@ -53,7 +53,7 @@ class StudioConfig:
     """Width and height of the pictures in pixels."""
     radius: float = 1.0
     """Distance of the cameras from the middle of the head in metres."""
-    fov: float = 0.32
+    fov: float = 0.35
     """Field of view in radians."""
     arc: float = 1.5
     """Azimuth between the outermost cameras of a dome in radians; above 6.28 it is closed."""

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.geometry.cameras import Camera, fov_to_focal, look_at
-from vultus.heads.base import HeadModel
+from vultus.heads.base import HeadModel, HeadPose
 
 __all__ = ["RigName", "build_rig", "dome", "head_center", "monocular", "turntable"]
 
@@ -21,11 +21,16 @@ _DOME_ELEVATIONS = (0.0, 1.0, -0.6)
 neighbours differ in both angles. Cameras look up less than down, as in light stages."""
 
 
-def head_center(head: HeadModel) -> Float[Tensor, 3]:
-    """Middle of the box around the neutral head without its neck: what cameras aim at."""
+_BELOW_THE_HEAD = ("neck", "boundary", "garment")
+
+
+def head_center(head: HeadModel, identity: Float[Tensor, "1 s"] | None = None) -> Float[Tensor, 3]:
+    """Middle of the box around the head at rest without neck and clothes: what cameras aim at."""
     regions = head.topology.regions
-    neutral = head.neutral.detach()
-    kept = neutral[~(regions["neck"] | regions["boundary"])]
+    with torch.no_grad():
+        vertices = head.vertices(HeadPose(identity_coeffs=identity))[0]
+    below = torch.stack([regions[name] for name in _BELOW_THE_HEAD if name in regions])
+    kept = vertices[~below.any(dim=0)]
     if kept.shape[0] == 0:
         raise ValueError(f"head {head.name!r} consists of neck and boundary only")
     return 0.5 * (kept.amin(dim=0) + kept.amax(dim=0))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -59,8 +58,6 @@ class Subject:
     head: HeadModel
     identity: Float[Tensor, "1 s"] | None
     appearance: HeadAppearance
-    head_options: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments that the head was loaded with, for whoever loads it again."""
 
 
 def build_subject(model: HeadName, head_file: Path | None, seed: int, texture_size: int) -> Subject:
@@ -82,8 +79,7 @@ def build_subject(model: HeadName, head_file: Path | None, seed: int, texture_si
         look = DEFAULT_LOOK if seed == 0 else random_appearance(seed)
         identity = default_identity() if seed == 0 else random_identity(seed, look)
         head = ProceduralHead(look.hair_style, look.seed)
-        options = {"hair_style": look.hair_style, "hair_seed": look.seed}
-        return Subject(head, identity, build_appearance(head, look, texture_size), options)
+        return Subject(head, identity, build_appearance(head, look, texture_size))
     head = open_head(model, head_file)
     identity = _random_identity(head, seed)
     if model == "ict":
