@@ -124,10 +124,11 @@ def _nose_sneer(f: _Face) -> _Shape:
 def _mouth_smile(f: _Face) -> _Shape:
     return (
         _push(f.spot(26, -69, 13, 12), 5.5, 7.5, -4.5)
-        + _push(f.spot(41, -38, 13, 14), 1.0, 4.0, 2.6)
+        + _push(f.spot(41, -38, 13, 14), 1.0, 4.0, 3.2)
         + _push(f.spot(13, -66, 9, 9) * f.upper, 1.0, 1.4, -0.8)
         + _push(f.spot(13, -74, 9, 8) * f.lower, 1.2, 1.2, -1.2)
-        + _push(f.spot(36, -58, 4, 9), 0, 0, -1.6)
+        + _push(f.spot(36, -58, 4, 9), 0, 0, -1.9)
+        + _push(f.spot(27, -50, 4, 7), 0, 0, -1.7)  # fold from the wing of the nose
         + _push(f.spot(31, -12, 13, 5) * f.around_eye, 0, 1.0, 0.5)
     )
 

@@ -18,6 +18,8 @@ JAW_SLIDE = (0.0, -2.0, 3.5)
 """The condyle's slide (mm) at ``jawOpen`` = 1."""
 _MEETING_POINT = 0.14
 """Real lips meet near the upper one; in the middle, the upper lip would leave the teeth."""
+_CORNER_LIFT = 6.0
+"""mm."""
 
 _Field = Float[np.ndarray, " v"]
 
@@ -60,5 +62,8 @@ def mouth_close_shape(
         fall = bell(np.maximum(distance - reach, 0), 0, falloff) * beyond_corner * mask
         is_side = np.where(lips > 0, (jaw < 0.5) == (side > 0), (y > contact_y) == (side > 0))
         posed += offset * (fall * is_side)[:, None]
+    # The opened jaw pulls the corners down, and level lips between them would look glum.
+    corner = bell(np.abs(x), 27, 9) * bell(y, contact_y, 10) * mask
+    posed[:, 1] += _CORNER_LIFT * corner
     # Undo the jaw's rotation where the skin follows the jaw.
     return (1 - jaw)[:, None] * posed + jaw[:, None] * (posed @ rotation)
