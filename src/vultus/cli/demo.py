@@ -33,6 +33,8 @@ from vultus.export.run_report import (
     write_contact_sheet,
     write_run_report,
 )
+from vultus.gaussians.posed import thicken
+from vultus.gaussians.splat_files import write_splats
 from vultus.methods.registry import build_method, method_presets
 from vultus.metrics.protocols import PROTOCOLS
 
@@ -107,6 +109,7 @@ def _show(opened: OpenRun, out: Path) -> None:
             _MESH_RESOLUTION,
         )
         write_mesh(mesh_path, mesh)
+        write_splats(run.media_path / "avatar.ply", thicken(avatar.splats(avatar.track[0])))
     report = write_run_report(
         run,
         "A head that this machine has just learned",

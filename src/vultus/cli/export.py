@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
 import tyro
 
 from vultus.cli.avatar_run import open_run
 from vultus.cli.console import console
-from vultus.export.avatar_splats import write_bound_splats, write_posed_splats
+from vultus.gaussians.posed import thicken
+from vultus.gaussians.splat_files import write_splats
 
 __all__ = ["ExportOptions", "main"]
 
@@ -45,9 +45,8 @@ def main(arguments: list[str]) -> None:
     if options.dry_run:
         console.print(f"would write {out}")
         return
-    with torch.no_grad():
-        if options.format == "ply":
-            write_posed_splats(out, opened.avatar, track[options.timestep])
-        else:
-            write_bound_splats(out, opened.avatar)
+    if options.format == "ply":
+        write_splats(out, thicken(opened.avatar.splats(track[options.timestep])))
+    else:
+        write_splats(out, opened.avatar.splats(None))
     console.print(f"splats: {out}")

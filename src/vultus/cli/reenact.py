@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 import tyro
 
 from vultus.cli.avatar_run import open_run
@@ -46,8 +47,9 @@ def main(arguments: list[str]) -> None:
     options = tyro.cli(ReenactOptions, args=arguments, prog="vultus reenact", description=__doc__)
     opened = open_run(options.run, options.data)
     recording = options.track if isinstance(options.track, Path) else None
+    name: TrackName = "arkit" if isinstance(options.track, Path) else options.track
     motion = build_track(
-        "arkit" if recording is not None else options.track,
+        name,
         opened.sequence.head,
         options.frames,
         seed=options.seed,
@@ -68,7 +70,7 @@ def main(arguments: list[str]) -> None:
     if not chosen:
         known = sorted({r.camera_index for r in records})
         raise ValueError(f"--camera must be one of {known}, got {options.camera}")
-    cameras = chosen[0].camera[[0] * len(pose)]
+    cameras = chosen[0].camera[torch.zeros(len(pose), dtype=torch.int64)]
     frames = path_film(opened.avatar, pose, cameras, options.views)
     write_video(out, frames, options.fps)
     console.print(f"film: {out}")

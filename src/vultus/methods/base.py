@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vultus.data.frame_store import Batch
 from vultus.data.sequence import HeadSequence
+from vultus.gaussians.splat_files import Splats
 from vultus.geometry.cameras import Camera
 from vultus.heads.base import HeadModel, HeadPose
 from vultus.render.output import RenderOutput
@@ -77,6 +78,10 @@ class ReconstructionMethod(Protocol):
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore ``tensors()``; shapes decide the number of primitives."""
+        ...
+
+    def splats(self, pose: HeadPose | None) -> Splats:
+        """Primitives for splat files: in the world for a pose, bound to faces without one."""
         ...
 
     def summary(self) -> dict[str, Any]:

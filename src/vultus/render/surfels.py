@@ -47,10 +47,8 @@ def render_surfels(
 ) -> RenderOutput:
     """Rasterize surfels and derive depth and normals in the world.
 
-    Args are those of ``kernels.surfel_raster.rasterize_surfels``, and:
-
-    Args:
-        depth_ratio: Depth behind ``depth_normals``: 0 the expected, 1 the median one.
+    All arguments but ``depth_ratio`` are those of ``kernels.surfel_raster.rasterize_surfels``;
+    ``depth_ratio`` chooses the depth behind ``depth_normals``: 0 the expected, 1 the median one.
 
     Raises:
         ValueError: If ``depth_ratio`` is outside [0, 1], or as the kernel says.

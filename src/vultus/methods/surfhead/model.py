@@ -16,7 +16,9 @@ from vultus.core.seeding import torch_generator
 from vultus.data.frame_store import Batch
 from vultus.data.sequence import HeadSequence
 from vultus.gaussians.densify import AdaptiveDensity
-from vultus.gaussians.surfels import initial_surfels, logit
+from vultus.gaussians.posed import posed_splats
+from vultus.gaussians.splat_files import Splats, surfels_to_splats
+from vultus.gaussians.surfels import Surfels, initial_surfels, logit
 from vultus.geometry.cameras import Camera
 from vultus.heads.base import HeadModel, HeadPose
 from vultus.kernels.surfel_raster import OutputName
@@ -135,6 +137,23 @@ class SurfHead:
             convention="surfhead",
             outputs=outputs,
             backend=self.config.backend,
+        )
+
+    def splats(self, pose: HeadPose | None) -> Splats:
+        """Surfels for files: in the world for one pose, in their faces' frames without."""
+        values = {name: value.detach() for name, value in self.surfels.items()}
+        if pose is None:
+            return surfels_to_splats(Surfels.from_dict(values | {"face_index": self._face_index}))
+        with torch.no_grad():
+            placed = self.posed_surfels(pose)
+        return posed_splats(
+            placed.means[0],
+            placed.quats[0],
+            placed.scales[0],
+            values["opacity_logits"],
+            values["sh_dc"],
+            values["sh_rest"],
+            None if placed.jacobians is None else placed.jacobians[0],
         )
 
     # ---- training --------------------------------------------------------------------------
