@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["FAR", "MIN_ALPHA", "TILE", "View"]
+__all__ = ["FAR", "MIN_ALPHA", "TILE", "View", "pair_grad_size"]
 
 TILE = 16
 """Edge of a tile in pixels; one vector is one row of a tile."""
@@ -39,6 +39,11 @@ RECORD_SIZE = 24
 # pixels' gradient of the centre's inverse depth (surfhead) or their sum of h_z * grad h_z (2dgs).
 GRAD_U, GRAD_V, GRAD_Z, GRAD_LOW_PASS, GRAD_LOG_OPACITY, GRAD_LOW_DEPTH = 0, 3, 6, 9, 11, 12
 GRAD_CHANNELS = 13
+
+
+def pair_grad_size(channels: int) -> int:
+    """Columns of the pairs' gradients: channels are padded to triples, which share a loop."""
+    return GRAD_CHANNELS + 3 * max(1, -(-channels // 3))
 
 
 Vector = tuple[float, float, float]

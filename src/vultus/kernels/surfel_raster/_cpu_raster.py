@@ -25,6 +25,7 @@ from vultus.core.simd import (
     fetch_add,
     helper,
     hsum,
+    hsum16,
     iota,
     kernel,
     splat,
@@ -47,12 +48,6 @@ from vultus.kernels.surfel_raster._cpu_layout import (
     ELLIPSE_Y,
     ELLIPSE_YY,
     GRAD_CHANNELS,
-    GRAD_LOG_OPACITY,
-    GRAD_LOW_DEPTH,
-    GRAD_LOW_PASS,
-    GRAD_U,
-    GRAD_V,
-    GRAD_Z,
     INVERSE_DEPTH,
     LOG2_OPACITY,
     LOW_PASS_RADIUS2,
@@ -66,6 +61,7 @@ from vultus.kernels.surfel_raster._cpu_layout import (
     V_Y,
     Z_X,
     Z_Y,
+    pair_grad_size,
 )
 
 __all__ = ["RasterOptions", "backward_kernel", "forward_kernel"]
@@ -116,6 +112,27 @@ def _touched_rows(records, i, x, y, low_x, low_y):
     )
 
 
+@helper
+def _copy_row(scratch, at, image, target, cols):
+    """Copy the part of a tile's row that lies inside the image."""
+    if cols == TILE:
+        vstore(image, target, vload(scratch, at))
+    else:
+        for q in range(cols):
+            image[target + q] = scratch[at + q]
+
+
+@helper
+def _load_row(image, source, cols):
+    """Load a tile's row; lanes outside the image are zero."""
+    if cols == TILE:
+        return vload(image, source)
+    row = np.zeros(TILE, np.float32)
+    for q in range(cols):
+        row[q] = image[source + q]
+    return vload(row, 0)
+
+
 @lru_cache(None)
 def forward_kernel(options: RasterOptions) -> Any:
     """Build the forward loop for one set of outputs."""
@@ -137,7 +154,14 @@ def forward_kernel(options: RasterOptions) -> Any:
         num_tiles = list_ends.shape[0]
         tiles_x = (width + TILE - 1) // TILE
         scratch = np.empty(scratch_size, np.float32)
-        flat_colors = colors.reshape(-1)
+        flat_colors, flat_image, flat_alpha = (
+            colors.reshape(-1),
+            image.reshape(-1),
+            alpha.reshape(-1),
+        )
+        flat_normal, flat_depth, flat_aux = normal.reshape(-1), depth.reshape(-1), aux.reshape(-1)
+        flat_median, flat_distortion = median.reshape(-1), distortion.reshape(-1)
+        size = width * height
         zero, one = splat(_ZERO), splat(_ONE)
         max_inverse = np.float32(1) / near
         while True:
@@ -225,35 +249,45 @@ def forward_kernel(options: RasterOptions) -> Any:
                         alive &= ~(1 << r)
             list_ends[tile] = k
             for r in range(rows):
-                o, py_ = r * TILE, y0 + r
+                o, target = r * TILE, (y0 + r) * width + x0
+                opaque = vload(scratch, _PLANE + o)
+                _copy_row(scratch, _PLANE + o, flat_alpha, target, cols)
                 for c in range(num_colors):
-                    for q in range(cols):
-                        rest = (_ONE - scratch[_PLANE + o + q]) * background[c]
-                        image[c, py_, x0 + q] = scratch[first_color + c * _PLANE + o + q] + rest
-                for q in range(cols):
-                    alpha[py_, x0 + q] = scratch[_PLANE + o + q]
+                    at = first_color + c * _PLANE + o
+                    vstore(scratch, at, vload(scratch, at) + (one - opaque) * background[c])
+                    _copy_row(scratch, at, flat_image, c * size + target, cols)
                 if has_normal:
                     for c in range(3):
                         at = first_color + (num_colors + c) * _PLANE + o
-                        for q in range(cols):
-                            normal[c, py_, x0 + q] = scratch[at + q]
+                        _copy_row(scratch, at, flat_normal, c * size + target, cols)
                 if has_depth:
-                    for q in range(cols):
-                        depth[py_, x0 + q] = scratch[at_depth + o + q]
+                    _copy_row(scratch, at_depth + o, flat_depth, target, cols)
                 if has_median:
-                    for q in range(cols):
-                        median[py_, x0 + q] = scratch[at_median + o + q]
-                        aux[2, py_, x0 + q] = scratch[at_median + _PLANE + o + q]
+                    _copy_row(scratch, at_median + o, flat_median, target, cols)
+                    _copy_row(scratch, at_median + _PLANE + o, flat_aux, 2 * size + target, cols)
                 if has_distortion:
-                    for q in range(cols):
-                        z1 = scratch[at_moments + o + q]
-                        z2 = scratch[at_moments + _PLANE + o + q]
-                        spread = scratch[_PLANE + o + q] * z2 - z1 * z1
-                        distortion[py_, x0 + q] = distortion_scale * max(spread, _ZERO)
-                        aux[0, py_, x0 + q] = z1
-                        aux[1, py_, x0 + q] = z2
+                    _copy_row(scratch, at_moments + o, flat_aux, target, cols)
+                    _copy_row(scratch, at_moments + _PLANE + o, flat_aux, size + target, cols)
+                    z1 = vload(scratch, at_moments + o)
+                    spread = opaque * vload(scratch, at_moments + _PLANE + o) - z1 * z1
+                    vstore(scratch, at_moments + o, vmax(spread, zero) * distortion_scale)
+                    _copy_row(scratch, at_moments + o, flat_distortion, target, cols)
 
     return forward
+
+
+@helper
+def _weighted_rows(scratch, visited, at_weight, at_grad):
+    """Sums of weight times the gradients of three channels over the visited rows of a tile."""
+    total_0, total_1, total_2 = splat(_ZERO), splat(_ZERO), splat(_ZERO)
+    while visited != 0:
+        r = cttz(visited)
+        visited &= visited - 1
+        weight, at = vload(scratch, at_weight + r * TILE), at_grad + r * TILE
+        total_0 += weight * vload(scratch, at)
+        total_1 += weight * vload(scratch, at + _PLANE)
+        total_2 += weight * vload(scratch, at + 2 * _PLANE)
+    return total_0, total_1, total_2
 
 
 @lru_cache(None)
@@ -265,13 +299,14 @@ def backward_kernel(options: RasterOptions) -> Any:
     # Planes of scratch: transmittance, rest of the loss, gradient of alpha, weight, the channels'
     # gradients, then what is asked for.
     at_rest, at_alpha, at_weight, first_color = _PLANE, 2 * _PLANE, 3 * _PLANE, 4 * _PLANE
-    at_depth = (4 + channels) * _PLANE
+    num_grads = pair_grad_size(channels)
+    num_planes = num_grads - GRAD_CHANNELS
+    at_depth = (4 + num_planes) * _PLANE
     at_median = at_depth + has_depth * _PLANE
     at_moments = at_median + 2 * has_median * _PLANE
     at_moments_2 = at_moments + _PLANE
     at_spread = at_moments_2 + _PLANE
     scratch_size = at_moments + 3 * has_distortion * _PLANE
-    num_grads = GRAD_CHANNELS + channels
 
     @kernel(_cpu_layout.__file__)
     def backward(
@@ -283,7 +318,14 @@ def backward_kernel(options: RasterOptions) -> Any:
         num_tiles = list_ends.shape[0]
         tiles_x = (width + TILE - 1) // TILE
         scratch = np.empty(scratch_size, np.float32)
-        flat_colors = colors.reshape(-1)
+        flat_colors, flat_grads = colors.reshape(-1), pair_grads.reshape(-1)
+        flat_image, flat_grad_image = image.reshape(-1), grad_image.reshape(-1)
+        flat_alpha, flat_grad_alpha = alpha.reshape(-1), grad_alpha.reshape(-1)
+        flat_normal, flat_grad_normal = normal.reshape(-1), grad_normal.reshape(-1)
+        flat_depth, flat_grad_depth = depth.reshape(-1), grad_depth.reshape(-1)
+        flat_distortion, flat_grad_distortion = distortion.reshape(-1), grad_distortion.reshape(-1)
+        flat_grad_median, flat_aux = grad_median.reshape(-1), aux.reshape(-1)
+        size = width * height
         zero, one = splat(_ZERO), splat(_ONE)
         max_inverse = np.float32(1) / near
         while True:
@@ -296,44 +338,41 @@ def backward_kernel(options: RasterOptions) -> Any:
             scratch[:] = 0
             inside = vsel(iota() < np.float32(cols), one, zero)
             for r in range(rows):
-                o, py_ = r * TILE, y0 + r
+                o, source = r * TILE, (y0 + r) * width + x0
                 vstore(scratch, o, inside)
-                for q in range(cols):
-                    g = grad_alpha[py_, x0 + q]
-                    scratch[at_rest + o + q] = g * alpha[py_, x0 + q]
-                    scratch[at_alpha + o + q] = g
+                opaque = _load_row(flat_alpha, source, cols)
+                g_alpha = _load_row(flat_grad_alpha, source, cols)
+                rest = g_alpha * opaque
                 for c in range(num_colors):
-                    at = first_color + c * _PLANE + o
-                    for q in range(cols):
-                        g = grad_image[c, py_, x0 + q]
-                        scratch[at + q] = g
-                        scratch[at_rest + o + q] += g * (image[c, py_, x0 + q] - background[c])
-                        scratch[at_alpha + o + q] -= g * background[c]
+                    g = _load_row(flat_grad_image, c * size + source, cols)
+                    vstore(scratch, first_color + c * _PLANE + o, g)
+                    color = _load_row(flat_image, c * size + source, cols)
+                    rest += g * (color - background[c])
+                    g_alpha -= g * background[c]
                 if has_normal:
                     for c in range(3):
-                        at = first_color + (num_colors + c) * _PLANE + o
-                        for q in range(cols):
-                            g = grad_normal[c, py_, x0 + q]
-                            scratch[at + q] = g
-                            scratch[at_rest + o + q] += g * normal[c, py_, x0 + q]
+                        g = _load_row(flat_grad_normal, c * size + source, cols)
+                        vstore(scratch, first_color + (num_colors + c) * _PLANE + o, g)
+                        rest += g * _load_row(flat_normal, c * size + source, cols)
                 if has_depth:
-                    for q in range(cols):
-                        g = grad_depth[py_, x0 + q]
-                        scratch[at_depth + o + q] = g
-                        scratch[at_rest + o + q] += g * depth[py_, x0 + q]
+                    g = _load_row(flat_grad_depth, source, cols)
+                    vstore(scratch, at_depth + o, g)
+                    rest += g * _load_row(flat_depth, source, cols)
                 if has_median:
-                    for q in range(cols):
-                        scratch[at_median + o + q] = grad_median[py_, x0 + q]
-                        scratch[at_median + _PLANE + o + q] = aux[2, py_, x0 + q]
+                    g = _load_row(flat_grad_median, source, cols)
+                    vstore(scratch, at_median + o, g)
+                    position = _load_row(flat_aux, 2 * size + source, cols)
+                    vstore(scratch, at_median + _PLANE + o, position)
                 if has_distortion:
-                    for q in range(cols):
-                        g = grad_distortion[py_, x0 + q] * distortion_scale
-                        scratch[at_moments + o + q] = g * alpha[py_, x0 + q]
-                        scratch[at_moments_2 + o + q] = g * aux[0, py_, x0 + q]
-                        scratch[at_spread + o + q] = g * aux[1, py_, x0 + q]
-                        if not detached:
-                            g = grad_distortion[py_, x0 + q] * distortion[py_, x0 + q]
-                            scratch[at_rest + o + q] += _TWO * g
+                    g = _load_row(flat_grad_distortion, source, cols)
+                    if not detached:
+                        rest += g * _load_row(flat_distortion, source, cols) * _TWO
+                    g = g * distortion_scale
+                    vstore(scratch, at_moments + o, g * opaque)
+                    vstore(scratch, at_moments_2 + o, g * _load_row(flat_aux, source, cols))
+                    vstore(scratch, at_spread + o, g * _load_row(flat_aux, size + source, cols))
+                vstore(scratch, at_rest + o, rest)
+                vstore(scratch, at_alpha + o, g_alpha)
             alive = (1 << rows) - 1
             first, reference = tile_starts[tile], _ZERO
             if first < tile_starts[tile + 1]:
@@ -345,7 +384,8 @@ def backward_kernel(options: RasterOptions) -> Any:
                 if k < list_ends[tile]:
                     todo = _touched_rows(records, i, x, y, low_x, low_y) & alive
                 if todo == 0:
-                    for c in range(num_grads):
+                    vstore(flat_grads, slot * num_grads, zero)
+                    for c in range(16, num_grads):
                         pair_grads[slot, c] = 0
                     continue
                 visited = todo
@@ -435,30 +475,18 @@ def backward_kernel(options: RasterOptions) -> Any:
                     sum_low_y += grad_low * low_dy
                     if bits(blended) == 0:
                         alive &= ~(1 << r)
-                pair_grads[slot, GRAD_U] = hsum(sum_u)
-                pair_grads[slot, GRAD_U + 1] = hsum(sum_u * dx)
-                pair_grads[slot, GRAD_U + 2] = hsum(sum_uy)
-                pair_grads[slot, GRAD_V] = hsum(sum_v)
-                pair_grads[slot, GRAD_V + 1] = hsum(sum_v * dx)
-                pair_grads[slot, GRAD_V + 2] = hsum(sum_vy)
-                pair_grads[slot, GRAD_Z] = hsum(sum_z)
-                pair_grads[slot, GRAD_Z + 1] = hsum(sum_z * dx)
-                pair_grads[slot, GRAD_Z + 2] = hsum(sum_zy)
-                pair_grads[slot, GRAD_LOW_PASS] = _TWO * hsum(sum_low * low_dx)
-                pair_grads[slot, GRAD_LOW_PASS + 1] = _TWO * hsum(sum_low_y)
-                pair_grads[slot, GRAD_LOG_OPACITY] = hsum(sum_a)
-                if has_z:
-                    pair_grads[slot, GRAD_LOW_DEPTH] = hsum(sum_low_depth)
-                else:
-                    pair_grads[slot, GRAD_LOW_DEPTH] = 0
-                for c in range(channels):
-                    total, at = zero, first_color + c * _PLANE
-                    todo = visited
-                    while todo != 0:
-                        r = cttz(todo)
-                        todo &= todo - 1
-                        o = r * TILE
-                        total += vload(scratch, at_weight + o) * vload(scratch, at + o)
-                    pair_grads[slot, GRAD_CHANNELS + c] = hsum(total)
+                total = _weighted_rows(scratch, visited, at_weight, first_color)
+                # The order of the columns GRAD_U to GRAD_CHANNELS + 2.
+                sums = hsum16(
+                    sum_u, sum_u * dx, sum_uy, sum_v, sum_v * dx, sum_vy, sum_z, sum_z * dx, sum_zy,
+                    sum_low * low_dx * _TWO, sum_low_y * _TWO, sum_a, sum_low_depth,
+                    total[0], total[1], total[2],
+                )  # fmt: skip
+                vstore(flat_grads, slot * num_grads, sums)
+                for c in range(3, num_planes, 3):
+                    total = _weighted_rows(scratch, visited, at_weight, first_color + c * _PLANE)
+                    pair_grads[slot, GRAD_CHANNELS + c] = hsum(total[0])
+                    pair_grads[slot, GRAD_CHANNELS + c + 1] = hsum(total[1])
+                    pair_grads[slot, GRAD_CHANNELS + c + 2] = hsum(total[2])
 
     return backward

@@ -20,10 +20,10 @@ from vultus.geometry.cameras import Camera
 from vultus.kernels.surfel_raster import _cpu_project, _cpu_shade, _cpu_tiles
 from vultus.kernels.surfel_raster._cpu_layout import (
     FAR,
-    GRAD_CHANNELS,
     RECORD_SIZE,
     TILE,
     View,
+    pair_grad_size,
 )
 from vultus.kernels.surfel_raster._cpu_raster import (
     RasterOptions,
@@ -56,13 +56,13 @@ class _Workspace:
         self.rects = np.zeros((num, 4), np.int16)
         self.order, self.scratch = np.zeros(num, np.int32), np.zeros(num, np.int32)
         self.keys = np.zeros(num, np.uint32)
-        self.first_pair, self.end_pair = np.zeros(num, np.int64), np.zeros(num, np.int64)
-        self.tile_counts = np.zeros(tiles, np.int64)
-        self.tile_starts = np.zeros(tiles + 1, np.int64)
-        self.list_ends = np.zeros(tiles, np.int64)
-        self.totals = np.zeros((num, GRAD_CHANNELS + channels), np.float32)
+        self.first_pair, self.end_pair = np.zeros(num, np.int32), np.zeros(num, np.int32)
+        self.tile_counts = np.zeros(tiles, np.int32)
+        self.tile_starts = np.zeros(tiles + 1, np.int32)
+        self.list_ends = np.zeros(tiles, np.int32)
+        self.totals = np.zeros((num, pair_grad_size(channels)), np.float32)
         self.aux = np.zeros((3, height, width), np.float32)
-        self.pair_grads = np.zeros((0, GRAD_CHANNELS + channels), np.float32)
+        self.pair_grads = np.zeros((0, pair_grad_size(channels)), np.float32)
         self.job = np.zeros(1, np.int64)
         self.reserve_pairs(4 * num)
 
