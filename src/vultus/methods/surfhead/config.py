@@ -37,6 +37,8 @@ class ModelConfig:
     thin data cannot hide errors behind see-through surfels."""
     initial_scale: float = 1.0
     """Standard deviation of every surfel at the start, in triangle sizes."""
+    mouth_starts_dark: bool = False
+    """Start the surfels of the mouth's inside black instead of grey: few cameras look into it."""
     pose_cache_mib: int = 512
     """Memory for posed triangles while the rig is frozen."""
 
@@ -85,6 +87,9 @@ class OptimConfig:
     scaling_lr: float = 0.017
     rotation_lr: float = 0.001
     blend_weight_lr: float = 0.001
+    adam_epsilon: float = 1e-15
+    """Added to the root of Adam's second moment. The published value turns any gradient, however
+    faint, into a full step: surfels behind others drift. About 1e-8 lets them rest."""
     finetune_rig: bool = True
     """Also optimise the rig parameters of training timesteps."""
     expression_lr: float = 1e-3
@@ -131,6 +136,7 @@ def _short(steps: int) -> SurfHeadConfig:
             sh_degree_interval=max(steps // 2, 1),
             initial_opacity=0.9,
             initial_scale=0.5,
+            mouth_starts_dark=True,
         ),
         losses=LossWeights(
             surfel_normal_from=steps // 2, distortion_from=steps // 3, distortion_weight=10.0

@@ -38,6 +38,8 @@ __all__ = ["SurfHead"]
 _RIG_PREFIX = "rig."
 # Metres, about a head: one standing camera has no extent, and its surfels must still move.
 _MIN_EXTENT = 0.25
+# Colour coefficient of degree 0 that gives 0.
+_BLACK = -0.5 / 0.28209479177387814
 _EYEBALLS = ("left_eyeball", "right_eyeball")
 
 
@@ -68,12 +70,14 @@ class SurfHead:
         self._face_index = values.pop("face_index")
         values["opacity_logits"].fill_(logit(config.model.initial_opacity))
         values["log_scales"].fill_(math.log(config.model.initial_scale))
+        if config.model.mouth_starts_dark and "mouth_interior" in topology.regions:
+            values["sh_dc"][topology.face_region("mouth_interior")] = _BLACK
         if config.model.rig == "jbs":
             values["blend_weight_logits"] = initial_blend_logits(
                 self._face_index.shape[0], config.model.blend_self_logit
             )
         self.surfels = {name: Parameter(value) for name, value in values.items()}
-        self.optimizer = build_adam({**self.surfels, **self._rig_parameters()}, self._rates())
+        self.optimizer = self._build_optimizer()
         self._density = AdaptiveDensity(config.densify, self._face_index.shape[0])
         self._index_surfels()
 
@@ -250,7 +254,7 @@ class SurfHead:
         self._density.load_tensors(
             {n.removeprefix("density."): t for n, t in tensors.items() if n.startswith("density.")}
         )
-        self.optimizer = build_adam({**self.surfels, **self._rig_parameters()}, self._rates())
+        self.optimizer = self._build_optimizer()
         self._index_surfels()
 
     def summary(self) -> dict[str, int]:
@@ -261,6 +265,13 @@ class SurfHead:
         self._eyeball_surfels = self._eyeball_faces[self._face_index]
         self._boundary_surfels = self._boundary_faces[self._face_index]
         self._teeth_surfels = self._teeth_faces[self._face_index]
+
+    def _build_optimizer(self) -> torch.optim.Adam:
+        return build_adam(
+            {**self.surfels, **self._rig_parameters()},
+            self._rates(),
+            epsilon=self.config.optim.adam_epsilon,
+        )
 
     def _rig_parameters(self) -> dict[str, Parameter]:
         return {_RIG_PREFIX + name: value for name, value in self._rig.parameters.items()}
