@@ -30,7 +30,6 @@ import llvmlite.ir as ir
 import numpy as np
 from numba import njit, types
 from numba.core import cgutils
-from numba.core.errors import TypingError
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
@@ -39,12 +38,12 @@ __all__ = [
     "LANES",
     "OPT",
     "SIMD_VERSION",
+    "aligned_floats",
     "bits",
     "cttz",
     "fetch_add",
     "helper",
     "hsum",
-    "hsum16",
     "iota",
     "kernel",
     "run_chunks",
@@ -120,6 +119,14 @@ def helper(function: Callable[..., Any]) -> Any:
     """Compile a function that becomes part of every kernel that calls it."""
     options = {name: KERNEL_OPTIONS[name] for name in ("error_model", "fastmath")}
     return njit(forceinline=True, **options)(inspect.unwrap(function))
+
+
+@helper
+def aligned_floats(size):
+    """Allocate float32 on a cache line: vectors that straddle two lines cost a quarter more."""
+    buffer = np.empty(size + LANES, np.float32)
+    start = -(buffer.ctypes.data // 4) % LANES
+    return buffer[start : start + size]
 
 
 # ---- types ---------------------------------------------------------------------------------------
@@ -404,40 +411,6 @@ def hsum(typing_context, v):
         return _call(builder, name, _FLOAT, [start, args[0]], fastmath=("reassoc",))
 
     return types.float32(v), lower
-
-
-@_intrinsic
-def hsum16(typing_context, *vectors):
-    """Sums of the lanes of 16 vectors as one vector: a quarter of the work of 16 ``hsum``."""
-    if len(vectors) != LANES:
-        raise TypingError(f"hsum16 takes {LANES} vectors, got {len(vectors)}")
-
-    def lower(context, builder, sig, args):
-        values = cgutils.unpack_tuple(builder, args[0])
-        block = 1
-        while len(values) > 1:
-            low = [i for start in range(0, LANES, 2 * block) for i in _turns(start, block)]
-            high = [i + block for i in low]
-            masks = [ir.Constant(_INTS, mask) for mask in (low, high)]
-            pairs = zip(values[0::2], values[1::2], strict=True)
-            values = [
-                builder.fadd(
-                    builder.shuffle_vector(a, b, masks[0]),
-                    builder.shuffle_vector(a, b, masks[1]),
-                    flags=_FLAGS,
-                )
-                for a, b in pairs
-            ]
-            block *= 2
-        return values[0]
-
-    return _vector(types.StarArgTuple(vectors)), lower
-
-
-def _turns(start: int, block: int) -> list[int]:
-    """Lanes of one block of the first vector, then of the same block of the second."""
-    first = list(range(start, start + block))
-    return first + [lane + LANES for lane in first]
 
 
 @_intrinsic

@@ -54,9 +54,13 @@ _BOX_SLACK = 0.02
 _MIN_COSINE = 1e-9
 
 
+# Numba's ``float`` keeps single precision.
+_double = np.float64
+
+
 @helper
 def _row(array, i):
-    return float(array[i, 0]), float(array[i, 1]), float(array[i, 2])
+    return _double(array[i, 0]), _double(array[i, 1]), _double(array[i, 2])
 
 
 @helper
@@ -96,7 +100,12 @@ def _apply_transposed(m, a):
 @helper
 def _unit_quat(quats, i):
     """Unit quaternion and the inverse norm."""
-    w, x, y, z = float(quats[i, 0]), float(quats[i, 1]), float(quats[i, 2]), float(quats[i, 3])
+    w, x, y, z = (
+        _double(quats[i, 0]),
+        _double(quats[i, 1]),
+        _double(quats[i, 2]),
+        _double(quats[i, 3]),
+    )
     inverse = 1.0 / math.sqrt(max(w * w + x * x + y * y + z * z, 1e-24))
     return w * inverse, x * inverse, y * inverse, z * inverse, inverse
 
@@ -113,10 +122,10 @@ def _rotation_columns(w, x, y, z):
 @helper
 def _jacobian(jacobians, i):
     """Rows of the Jacobian and of its inverse transpose; the identity where there are none."""
-    if jacobians.shape[0] == 0:
+    if len(jacobians) == 0:
         one = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
         return one, one, 1.0
-    a, b, c = _row(jacobians[i], 0), _row(jacobians[i], 1), _row(jacobians[i], 2)
+    a, b, c = _row(jacobians, 3 * i), _row(jacobians, 3 * i + 1), _row(jacobians, 3 * i + 2)
     bc = _cross(b, c)
     determinant = _dot(a, bc)
     inverse = 1.0 / determinant if determinant != 0 else math.nan
@@ -181,9 +190,9 @@ def _exact_rect(view, tu, tv, p, low_x, low_y, threshold, tiles_x, tiles_y):
     x_min, x_max = min(x - half_x, low_x - disc), max(x + half_x, low_x + disc)
     y_min, y_max = min(y - half_y, low_y - disc), max(y + half_y, low_y + disc)
     x0 = _tile_floor(math.ceil(x_min - 0.5) / TILE, tiles_x)
-    x1 = _tile_floor(math.floor((x_max - 0.5) / TILE) + 1, tiles_x)
+    x1 = _tile_floor(math.floor((x_max - 0.5) / TILE) + 1.0, tiles_x)
     y0 = _tile_floor(math.ceil(y_min - 0.5) / TILE, tiles_y)
-    y1 = _tile_floor(math.floor((y_max - 0.5) / TILE) + 1, tiles_y)
+    y1 = _tile_floor(math.floor((y_max - 0.5) / TILE) + 1.0, tiles_y)
     return x0, x1, y0, y1, True
 
 
@@ -215,7 +224,7 @@ def project(
         radii[i] = 0
         mean = _row(means, i)
         qw, qx, qy, qz, _ = _unit_quat(quats, i)
-        s0, s1, opacity = float(scales[i, 0]), float(scales[i, 1]), float(opacities[i])
+        s0, s1, opacity = _double(scales[i, 0]), _double(scales[i, 1]), _double(opacities[i])
         jacobian, inverse_transpose, determinant = _jacobian(jacobians, i)
         problems[0] |= not math.isfinite(mean[0] + mean[1] + mean[2])
         problems[1] |= not math.isfinite(qw + qx + qy + qz + s0 + s1)
@@ -234,9 +243,9 @@ def project(
         half_x = math.sqrt(max(view.fx * view.fx * xx, _MIN_EXTENT2))
         half_y = math.sqrt(max(view.fy * view.fy * yy, _MIN_EXTENT2))
         if view.is_surfhead:
-            radius = 3 * math.ceil(max(half_x, half_y))
+            radius = 3.0 * math.ceil(max(half_x, half_y))
         else:
-            radius = math.ceil(max(half_x, half_y, _LOW_PASS_RADIUS))
+            radius = 1.0 * math.ceil(max(half_x, half_y, _LOW_PASS_RADIUS))
         x0, x1, y0, y1 = _published_rect(low_x - 0.5, low_y - 0.5, radius, tiles_x, tiles_y)
         if x1 > x0 and y1 > y0:
             radii[i] = int(min(radius, 2.0**30))
@@ -300,11 +309,9 @@ def _quat_gradient(w, x, y, z, inverse, g0, g1, g2):
 
 
 @helper
-def _ray_moments(view, total, first, ray_x, ray_y):
+def _ray_moments(view, moment, moment_x, moment_y, ray_x, ray_y):
     """Sum over pixels of a gradient times the ray (x, y, 1), from its moments in pixels."""
-    x = total[first + 1] / view.fx + total[first] * ray_x
-    y = total[first + 2] / view.fy + total[first] * ray_y
-    return x, y, total[first]
+    return moment_x / view.fx + moment * ray_x, moment_y / view.fy + moment * ray_y, moment
 
 
 @helper
@@ -351,7 +358,7 @@ def project_backward(
         mean = _row(means, i)
         qw, qx, qy, qz, inverse_norm = _unit_quat(quats, i)
         r0, r1, r2 = _rotation_columns(qw, qx, qy, qz)
-        s0, s1 = float(scales[i, 0]), float(scales[i, 1])
+        s0, s1 = _double(scales[i, 0]), _double(scales[i, 1])
         jacobian, inverse_transpose, _ = _jacobian(jacobians, i)
         p = _add(_apply(view.rotation, mean), view.translation)
         axis_u, axis_v = _apply(jacobian, r0), _apply(jacobian, r1)
@@ -361,9 +368,9 @@ def project_backward(
 
         # h = I ray with I = [tu tv p]^-1: dI from the moments, then d[tu tv p] = -I^T dI I^T.
         ray_x, ray_y = p[0] / p[2], p[1] / p[2]
-        d_u = _ray_moments(view, total, GRAD_U, ray_x, ray_y)
-        d_v = _ray_moments(view, total, GRAD_V, ray_x, ray_y)
-        d_z = _ray_moments(view, total, GRAD_Z, ray_x, ray_y)
+        d_u = _ray_moments(view, total[GRAD_U], total[GRAD_U + 1], total[GRAD_U + 2], ray_x, ray_y)
+        d_v = _ray_moments(view, total[GRAD_V], total[GRAD_V + 1], total[GRAD_V + 2], ray_x, ray_y)
+        d_z = _ray_moments(view, total[GRAD_Z], total[GRAD_Z + 1], total[GRAD_Z + 2], ray_x, ray_y)
         rows, moments = (row_u, row_v, row_z), (d_u, d_v, d_z)
         g_tu = _scale(-1.0, _apply_transposed(rows, _apply(moments, row_u)))
         g_tv = _scale(-1.0, _apply_transposed(rows, _apply(moments, row_v)))
@@ -391,7 +398,7 @@ def project_backward(
         # To the world.
         w_tu, w_tv = _apply_transposed(view.rotation, g_tu), _apply_transposed(view.rotation, g_tv)
         w_p = _apply_transposed(view.rotation, g_p)
-        sign = float(records[i, NORMAL_SIGN])
+        sign = _double(records[i, NORMAL_SIGN])
         g_n = (0.0, 0.0, 0.0)
         if first_normal >= 0:
             c = GRAD_CHANNELS + first_normal

@@ -20,12 +20,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vultus.core.simd import (
+    aligned_floats,
     bits,
     cttz,
     fetch_add,
     helper,
     hsum,
-    hsum16,
     iota,
     kernel,
     splat,
@@ -48,6 +48,12 @@ from vultus.kernels.surfel_raster._cpu_layout import (
     ELLIPSE_Y,
     ELLIPSE_YY,
     GRAD_CHANNELS,
+    GRAD_LOG_OPACITY,
+    GRAD_LOW_DEPTH,
+    GRAD_LOW_PASS,
+    GRAD_U,
+    GRAD_V,
+    GRAD_Z,
     INVERSE_DEPTH,
     LOG2_OPACITY,
     LOW_PASS_RADIUS2,
@@ -150,17 +156,13 @@ def forward_kernel(options: RasterOptions) -> Any:
         job, tile_starts, list_rows, records, colors, background, near, distortion_scale,
         width, height, image, alpha, normal, depth, median, distortion, aux, list_ends,
     ):  # fmt: skip
-        """``aux``: first and second moment of inverse depth, position of the median surfel."""
+        """Blend; colors, images and ``aux`` are flat.
+
+        ``aux``: first and second moment of inverse depth, position of the median surfel.
+        """
         num_tiles = list_ends.shape[0]
         tiles_x = (width + TILE - 1) // TILE
-        scratch = np.empty(scratch_size, np.float32)
-        flat_colors, flat_image, flat_alpha = (
-            colors.reshape(-1),
-            image.reshape(-1),
-            alpha.reshape(-1),
-        )
-        flat_normal, flat_depth, flat_aux = normal.reshape(-1), depth.reshape(-1), aux.reshape(-1)
-        flat_median, flat_distortion = median.reshape(-1), distortion.reshape(-1)
+        scratch = aligned_floats(scratch_size)
         size = width * height
         zero, one = splat(_ZERO), splat(_ONE)
         max_inverse = np.float32(1) / near
@@ -225,7 +227,7 @@ def forward_kernel(options: RasterOptions) -> Any:
                     vstore(scratch, _PLANE + o, vload(scratch, _PLANE + o) + weight)
                     at = first_color + o
                     for c in range(channels):
-                        value = vload(scratch, at) + weight * flat_colors[i * channels + c]
+                        value = vload(scratch, at) + weight * colors[i * channels + c]
                         vstore(scratch, at, value)
                         at += _PLANE
                     if has_depth:
@@ -251,27 +253,27 @@ def forward_kernel(options: RasterOptions) -> Any:
             for r in range(rows):
                 o, target = r * TILE, (y0 + r) * width + x0
                 opaque = vload(scratch, _PLANE + o)
-                _copy_row(scratch, _PLANE + o, flat_alpha, target, cols)
+                _copy_row(scratch, _PLANE + o, alpha, target, cols)
                 for c in range(num_colors):
                     at = first_color + c * _PLANE + o
                     vstore(scratch, at, vload(scratch, at) + (one - opaque) * background[c])
-                    _copy_row(scratch, at, flat_image, c * size + target, cols)
+                    _copy_row(scratch, at, image, c * size + target, cols)
                 if has_normal:
                     for c in range(3):
                         at = first_color + (num_colors + c) * _PLANE + o
-                        _copy_row(scratch, at, flat_normal, c * size + target, cols)
+                        _copy_row(scratch, at, normal, c * size + target, cols)
                 if has_depth:
-                    _copy_row(scratch, at_depth + o, flat_depth, target, cols)
+                    _copy_row(scratch, at_depth + o, depth, target, cols)
                 if has_median:
-                    _copy_row(scratch, at_median + o, flat_median, target, cols)
-                    _copy_row(scratch, at_median + _PLANE + o, flat_aux, 2 * size + target, cols)
+                    _copy_row(scratch, at_median + o, median, target, cols)
+                    _copy_row(scratch, at_median + _PLANE + o, aux, 2 * size + target, cols)
                 if has_distortion:
-                    _copy_row(scratch, at_moments + o, flat_aux, target, cols)
-                    _copy_row(scratch, at_moments + _PLANE + o, flat_aux, size + target, cols)
+                    _copy_row(scratch, at_moments + o, aux, target, cols)
+                    _copy_row(scratch, at_moments + _PLANE + o, aux, size + target, cols)
                     z1 = vload(scratch, at_moments + o)
                     spread = opaque * vload(scratch, at_moments + _PLANE + o) - z1 * z1
                     vstore(scratch, at_moments + o, vmax(spread, zero) * distortion_scale)
-                    _copy_row(scratch, at_moments + o, flat_distortion, target, cols)
+                    _copy_row(scratch, at_moments + o, distortion, target, cols)
 
     return forward
 
@@ -314,17 +316,13 @@ def backward_kernel(options: RasterOptions) -> Any:
         distortion_scale, width, height, image, alpha, normal, depth, distortion, aux, list_ends,
         grad_image, grad_alpha, grad_normal, grad_depth, grad_median, grad_distortion, pair_grads,
     ):  # fmt: skip
-        """Write the gradient of every (tile, surfel) pair to its slot; no pair is left out."""
+        """Write the gradient of every (tile, surfel) pair to its slot; no pair is left out.
+
+        Colors, images and ``aux`` are flat.
+        """
         num_tiles = list_ends.shape[0]
         tiles_x = (width + TILE - 1) // TILE
-        scratch = np.empty(scratch_size, np.float32)
-        flat_colors, flat_grads = colors.reshape(-1), pair_grads.reshape(-1)
-        flat_image, flat_grad_image = image.reshape(-1), grad_image.reshape(-1)
-        flat_alpha, flat_grad_alpha = alpha.reshape(-1), grad_alpha.reshape(-1)
-        flat_normal, flat_grad_normal = normal.reshape(-1), grad_normal.reshape(-1)
-        flat_depth, flat_grad_depth = depth.reshape(-1), grad_depth.reshape(-1)
-        flat_distortion, flat_grad_distortion = distortion.reshape(-1), grad_distortion.reshape(-1)
-        flat_grad_median, flat_aux = grad_median.reshape(-1), aux.reshape(-1)
+        scratch = aligned_floats(scratch_size)
         size = width * height
         zero, one = splat(_ZERO), splat(_ONE)
         max_inverse = np.float32(1) / near
@@ -340,37 +338,37 @@ def backward_kernel(options: RasterOptions) -> Any:
             for r in range(rows):
                 o, source = r * TILE, (y0 + r) * width + x0
                 vstore(scratch, o, inside)
-                opaque = _load_row(flat_alpha, source, cols)
-                g_alpha = _load_row(flat_grad_alpha, source, cols)
+                opaque = _load_row(alpha, source, cols)
+                g_alpha = _load_row(grad_alpha, source, cols)
                 rest = g_alpha * opaque
                 for c in range(num_colors):
-                    g = _load_row(flat_grad_image, c * size + source, cols)
+                    g = _load_row(grad_image, c * size + source, cols)
                     vstore(scratch, first_color + c * _PLANE + o, g)
-                    color = _load_row(flat_image, c * size + source, cols)
+                    color = _load_row(image, c * size + source, cols)
                     rest += g * (color - background[c])
                     g_alpha -= g * background[c]
                 if has_normal:
                     for c in range(3):
-                        g = _load_row(flat_grad_normal, c * size + source, cols)
+                        g = _load_row(grad_normal, c * size + source, cols)
                         vstore(scratch, first_color + (num_colors + c) * _PLANE + o, g)
-                        rest += g * _load_row(flat_normal, c * size + source, cols)
+                        rest += g * _load_row(normal, c * size + source, cols)
                 if has_depth:
-                    g = _load_row(flat_grad_depth, source, cols)
+                    g = _load_row(grad_depth, source, cols)
                     vstore(scratch, at_depth + o, g)
-                    rest += g * _load_row(flat_depth, source, cols)
+                    rest += g * _load_row(depth, source, cols)
                 if has_median:
-                    g = _load_row(flat_grad_median, source, cols)
+                    g = _load_row(grad_median, source, cols)
                     vstore(scratch, at_median + o, g)
-                    position = _load_row(flat_aux, 2 * size + source, cols)
+                    position = _load_row(aux, 2 * size + source, cols)
                     vstore(scratch, at_median + _PLANE + o, position)
                 if has_distortion:
-                    g = _load_row(flat_grad_distortion, source, cols)
+                    g = _load_row(grad_distortion, source, cols)
                     if not detached:
-                        rest += g * _load_row(flat_distortion, source, cols) * _TWO
+                        rest += g * _load_row(distortion, source, cols) * _TWO
                     g = g * distortion_scale
                     vstore(scratch, at_moments + o, g * opaque)
-                    vstore(scratch, at_moments_2 + o, g * _load_row(flat_aux, source, cols))
-                    vstore(scratch, at_spread + o, g * _load_row(flat_aux, size + source, cols))
+                    vstore(scratch, at_moments_2 + o, g * _load_row(aux, source, cols))
+                    vstore(scratch, at_spread + o, g * _load_row(aux, size + source, cols))
                 vstore(scratch, at_rest + o, rest)
                 vstore(scratch, at_alpha + o, g_alpha)
             alive = (1 << rows) - 1
@@ -384,8 +382,7 @@ def backward_kernel(options: RasterOptions) -> Any:
                 if k < list_ends[tile]:
                     todo = _touched_rows(records, i, x, y, low_x, low_y) & alive
                 if todo == 0:
-                    vstore(flat_grads, slot * num_grads, zero)
-                    for c in range(16, num_grads):
+                    for c in range(num_grads):
                         pair_grads[slot, c] = 0
                     continue
                 visited = todo
@@ -427,23 +424,24 @@ def backward_kernel(options: RasterOptions) -> Any:
                     vstore(scratch, o, after)
                     vstore(scratch, at_weight + o, weight)
 
-                    # gain: gradient of this surfel's weight; grad_z: of its inverse depth.
-                    gain, grad_z = vload(scratch, at_alpha + o), zero
+                    # gain: gradient of the weight; slope: of the inverse depth, over weight.
+                    gain, slope = vload(scratch, at_alpha + o), zero
                     at = first_color + o
                     for c in range(channels):
-                        gain += vload(scratch, at) * flat_colors[i * channels + c]
+                        gain += vload(scratch, at) * colors[i * channels + c]
                         at += _PLANE
                     if has_depth:
                         g_depth = vload(scratch, at_depth + o)
                         gain += g_depth * d
-                        grad_z -= weight * g_depth * d * d
+                        slope -= g_depth * d * d
                     if has_distortion:
                         offset = hz - reference
                         z0, z1 = vload(scratch, at_moments + o), vload(scratch, at_moments_2 + o)
                         if not detached:
                             gain += vload(scratch, at_spread + o)
                             gain += offset * (z0 * offset - z1 * _TWO)
-                        grad_z += weight * (offset * z0 - z1) * _TWO
+                        slope += (offset * z0 - z1) * _TWO
+                    grad_z = weight * slope
                     if has_median:
                         chosen = vload(scratch, at_median + _PLANE + o)
                         position = np.float32(k + 1 - first)
@@ -475,15 +473,23 @@ def backward_kernel(options: RasterOptions) -> Any:
                     sum_low_y += grad_low * low_dy
                     if bits(blended) == 0:
                         alive &= ~(1 << r)
-                total = _weighted_rows(scratch, visited, at_weight, first_color)
-                # The order of the columns GRAD_U to GRAD_CHANNELS + 2.
-                sums = hsum16(
-                    sum_u, sum_u * dx, sum_uy, sum_v, sum_v * dx, sum_vy, sum_z, sum_z * dx, sum_zy,
-                    sum_low * low_dx * _TWO, sum_low_y * _TWO, sum_a, sum_low_depth,
-                    total[0], total[1], total[2],
-                )  # fmt: skip
-                vstore(flat_grads, slot * num_grads, sums)
-                for c in range(3, num_planes, 3):
+                pair_grads[slot, GRAD_U] = hsum(sum_u)
+                pair_grads[slot, GRAD_U + 1] = hsum(sum_u * dx)
+                pair_grads[slot, GRAD_U + 2] = hsum(sum_uy)
+                pair_grads[slot, GRAD_V] = hsum(sum_v)
+                pair_grads[slot, GRAD_V + 1] = hsum(sum_v * dx)
+                pair_grads[slot, GRAD_V + 2] = hsum(sum_vy)
+                pair_grads[slot, GRAD_Z] = hsum(sum_z)
+                pair_grads[slot, GRAD_Z + 1] = hsum(sum_z * dx)
+                pair_grads[slot, GRAD_Z + 2] = hsum(sum_zy)
+                pair_grads[slot, GRAD_LOW_PASS] = hsum(sum_low * low_dx * _TWO)
+                pair_grads[slot, GRAD_LOW_PASS + 1] = hsum(sum_low_y * _TWO)
+                pair_grads[slot, GRAD_LOG_OPACITY] = hsum(sum_a)
+                if has_z:
+                    pair_grads[slot, GRAD_LOW_DEPTH] = hsum(sum_low_depth)
+                else:
+                    pair_grads[slot, GRAD_LOW_DEPTH] = 0
+                for c in range(0, num_planes, 3):
                     total = _weighted_rows(scratch, visited, at_weight, first_color + c * _PLANE)
                     pair_grads[slot, GRAD_CHANNELS + c] = hsum(total[0])
                     pair_grads[slot, GRAD_CHANNELS + c + 1] = hsum(total[1])

@@ -61,7 +61,7 @@ class _Workspace:
         self.tile_starts = np.zeros(tiles + 1, np.int32)
         self.list_ends = np.zeros(tiles, np.int32)
         self.totals = np.zeros((num, pair_grad_size(channels)), np.float32)
-        self.aux = np.zeros((3, height, width), np.float32)
+        self.aux = np.zeros(3 * height * width, np.float32)
         self.pair_grads = np.zeros((0, pair_grad_size(channels)), np.float32)
         self.job = np.zeros(1, np.int64)
         self.reserve_pairs(4 * num)
@@ -152,7 +152,7 @@ class _Frames:
         self.num, self.camera, self.settings = num, camera, settings
         self.means, self.quats = _array(surfels.means, ()), _array(surfels.quats, ())
         self.scales, self.opacities = _array(surfels.scales, ()), _array(surfels.opacities, ())
-        self.jacobians = _array(surfels.jacobians, (batch, 0, 3, 3))
+        self.jacobians = _array(surfels.jacobians, (batch, 0, 3, 3)).reshape(batch, -1, 3)
         self.sh_coeffs = _array(surfels.sh_coeffs, (batch, 0, 0, 3))
         self.features = _array(surfels.features, (batch, num, 0))
         self.num_colors = self.features.shape[2] + (3 if settings.sh_degree >= 0 else 0)
@@ -201,7 +201,7 @@ def _forward_frame(
     work.job[0] = 0
     run_workers(
         frames.workers, forward_kernel(frames.options), work.job, work.tile_starts,
-        work.list_rows, work.records, work.colors, frames.background, frames.near,
+        work.list_rows, work.records, work.colors.reshape(-1), frames.background, frames.near,
         frames.distortion_scale, view.width, view.height, image, alpha, normal, depth, median,
         distortion, work.aux, work.list_ends,
     )  # fmt: skip
@@ -224,10 +224,11 @@ def _backward_frame(
     work.job[0] = 0
     run_workers(
         frames.workers, backward_kernel(frames.options), work.job, work.tile_starts,
-        work.list_rows, work.list_slots, work.records, work.colors, frames.background,
+        work.list_rows, work.list_slots, work.records, work.colors.reshape(-1), frames.background,
         frames.near, frames.distortion_scale, view.width, view.height,
         image, alpha, normal, depth, distortion, work.aux, work.list_ends,
-        g_image, g_alpha, g_normal, g_depth, g_median, g_distortion, work.pair_grads,
+        g_image, g_alpha, g_normal, g_depth, g_median, g_distortion,
+        work.pair_grads,
     )  # fmt: skip
     means, quats, scales, opacities, jacobians, screen, camera, sh, features = grads
     run_chunks(
@@ -330,7 +331,6 @@ _INPUTS = (
     "background", "camera", "settings", "means", "quats", "scales", "opacities", "features",
     "sh_coeffs", "jacobians", "screen_gradient", "world_to_camera",
 )  # fmt: skip
-_EMPTY_SHAPES = ((0, 0, 0), (0, 0), (0, 0, 0), (0, 0), (0, 0), (0, 0))
 
 
 def _frame_array(tensor: Tensor | None, frame: int, empty_shape: tuple[int, ...]) -> Array:
@@ -341,11 +341,8 @@ def _frame_array(tensor: Tensor | None, frame: int, empty_shape: tuple[int, ...]
 
 
 def _frame_arrays(images: Any, frame: int) -> list[Array]:
-    """One frame of image, alpha, normal, depth, median, distortion; planes lose their channel."""
-    return [
-        _frame_array(image if image is None or len(shape) == 3 else image[:, 0], frame, shape)
-        for image, shape in zip(images, _EMPTY_SHAPES, strict=True)
-    ]
+    """One frame of all images as flat arrays."""
+    return [_frame_array(image, frame, (0,)).reshape(-1) for image in images]
 
 
 def rasterize(
