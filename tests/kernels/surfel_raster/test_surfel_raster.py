@@ -143,7 +143,7 @@ def check_against_oracle(
     references = gradients_of(slow, expected)
     for name, gradient in gradients_of(fast, actual).items():
         reference = references[name]
-        error = (gradient - reference).norm() / (reference.norm() + 1e-5)
+        error = (gradient - reference).norm() / (reference.norm() + 1e-4)
         assert torch.isfinite(gradient).all()
         assert float(error) < gradient_tolerance, name
 
