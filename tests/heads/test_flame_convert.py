@@ -5,10 +5,9 @@ import re
 
 import numpy as np
 import pytest
-import scipy.sparse
 import torch
 
-from synthetic_flame import MASK_NAMES, synthetic_flame
+from synthetic_flame import write_published_flame
 from vultus.heads.flame import FlameHead, read_flame
 from vultus.heads.flame_convert import convert_flame, read_obj_uv
 
@@ -22,36 +21,11 @@ class Hostile:
         return (print, ("this must never be printed",))
 
 
-def published_model():
-    """A dictionary with the fields, shapes and containers of the published pickle."""
-    rng = np.random.default_rng(0)
-    data = synthetic_flame(NUM_VERTICES)
-    shapes = np.zeros((NUM_VERTICES, 3, 400), dtype=np.float32)
-    shapes[..., :5] = data.identity_basis.permute(1, 2, 0).numpy()
-    shapes[..., 300:304] = data.expression_basis.permute(1, 2, 0).numpy()
-    return {
-        "v_template": data.template.double().numpy(),
-        "shapedirs": shapes,
-        "posedirs": data.pose_basis.permute(1, 2, 0).double().numpy(),
-        "J_regressor": scipy.sparse.csc_matrix(data.joint_regressor.double().numpy()),
-        "kintree_table": np.array([[2**32 - 1, 0, 1, 1, 1], [0, 1, 2, 3, 4]], dtype=np.uint32),
-        "weights": data.skinning_weights.double().numpy(),
-        "f": rng.integers(0, NUM_VERTICES, (NUM_FACES, 3)).astype(np.uint32),
-        "bs_style": "lbs",
-    }
-
-
 @pytest.fixture
 def download(tmp_path):
     """The three published files of a made-up model, and the dictionary behind the first."""
-    model = published_model()
-    masks = {name: np.arange(20 * i, 20 * i + 20) for i, name in enumerate(MASK_NAMES)}
-    (tmp_path / "model.pkl").write_bytes(pickle.dumps(model, protocol=2))
-    (tmp_path / "masks.pkl").write_bytes(pickle.dumps(masks, protocol=2))
-    lines = [f"vt {0.1 * i} {0.2 * i}" for i in range(4)]
-    lines += ["f " + " ".join(f"{v + 1}/{k + 1}" for k, v in enumerate(f)) for f in model["f"]]
-    (tmp_path / "template.obj").write_text("\n".join(lines))
-    return tmp_path, model
+    files = ("model.pkl", "masks.pkl", "template.obj")
+    return tmp_path, write_published_flame(*(tmp_path / name for name in files))
 
 
 def convert(folder):

@@ -27,6 +27,7 @@ __all__ = [
     "find_asset",
     "has_asset",
     "import_asset",
+    "import_command",
     "list_assets",
 ]
 
@@ -214,9 +215,18 @@ def find_asset(name: str) -> Path:
     if not path.is_file():
         raise FileNotFoundError(
             f"asset {name} ({spec.description}) is missing; it enables {spec.enables}; get "
-            f"{spec.file_name} from {spec.published}, then: vultus assets import {name} FILE"
+            f"{spec.file_name} from {spec.published}, then: {import_command(name)}"
         )
     return path
+
+
+def import_command(name: str) -> str:
+    """Return the command that imports an asset, for messages.
+
+    Raises:
+        ValueError: If the name is unknown.
+    """
+    return f"vultus assets import {asset_spec(name).name} FILE"
 
 
 def list_assets() -> tuple[AssetStatus, ...]:

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from vultus.core.asset_registry import import_command
 from vultus.core.bundles import load_bundle
 from vultus.heads.base import HeadPose, ParameterSpec, Topology
 from vultus.heads.blendshapes import add_shapes, check_pose
@@ -57,6 +58,8 @@ FLAME_ARRAYS = (
     "uv_faces",
 )
 """Tensors of a converted file beside the masks; names are those of ``FlameData``."""
+# What a head of the newer release is converted from.
+_ASSETS = ("flame2023", "flame_masks", "flame_uv")
 _NUM_COEFFS: dict[str, tuple[int, int]] = {"2020": (100, 50), "2023": (300, 100)}
 """Identity and expression coefficients that trackers use with each release."""
 
@@ -90,9 +93,10 @@ def read_flame(path: Path) -> FlameData:
         ValueError: If it is not a converted FLAME file.
     """
     if not path.is_file():
+        commands = ", ".join(f"'{import_command(name)}'" for name in _ASSETS)
         raise FileNotFoundError(
-            f"{path}: no converted FLAME model there; make one from the files of "
-            "https://flame.is.tue.mpg.de with 'vultus assets import flame'"
+            f"{path}: no converted FLAME model there; leave the path out and import the files of "
+            f"https://flame.is.tue.mpg.de with {commands} (for the older release, flame2020)"
         )
     bundle = load_bundle(path)
     if bundle.metadata.get("format") != FLAME_FORMAT:

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vultus.core.asset_registry import import_command
+
 __all__ = ["ICT_MATERIALS", "IctData", "read_ict"]
 
 ICT_MATERIALS = (
@@ -67,7 +69,8 @@ def read_ict(path: Path) -> IctData:
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path}: no packed ICT head there; import one with 'vultus assets import ict'"
+            f"{path}: no packed ICT head there; import one with '{import_command('ict_full')}' "
+            f"or '{import_command('ict_light')}' and leave the path out"
         )
     try:
         with np.load(path, allow_pickle=False) as archive:
