@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,25 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from vultus.core.config import config_to_data
 from vultus.core.files import read_json
 from vultus.core.run_folder import RunFolder
 from vultus.data.readers import read_sequence
 from vultus.data.sequence import HeadSequence
 from vultus.engine.checkpoint import restore_weights
+from vultus.heads.base import HeadPose
 from vultus.methods.base import ReconstructionMethod
-from vultus.methods.registry import build_method, method_presets
+from vultus.methods.registry import METHODS, build_method, method_presets
 
-__all__ = ["DataOptions", "OpenRun", "open_run", "run_config_class"]
+__all__ = [
+    "DataOptions",
+    "OpenRun",
+    "check_run_folder",
+    "open_or_create_run",
+    "open_run",
+    "output_path",
+    "run_settings",
+]
 
 
 @dataclass(frozen=True)
@@ -29,7 +40,7 @@ class DataOptions:
     format: str = "auto"
     """Reader; auto looks into the folder's manifest files."""
     options: dict[str, str] = field(default_factory=dict)
-    """Reader options, for example ``--data.options light kloppenheim_06``."""
+    """Reader options, for example ``--options light kloppenheim_06``."""
 
     def read(self) -> HeadSequence:
         """Read cameras, rig and file lists (images are decoded when used)."""
@@ -53,12 +64,69 @@ class OpenRun:
         """The head at the first timestep."""
         return self.sequence.head.vertices(self.avatar.track[0])[0]
 
+    def pose(self, timestep: int) -> HeadPose:
+        """The pose of one moment of the capture.
 
-def run_config_class(method: str) -> type[Any]:
-    """The dataclass that ``config.json`` of a run of this method holds."""
-    config_class = type(next(iter(method_presets(method).values())))
-    fields = [("method", str), ("seed", int), ("data", DataOptions), ("config", config_class)]
-    return make_dataclass("RunConfig", fields, frozen=True)
+        Raises:
+            ValueError: If the capture has no such moment.
+        """
+        last = len(self.avatar.track) - 1
+        if not 0 <= timestep <= last:
+            raise ValueError(f"--timestep must be 0 to {last}, got {timestep}")
+        return self.avatar.track[timestep]
+
+
+def run_settings(method: str, seed: int, data: DataOptions, config: Any) -> Any:
+    """What ``config.json`` of a run holds; the capture's path is made absolute.
+
+    The commands after ``train`` may be called from any folder.
+    """
+    located = replace(data, data=data.data.resolve())
+    return _run_config_class(method)(method, seed, located, config)
+
+
+def open_or_create_run(path: Path, settings: Any, *, resume: bool = True) -> RunFolder:
+    """Open the run of these settings, or start it.
+
+    Raises:
+        ValueError: As ``check_run_folder``.
+    """
+    if check_run_folder(path, settings, resume=resume):
+        return RunFolder.open(path)
+    return RunFolder.create(path, settings, seed=settings.seed, method=settings.method)
+
+
+def check_run_folder(path: Path, settings: Any, *, resume: bool = True) -> bool:
+    """Say whether a folder holds a run that these settings continue; writes nothing.
+
+    Raises:
+        ValueError: If the folder holds a run that must not be continued, or of other settings.
+    """
+    folder = RunFolder(path)
+    if not folder.config_path.exists():
+        return False
+    if not resume:
+        raise ValueError(f"--out: {path} already holds a run")
+    stored, wanted = read_json(folder.config_path), config_to_data(settings)
+    if stored != wanted:
+        changed = _first_difference(stored, wanted)
+        raise ValueError(f"--out: {path} holds a run with other settings ({changed})")
+    return True
+
+
+def output_path(chosen: Path | None, default: Path, suffixes: Collection[str]) -> Path:
+    """Where a command writes; checked before the work, not after it.
+
+    Raises:
+        ValueError: If the ending is none of ``suffixes``.
+        FileNotFoundError: If the folder does not exist.
+    """
+    path = default if chosen is None else chosen
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"--out must end in {', '.join(suffixes)}, got {path}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"--out: the folder {path.parent} does not exist")
+    return path
 
 
 def open_run(path: Path, data: Path | None = None) -> OpenRun:
@@ -74,11 +142,31 @@ def open_run(path: Path, data: Path | None = None) -> OpenRun:
     """
     folder = RunFolder.open(path)
     stored = read_json(folder.config_path)
-    if not isinstance(stored, dict) or "method" not in stored:
-        raise ValueError(f"{folder.config_path} must name the method")
-    run = folder.read_config(run_config_class(stored["method"]))
+    method = stored.get("method") if isinstance(stored, dict) else None
+    if method not in METHODS:
+        known = ", ".join(METHODS)
+        raise ValueError(f"{folder.config_path}: method must be one of {known}, got {method!r}")
+    run = folder.read_config(_run_config_class(method))
     options = run.data if data is None else replace(run.data, data=data)
+    if not options.data.is_dir():
+        hint = "; if it was moved, say where with --data" if data is None else ""
+        raise FileNotFoundError(f"{options.data}: the capture is not there{hint}")
     sequence = options.read()
     avatar = build_method(run.method, run.config, sequence, run.seed)
     step = restore_weights(folder, avatar)
     return OpenRun(folder, run.method, run.config, run.seed, options, sequence, avatar, step)
+
+
+def _run_config_class(method: str) -> type[Any]:
+    """The dataclass that ``config.json`` of a run of this method holds."""
+    config_class = type(next(iter(method_presets(method).values())))
+    fields = [("method", str), ("seed", int), ("data", DataOptions), ("config", config_class)]
+    return make_dataclass("RunConfig", fields, frozen=True)
+
+
+def _first_difference(old: Any, new: Any, path: str = "") -> str:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            if old.get(key) != new.get(key):
+                return _first_difference(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
+    return f"{path}: {old!r} there, {new!r} here"

@@ -6,22 +6,28 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
 from jaxtyping import Float
 from torch import Tensor
 
-from vultus.cli.avatar_run import DataOptions, OpenRun, run_config_class
+from vultus.cli.avatar_run import (
+    DataOptions,
+    OpenRun,
+    check_run_folder,
+    open_or_create_run,
+    run_settings,
+)
 from vultus.cli.console import console, print_table
 from vultus.cli.render import path_cameras
-from vultus.core.run_folder import RunFolder
 from vultus.core.seeding import seed_everything
 from vultus.core.video_io import write_video
 from vultus.data.frame_store import FrameStore
 from vultus.data.readers import read_sequence
 from vultus.data.sequence import HeadSequence
-from vultus.data.studio.capture import demo_config, film
+from vultus.data.studio.capture import demo_config, film, plan_film
 from vultus.engine.fit import fit
 from vultus.export.avatar_mesh import fuse_mesh
 from vultus.export.films import comparison_film, path_film
@@ -58,8 +64,9 @@ class DemoOptions:
     steps: int | None = None
     """Training steps; default: those of the demo preset."""
     fresh: bool = False
-    """Delete an earlier demo in the folder first."""
+    """Delete an earlier demo in the folder first; other files stay."""
     dry_run: bool = False
+    """Check everything, write nothing."""
 
 
 def main(arguments: list[str]) -> None:
@@ -68,27 +75,43 @@ def main(arguments: list[str]) -> None:
     config = method_presets(_METHOD)[_PRESET]
     if options.steps is not None:
         config = replace(config, steps=options.steps)
+    capture, run_path = options.out / "capture", options.out / "run"
+    data = DataOptions(capture)
+    settings = run_settings(_METHOD, options.seed, data, config)
+    if options.fresh and not options.dry_run:
+        _clear(options.out)
+    if not options.fresh:
+        _check_folder(capture, run_path, settings)
     if options.dry_run:
         console.print(f"would film, train {config.steps} steps and write {options.out}")
         return
-    if options.fresh and (options.out / "run" / "config.json").exists():
-        shutil.rmtree(options.out)
-    capture = options.out / "capture"
     film(demo_config(options.seed), capture)
     sequence = read_sequence(capture)
-    data = DataOptions(capture)
-    settings = run_config_class(_METHOD)(_METHOD, options.seed, data, config)
-    run = RunFolder(options.out / "run")
-    if run.config_path.exists():
-        run = RunFolder.open(run.path)
-    else:
-        run = RunFolder.create(run.path, settings, seed=options.seed, method=_METHOD)
+    run = open_or_create_run(run_path, settings)
     seed_everything(options.seed)
     avatar = build_method(_METHOD, config, sequence, options.seed)
     with run.stage("training"):
         fit(avatar, FrameStore(sequence, "train"), config, run, options.seed)
     opened = OpenRun(run, _METHOD, config, options.seed, data, sequence, avatar, config.steps)
     _show(opened, options.out)
+
+
+def _check_folder(capture: Path, run: Path, settings: Any) -> None:
+    """Raise if the folder holds a demo of other settings: it must not be mixed with this one."""
+    try:
+        plan_film(demo_config(settings.seed), capture)
+        check_run_folder(run, settings)
+    except ValueError as error:
+        raise ValueError(f"{error}; --fresh deletes the earlier demo") from error
+
+
+def _clear(out: Path) -> None:
+    """Delete what a demo writes and nothing else."""
+    for folder, mark in ((out / "capture", "studio.json"), (out / "run", "config.json")):
+        if (folder / mark).is_file():
+            shutil.rmtree(folder)
+    for name in ("film.mp4", "report.html"):
+        (out / name).unlink(missing_ok=True)
 
 
 def _show(opened: OpenRun, out: Path) -> None:
@@ -123,7 +146,7 @@ def _show(opened: OpenRun, out: Path) -> None:
         [
             (
                 "Train on your own capture",
-                "vultus train surfhead --preset small --data.data DIR --out RUN",
+                "vultus train surfhead --preset small --data DIR --out RUN",
             ),
             ("Check a capture first", "vultus data check DIR"),
             ("Drive this avatar", f"vultus reenact --run {run.path} --track expressions"),
@@ -132,7 +155,7 @@ def _show(opened: OpenRun, out: Path) -> None:
     shutil.copyfile(report, out / "report.html")
     shutil.copyfile(movie, out / "film.mp4")
     for table in tables:
-        print_table(table.title, table.columns, table.rows)
+        print_table(table.title, table.columns, table.rows, table.note)
     console.print(f"film: {out / 'film.mp4'}\nreport: {out / 'report.html'}")
 
 

@@ -9,9 +9,9 @@ import tyro
 
 from vultus.cli.avatar_run import open_run
 from vultus.cli.console import console, print_table
+from vultus.cli.train import find_protocol
 from vultus.data.sequence import Split
 from vultus.export.run_report import evaluate_run, evaluation_tables, write_contact_sheet
-from vultus.metrics.protocols import PROTOCOLS
 
 __all__ = ["EvaluateOptions", "main"]
 
@@ -27,17 +27,17 @@ class EvaluateOptions:
     protocol: str = "surfhead-v1"
     """What is measured; every number carries this id."""
     splits: tuple[Split, ...] = ("val", "test")
+    """Which frames; splits that the capture does not have are left out."""
     per_image: bool = False
     """Also print one row per image."""
     dry_run: bool = False
+    """Check everything, write nothing."""
 
 
 def main(arguments: list[str]) -> None:
     """Evaluate and print."""
     options = tyro.cli(EvaluateOptions, args=arguments, prog="vultus evaluate", description=__doc__)
-    if options.protocol not in PROTOCOLS:
-        known = ", ".join(PROTOCOLS)
-        raise ValueError(f"--protocol must be one of {known}, got {options.protocol!r}")
+    protocol = find_protocol(options.protocol)
     opened = open_run(options.run, options.data)
     if options.dry_run:
         console.print(f"would evaluate step {opened.step} of {options.run}")
@@ -46,12 +46,11 @@ def main(arguments: list[str]) -> None:
         opened.folder,
         opened.avatar,
         opened.sequence,
-        PROTOCOLS[options.protocol],
+        protocol,
         options.splits,
     )
     for table in evaluation_tables(results):
-        print_table(table.title, table.columns, table.rows)
-        console.print(table.note)
+        print_table(table.title, table.columns, table.rows, table.note)
     for result in results if options.per_image else ():
         names = list(result.frames[0])
         print_table(result.split, names, [[row.get(n) for n in names] for row in result.frames])

@@ -8,12 +8,14 @@ from typing import Literal
 
 import tyro
 
-from vultus.cli.avatar_run import open_run
+from vultus.cli.avatar_run import open_run, output_path
 from vultus.cli.console import console
 from vultus.gaussians.posed import thicken
 from vultus.gaussians.splat_files import write_splats
 
 __all__ = ["ExportOptions", "main"]
+
+_NAMES = {"ply": "avatar.ply", "surfhead-ply": "avatar_bound.ply"}
 
 
 @dataclass(frozen=True)
@@ -26,27 +28,27 @@ class ExportOptions:
     """ply: posed in the world, 3DGS layout that splat viewers read; surfhead-ply: bound to the
     rig's faces, official SurFhead layout."""
     out: Path | None = None
-    """Default: RUN/media/avatar.ply."""
+    """Default: RUN/media/avatar.ply, and avatar_bound.ply for surfhead-ply."""
     timestep: int = 0
-    """Pose of the posed formats."""
+    """Moment of the capture whose pose the posed formats have."""
     data: Path | None = None
     """Where the capture lies now, if it was moved."""
     dry_run: bool = False
+    """Check everything, write nothing."""
 
 
 def main(arguments: list[str]) -> None:
     """Export."""
     options = tyro.cli(ExportOptions, args=arguments, prog="vultus export", description=__doc__)
     opened = open_run(options.run, options.data)
-    out = options.out or opened.folder.media_path / "avatar.ply"
-    track = opened.avatar.track
-    if not 0 <= options.timestep < len(track):
-        raise ValueError(f"--timestep must be 0 to {len(track) - 1}, got {options.timestep}")
+    out = output_path(options.out, opened.folder.media_path / _NAMES[options.format], [".ply"])
+    pose = opened.pose(options.timestep)
     if options.dry_run:
         console.print(f"would write {out}")
         return
     if options.format == "ply":
-        write_splats(out, thicken(opened.avatar.splats(track[options.timestep])))
+        splats = thicken(opened.avatar.splats(pose))
     else:
-        write_splats(out, opened.avatar.splats(None))
-    console.print(f"splats: {out}")
+        splats = opened.avatar.splats(None)
+    write_splats(out, splats)
+    console.print(f"splats: {out} ({len(splats)} splats)")

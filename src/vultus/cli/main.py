@@ -42,6 +42,7 @@ _USER_ERRORS = (
     IsADirectoryError,
     NotADirectoryError,
     PermissionError,
+    FloatingPointError,  # A training that diverged: settings or data.
 )
 
 

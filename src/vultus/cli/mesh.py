@@ -7,11 +7,11 @@ from pathlib import Path
 
 import tyro
 
-from vultus.cli.avatar_run import open_run
+from vultus.cli.avatar_run import open_run, output_path
 from vultus.cli.console import console
 from vultus.cli.render import path_cameras
 from vultus.export.avatar_mesh import fuse_mesh
-from vultus.export.mesh_files import write_mesh
+from vultus.export.mesh_files import MESH_SUFFIXES, write_mesh
 from vultus.geometry.cameras import Camera
 
 __all__ = ["MeshOptions", "main"]
@@ -26,6 +26,7 @@ class MeshOptions:
     out: Path | None = None
     """.ply, .obj or .glb; default: RUN/media/mesh.ply."""
     timestep: int = 0
+    """Moment of the capture whose pose is fused."""
     resolution: int = 256
     """Voxels along the longest edge of the head's box."""
     views: int = 32
@@ -33,26 +34,22 @@ class MeshOptions:
     data: Path | None = None
     """Where the capture lies now, if it was moved."""
     dry_run: bool = False
+    """Check everything, write nothing."""
 
 
 def main(arguments: list[str]) -> None:
     """Fuse and write."""
     options = tyro.cli(MeshOptions, args=arguments, prog="vultus mesh", description=__doc__)
     opened = open_run(options.run, options.data)
-    out = options.out or opened.folder.media_path / "mesh.ply"
-    if out.suffix not in (".ply", ".obj", ".glb"):
-        raise ValueError(f"--out must end in .ply, .obj or .glb, got {out.name}")
-    if not 0 <= options.timestep < len(opened.avatar.track):
-        raise ValueError(f"--timestep must be below {len(opened.avatar.track)}")
+    out = output_path(options.out, opened.folder.media_path / "mesh.ply", MESH_SUFFIXES)
+    pose = opened.pose(options.timestep)
+    around = path_cameras(opened, "turntable", options.views)
     if options.dry_run:
         console.print(f"would write {out}")
         return
     own = {r.camera_index: r.camera for r in opened.sequence.split("train")}
-    around = path_cameras(opened, "turntable", options.views)
     sized = [camera.resized(around.width, around.height) for camera in own.values()]
     cameras = Camera.stack([around, *sized])
-    mesh = fuse_mesh(
-        opened.avatar, opened.avatar.track[options.timestep], cameras, options.resolution
-    )
+    mesh = fuse_mesh(opened.avatar, pose, cameras, options.resolution)
     write_mesh(out, mesh)
-    console.print(f"mesh: {out} ({len(mesh.vertices)} vertices)")
+    console.print(f"mesh: {out} ({len(mesh.vertices)} vertices, {len(mesh.faces)} faces)")

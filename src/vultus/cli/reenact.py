@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 import tyro
 
-from vultus.cli.avatar_run import open_run
+from vultus.cli.avatar_run import OpenRun, open_run, output_path
 from vultus.cli.console import console
 from vultus.core.video_io import write_video
 from vultus.data.studio.tracks import TrackName, build_track
 from vultus.export.films import View, path_film
+from vultus.geometry.cameras import Camera
 
 __all__ = ["ReenactOptions", "main"]
 
@@ -31,15 +32,18 @@ class ReenactOptions:
     """Length of the film."""
     stride: int = 1
     """Takes every n-th frame of a recording."""
-    camera: int = 0
-    """Training camera to film from."""
+    camera: int | None = None
+    """Camera of the capture to film from; default: the first training camera."""
     views: tuple[View, ...] = ("rgb", "normals")
+    """Pictures side by side."""
     fps: float = 30.0
+    """Frames per second."""
     seed: int = 0
     """Of built-in tracks."""
     data: Path | None = None
     """Where the capture lies now, if it was moved."""
     dry_run: bool = False
+    """Check everything, write nothing."""
 
 
 def main(arguments: list[str]) -> None:
@@ -61,16 +65,22 @@ def main(arguments: list[str]) -> None:
         identity_coeffs=None if own.identity_coeffs is None else own.identity_coeffs[:1],
         static_offset=None if own.static_offset is None else own.static_offset[:1],
     )
-    out = options.out or opened.folder.media_path / "reenact.mp4"
+    out = output_path(options.out, opened.folder.media_path / "reenact.mp4", [".mp4"])
+    camera = _camera(opened, options.camera)
     if options.dry_run:
         console.print(f"would write {len(pose)} frames to {out}")
         return
-    records = opened.sequence.split("train")
-    chosen = [r for r in records if r.camera_index == options.camera]
-    if not chosen:
-        known = sorted({r.camera_index for r in records})
-        raise ValueError(f"--camera must be one of {known}, got {options.camera}")
-    cameras = chosen[0].camera[torch.zeros(len(pose), dtype=torch.int64)]
+    cameras = camera[torch.zeros(len(pose), dtype=torch.int64)]
     frames = path_film(opened.avatar, pose, cameras, options.views)
-    write_video(out, frames, options.fps)
-    console.print(f"film: {out}")
+    count = write_video(out, frames, options.fps)
+    console.print(f"film: {out} ({count} frames)")
+
+
+def _camera(opened: OpenRun, index: int | None) -> Camera:
+    if index is None:
+        return opened.sequence.split("train")[0].camera
+    cameras = {record.camera_index: record.camera for record in opened.sequence.frames}
+    if index not in cameras:
+        known = ", ".join(map(str, sorted(cameras)))
+        raise ValueError(f"--camera must be one of {known}, got {index}")
+    return cameras[index]

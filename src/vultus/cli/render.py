@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
 import tyro
+from jaxtyping import Float
+from torch import Tensor
 
-from vultus.cli.avatar_run import OpenRun, open_run
+from vultus.cli.avatar_run import OpenRun, open_run, output_path
 from vultus.cli.console import console
 from vultus.core.video_io import write_video
 from vultus.data.sequence import Split
@@ -37,41 +40,57 @@ class RenderOptions:
     timestep: int | None = None
     """Pose of turntable and arc; default: the track plays along."""
     frames: int = 120
+    """Length of turntable and arc."""
     size: tuple[int, int] | None = None
     """Width and height; default: those of the capture."""
     views: tuple[View, ...] = ("rgb",)
-    """Pictures side by side."""
+    """Pictures side by side, on turntable and arc."""
     fps: float = 25.0
+    """Frames per second."""
     data: Path | None = None
     """Where the capture lies now, if it was moved."""
     dry_run: bool = False
+    """Check everything, write nothing."""
 
 
 def main(arguments: list[str]) -> None:
     """Render and write the film."""
     options = tyro.cli(RenderOptions, args=arguments, prog="vultus render", description=__doc__)
     opened = open_run(options.run, options.data)
-    out = options.out or opened.folder.media_path / f"render_{options.path}.mp4"
+    default = opened.folder.media_path / f"render_{options.path}.mp4"
+    out = output_path(options.out, default, [".mp4"])
+    film = _film(opened, options)
     if options.dry_run:
         console.print(f"would write {out}")
         return
+    count = write_video(out, film, options.fps)
+    console.print(f"film: {out} ({count} frames)")
+
+
+def _film(opened: OpenRun, options: RenderOptions) -> Iterator[Float[Tensor, "3 h w"]]:
+    """Check the choices; pictures are rendered when they are taken."""
     if options.path == "dataset":
         records = opened.sequence.split(options.split)
-        write_video(out, comparison_film(opened.avatar, opened.sequence, records), options.fps)
+        return comparison_film(opened.avatar, opened.sequence, records)
+    cameras = path_cameras(opened, options.path, options.frames, options.size)
+    track = opened.avatar.track
+    if options.timestep is None:
+        pose = track[torch.arange(options.frames) % len(track)]
     else:
-        cameras = path_cameras(opened, options.path, options.frames, options.size)
-        rows = torch.arange(options.frames) % len(opened.avatar.track)
-        if options.timestep is not None:
-            rows = torch.tensor([options.timestep])
-        pose = opened.avatar.track[rows]
-        write_video(out, path_film(opened.avatar, pose, cameras, options.views), options.fps)
-    console.print(f"film: {out}")
+        pose = opened.pose(options.timestep)
+    return path_film(opened.avatar, pose, cameras, options.views)
 
 
 def path_cameras(
     opened: OpenRun, path: str, frames: int, size: tuple[int, int] | None = None
 ) -> Camera:
-    """Cameras around the head at the capture's distance and focal length."""
+    """Cameras around the head at the capture's distance and focal length.
+
+    Raises:
+        ValueError: If ``frames`` is not positive.
+    """
+    if frames < 1:
+        raise ValueError(f"a camera path needs at least 1 frame, got {frames}")
     first = opened.sequence.split("train")[0].camera
     with torch.no_grad():
         vertices = opened.head_vertices()

@@ -9,14 +9,18 @@ from typing import Annotated, Any
 
 import tyro
 
-from vultus.cli.avatar_run import DataOptions, run_config_class
+from vultus.cli.avatar_run import (
+    DataOptions,
+    check_run_folder,
+    open_or_create_run,
+    run_settings,
+)
 from vultus.cli.console import console, print_table
-from vultus.core.config import config_to_data
-from vultus.core.files import read_json
 from vultus.core.run_folder import RunFolder
 from vultus.core.seeding import seed_everything
 from vultus.data.frame_store import FrameStore
 from vultus.data.sequence import HeadSequence, Split
+from vultus.engine.evaluate import check_frames
 from vultus.engine.fit import fit
 from vultus.export.run_report import (
     evaluate_run,
@@ -26,23 +30,24 @@ from vultus.export.run_report import (
 )
 from vultus.methods.base import ReconstructionMethod
 from vultus.methods.registry import METHODS, build_method, method_presets
-from vultus.metrics.protocols import PROTOCOLS
+from vultus.metrics.protocols import PROTOCOLS, Protocol
 
-__all__ = ["TrainOptions", "main", "train"]
+__all__ = ["TrainOptions", "find_protocol", "main", "train"]
 
 
 @dataclass(frozen=True)
 class TrainOptions:
     """Options of every method's training."""
 
-    data: DataOptions
+    data: Annotated[DataOptions, tyro.conf.arg(name="")]
     out: Path
     """Run folder; made if missing, continued if it holds a run of the same settings."""
     seed: int = 0
+    """Of everything random; the same seed gives the same avatar."""
     resume: bool = True
     """Continue a run that was stopped. With --no-resume an existing run is an error."""
     protocol: str = "surfhead-v1"
-    """Evaluation protocol."""
+    """What is measured after training; every number carries this id."""
     dry_run: bool = False
     """Check everything, write nothing."""
 
@@ -74,32 +79,53 @@ def main(arguments: list[str]) -> None:
 
 def train(method: str, config: Any, options: TrainOptions) -> None:
     """Train, evaluate the held-out splits and write the report."""
+    protocol = find_protocol(options.protocol)
     sequence = options.data.read()
+    settings = run_settings(method, options.seed, options.data, config)
+    check_run_folder(options.out, settings, resume=options.resume)
     frames = FrameStore(sequence, "train")
+    for split in _held_out(sequence):
+        check_frames(sequence, split)
     if options.dry_run:
-        console.print(f"would train {method} on {len(frames)} images of {sequence.root}")
+        console.print(
+            f"would train {method} for {config.steps} steps on {len(frames)} images of "
+            f"{sequence.root} into {options.out}"
+        )
         return
-    settings = run_config_class(method)(method, options.seed, options.data, config)
-    run = _open_folder(options, settings)
+    run = open_or_create_run(options.out, settings, resume=options.resume)
     seed_everything(options.seed)
     avatar = build_method(method, config, sequence, options.seed)
     with run.stage("training"):
         fit(avatar, frames, config, run, options.seed)
     run.update_card(**avatar.summary())
-    finish(run, avatar, sequence, method, options)
+    _finish(run, avatar, sequence, method, protocol)
 
 
-def finish(
+def find_protocol(name: str) -> Protocol:
+    """The protocol that ``--protocol`` names.
+
+    Raises:
+        ValueError: If there is none; lists the known ones.
+    """
+    if name not in PROTOCOLS:
+        raise ValueError(f"--protocol must be one of {', '.join(PROTOCOLS)}, got {name!r}")
+    return PROTOCOLS[name]
+
+
+def _held_out(sequence: HeadSequence) -> list[Split]:
+    return [split for split in ("val", "test") if len(sequence.splits.get(split, ())) > 0]
+
+
+def _finish(
     run: RunFolder,
     avatar: ReconstructionMethod,
     sequence: HeadSequence,
     method: str,
-    options: TrainOptions,
+    protocol: Protocol,
 ) -> None:
     """Measure the held-out splits, write pictures and the report, print the tables."""
-    held_out: list[Split] = [s for s in ("val", "test") if len(sequence.splits.get(s, ())) > 0]
-    shown = held_out or ["train"]
-    results = evaluate_run(run, avatar, sequence, PROTOCOLS[options.protocol], shown)
+    shown = _held_out(sequence) or ["train"]
+    results = evaluate_run(run, avatar, sequence, protocol, shown)
     tables = evaluation_tables(results)
     sheet = write_contact_sheet(run, avatar, sequence, shown)
     report = write_run_report(
@@ -114,29 +140,8 @@ def finish(
         ],
     )
     for table in tables:
-        print_table(table.title, table.columns, table.rows)
+        print_table(table.title, table.columns, table.rows, table.note)
     console.print(f"report: {report}")
-
-
-def _open_folder(options: TrainOptions, settings: Any) -> RunFolder:
-    folder = RunFolder(options.out)
-    if not folder.config_path.exists():
-        return RunFolder.create(options.out, settings, seed=options.seed, method=settings.method)
-    if not options.resume:
-        raise ValueError(f"--out: {options.out} already holds a run")
-    stored, wanted = read_json(folder.config_path), config_to_data(settings)
-    if stored != wanted:
-        changed = _first_difference(stored, wanted)
-        raise ValueError(f"--out: {options.out} holds a run with other settings ({changed})")
-    return RunFolder.open(options.out)
-
-
-def _first_difference(old: Any, new: Any, path: str = "") -> str:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(old.keys() | new.keys()):
-            if old.get(key) != new.get(key):
-                return _first_difference(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
-    return f"{path}: {old!r} there, {new!r} here"
 
 
 def _method_and_preset(arguments: list[str]) -> tuple[str, str, list[str]]:
@@ -147,7 +152,7 @@ def _method_and_preset(arguments: list[str]) -> tuple[str, str, list[str]]:
         add_help=not arguments or arguments[0] in ("-h", "--help"),
         allow_abbrev=False,
     )
-    parser.add_argument("method", choices=sorted(METHODS), help=f"what to train: {known}")
+    parser.add_argument("method", help=f"what to train: {known}")
     parser.add_argument("--preset", default=None, help="named settings to start from")
     parsed, rest = parser.parse_known_args(arguments)
     preset = parsed.preset or next(iter(method_presets(parsed.method)))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vultus.core.progress import track
+from vultus.core.threads import map_in_threads
 from vultus.data.frames import load_frame
 from vultus.data.sequence import Frame, FrameRecord, HeadSequence, Split
 from vultus.methods.base import ReconstructionMethod
@@ -17,7 +18,7 @@ from vultus.metrics.protocols import Protocol
 from vultus.nets.perceptual import LpipsNetwork, LpipsVariant
 from vultus.render.output import RenderOutput
 
-__all__ = ["Evaluation", "evaluate_split", "render_frames"]
+__all__ = ["Evaluation", "check_frames", "evaluate_split", "render_frames"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,19 @@ def evaluate_split(
     }
     missing = {name: why for name, why in reasons.items() if name not in mean}
     return Evaluation(protocol.id, split, mean, missing, tuple(rows))
+
+
+def check_frames(sequence: HeadSequence, split: Split) -> None:
+    """Decode every file of a split: damage must show before a training, not after it.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If a file cannot be decoded or has another size than its camera.
+    """
+    records = sequence.split(split)
+    decoded = map_in_threads(lambda record: load_frame(sequence, record), records)
+    for _ in track(decoded, len(records), label=f"checking {split} images", unit="images"):
+        pass
 
 
 def render_frames(

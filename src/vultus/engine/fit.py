@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -66,13 +66,15 @@ def fit(
         for step in range(first + 1, settings.steps + 1):
             batch = frames.batch([order[(step - 1) % len(order)]])
             loss, terms = _step(method, batch, step)
-            if step % settings.log_every == 0 or step == settings.steps:
+            is_last = step == settings.steps
+            if step % settings.log_every == 0 or is_last:
                 values = {name: float(term.detach()) for name, term in terms.items()}
-                _check_finite(values, step)
                 run.log_metrics(step, {"loss": float(loss), **values, **method.summary()})
+                _check_finite(terms, step)
                 note = f"loss {float(loss):.4f}"
             progress.advance(1, note)
-            if step % settings.checkpoint_every == 0 or step == settings.steps:
+            if step % settings.checkpoint_every == 0 or is_last:
+                _check_finite(terms, step)  # A diverged state must not replace a sound one.
                 run.save_checkpoint(take_checkpoint(method, step))
                 run.keep_checkpoints(_KEPT_CHECKPOINTS)
             if evaluate is not None and _is_due(step, settings):
@@ -95,7 +97,7 @@ def _is_due(step: int, settings: FitSettings) -> bool:
     return every > 0 and step % every == 0 and step != settings.steps
 
 
-def _check_finite(values: dict[str, float], step: int) -> None:
-    bad = [name for name, value in values.items() if not math.isfinite(value)]
+def _check_finite(terms: Mapping[str, Tensor], step: int) -> None:
+    bad = [name for name, term in terms.items() if not math.isfinite(float(term.detach()))]
     if bad:
         raise FloatingPointError(f"loss term {', '.join(bad)} is not finite at step {step}")
