@@ -134,6 +134,24 @@ def test_a_text_ply_with_polygons_is_read_as_fans(tmp_path: Path) -> None:
     assert_close(mesh.colors[3], torch.full((3,), 0.2))
 
 
+@pytest.mark.parametrize(
+    ("wrong", "right", "message"),
+    [
+        ("4 0 1 2 3", "4 0 1 2 4", r"faces must lie in \[0, 4\)"),
+        ("4 0 1 2 3", "4 0 1 2 -1", r"faces must lie in \[0, 4\)"),
+        ("uchar int vertex", "uchar float vertex", "vertex indices must be whole numbers"),
+        ("property double z", "property double w", "must have an element vertex with x, y, z"),
+    ],
+)
+def test_a_ply_that_is_no_mesh_is_refused(
+    tmp_path: Path, wrong: str, right: str, message: str
+) -> None:
+    (tmp_path / "bad.ply").write_text(TEXT_PLY.replace(wrong, right))
+    with pytest.raises(ValueError, match=message) as caught:
+        read_ply(tmp_path / "bad.ply")
+    assert str(caught.value).startswith(str(tmp_path / "bad.ply"))
+
+
 @pytest.mark.parametrize("order", ["little", "big"])
 def test_a_binary_ply_with_polygons_and_other_data_is_read(tmp_path: Path, order: str) -> None:
     sign = "<" if order == "little" else ">"

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vultus.gaussians._ply_table import read_vertex_table, write_vertex_table
+from vultus.core.ply_io import read_ply_tables, write_ply_tables
 from vultus.gaussians.surfels import Surfels
 
 __all__ = ["Splats", "read_splats", "splats_to_surfels", "surfels_to_splats", "write_splats"]
@@ -58,10 +58,11 @@ def read_splats(path: Path) -> Splats:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not a binary PLY file, lacks a property, or holds values that cannot be
+        ValueError: If it is not a PLY file, lacks a property, or holds values that cannot be
             meant; names the file.
     """
-    table = read_vertex_table(path)
+    columns = read_ply_tables(path, last="vertex")["vertex"].columns
+    table = {name: column.astype(np.float64) for name, column in columns.items()}
     try:
         return _splats_from_columns(table)
     except ValueError as error:
@@ -88,7 +89,7 @@ def write_splats(path: Path, splats: Splats) -> None:
     if splats.face_index is not None:
         columns["binding_0"] = splats.face_index
     arrays = {name: column.detach().cpu().numpy() for name, column in columns.items()}
-    write_vertex_table(path, arrays)
+    write_ply_tables(path, arrays)
 
 
 def splats_to_surfels(splats: Splats) -> Surfels:
