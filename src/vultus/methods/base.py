@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from vultus.render.output import RenderOutput
 __all__ = ["FitSettings", "MethodFactory", "ReconstructionMethod"]
 
 
+@runtime_checkable
 class FitSettings(Protocol):
     """The part of a method's config that the loop reads."""
 
@@ -42,6 +43,7 @@ class FitSettings(Protocol):
         ...
 
 
+@runtime_checkable
 class ReconstructionMethod(Protocol):
     """One subject's avatar under training."""
 
