@@ -20,7 +20,7 @@ from vultus.core.run_folder import RunFolder
 from vultus.core.seeding import seed_everything
 from vultus.data.frame_store import FrameStore
 from vultus.data.sequence import HeadSequence, Split
-from vultus.engine.evaluate import check_frames
+from vultus.engine.evaluate import check_frames, check_protocol
 from vultus.engine.fit import fit
 from vultus.export.run_report import (
     evaluate_run,
@@ -83,6 +83,8 @@ def train(method: str, config: Any, options: TrainOptions) -> None:
     sequence = options.data.read()
     settings = run_settings(method, options.seed, options.data, config)
     check_run_folder(options.out, settings, resume=options.resume)
+    for split in _measured(sequence):
+        check_protocol(sequence, split, protocol)
     frames = FrameStore(sequence, "train")
     for split in _held_out(sequence):
         check_frames(sequence, split)
@@ -116,6 +118,10 @@ def _held_out(sequence: HeadSequence) -> list[Split]:
     return [split for split in ("val", "test") if len(sequence.splits.get(split, ())) > 0]
 
 
+def _measured(sequence: HeadSequence) -> list[Split]:
+    return _held_out(sequence) or ["train"]
+
+
 def _finish(
     run: RunFolder,
     avatar: ReconstructionMethod,
@@ -124,7 +130,7 @@ def _finish(
     protocol: Protocol,
 ) -> None:
     """Measure the held-out splits, write pictures and the report, print the tables."""
-    shown = _held_out(sequence) or ["train"]
+    shown = _measured(sequence)
     results = evaluate_run(run, avatar, sequence, protocol, shown)
     tables = evaluation_tables(results)
     sheet = write_contact_sheet(run, avatar, sequence, shown)

@@ -18,7 +18,7 @@ from vultus.metrics.protocols import Protocol
 from vultus.nets.perceptual import LpipsNetwork, LpipsVariant
 from vultus.render.output import RenderOutput
 
-__all__ = ["Evaluation", "check_frames", "evaluate_split", "render_frames"]
+__all__ = ["Evaluation", "check_frames", "check_protocol", "evaluate_split", "render_frames"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,11 @@ def evaluate_split(
         split: Which frames.
         protocol: What is measured.
         networks: Imported LPIPS networks; without them LPIPS is reported as unavailable.
+
+    Raises:
+        ValueError: As ``check_protocol``.
     """
+    check_protocol(sequence, split, protocol)
     rows: list[dict[str, float | str]] = []
     reasons: dict[str, str] = {}
     for record, frame, output in render_frames(method, sequence, sequence.split(split)):
@@ -65,6 +69,26 @@ def evaluate_split(
     }
     missing = {name: why for name, why in reasons.items() if name not in mean}
     return Evaluation(protocol.id, split, mean, missing, tuple(rows))
+
+
+def check_protocol(sequence: HeadSequence, split: Split, protocol: Protocol) -> None:
+    """Raise unless the protocol can measure a split.
+
+    Raises:
+        ValueError: If images have another background or another size than the protocol says.
+    """
+    if sequence.background != protocol.background:
+        raise ValueError(
+            f"protocol {protocol.id} measures over the background {protocol.background}, the "
+            f"capture was read over {sequence.background}"
+        )
+    for record in sequence.split(split):
+        size = record.camera.width, record.camera.height
+        if protocol.image_size is not None and size != protocol.image_size:
+            wanted, got = (" x ".join(map(str, s)) for s in (protocol.image_size, size))
+            raise ValueError(
+                f"protocol {protocol.id} measures {wanted} images, {record.image_path} has {got}"
+            )
 
 
 def check_frames(sequence: HeadSequence, split: Split) -> None:
