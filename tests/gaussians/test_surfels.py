@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vultus.gaussians.surfels import Surfels, initial_surfels, logit
+from vultus.gaussians.surfels import Surfels, fill_triangles, initial_surfels, logit
+from vultus.geometry.deformation import triangle_frames
+from vultus.geometry.rotations import quaternion_to_matrix
 
 
 def surfels(num: int = 6, sh_degree: int = 3) -> dict[str, torch.Tensor]:
@@ -57,3 +59,27 @@ def test_missing_field_is_named() -> None:
 
 def test_logit_inverts_the_sigmoid() -> None:
     assert torch.tensor(logit(0.3)).sigmoid().item() == pytest.approx(0.3)
+
+
+def test_surfels_that_fill_triangles_have_the_covariance_of_points_spread_over_them() -> None:
+    generator = torch.Generator().manual_seed(3)
+    vertices = torch.randn(12, 3, generator=generator, dtype=torch.float64).float()
+    faces = torch.arange(12).view(4, 3)
+    made = fill_triangles(vertices, faces, spread=1.0)
+    frames = triangle_frames(vertices, faces)
+    axes = frames.rotations @ quaternion_to_matrix(made["quats"])
+    lengths = made["log_scales"].exp() * frames.scales[:, None]
+    covariance = (axes[..., :2] * lengths[:, None].square()) @ axes[..., :2].mT
+
+    uniform = torch.rand(200_000, 2, generator=generator)
+    uniform = torch.where(uniform.sum(-1, keepdim=True) > 1, 1 - uniform, uniform)
+    for face in range(4):
+        origin, first, second = vertices[faces[face]]
+        points = origin + uniform @ torch.stack([first - origin, second - origin])
+        torch.testing.assert_close(covariance[face], points.T.cov(), rtol=0.02, atol=5e-3)
+
+
+def test_surfels_fill_a_triangle_without_area_with_finite_numbers() -> None:
+    vertices = torch.tensor([[0.0, 0, 0], [1, 0, 0], [2, 0, 0]])
+    made = fill_triangles(vertices, torch.tensor([[0, 1, 2]]), spread=1.6)
+    assert all(value.isfinite().all() for value in made.values())

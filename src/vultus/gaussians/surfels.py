@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
@@ -10,9 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from vultus.geometry.deformation import triangle_frames
+
 __all__ = [
     "SURFEL_PARAMETERS",
     "Surfels",
+    "fill_triangles",
     "initial_surfels",
     "logit",
 ]
@@ -20,6 +24,8 @@ __all__ = [
 _INITIAL_OPACITY = 0.1
 # Start of a raw colour coefficient: uniform in [0, this], as in GaussianAvatars.
 _INITIAL_COLOR_RANGE = 1.0 / 255.0
+# In squared triangle sizes; keeps the logarithm of a degenerate triangle finite.
+_MIN_VARIANCE = 1e-8
 
 
 @dataclass(frozen=True)
@@ -135,6 +141,40 @@ def initial_surfels(
     if num_specular_features:
         values["specular_features"] = torch.zeros(num_faces, num_specular_features, device=device)
     return values
+
+
+def fill_triangles(
+    vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"], spread: float
+) -> dict[str, Tensor]:
+    """Give one surfel per face the shape of its face, thin faces thin surfels.
+
+    The two axes are those of the covariance of points spread evenly over the triangle. A round
+    surfel of the triangle's size sticks out of every outline of the mesh; this one follows it.
+
+    Args:
+        vertices: Mesh at rest.
+        faces: Triangles.
+        spread: Standard deviations of the surfel in units of those of the triangle's points.
+
+    Returns:
+        ``quats`` and ``log_scales`` in the frames and sizes of ``triangle_frames``.
+    """
+    frames = triangle_frames(vertices, faces)
+    offsets = vertices[faces] - frames.centers[:, None]
+    flat = (offsets @ frames.rotations)[..., :2] / frames.scales[:, None, None]
+    # Points evenly spread over a triangle have a twelfth of the sum over its corners.
+    covariance = flat.mT @ flat / 12.0
+    half_sum = 0.5 * (covariance[:, 0, 0] + covariance[:, 1, 1])
+    half_difference = 0.5 * (covariance[:, 0, 0] - covariance[:, 1, 1])
+    across = covariance[:, 0, 1]
+    root = torch.hypot(half_difference, across)
+    variances = torch.stack([half_sum + root, half_sum - root], dim=-1)
+    # The first axis lies at half the angle of (half_difference, across); quaternions hold halves.
+    half_angle = 0.25 * torch.atan2(across, half_difference)
+    quats = torch.zeros(faces.shape[0], 4)
+    quats[:, 0], quats[:, 3] = half_angle.cos(), half_angle.sin()
+    log_scales = 0.5 * variances.clamp(min=_MIN_VARIANCE).log() + math.log(spread)
+    return {"quats": quats, "log_scales": log_scales}
 
 
 def logit(probability: float) -> float:

@@ -37,8 +37,9 @@ _BLINK_SECONDS = 0.28
 _BLINK_EVERY = (1.2, 3.2)
 """Seconds between blinks of a speaker; people blink 15 to 30 times a minute while they talk."""
 _GAZE_EVERY = (0.5, 1.6)
-_TURN_AMPLITUDE = (0.14, 0.38, 0.09)
-"""Largest nod, turn and tilt in radians."""
+_TURN_AMPLITUDE = (0.28, 0.76, 0.18)
+"""Largest nod, turn and tilt in radians: wide, as capture protocols ask for, because every turn
+shows the standing cameras another outline of the head."""
 
 
 @dataclass(frozen=True)

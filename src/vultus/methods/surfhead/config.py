@@ -35,8 +35,12 @@ class ModelConfig:
     initial_opacity: float = 0.1
     """Opacity of every surfel at the start. Near one, triangles that no camera sees stay closed and
     thin data cannot hide errors behind see-through surfels."""
+    initial_shape: Literal["round", "triangle"] = "round"
+    """Round surfels as published, or surfels with the proportions of their triangles, which do not
+    stick out of the outline of the head."""
     initial_scale: float = 1.0
-    """Standard deviation of every surfel at the start, in triangle sizes."""
+    """Standard deviation of every surfel at the start: in triangle sizes (round), or in standard
+    deviations of the points of its triangle (triangle)."""
     mouth_starts_dark: bool = False
     """Start the surfels of the mouth's inside black instead of grey: few cameras look into it."""
     pose_cache_mib: int = 512
@@ -132,16 +136,22 @@ def _short(steps: int) -> SurfHeadConfig:
     """Scale the paper's schedule to few steps for machines without a GPU."""
     return SurfHeadConfig(
         model=ModelConfig(
-            sh_degree=1,
-            sh_degree_interval=max(steps // 2, 1),
+            sh_degree=0,
             initial_opacity=0.9,
-            initial_scale=0.5,
+            initial_shape="triangle",
+            initial_scale=1.6,
             mouth_starts_dark=True,
         ),
         losses=LossWeights(
             surfel_normal_from=steps // 2, distortion_from=steps // 3, distortion_weight=10.0
         ),
-        optim=OptimConfig(position_lr_steps=steps, finetune_rig=False),
+        optim=OptimConfig(
+            position_lr_steps=steps,
+            opacity_lr=0.005,
+            rotation_lr=1e-4,
+            adam_epsilon=1e-8,
+            finetune_rig=False,
+        ),
         # One surfel a face is dense enough for small images; growing them costs more than it gives.
         densify=DensifyConfig(start_step=0, stop_step=0),
         steps=steps,
@@ -155,7 +165,7 @@ def _rig(config: SurfHeadConfig, rig: Literal["similarity", "jacobian", "jbs"]) 
 
 PRESETS: dict[str, SurfHeadConfig] = {
     "paper": SurfHeadConfig(),
-    "demo": _short(2_500),
+    "demo": _rig(_short(2_500), "jacobian"),
     "small": _short(6_000),
     "small-jacobian": _rig(_short(6_000), "jacobian"),
     "small-similarity": _rig(_short(6_000), "similarity"),

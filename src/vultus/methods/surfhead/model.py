@@ -18,7 +18,7 @@ from vultus.data.sequence import HeadSequence
 from vultus.gaussians.densify import AdaptiveDensity
 from vultus.gaussians.posed import posed_splats
 from vultus.gaussians.splat_files import Splats, surfels_to_splats
-from vultus.gaussians.surfels import Surfels, initial_surfels, logit
+from vultus.gaussians.surfels import Surfels, fill_triangles, initial_surfels, logit
 from vultus.geometry.cameras import Camera
 from vultus.heads.base import HeadModel, HeadPose
 from vultus.kernels.surfel_raster import OutputName
@@ -69,7 +69,12 @@ class SurfHead:
         values = initial_surfels(topology.faces.shape[0], config.model.sh_degree, generator)
         self._face_index = values.pop("face_index")
         values["opacity_logits"].fill_(logit(config.model.initial_opacity))
-        values["log_scales"].fill_(math.log(config.model.initial_scale))
+        if config.model.initial_shape == "triangle":
+            values |= fill_triangles(
+                self._rig.rest_vertices, topology.faces, config.model.initial_scale
+            )
+        else:
+            values["log_scales"].fill_(math.log(config.model.initial_scale))
         if config.model.mouth_starts_dark and "mouth_interior" in topology.regions:
             values["sh_dc"][topology.face_region("mouth_interior")] = _BLACK
         if config.model.rig == "jbs":

@@ -35,8 +35,8 @@ class RigTrack:
             name: Parameter(getattr(pose, name).clone().contiguous()) for name in self._rates
         }
         with torch.no_grad():
-            vertices = head.vertices(_rest_pose(pose))[0]
-        self.rest = RestMesh.build(vertices, head.topology.faces, model.third_edge)
+            self.rest_vertices = head.vertices(_rest_pose(pose))[0]
+        self.rest = RestMesh.build(self.rest_vertices, head.topology.faces, model.third_edge)
         self._cache: OrderedDict[int, PosedFaces] = OrderedDict()
 
     @property
