@@ -59,3 +59,21 @@ def test_wrong_choices_are_one_line(tmp_path, capsys):
 def test_unknown_subcommands_list_the_known_ones(capsys):
     assert run(["data", "invent"]) == 2
     assert "check" in capsys.readouterr().err
+
+
+def test_fit_writes_a_pose_that_the_reader_takes(data_dir, tmp_path, capsys):
+    scan, out = str(data_dir / "lps_multiview"), tmp_path / "fit.npz"
+    options = ["--options", "head_file", str(data_dir / "ict_face/ict_face_light.npz")]
+    options += ["resolution", "4"]
+    steps = ["--fit.rigid-steps", "20", "--fit.identity-steps", "0"]
+    assert run(["data", "fit", scan, *options, *steps, "--out", str(out), "--dry-run"]) == 0
+    assert not out.exists()
+    assert run(["data", "fit", scan, *options, *steps, "--out", str(out)]) == 0
+    assert "28 views" in capsys.readouterr().out
+    check = ["data", "check", scan, *options, "fit", str(out), "--dry-run"]
+    assert run(check) == 0
+
+
+def test_fit_refuses_moving_heads_and_other_suffixes(filmed, tmp_path, capsys):
+    assert run(["data", "fit", str(filmed), "--out", str(tmp_path / "fit.json")]) == 2
+    assert "--out must end in .npz" in capsys.readouterr().err

@@ -8,7 +8,9 @@ import torch
 
 from vultus.core.image_io import read_image, read_mask
 from vultus.data.readers import detect_format, load_frame, read_sequence
+from vultus.data.rig_files import write_rig_row
 from vultus.geometry.cameras import camera_centers, pixel_directions, project_points
+from vultus.heads.base import HeadPose
 from vultus.heads.ict import IctHead
 
 
@@ -141,3 +143,30 @@ def test_half_resolution_keeps_the_view(data_dir, ict_full):
     assert frame.rgb.shape == (1, 3, 128, 128)
     assert frame.depth.shape == (1, 1, 128, 128)
     assert half.frames[0].camera.intrinsics[0, 0, 0] == pytest.approx(554.4289 / 2, rel=1e-5)
+
+
+def test_frames_are_cut_off_at_the_neck_of_the_rig(obama, data_dir, ict_full):
+    cut = read_sequence(data_dir / "obama_vhap", head=ict_full, cut_height="-0.1")
+    whole, head = load_frame(obama, obama.frames[0]), load_frame(cut, cut.frames[0])
+    shoulders = slice(200, None)
+    assert float(whole.mask[0, 0, shoulders].mean()) > 0.5
+    assert float(head.mask[0, 0, shoulders].max()) == 0.0
+    assert float(head.rgb[0, :, shoulders].min()) == 1.0
+    torch.testing.assert_close(head.mask[0, :, :140], whole.mask[0, :, :140])
+    is_face = (whole.mask > 0.5).expand(1, 3, -1, -1)[0, :, :140]
+    assert torch.equal(head.rgb[0, :, :140][is_face], whole.rgb[0, :, :140][is_face])
+    with pytest.raises(ValueError, match="option cut_height must be float, got 'low'"):
+        read_sequence(data_dir / "obama_vhap", head=ict_full, cut_height="low")
+
+
+def test_a_stored_fit_poses_the_head_of_a_still_capture(data_dir, ict_full, tmp_path):
+    fit = HeadPose(translation=torch.tensor([[0.0, -0.02, 0.01]]))
+    write_rig_row(tmp_path / "fit.npz", fit, ())
+    posed = read_sequence(data_dir / "lps_multiview", head=ict_full, fit=str(tmp_path / "fit.npz"))
+    assert torch.equal(posed.pose.translation, fit.translation)
+    wrong = HeadPose(identity_coeffs=torch.zeros(1, 7))
+    write_rig_row(tmp_path / "wrong.npz", wrong, ())
+    with pytest.raises(ValueError, match=r"wrong\.npz"):
+        read_sequence(data_dir / "lps_multiview", head=ict_full, fit=tmp_path / "wrong.npz")
+    with pytest.raises(ValueError, match="pose and fit must not both be given"):
+        read_sequence(data_dir / "lps_multiview", head=ict_full, fit=tmp_path / "fit.npz", pose=fit)

@@ -91,6 +91,16 @@ def test_rescaled_cameras_see_the_same_without_the_scale(ict_light, subject):
     torch.testing.assert_close(with_scale, without, rtol=1e-4, atol=1e-3)
 
 
+def test_the_pose_in_the_world_needs_no_scale_beside_it(ict_light, subject):
+    _, masks, cameras = subject
+    config = MaskFitConfig(rigid_steps=10, identity_steps=5)
+    fit = fit_to_masks(ict_light, masks, cameras, config=config)
+    assert abs(fit.scale - 1.0) > 0.01
+    torch.testing.assert_close(
+        ict_light.vertices(fit.world_pose(ict_light)), fit.vertices(ict_light), rtol=0, atol=1e-6
+    )
+
+
 def test_landmarks_pull_where_masks_cannot_see(ict_light, subject):
     vertices, masks, cameras = subject
     ids = ict_light.landmarks68

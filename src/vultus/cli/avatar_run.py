@@ -143,7 +143,7 @@ def open_run(path: Path, data: Path | None = None) -> OpenRun:
     folder = RunFolder.open(path)
     stored = read_json(folder.config_path)
     method = stored.get("method") if isinstance(stored, dict) else None
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         known = ", ".join(METHODS)
         raise ValueError(f"{folder.config_path}: method must be one of {known}, got {method!r}")
     run = folder.read_config(_run_config_class(method))

@@ -1,4 +1,4 @@
-"""``vultus data``: make captures in the virtual studio and check captures of any format."""
+"""``vultus data``: film captures in the virtual studio, check any capture, fit a head to one."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from tyro.conf import Positional
 from vultus.cli.console import console, print_error, print_table
 from vultus.data.check import check_capture
 from vultus.data.check_sheet import draw_check_sheet
-from vultus.data.readers import READERS
+from vultus.data.frame_store import FrameStore
+from vultus.data.readers import READERS, read_sequence
+from vultus.data.rig_files import write_rig_row
 from vultus.data.studio.capture import film, plan_film
 from vultus.data.studio.config import PRESETS, StudioConfig
+from vultus.heads.fitting import MaskFitConfig, fit_to_masks
 
-__all__ = ["CheckOptions", "StudioOptions", "main"]
+__all__ = ["CheckOptions", "FitOptions", "StudioOptions", "main"]
 
 _BAD_CAPTURE = 2
 """Exit code of ``check`` when it found errors, as for any wrong input."""
@@ -52,11 +55,34 @@ class CheckOptions:
     """Check, but write no sheet."""
 
 
+@dataclass(frozen=True)
+class FitOptions:
+    """Which capture to fit its head model to."""
+
+    data: Positional[Path]
+    """Folder of a capture of a still head."""
+    out: Path
+    """Pose of the head (.npz), for the reader's option ``fit``."""
+    format: str = "auto"
+    """Reader; auto looks into the folder's manifest files."""
+    options: dict[str, str] = field(default_factory=dict)
+    """Reader options, for example ``--options head_file ict_face_model.npz``."""
+    cut_height: float | None = None
+    """World height in metres below which masks are not compared: the rig has no shoulders."""
+    config: Annotated[MaskFitConfig, tyro.conf.arg(name="fit")] = field(
+        default_factory=MaskFitConfig
+    )
+    """Steps and weights of the optimisation."""
+    dry_run: bool = False
+    """Check everything, fit and write nothing."""
+
+
 def main(arguments: list[str]) -> None:
     """Parse ``SUBCOMMAND options`` and run it."""
     parser = argparse.ArgumentParser(
         prog="vultus data",
-        description="Make and check captures. `vultus data SUBCOMMAND --help` lists all options.",
+        description="Make, check and fit captures. `vultus data SUBCOMMAND --help` lists all "
+        "options.",
         add_help=not arguments or arguments[0] in ("-h", "--help"),
         allow_abbrev=False,
     )
@@ -127,4 +153,43 @@ def _check(arguments: list[str]) -> None:
     console.print("no errors")
 
 
-_SUBCOMMANDS: dict[str, Callable[[list[str]], None]] = {"check": _check, "studio": _studio}
+def _fit(arguments: list[str]) -> None:
+    """Align the head of a still capture to the masks of its training cameras."""
+    options = tyro.cli(
+        FitOptions,
+        args=arguments,
+        prog="vultus data fit",
+        description="Find rotation, translation, scale and identity of the rig from the masks of "
+        "the training cameras of a still capture; nothing else of the capture is used.",
+    )
+    if options.out.suffix != ".npz":
+        raise ValueError(f"--out must end in .npz, got {options.out.name}")
+    sequence = read_sequence(options.data, options.format, **options.options)
+    frames = FrameStore(sequence, "train")
+    if bool((frames.timesteps != frames.timesteps[0]).any()):
+        raise ValueError(f"{options.data}: shows a head that moves; a fit needs one timestep")
+    images = frames.batch(range(len(frames)))
+    if images.mask is None:
+        raise ValueError(f"{options.data}: has no masks to fit to")
+    if options.dry_run:
+        console.print(f"would fit {sequence.head.name} to {len(frames)} masks: {options.out}")
+        return
+    found = fit_to_masks(
+        sequence.head,
+        images.mask,
+        images.camera,
+        cut_height=options.cut_height,
+        config=options.config,
+    )
+    write_rig_row(options.out, found.world_pose(sequence.head), ())
+    console.print(
+        f"fit: {options.out} (scale {found.scale:.4f}; mask IoU of {len(frames)} views: mean "
+        f"{float(found.iou.mean()):.4f}, least {float(found.iou.min()):.4f})"
+    )
+
+
+_SUBCOMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "check": _check,
+    "fit": _fit,
+    "studio": _studio,
+}

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vultus.core.image_io import read_image, read_mask, read_rgba
+from vultus.data.neck_cut import is_above_cut
 from vultus.data.sequence import Frame, FrameRecord, HeadSequence
 from vultus.geometry.cameras import opengl_to_opencv, ray_distance_to_depth
 
@@ -45,7 +46,8 @@ def load_colors(
     """Read the picture over the sequence's background, and the mask.
 
     A picture with an alpha channel is composited by it, and the channel is the mask if there is no
-    mask file. Otherwise see ``HeadSequence.image_background``.
+    mask file. Otherwise see ``HeadSequence.image_background``. Below the sequence's
+    ``cut_height`` background and an empty mask are returned.
     """
     rgba = read_rgba(record.image_path)
     _check_size(record.image_path, rgba, record)
@@ -60,6 +62,8 @@ def load_colors(
         rgb = rgb * alpha + target * (1 - alpha)
     elif sequence.image_background != sequence.background:
         rgb = _exchange_background(sequence, record, rgb, mask, target)
+    if sequence.cut_height is not None:
+        rgb, mask = _cut_off(sequence, record, sequence.cut_height, rgb, mask)
     rgb = _resized(rgb.clamp(0, 1), record)
     return rgb, None if mask is None else _resized(mask, record)
 
@@ -137,6 +141,21 @@ def _exchange_background(
     if known is None:
         return rgb * mask + target * (1 - mask)
     return rgb + (1 - mask) * (target - rgb.new_tensor(known)[:, None, None])
+
+
+def _cut_off(
+    sequence: HeadSequence,
+    record: FrameRecord,
+    cut_height: float,
+    rgb: Float[Tensor, "3 h w"],
+    mask: Float[Tensor, "1 h w"] | None,
+) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "1 h w"]]:
+    if mask is None:
+        raise ValueError(f"{record.image_path}: needs a mask to be cut off at the neck")
+    camera = record.camera.resized(rgb.shape[2], rgb.shape[1])
+    is_kept = is_above_cut(sequence.head, sequence.pose[record.timestep], camera, cut_height)
+    target = rgb.new_tensor(sequence.background)[:, None, None]
+    return torch.where(is_kept, rgb, target), torch.where(is_kept, mask, 0.0)
 
 
 def _check_size(path: Path, image: Float[Tensor, "c h w"], record: FrameRecord) -> None:

@@ -77,6 +77,8 @@ class HeadSequence:
     normal_space: Literal["world", "camera_opengl"] = "world"
     depth_kind: Literal["z", "ray"] = "z"
     """What depth files hold: camera z, or the distance along the pixel's ray."""
+    cut_height: float | None = None
+    """Frames show background below this height of the head at rest; see ``data.neck_cut``."""
     expression_names: tuple[str, ...] = ()
     info: Mapping[str, object] = field(default_factory=dict)
     """Free facts for the run card (format, lights, licence)."""

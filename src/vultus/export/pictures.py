@@ -16,7 +16,7 @@ _PAPER = 0.93
 _HEAT = ((0.0, 0.0, 0.02), (0.47, 0.11, 0.43), (0.93, 0.41, 0.15), (0.99, 0.99, 0.75))
 
 
-def side_by_side(pictures: Sequence[Float[Tensor, "3 h w"]]) -> Float[Tensor, "3 h w2"]:
+def side_by_side(pictures: Sequence[Float[Tensor, "3 h _"]]) -> Float[Tensor, "3 h w"]:
     """Put pictures of one height into a row."""
     gap = torch.full((3, pictures[0].shape[1], _GAP), _PAPER)
     row: list[Tensor] = []
@@ -25,7 +25,7 @@ def side_by_side(pictures: Sequence[Float[Tensor, "3 h w"]]) -> Float[Tensor, "3
     return torch.cat(row[:-1], dim=2)
 
 
-def contact_sheet(rows: Sequence[Sequence[Float[Tensor, "3 h w"]]]) -> Float[Tensor, "3 h2 w2"]:
+def contact_sheet(rows: Sequence[Sequence[Float[Tensor, "3 _ _"]]]) -> Float[Tensor, "3 h w"]:
     """Put rows of pictures under each other; rows must have one width.
 
     Raises:

@@ -103,5 +103,7 @@ def training_curves(run: RunFolder) -> list[Curve]:
     curves = []
     for name in names:
         pairs = [(line["step"], line[name]) for line in lines if name in line]
-        curves.append(Curve(name, [p[0] for p in pairs], [p[1] for p in pairs]))
+        curves.append(
+            Curve(name, *(list(map(float, column)) for column in zip(*pairs, strict=True)))
+        )
     return curves

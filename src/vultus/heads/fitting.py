@@ -82,6 +82,17 @@ class HeadFit:
         """Vertices in the world of the cameras."""
         return self.scale * head.vertices(self.pose)
 
+    def world_pose(self, head: HeadModel) -> HeadPose:
+        """A pose that puts the head into the world of the cameras without a scale beside it.
+
+        ``static_offset`` enlarges the shaped head about its origin; joints stay where they were.
+        """
+        identity = self.pose.identity_coeffs
+        rest = head.vertices(HeadPose(identity_coeffs=identity))
+        pose = self.pose.replace(static_offset=(self.scale - 1.0) * rest, translation=None)
+        gap = (self.vertices(head) - head.vertices(pose))[:, 0]
+        return pose.replace(translation=gap)
+
     def cameras_in_metres(self, cameras: Camera) -> Camera:
         """Rescale the cameras' world, so that ``pose`` alone puts the head into it."""
         matrices = cameras.world_to_camera.clone()

@@ -3,6 +3,7 @@
 from vultus.metrics.catalogue import METRICS, Metric, Sample, UnavailableError
 from vultus.metrics.mesh_distance import MeshDistance, mesh_distance, point_distance
 from vultus.metrics.protocols import PROTOCOLS, Measurement, Protocol
+from vultus.metrics.seen_distance import SeenDistance, seen_distance
 from vultus.metrics.summary import Summary, SummaryRow, summarize
 
 __all__ = [
@@ -13,10 +14,12 @@ __all__ = [
     "Metric",
     "Protocol",
     "Sample",
+    "SeenDistance",
     "Summary",
     "SummaryRow",
     "UnavailableError",
     "mesh_distance",
     "point_distance",
+    "seen_distance",
     "summarize",
 ]

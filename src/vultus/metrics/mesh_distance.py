@@ -13,7 +13,7 @@ from torch import Tensor
 from vultus.core.threads import num_threads
 from vultus.geometry.mesh_sampling import sample_surface
 
-__all__ = ["MeshDistance", "mesh_distance", "point_distance"]
+__all__ = ["MeshDistance", "mesh_distance", "partial_distance", "point_distance"]
 
 _MILLIMETRES = 1000.0
 _DENSITY = 10
@@ -56,9 +56,36 @@ def mesh_distance(
     dense = sample_surface(vertices, faces, num_dense, generator).points
     reference = sample_surface(reference_vertices, reference_faces, num_dense, generator).points
     # Draws are independent: the first ones are a uniform sample too.
+    return partial_distance(
+        dense[:num_points], reference, reference[:num_points], dense, threshold_mm=threshold_mm
+    )
+
+
+def partial_distance(
+    points: Float[Tensor, "n 3"],
+    reference: Float[Tensor, "m 3"],
+    reference_points: Float[Tensor, "k 3"],
+    reconstruction: Float[Tensor, "l 3"],
+    *,
+    threshold_mm: float = 1.0,
+) -> MeshDistance:
+    """Compare chosen points of two surfaces with dense samples of the other one, in metres.
+
+    Args:
+        points: Where accuracy is measured, on the reconstruction.
+        reference: Dense sample of the whole reference.
+        reference_points: Where completeness is measured, on the reference.
+        reconstruction: Dense sample of the whole reconstruction.
+        threshold_mm: Of the F-score.
+
+    Raises:
+        ValueError: If a cloud is empty or a coordinate is not finite.
+    """
     return _distance(
-        _nearest(_array(dense[:num_points], "points"), _array(reference, "reference")),
-        _nearest(_array(reference[:num_points], "reference"), _array(dense, "points")),
+        _nearest(_array(points, "points"), _array(reference, "reference")),
+        _nearest(
+            _array(reference_points, "reference_points"), _array(reconstruction, "reconstruction")
+        ),
         threshold_mm,
     )
 

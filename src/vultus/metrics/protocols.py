@@ -179,6 +179,23 @@ PROTOCOLS: Mapping[str, Protocol] = {
             image_size=(256, 256),
         ),
         Protocol(
+            id="held-out-v1",
+            split_rule="what the reader holds out, named beside the result",
+            mask_policy="whole image; foreground pixels under their own name",
+            background=_WHITE,
+            metrics=(
+                "psnr",
+                "psnr_foreground",
+                "ssim",
+                "lpips_alex",
+                "lpips_vgg",
+                "mask_iou",
+                "normal_cosine",
+                "normal_angle_deg",
+                "depth_error_mm",
+            ),
+        ),
+        Protocol(
             id="surfhead-v1",
             split_rule="camera 8 (val: novel view), held-out sequence with all cameras (test: "
             "self-reenactment), as GaussianAvatars",

@@ -50,6 +50,7 @@ def read(root: Path, options: Options) -> HeadSequence:
         pose,
         background=options.background_color,
         image_background=(1.0, 1.0, 1.0),
+        cut_height=options.cut_height,
         expression_names=tuple(head.expression_names),
         info={"format": "gaussian_avatars"},
     )

@@ -14,8 +14,10 @@ import torch
 from vultus.data.head_files import open_head
 from vultus.data.readers.manifest import Manifest, read_manifest, resize
 from vultus.data.readers.options import ReaderOptions
+from vultus.data.rig_files import read_rig_row
 from vultus.data.sequence import FrameRecord, HeadSequence
-from vultus.heads.base import HeadPose
+from vultus.heads.base import HeadModel, HeadPose
+from vultus.heads.blendshapes import check_pose
 
 __all__ = ["Options", "read"]
 
@@ -26,14 +28,19 @@ class Options(ReaderOptions):
 
     light: str = "kloppenheim_06"
     """Which of the manifest's lights."""
+    fit: Path | None = None
+    """Pose of the head in this capture, as ``vultus data fit`` writes it; by default the head's
+    neutral."""
     pose: HeadPose | None = None
-    """Fit of ``head`` to the scan, one row; by default the head's neutral."""
+    """The same, for callers in Python; one row."""
 
     def __post_init__(self) -> None:
         """Reject contradictions."""
         super().__post_init__()
         if self.pose is not None and (self.head is None or len(self.pose) != 1):
             raise ValueError("pose must have one row and come with the head that it fits")
+        if self.pose is not None and self.fit is not None:
+            raise ValueError("pose and fit must not both be given")
 
 
 def read(root: Path, options: Options) -> HeadSequence:
@@ -60,13 +67,22 @@ def read(root: Path, options: Options) -> HeadSequence:
             "test": torch.empty(0, dtype=torch.int64),
         },
         head,
-        options.pose or HeadPose(translation=torch.zeros(1, 3)),
+        _pose(head, options),
         background=options.background_color,
         image_background=(0.0, 0.0, 0.0),
         depth_kind="ray",
+        cut_height=options.cut_height,
         expression_names=tuple(head.expression_names),
         info={"format": "lps_multiview", "light": train.shared["lights"][options.light]},
     )
+
+
+def _pose(head: HeadModel, options: Options) -> HeadPose:
+    if options.fit is None:
+        return options.pose or HeadPose(translation=torch.zeros(1, 3))
+    pose = read_rig_row(options.fit)
+    check_pose(pose, head.parameters_spec, str(options.fit))
+    return pose
 
 
 def _record(manifest: Manifest, index: int, camera_index: int, options: Options) -> FrameRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,10 @@ class ReaderOptions:
     """What images are composited over."""
     resolution: int = 1
     """1, 2, 4 or 8 divide the size; any other positive number is the width in pixels."""
+    cut_height: float | None = None
+    """Show background below this height of the rig at rest in metres, where captures have clothes
+    and shoulders that the rig lacks; ICT-FaceKit has its chin at -0.08
+    and the root of its neck at -0.13."""
 
     def __post_init__(self) -> None:
         """Reject a size that cannot be meant."""
@@ -56,6 +61,13 @@ def parse_options(options_class: type[OptionsT], values: dict[str, Any]) -> Opti
     return options_class(**{n: _parse(n, value, hints[n]) for n, value in values.items()})
 
 
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
 def _parse(name: str, value: Any, hint: Any) -> Any:
     choices = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     if not isinstance(value, str):
@@ -65,7 +77,7 @@ def _parse(name: str, value: Any, hint: Any) -> Any:
             return _WORDS[value.lower()]
         if choice is int and value.lstrip("-").isdecimal():
             return int(value)
-        if choice is float:
+        if choice is float and _is_number(value):
             return float(value)
         if choice in (str, Path):
             return choice(value)

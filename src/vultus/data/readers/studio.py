@@ -51,6 +51,7 @@ def read(root: Path, options: Options) -> HeadSequence:
         pose,
         background=options.background_color,
         image_background=background,
+        cut_height=options.cut_height,
         expression_names=card.expression_names,
         info={"format": "studio", "light": _light(root)},
     )

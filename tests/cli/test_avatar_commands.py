@@ -1,0 +1,200 @@
+"""The commands that follow training: what they write, by default and on request."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from vultus.cli.avatar_run import open_run
+from vultus.cli.main import run
+from vultus.core.image_io import read_image
+from vultus.core.video_io import read_video_frames, video_info
+from vultus.export.mesh_files import read_mesh
+from vultus.gaussians.splat_files import read_splats
+from vultus.heads.base import HeadPose
+
+Snapshot = Callable[[Path], dict[str, tuple[int, int]]]
+
+
+def film(path: Path) -> Tensor:
+    return torch.stack(list(read_video_frames(path))).float() / 255
+
+
+def head_points(run_path: Path, timestep: int) -> Tensor:
+    opened = open_run(run_path)
+    return opened.sequence.head.vertices(opened.avatar.track[timestep])[0]
+
+
+def nearest(points: Tensor, others: Tensor) -> Tensor:
+    return torch.cdist(points, others).amin(dim=1)
+
+
+def test_evaluate_measures_again_and_prints_what_it_measured(
+    own_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = own_run / "evaluation.json"
+    before = json.loads(path.read_text())
+    path.unlink()
+    assert run(["evaluate", "--run", str(own_run), "--per-image"]) == 0
+    assert json.loads(path.read_text()) == before
+    out = capsys.readouterr().out
+    for part in ("Novel view (held-out camera)", "protocol surfhead-v1, 4 images", "not available"):
+        assert part in out
+    assert "images/00004_02.png" in out
+    assert f"psnr                     {before[0]['mean']['psnr']:.4g}\n" in out
+
+
+def test_evaluate_takes_the_splits_that_are_named(own_run: Path) -> None:
+    assert run(["evaluate", "--run", str(own_run), "--splits", "train"]) == 0
+    (result,) = json.loads((own_run / "evaluation.json").read_text())
+    assert (result["split"], len(result["frames"])) == ("train", 8)
+    assert math.isfinite(result["mean"]["psnr"])
+
+
+@pytest.mark.parametrize("path", ["turntable", "arc"])
+def test_render_films_along_a_path(own_run: Path, path: str) -> None:
+    assert run(["render", "--run", str(own_run), "--path", path, "--frames", "5"]) == 0
+    frames = film(own_run / "media" / f"render_{path}.mp4")
+    assert frames.shape == (5, 3, 40, 40)
+    # The head is in every picture, the white background around it.
+    assert (frames.amin(dim=(1, 2, 3)) < 0.7).all()
+    assert (frames[:, :, 0, 0] > 0.9).all()
+    assert not torch.equal(frames[0], frames[2])
+
+
+def test_render_shows_views_side_by_side_at_the_size_and_rate_asked_for(
+    trained: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "film.mp4"
+    command = ["render", "--run", str(trained), "--out", str(out), "--frames", "3", "--size", "32"]
+    command += ["24", "--timestep", "4", "--fps", "10", "--views", "rgb", "normals", "depth"]
+    assert run([*command, "alpha"]) == 0
+    info = video_info(out)
+    assert (info.width, info.height) == (4 * 32 + 3 * 4, 24)
+    assert info.fps == pytest.approx(10)
+    assert info.duration == pytest.approx(0.3, abs=0.02)
+
+
+def test_render_puts_truth_and_avatar_beside_each_other(
+    trained: Path, capture: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "film.mp4"
+    command = ["render", "--run", str(trained), "--out", str(out), "--path", "dataset"]
+    assert run([*command, "--split", "val"]) == 0
+    frames = film(out)
+    assert frames.shape == (4, 3, 40, 3 * 40 + 2 * 4)
+    opened = open_run(trained)
+    for frame, record in zip(frames, opened.sequence.split("val"), strict=True):
+        truth = read_image(record.image_path)
+        avatar = opened.avatar.render(opened.avatar.track[record.timestep], record.camera).image[0]
+        # H.264 halves the resolution of colour; a wrong picture differs by more than 0.1.
+        assert float((frame[:, :, :40] - truth).abs().mean()) < 0.03
+        assert float((frame[:, :, 44:84] - avatar.clamp(0, 1)).abs().mean()) < 0.03
+
+
+def test_reenact_of_a_neutral_track_stands_still(own_run: Path) -> None:
+    default = own_run / "media" / "reenact.mp4"
+    assert run(["reenact", "--run", str(own_run), "--track", "neutral", "--frames", "3"]) == 0
+    still = film(default)
+    assert still.shape == (3, 3, 40, 84)
+    assert float((still[0] - still[2]).abs().mean()) < 0.01
+
+
+def test_reenact_plays_a_recording_from_any_camera(trained: Path, tmp_path: Path) -> None:
+    recording, out = tmp_path / "nod.npz", tmp_path / "nod.mp4"
+    turns = np.array([[0.0, 0, 0], [9, 9, 9], [0, 0, 0.25], [9, 9, 9], [0, 0, 0.5]])
+    weights = np.array([[0.0], [9], [0.5], [9], [1.0]])
+    names, fps = np.array(["jawOpen"]), np.array(30.0)
+    np.savez(recording, names=names, weights=weights, head_pose=turns, fps=fps)
+    command = ["reenact", "--run", str(trained), "--track", str(recording), "--out", str(out)]
+    command += ["--frames", "3", "--stride", "2", "--camera", "1", "--views", "rgb"]
+    assert run(command) == 0
+    opened = open_run(trained)
+    head, own = opened.sequence.head, opened.avatar.track
+    expression = torch.zeros(3, len(head.expression_names))
+    expression[:, head.expression_names.index("jawOpen")] = torch.tensor([0.0, 0.5, 1.0])
+    pose = HeadPose(
+        identity_coeffs=own.identity_coeffs[:1],
+        expression_coeffs=expression,
+        neck_pose=torch.tensor([[0.0, 0, 0], [0, 0, 0.25], [0, 0, 0.5]]),
+    )
+    camera = opened.sequence.split("val")[0].camera
+    frames = film(out)
+    assert frames.shape == (3, 3, 40, 40)
+    for i, frame in enumerate(frames):
+        expected = opened.avatar.render(pose[i], camera).image[0].clamp(0, 1)
+        assert float((frame - expected).abs().mean()) < 0.02
+    assert float((frames[0] - frames[2]).abs().mean()) > 0.04
+
+
+@pytest.mark.parametrize("suffix", ["ply", "obj", "glb"])
+def test_mesh_lies_on_the_head(trained: Path, tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / f"mesh.{suffix}"
+    command = ["mesh", "--run", str(trained), "--out", str(out), "--timestep", "3"]
+    assert run([*command, "--resolution", "32", "--views", "6"]) == 0
+    mesh = read_mesh(out)
+    assert len(mesh.faces) > 1000
+    assert mesh.vertices.isfinite().all()
+    assert mesh.colors is not None
+    assert 0 <= float(mesh.colors.min()) <= float(mesh.colors.max()) <= 1
+    # Pixels are 9 mm wide, voxels 13 mm.
+    assert float(nearest(mesh.vertices, head_points(trained, 3)).median()) < 0.015
+
+
+def test_export_writes_splats_in_the_world_and_bound_to_the_rig(own_run: Path) -> None:
+    assert run(["export", "--run", str(own_run), "--timestep", "2"]) == 0
+    assert run(["export", "--run", str(own_run), "--format", "surfhead-ply"]) == 0
+    posed = read_splats(own_run / "media" / "avatar.ply")
+    bound = read_splats(own_run / "media" / "avatar_bound.ply")
+    opened = open_run(own_run)
+    assert len(posed) == len(bound) == opened.avatar.summary()["surfels"]
+    assert posed.log_scales.shape[1] == 3
+    assert posed.face_index is None
+    assert posed.means.isfinite().all()
+    sample = posed.means[::50]
+    assert float(nearest(sample, head_points(own_run, 2)).max()) < 0.02
+    assert bound.log_scales.shape[1] == 2
+    assert torch.equal(bound.means, opened.avatar.tensors()["local_means"])
+    assert torch.equal(bound.face_index, opened.avatar.tensors()["face_index"])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["evaluate"],
+        ["render", "--frames", "3"],
+        ["render", "--path", "dataset"],
+        ["reenact", "--track", "talking"],
+        ["mesh"],
+        ["export"],
+    ],
+    ids=" ".join,
+)
+def test_a_dry_run_writes_nothing(
+    trained: Path, command: list[str], files_of: Snapshot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = files_of(trained)
+    assert run([*command, "--run", str(trained), "--dry-run"]) == 0
+    assert capsys.readouterr().out.startswith("would ")
+    assert files_of(trained) == before
+
+
+def test_a_moved_capture_is_found_where_the_user_says(
+    trained: Path, own_run: Path, own_capture: Path, tmp_path: Path, refuses: Callable[..., str]
+) -> None:
+    config = own_run / "config.json"
+    stored = json.loads(config.read_text())
+    stored["data"]["data"] = str(tmp_path / "gone")
+    config.write_text(json.dumps(stored))
+    out = str(tmp_path / "a.ply")
+    refuses(["export", "--run", str(own_run), "--out", out], "gone", "say where with --data")
+    assert run(["export", "--run", str(own_run), "--out", out, "--data", str(own_capture)]) == 0
+    assert run(["export", "--run", str(trained), "--out", str(tmp_path / "b.ply")]) == 0
+    assert (tmp_path / "a.ply").read_bytes() == (tmp_path / "b.ply").read_bytes()

@@ -1,0 +1,98 @@
+"""``--help`` of every command exits with 0 and names every option."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+
+from vultus.cli.data import CheckOptions, StudioOptions
+from vultus.cli.demo import DemoOptions
+from vultus.cli.evaluate import EvaluateOptions
+from vultus.cli.export import ExportOptions
+from vultus.cli.main import COMMANDS, run
+from vultus.cli.mesh import MeshOptions
+from vultus.cli.reenact import ReenactOptions
+from vultus.cli.render import RenderOptions
+from vultus.cli.train import TrainOptions
+from vultus.data.studio.config import StudioConfig
+from vultus.methods.registry import METHODS, method_presets
+from vultus.methods.surfhead.config import SurfHeadConfig
+
+# Part of the command line and the classes whose fields are its options.
+OPTIONS: dict[str, tuple[type, ...]] = {
+    "demo": (DemoOptions,),
+    "train surfhead": (TrainOptions, SurfHeadConfig),
+    "evaluate": (EvaluateOptions,),
+    "render": (RenderOptions,),
+    "reenact": (ReenactOptions,),
+    "mesh": (MeshOptions,),
+    "export": (ExportOptions,),
+    "data studio": (StudioOptions, StudioConfig),
+    "data check": (CheckOptions,),
+}
+# Positional, or with a flag of its own.
+_OTHER_FLAGS = {"data check": {"data": "PATH"}, "train surfhead": {"data": "--data"}}
+
+
+def flags(options: type, prefix: str = "") -> list[str]:
+    """Flags of a dataclass and of those inside it."""
+    found: list[str] = []
+    for field in dataclasses.fields(options):
+        name = f"{prefix}{field.name.replace('_', '-')}"
+        factory = field.default_factory
+        if isinstance(factory, type) and dataclasses.is_dataclass(factory):
+            found += flags(factory, f"{name}.")
+        else:
+            found.append(f"--{name}")
+    return found
+
+
+def help_of(command: str, capsys: pytest.CaptureFixture[str]) -> str:
+    assert run([*command.split(), "--help"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return captured.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = help_of(command, capsys)
+    assert f"vultus {command}" in text
+    assert text.startswith("usage: ")
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_help_names_every_option(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = help_of(command, capsys)
+    named = set(re.findall(r"--[a-z][a-z0-9.-]*", text))
+    other = _OTHER_FLAGS.get(command, {})
+    for options in OPTIONS[command]:
+        for flag in flags(options):
+            expected = other.get(flag.removeprefix("--"), flag)
+            assert expected in named or (not expected.startswith("--") and expected in text), flag
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_commands_that_write_can_be_tried_first(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "--dry-run" in help_of(command, capsys)
+
+
+def test_help_of_training_shows_methods_presets_and_their_defaults(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = help_of("train", capsys)
+    for name, entry in METHODS.items():
+        assert name in text
+        assert " ".join(entry.description.split()) in " ".join(text.split())
+    for name, preset in method_presets("surfhead").items():
+        text = help_of(f"train surfhead --preset {name}", capsys)
+        assert f"defaults below are those of {name!r}" in " ".join(text.split())
+        steps = re.search(
+            r"--steps INT\s+Optimisation steps; one image each\. \(default: (\d+)\)", text
+        )
+        assert steps is not None
+        assert int(steps[1]) == preset.steps
