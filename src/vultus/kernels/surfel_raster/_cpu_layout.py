@@ -13,10 +13,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["FAR", "MIN_ALPHA", "TILE", "View", "pair_grad_size"]
+__all__ = ["FAR", "MIN_ALPHA", "View", "pair_grad_size"]
 
-TILE = 16
-"""Edge of a tile in pixels; one vector is one row of a tile."""
 MIN_ALPHA = 1.0 / 255.0
 """Fainter contributions are skipped, as in 3DGS and 2DGS."""
 FAR = 100.0

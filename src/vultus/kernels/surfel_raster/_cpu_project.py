@@ -8,6 +8,22 @@ import math
 import numpy as np
 
 from vultus.core.simd import helper, kernel
+from vultus.kernels import _cpu_algebra, _cpu_tiles
+from vultus.kernels._cpu_algebra import (
+    add,
+    apply,
+    apply_transposed,
+    cross,
+    dot,
+    double,
+    normalization_gradient,
+    rotation_columns,
+    rotation_gradient,
+    row,
+    scale,
+    unit_quat,
+)
+from vultus.kernels._cpu_tiles import TILE, published_rect, tile_floor
 from vultus.kernels.surfel_raster import _cpu_layout
 from vultus.kernels.surfel_raster._cpu_layout import (
     CENTER_X,
@@ -33,7 +49,6 @@ from vultus.kernels.surfel_raster._cpu_layout import (
     LOW_PASS_Y,
     MIN_ALPHA,
     NORMAL_SIGN,
-    TILE,
     U_X,
     U_Y,
     V_X,
@@ -54,95 +69,30 @@ _BOX_SLACK = 0.02
 _MIN_COSINE = 1e-9
 
 
-# Numba's ``float`` keeps single precision.
-_double = np.float64
-
-
-@helper
-def _row(array, i):
-    return _double(array[i, 0]), _double(array[i, 1]), _double(array[i, 2])
-
-
-@helper
-def _dot(a, b):
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
-
-
-@helper
-def _cross(a, b):
-    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
-
-
-@helper
-def _scale(s, a):
-    return s * a[0], s * a[1], s * a[2]
-
-
-@helper
-def _add(a, b):
-    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
-
-
-@helper
-def _apply(m, a):
-    return _dot(m[0], a), _dot(m[1], a), _dot(m[2], a)
-
-
-@helper
-def _apply_transposed(m, a):
-    return (
-        m[0][0] * a[0] + m[1][0] * a[1] + m[2][0] * a[2],
-        m[0][1] * a[0] + m[1][1] * a[1] + m[2][1] * a[2],
-        m[0][2] * a[0] + m[1][2] * a[1] + m[2][2] * a[2],
-    )
-
-
-@helper
-def _unit_quat(quats, i):
-    """Unit quaternion and the inverse norm."""
-    w, x, y, z = (
-        _double(quats[i, 0]),
-        _double(quats[i, 1]),
-        _double(quats[i, 2]),
-        _double(quats[i, 3]),
-    )
-    inverse = 1.0 / math.sqrt(max(w * w + x * x + y * y + z * z, 1e-24))
-    return w * inverse, x * inverse, y * inverse, z * inverse, inverse
-
-
-@helper
-def _rotation_columns(w, x, y, z):
-    return (
-        (1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)),
-        (2 * (x * y - w * z), 1 - 2 * (x * x + z * z), 2 * (y * z + w * x)),
-        (2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)),
-    )
-
-
 @helper
 def _jacobian(jacobians, i):
     """Rows of the Jacobian and of its inverse transpose; the identity where there are none."""
     if len(jacobians) == 0:
         one = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
         return one, one, 1.0
-    a, b, c = _row(jacobians, 3 * i), _row(jacobians, 3 * i + 1), _row(jacobians, 3 * i + 2)
-    bc = _cross(b, c)
-    determinant = _dot(a, bc)
+    a, b, c = row(jacobians, 3 * i), row(jacobians, 3 * i + 1), row(jacobians, 3 * i + 2)
+    bc = cross(b, c)
+    determinant = dot(a, bc)
     inverse = 1.0 / determinant if determinant != 0 else math.nan
-    rows = (_scale(inverse, bc), _scale(inverse, _cross(c, a)), _scale(inverse, _cross(a, b)))
+    rows = (scale(inverse, bc), scale(inverse, cross(c, a)), scale(inverse, cross(a, b)))
     return (a, b, c), rows, determinant
 
 
 @helper
 def _inverse_rows(tu, tv, p):
     """Rows of the inverse of the matrix with these columns, and whether the surfel has an area."""
-    row_u, row_v, row_z = _cross(tv, p), _cross(p, tu), _cross(tu, tv)
-    determinant = _dot(tu, row_u)
-    bound = _MIN_COSINE * math.sqrt(_dot(row_z, row_z) * _dot(p, p))
+    row_u, row_v, row_z = cross(tv, p), cross(p, tu), cross(tu, tv)
+    determinant = dot(tu, row_u)
+    bound = _MIN_COSINE * math.sqrt(dot(row_z, row_z) * dot(p, p))
     if not abs(determinant) > bound:
         return row_u, row_v, row_z, False
     inverse = 1.0 / determinant
-    return _scale(inverse, row_u), _scale(inverse, row_v), _scale(inverse, row_z), True
+    return scale(inverse, row_u), scale(inverse, row_v), scale(inverse, row_z), True
 
 
 @helper
@@ -162,22 +112,6 @@ def _box(tu, tv, p, support):
 
 
 @helper
-def _tile_floor(x, tiles):
-    """Truncate towards zero and clamp to [0, tiles]; safe for numbers beyond the integers."""
-    return int(min(max(x, 0.0), float(tiles)))
-
-
-@helper
-def _published_rect(x, y, radius, tiles_x, tiles_y):
-    """Tiles of the square around a centre whose pixel centres are at integers (3DGS)."""
-    x0 = _tile_floor((x - radius) / TILE, tiles_x)
-    x1 = _tile_floor((x + radius + TILE - 1) / TILE, tiles_x)
-    y0 = _tile_floor((y - radius) / TILE, tiles_y)
-    y1 = _tile_floor((y + radius + TILE - 1) / TILE, tiles_y)
-    return x0, x1, y0, y1
-
-
-@helper
 def _exact_rect(view, tu, tv, p, low_x, low_y, threshold, tiles_x, tiles_y):
     """Tiles that hold a pixel where the surfel or its low-pass reaches MIN_ALPHA."""
     x, y, xx, yy, d = _box(tu, tv, p, threshold)
@@ -189,10 +123,10 @@ def _exact_rect(view, tu, tv, p, low_x, low_y, threshold, tiles_x, tiles_y):
     disc = math.sqrt(0.5 * threshold) + _BOX_SLACK
     x_min, x_max = min(x - half_x, low_x - disc), max(x + half_x, low_x + disc)
     y_min, y_max = min(y - half_y, low_y - disc), max(y + half_y, low_y + disc)
-    x0 = _tile_floor(math.ceil(x_min - 0.5) / TILE, tiles_x)
-    x1 = _tile_floor(math.floor((x_max - 0.5) / TILE) + 1.0, tiles_x)
-    y0 = _tile_floor(math.ceil(y_min - 0.5) / TILE, tiles_y)
-    y1 = _tile_floor(math.floor((y_max - 0.5) / TILE) + 1.0, tiles_y)
+    x0 = tile_floor(math.ceil(x_min - 0.5) / TILE, tiles_x)
+    x1 = tile_floor(math.floor((x_max - 0.5) / TILE) + 1.0, tiles_x)
+    y0 = tile_floor(math.ceil(y_min - 0.5) / TILE, tiles_y)
+    y1 = tile_floor(math.floor((y_max - 0.5) / TILE) + 1.0, tiles_y)
     return x0, x1, y0, y1, True
 
 
@@ -209,7 +143,7 @@ def _write_ellipse(record, u, v, h, z, threshold):
     record[ELLIPSE_SOLVE] = -1.0 / xx
 
 
-@kernel(_cpu_layout.__file__)
+@kernel(_cpu_layout.__file__, _cpu_algebra.__file__, _cpu_tiles.__file__)
 def project(
     start, stop, view, means, quats, scales, opacities, jacobians,
     records, colors, first_normal, rects, radii, problems,
@@ -222,20 +156,20 @@ def project(
     for i in range(start, stop):
         rects[i, :] = 0
         radii[i] = 0
-        mean = _row(means, i)
-        qw, qx, qy, qz, _ = _unit_quat(quats, i)
-        s0, s1, opacity = _double(scales[i, 0]), _double(scales[i, 1]), _double(opacities[i])
+        mean = row(means, i)
+        qw, qx, qy, qz, _ = unit_quat(quats, i)
+        s0, s1, opacity = double(scales[i, 0]), double(scales[i, 1]), double(opacities[i])
         jacobian, inverse_transpose, determinant = _jacobian(jacobians, i)
         problems[0] |= not math.isfinite(mean[0] + mean[1] + mean[2])
         problems[1] |= not math.isfinite(qw + qx + qy + qz + s0 + s1)
         problems[2] |= not math.isfinite(opacity)
         problems[3] |= not (math.isfinite(determinant) and determinant != 0)
-        p = _add(_apply(view.rotation, mean), view.translation)
+        p = add(apply(view.rotation, mean), view.translation)
         if not p[2] > view.near:
             continue
-        r0, r1, r2 = _rotation_columns(qw, qx, qy, qz)
-        tu = _scale(s0, _apply(view.rotation, _apply(jacobian, r0)))
-        tv = _scale(s1, _apply(view.rotation, _apply(jacobian, r1)))
+        r0, r1, r2 = rotation_columns(qw, qx, qy, qz)
+        tu = scale(s0, apply(view.rotation, apply(jacobian, r0)))
+        tv = scale(s1, apply(view.rotation, apply(jacobian, r1)))
         x, y, xx, yy, d = _box(tu, tv, p, view.support)
         if d == 0:
             continue
@@ -246,7 +180,7 @@ def project(
             radius = 3.0 * math.ceil(max(half_x, half_y))
         else:
             radius = 1.0 * math.ceil(max(half_x, half_y, _LOW_PASS_RADIUS))
-        x0, x1, y0, y1 = _published_rect(low_x - 0.5, low_y - 0.5, radius, tiles_x, tiles_y)
+        x0, x1, y0, y1 = published_rect(low_x - 0.5, low_y - 0.5, radius, tiles_x, tiles_y)
         if x1 > x0 and y1 > y0:
             radii[i] = int(min(radius, 2.0**30))
         elif view.has_published_cull:
@@ -280,32 +214,13 @@ def project(
             _write_ellipse(record, u, v, h, p[2], threshold)
         else:
             record[ELLIPSE_XX : ELLIPSE_SOLVE + 1] = 0
-        normal = _apply(view.rotation, _apply(inverse_transpose, r2))
-        is_away = normal[2] >= 0 if view.is_surfhead else _dot(p, normal) >= 0
+        normal = apply(view.rotation, apply(inverse_transpose, r2))
+        is_away = normal[2] >= 0 if view.is_surfhead else dot(p, normal) >= 0
         sign = -1.0 if is_away else 1.0
         record[NORMAL_SIGN] = sign
         if first_normal >= 0:
             for c in range(3):
                 colors[i, first_normal + c] = sign * normal[c]
-
-
-@helper
-def _quat_gradient(w, x, y, z, inverse, g0, g1, g2):
-    """Gradient of the unnormalised quaternion from those of the rotation's columns."""
-    gw = 2 * (z * (g0[1] - g1[0]) + y * (g2[0] - g0[2]) + x * (g1[2] - g2[1]))
-    gx = 2 * (y * (g1[0] + g0[1]) + z * (g2[0] + g0[2]) + w * (g1[2] - g2[1]))
-    gx -= 4 * x * (g1[1] + g2[2])
-    gy = 2 * (x * (g1[0] + g0[1]) + z * (g2[1] + g1[2]) + w * (g2[0] - g0[2]))
-    gy -= 4 * y * (g0[0] + g2[2])
-    gz = 2 * (x * (g2[0] + g0[2]) + y * (g2[1] + g1[2]) + w * (g0[1] - g1[0]))
-    gz -= 4 * z * (g0[0] + g1[1])
-    radial = gw * w + gx * x + gy * y + gz * z
-    return (
-        (gw - radial * w) * inverse,
-        (gx - radial * x) * inverse,
-        (gy - radial * y) * inverse,
-        (gz - radial * z) * inverse,
-    )
 
 
 @helper
@@ -328,7 +243,7 @@ def _clear(i, arrays):
             array[i, :] = 0
 
 
-@kernel(_cpu_layout.__file__)
+@kernel(_cpu_layout.__file__, _cpu_algebra.__file__, _cpu_tiles.__file__)
 def project_backward(
     start, stop, view, means, quats, scales, opacities, jacobians,
     records, first_normal, rects, first_pair, end_pair, pair_grads, totals,
@@ -355,15 +270,15 @@ def project_backward(
         for c in range(size):
             totals[i, c] = total[c]
 
-        mean = _row(means, i)
-        qw, qx, qy, qz, inverse_norm = _unit_quat(quats, i)
-        r0, r1, r2 = _rotation_columns(qw, qx, qy, qz)
-        s0, s1 = _double(scales[i, 0]), _double(scales[i, 1])
+        mean = row(means, i)
+        qw, qx, qy, qz, inverse_norm = unit_quat(quats, i)
+        r0, r1, r2 = rotation_columns(qw, qx, qy, qz)
+        s0, s1 = double(scales[i, 0]), double(scales[i, 1])
         jacobian, inverse_transpose, _ = _jacobian(jacobians, i)
-        p = _add(_apply(view.rotation, mean), view.translation)
-        axis_u, axis_v = _apply(jacobian, r0), _apply(jacobian, r1)
-        tu = _scale(s0, _apply(view.rotation, axis_u))
-        tv = _scale(s1, _apply(view.rotation, axis_v))
+        p = add(apply(view.rotation, mean), view.translation)
+        axis_u, axis_v = apply(jacobian, r0), apply(jacobian, r1)
+        tu = scale(s0, apply(view.rotation, axis_u))
+        tv = scale(s1, apply(view.rotation, axis_v))
         row_u, row_v, row_z, _ = _inverse_rows(tu, tv, p)
 
         # h = I ray with I = [tu tv p]^-1: dI from the moments, then d[tu tv p] = -I^T dI I^T.
@@ -372,9 +287,9 @@ def project_backward(
         d_v = _ray_moments(view, total[GRAD_V], total[GRAD_V + 1], total[GRAD_V + 2], ray_x, ray_y)
         d_z = _ray_moments(view, total[GRAD_Z], total[GRAD_Z + 1], total[GRAD_Z + 2], ray_x, ray_y)
         rows, moments = (row_u, row_v, row_z), (d_u, d_v, d_z)
-        g_tu = _scale(-1.0, _apply_transposed(rows, _apply(moments, row_u)))
-        g_tv = _scale(-1.0, _apply_transposed(rows, _apply(moments, row_v)))
-        g_p = _scale(-1.0, _apply_transposed(rows, _apply(moments, row_z)))
+        g_tu = scale(-1.0, apply_transposed(rows, apply(moments, row_u)))
+        g_tv = scale(-1.0, apply_transposed(rows, apply(moments, row_v)))
+        g_p = scale(-1.0, apply_transposed(rows, apply(moments, row_z)))
 
         # Published signal: the ray/plane branch alone, scaled to half the image and by depth.
         screen_x, screen_y = g_p[0], g_p[1]
@@ -391,31 +306,32 @@ def project_backward(
         x, y, _, _, d = _box(tu, tv, p, view.support)
         gx = total[GRAD_LOW_PASS] * view.fx / d
         gy = total[GRAD_LOW_PASS + 1] * view.fy / d
-        g_tu = _add(g_tu, _scale(view.support, _box_center_gradient(tu, x, y, gx, gy)))
-        g_tv = _add(g_tv, _scale(view.support, _box_center_gradient(tv, x, y, gx, gy)))
-        g_p = _add(g_p, _scale(-1.0, _box_center_gradient(p, x, y, gx, gy)))
+        g_tu = add(g_tu, scale(view.support, _box_center_gradient(tu, x, y, gx, gy)))
+        g_tv = add(g_tv, scale(view.support, _box_center_gradient(tv, x, y, gx, gy)))
+        g_p = add(g_p, scale(-1.0, _box_center_gradient(p, x, y, gx, gy)))
 
         # To the world.
-        w_tu, w_tv = _apply_transposed(view.rotation, g_tu), _apply_transposed(view.rotation, g_tv)
-        w_p = _apply_transposed(view.rotation, g_p)
-        sign = _double(records[i, NORMAL_SIGN])
+        w_tu, w_tv = apply_transposed(view.rotation, g_tu), apply_transposed(view.rotation, g_tv)
+        w_p = apply_transposed(view.rotation, g_p)
+        sign = double(records[i, NORMAL_SIGN])
         g_n = (0.0, 0.0, 0.0)
         if first_normal >= 0:
             c = GRAD_CHANNELS + first_normal
             g_n = (sign * total[c], sign * total[c + 1], sign * total[c + 2])
-        w_n = _apply_transposed(view.rotation, g_n)
-        g_normal = _apply_transposed(inverse_transpose, w_n)
+        w_n = apply_transposed(view.rotation, g_n)
+        g_normal = apply_transposed(inverse_transpose, w_n)
         for c in range(3):
             grad_means[i, c] = w_p[c]
         grad_opacities[i] = total[GRAD_LOG_OPACITY] / opacities[i]
-        grad_scales[i, 0] = _dot(w_tu, axis_u)
-        grad_scales[i, 1] = _dot(w_tv, axis_v)
-        g0 = _scale(s0, _apply_transposed(jacobian, w_tu))
-        g1 = _scale(s1, _apply_transposed(jacobian, w_tv))
-        g_quat = _quat_gradient(qw, qx, qy, qz, inverse_norm, g0, g1, g_normal)
+        grad_scales[i, 0] = dot(w_tu, axis_u)
+        grad_scales[i, 1] = dot(w_tv, axis_v)
+        g0 = scale(s0, apply_transposed(jacobian, w_tu))
+        g1 = scale(s1, apply_transposed(jacobian, w_tv))
+        g_quat = rotation_gradient(qw, qx, qy, qz, g0, g1, g_normal)
+        g_quat = normalization_gradient((qw, qx, qy, qz), inverse_norm, g_quat)
         for c in range(4):
             grad_quats[i, c] = g_quat[c]
-        normal = _apply(inverse_transpose, r2)
+        normal = apply(inverse_transpose, r2)
         if grad_jacobians.shape[0] > 0:
             for a in range(3):
                 for b in range(3):

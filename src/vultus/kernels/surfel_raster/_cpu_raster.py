@@ -36,6 +36,8 @@ from vultus.core.simd import (
     vsel,
     vstore,
 )
+from vultus.kernels import _cpu_tiles
+from vultus.kernels._cpu_tiles import PLANE, TILE, copy_row, load_row, weighted_rows
 from vultus.kernels.surfel_raster import _cpu_layout
 from vultus.kernels.surfel_raster._cpu_layout import (
     CENTER_X,
@@ -60,7 +62,6 @@ from vultus.kernels.surfel_raster._cpu_layout import (
     LOW_PASS_X,
     LOW_PASS_Y,
     MIN_ALPHA,
-    TILE,
     U_X,
     U_Y,
     V_X,
@@ -78,7 +79,6 @@ _MIN_LOG2_ALPHA = np.float32(math.log2(MIN_ALPHA))
 _HALF_LOG2_E = np.float32(0.5 * math.log2(math.e))
 # Planes met further away than this many units count as parallel to the ray.
 _MIN_INVERSE_DEPTH = np.float32(1e-12)
-_PLANE = TILE * TILE
 _ZERO, _HALF, _ONE, _TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 _LAST = np.float32(TILE - 1)
 # Rows are kept if the ellipse's equation is below 1 by this much, and by this share of its terms.
@@ -118,40 +118,19 @@ def _touched_rows(records, i, x, y, low_x, low_y):
     )
 
 
-@helper
-def _copy_row(scratch, at, image, target, cols):
-    """Copy the part of a tile's row that lies inside the image."""
-    if cols == TILE:
-        vstore(image, target, vload(scratch, at))
-    else:
-        for q in range(cols):
-            image[target + q] = scratch[at + q]
-
-
-@helper
-def _load_row(image, source, cols):
-    """Load a tile's row; lanes outside the image are zero."""
-    if cols == TILE:
-        return vload(image, source)
-    row = np.zeros(TILE, np.float32)
-    for q in range(cols):
-        row[q] = image[source + q]
-    return vload(row, 0)
-
-
 @lru_cache(None)
 def forward_kernel(options: RasterOptions) -> Any:
     """Build the forward loop for one set of outputs."""
     channels, has_normal, has_depth, has_median, has_distortion, is_surfhead, _ = options
     num_colors = channels - 3 if has_normal else channels
     # Planes of scratch: transmittance, alpha, channels, then what is asked for.
-    first_color = 2 * _PLANE
-    at_depth = (2 + channels) * _PLANE
-    at_median = at_depth + has_depth * _PLANE
-    at_moments = at_median + 2 * has_median * _PLANE
-    scratch_size = at_moments + 2 * has_distortion * _PLANE
+    first_color = 2 * PLANE
+    at_depth = (2 + channels) * PLANE
+    at_median = at_depth + has_depth * PLANE
+    at_moments = at_median + 2 * has_median * PLANE
+    scratch_size = at_moments + 2 * has_distortion * PLANE
 
-    @kernel(_cpu_layout.__file__)
+    @kernel(_cpu_layout.__file__, _cpu_tiles.__file__)
     def forward(
         job, tile_starts, list_rows, records, colors, background, near, distortion_scale,
         width, height, image, alpha, normal, depth, median, distortion, aux, list_ends,
@@ -178,7 +157,7 @@ def forward_kernel(options: RasterOptions) -> Any:
             for r in range(TILE):
                 vstore(scratch, r * TILE, inside)
                 if has_median:
-                    vstore(scratch, at_median + _PLANE + r * TILE, splat(np.float32(-1)))
+                    vstore(scratch, at_median + PLANE + r * TILE, splat(np.float32(-1)))
             alive = (1 << rows) - 1
             k, end = tile_starts[tile], tile_starts[tile + 1]
             first, reference = k, _ZERO
@@ -224,12 +203,12 @@ def forward_kernel(options: RasterOptions) -> Any:
                     blended = after > MIN_TRANSMITTANCE
                     weight = vsel(blended, weight, zero)
                     vstore(scratch, o, after)
-                    vstore(scratch, _PLANE + o, vload(scratch, _PLANE + o) + weight)
+                    vstore(scratch, PLANE + o, vload(scratch, PLANE + o) + weight)
                     at = first_color + o
                     for c in range(channels):
                         value = vload(scratch, at) + weight * colors[i * channels + c]
                         vstore(scratch, at, value)
-                        at += _PLANE
+                        at += PLANE
                     if has_depth:
                         at = at_depth + o
                         vstore(scratch, at, vload(scratch, at) + weight * d)
@@ -237,7 +216,7 @@ def forward_kernel(options: RasterOptions) -> Any:
                         at = at_median + o
                         is_median = (weight > _ZERO) & (before > _HALF)
                         vstore(scratch, at, vsel(is_median, d, vload(scratch, at)))
-                        at += _PLANE
+                        at += PLANE
                         position = vsel(is_median, np.float32(k - first), vload(scratch, at))
                         vstore(scratch, at, position)
                     if has_distortion:
@@ -245,51 +224,37 @@ def forward_kernel(options: RasterOptions) -> Any:
                         offset = hz - reference
                         moment = weight * offset
                         vstore(scratch, at, vload(scratch, at) + moment)
-                        at += _PLANE
+                        at += PLANE
                         vstore(scratch, at, vload(scratch, at) + moment * offset)
                     if bits(blended) == 0:
                         alive &= ~(1 << r)
             list_ends[tile] = k
             for r in range(rows):
                 o, target = r * TILE, (y0 + r) * width + x0
-                opaque = vload(scratch, _PLANE + o)
-                _copy_row(scratch, _PLANE + o, alpha, target, cols)
+                opaque = vload(scratch, PLANE + o)
+                copy_row(scratch, PLANE + o, alpha, target, cols)
                 for c in range(num_colors):
-                    at = first_color + c * _PLANE + o
+                    at = first_color + c * PLANE + o
                     vstore(scratch, at, vload(scratch, at) + (one - opaque) * background[c])
-                    _copy_row(scratch, at, image, c * size + target, cols)
+                    copy_row(scratch, at, image, c * size + target, cols)
                 if has_normal:
                     for c in range(3):
-                        at = first_color + (num_colors + c) * _PLANE + o
-                        _copy_row(scratch, at, normal, c * size + target, cols)
+                        at = first_color + (num_colors + c) * PLANE + o
+                        copy_row(scratch, at, normal, c * size + target, cols)
                 if has_depth:
-                    _copy_row(scratch, at_depth + o, depth, target, cols)
+                    copy_row(scratch, at_depth + o, depth, target, cols)
                 if has_median:
-                    _copy_row(scratch, at_median + o, median, target, cols)
-                    _copy_row(scratch, at_median + _PLANE + o, aux, 2 * size + target, cols)
+                    copy_row(scratch, at_median + o, median, target, cols)
+                    copy_row(scratch, at_median + PLANE + o, aux, 2 * size + target, cols)
                 if has_distortion:
-                    _copy_row(scratch, at_moments + o, aux, target, cols)
-                    _copy_row(scratch, at_moments + _PLANE + o, aux, size + target, cols)
+                    copy_row(scratch, at_moments + o, aux, target, cols)
+                    copy_row(scratch, at_moments + PLANE + o, aux, size + target, cols)
                     z1 = vload(scratch, at_moments + o)
-                    spread = opaque * vload(scratch, at_moments + _PLANE + o) - z1 * z1
+                    spread = opaque * vload(scratch, at_moments + PLANE + o) - z1 * z1
                     vstore(scratch, at_moments + o, vmax(spread, zero) * distortion_scale)
-                    _copy_row(scratch, at_moments + o, distortion, target, cols)
+                    copy_row(scratch, at_moments + o, distortion, target, cols)
 
     return forward
-
-
-@helper
-def _weighted_rows(scratch, visited, at_weight, at_grad):
-    """Sums of weight times the gradients of three channels over the visited rows of a tile."""
-    total_0, total_1, total_2 = splat(_ZERO), splat(_ZERO), splat(_ZERO)
-    while visited != 0:
-        r = cttz(visited)
-        visited &= visited - 1
-        weight, at = vload(scratch, at_weight + r * TILE), at_grad + r * TILE
-        total_0 += weight * vload(scratch, at)
-        total_1 += weight * vload(scratch, at + _PLANE)
-        total_2 += weight * vload(scratch, at + 2 * _PLANE)
-    return total_0, total_1, total_2
 
 
 @lru_cache(None)
@@ -300,17 +265,17 @@ def backward_kernel(options: RasterOptions) -> Any:
     has_z = has_depth or has_median or has_distortion
     # Planes of scratch: transmittance, rest of the loss, gradient of alpha, weight, the channels'
     # gradients, then what is asked for.
-    at_rest, at_alpha, at_weight, first_color = _PLANE, 2 * _PLANE, 3 * _PLANE, 4 * _PLANE
+    at_rest, at_alpha, at_weight, first_color = PLANE, 2 * PLANE, 3 * PLANE, 4 * PLANE
     num_grads = pair_grad_size(channels)
     num_planes = num_grads - GRAD_CHANNELS
-    at_depth = (4 + num_planes) * _PLANE
-    at_median = at_depth + has_depth * _PLANE
-    at_moments = at_median + 2 * has_median * _PLANE
-    at_moments_2 = at_moments + _PLANE
-    at_spread = at_moments_2 + _PLANE
-    scratch_size = at_moments + 3 * has_distortion * _PLANE
+    at_depth = (4 + num_planes) * PLANE
+    at_median = at_depth + has_depth * PLANE
+    at_moments = at_median + 2 * has_median * PLANE
+    at_moments_2 = at_moments + PLANE
+    at_spread = at_moments_2 + PLANE
+    scratch_size = at_moments + 3 * has_distortion * PLANE
 
-    @kernel(_cpu_layout.__file__)
+    @kernel(_cpu_layout.__file__, _cpu_tiles.__file__)
     def backward(
         job, tile_starts, list_rows, list_slots, records, colors, background, near,
         distortion_scale, width, height, image, alpha, normal, depth, distortion, aux, list_ends,
@@ -338,37 +303,37 @@ def backward_kernel(options: RasterOptions) -> Any:
             for r in range(rows):
                 o, source = r * TILE, (y0 + r) * width + x0
                 vstore(scratch, o, inside)
-                opaque = _load_row(alpha, source, cols)
-                g_alpha = _load_row(grad_alpha, source, cols)
+                opaque = load_row(alpha, source, cols)
+                g_alpha = load_row(grad_alpha, source, cols)
                 rest = g_alpha * opaque
                 for c in range(num_colors):
-                    g = _load_row(grad_image, c * size + source, cols)
-                    vstore(scratch, first_color + c * _PLANE + o, g)
-                    color = _load_row(image, c * size + source, cols)
+                    g = load_row(grad_image, c * size + source, cols)
+                    vstore(scratch, first_color + c * PLANE + o, g)
+                    color = load_row(image, c * size + source, cols)
                     rest += g * (color - background[c])
                     g_alpha -= g * background[c]
                 if has_normal:
                     for c in range(3):
-                        g = _load_row(grad_normal, c * size + source, cols)
-                        vstore(scratch, first_color + (num_colors + c) * _PLANE + o, g)
-                        rest += g * _load_row(normal, c * size + source, cols)
+                        g = load_row(grad_normal, c * size + source, cols)
+                        vstore(scratch, first_color + (num_colors + c) * PLANE + o, g)
+                        rest += g * load_row(normal, c * size + source, cols)
                 if has_depth:
-                    g = _load_row(grad_depth, source, cols)
+                    g = load_row(grad_depth, source, cols)
                     vstore(scratch, at_depth + o, g)
-                    rest += g * _load_row(depth, source, cols)
+                    rest += g * load_row(depth, source, cols)
                 if has_median:
-                    g = _load_row(grad_median, source, cols)
+                    g = load_row(grad_median, source, cols)
                     vstore(scratch, at_median + o, g)
-                    position = _load_row(aux, 2 * size + source, cols)
-                    vstore(scratch, at_median + _PLANE + o, position)
+                    position = load_row(aux, 2 * size + source, cols)
+                    vstore(scratch, at_median + PLANE + o, position)
                 if has_distortion:
-                    g = _load_row(grad_distortion, source, cols)
+                    g = load_row(grad_distortion, source, cols)
                     if not detached:
-                        rest += g * _load_row(distortion, source, cols) * _TWO
+                        rest += g * load_row(distortion, source, cols) * _TWO
                     g = g * distortion_scale
                     vstore(scratch, at_moments + o, g * opaque)
-                    vstore(scratch, at_moments_2 + o, g * _load_row(aux, source, cols))
-                    vstore(scratch, at_spread + o, g * _load_row(aux, size + source, cols))
+                    vstore(scratch, at_moments_2 + o, g * load_row(aux, source, cols))
+                    vstore(scratch, at_spread + o, g * load_row(aux, size + source, cols))
                 vstore(scratch, at_rest + o, rest)
                 vstore(scratch, at_alpha + o, g_alpha)
             alive = (1 << rows) - 1
@@ -429,7 +394,7 @@ def backward_kernel(options: RasterOptions) -> Any:
                     at = first_color + o
                     for c in range(channels):
                         gain += vload(scratch, at) * colors[i * channels + c]
-                        at += _PLANE
+                        at += PLANE
                     if has_depth:
                         g_depth = vload(scratch, at_depth + o)
                         gain += g_depth * d
@@ -443,7 +408,7 @@ def backward_kernel(options: RasterOptions) -> Any:
                         slope += (offset * z0 - z1) * _TWO
                     grad_z = weight * slope
                     if has_median:
-                        chosen = vload(scratch, at_median + _PLANE + o)
+                        chosen = vload(scratch, at_median + PLANE + o)
                         position = np.float32(k + 1 - first)
                         is_chosen = (chosen >= position) & (chosen <= position)
                         g_median = vsel(is_chosen, vload(scratch, at_median + o), zero)
@@ -490,7 +455,7 @@ def backward_kernel(options: RasterOptions) -> Any:
                 else:
                     pair_grads[slot, GRAD_LOW_DEPTH] = 0
                 for c in range(0, num_planes, 3):
-                    total = _weighted_rows(scratch, visited, at_weight, first_color + c * _PLANE)
+                    total = weighted_rows(scratch, visited, at_weight, first_color + c * PLANE)
                     pair_grads[slot, GRAD_CHANNELS + c] = hsum(total[0])
                     pair_grads[slot, GRAD_CHANNELS + c + 1] = hsum(total[1])
                     pair_grads[slot, GRAD_CHANNELS + c + 2] = hsum(total[2])

@@ -1,27 +1,30 @@
 """CPU backend in Numba: forward and exact gradients of everything but the intrinsics.
 
 Stages of one frame: project surfels to records (`_cpu_project`) and colours (`_cpu_shade`), list
-them per tile (`_cpu_tiles`), blend (`_cpu_raster`). Gradients are written per (tile, surfel) pair
+them per tile (`TileLists`), blend (`_cpu_raster`). Gradients are written per (tile, surfel) pair
 and summed in a fixed order, so results do not depend on the number of threads in any bit.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vultus.core.simd import run_chunks, run_workers
 from vultus.geometry.cameras import Camera
-from vultus.kernels.surfel_raster import _cpu_project, _cpu_shade, _cpu_tiles
+from vultus.kernels import _cpu_shade
+from vultus.kernels._cpu_arrays import Array, Lease, array_of, frame_array, frame_arrays, triple
+from vultus.kernels._cpu_tiles import TileLists
+from vultus.kernels.surfel_raster import _cpu_project
+from vultus.kernels.surfel_raster._cpu_emit import emit_pairs
 from vultus.kernels.surfel_raster._cpu_layout import (
+    DEPTH,
     FAR,
+    GRAD_CHANNELS,
     RECORD_SIZE,
-    TILE,
     View,
     pair_grad_size,
 )
@@ -34,7 +37,6 @@ from vultus.kernels.surfel_raster._types import Images, RasterSettings, Surfels,
 
 __all__ = ["rasterize"]
 
-Array = NDArray[Any]
 _PROBLEMS = (
     "means must be finite",
     "quats and scales must be finite",
@@ -43,81 +45,23 @@ _PROBLEMS = (
     "sh_coeffs must be finite",
     "features must be finite",
 )
-_MAX_IDLE_WORKSPACES = 8
 
 
 class _Workspace:
     """Buffers of one frame, from its forward to its backward pass."""
 
     def __init__(self, num: int, width: int, height: int, channels: int) -> None:
-        tiles = -(-width // TILE) * -(-height // TILE)
         self.records = np.zeros((num, RECORD_SIZE), np.float32)
         self.colors = np.zeros((num, channels), np.float32)
-        self.rects = np.zeros((num, 4), np.int16)
-        self.order, self.scratch = np.zeros(num, np.int32), np.zeros(num, np.int32)
-        self.keys = np.zeros(num, np.uint32)
-        self.first_pair, self.end_pair = np.zeros(num, np.int32), np.zeros(num, np.int32)
-        self.tile_counts = np.zeros(tiles, np.int32)
-        self.tile_starts = np.zeros(tiles + 1, np.int32)
-        self.list_ends = np.zeros(tiles, np.int32)
+        self.lists = TileLists(num, width, height)
         self.totals = np.zeros((num, pair_grad_size(channels)), np.float32)
         self.aux = np.zeros(3 * height * width, np.float32)
         self.pair_grads = np.zeros((0, pair_grad_size(channels)), np.float32)
         self.job = np.zeros(1, np.int64)
-        self.reserve_pairs(4 * num)
 
-    def reserve_pairs(self, capacity: int) -> None:
-        """Make room for (tile, surfel) pairs; what was there is lost."""
-        self.pair_tiles, self.pair_rows = np.zeros(capacity, np.int32), np.zeros(capacity, np.int32)
-        self.list_rows, self.list_slots = np.zeros(capacity, np.int32), np.zeros(capacity, np.int32)
-
-    def list_tiles(self, width: int) -> None:
+    def list_tiles(self) -> None:
         """Build the tiles' lists from records and rectangles."""
-        num = _cpu_tiles.depth_order(self.records, self.rects, self.order, self.scratch, self.keys)
-        while True:
-            self.tile_counts[:] = 0
-            pairs = _cpu_tiles.emit_pairs(
-                self.order, num, self.rects, -(-width // TILE), self.tile_counts,
-                self.pair_tiles, self.pair_rows, self.first_pair, self.end_pair,
-            )  # fmt: skip
-            if pairs <= len(self.pair_tiles):
-                break
-            self.reserve_pairs(pairs * 5 // 4)
-        _cpu_tiles.sort_pairs(
-            pairs, self.pair_tiles, self.pair_rows, self.tile_counts, self.tile_starts,
-            self.list_rows, self.list_slots,
-        )  # fmt: skip
-
-
-_idle: defaultdict[tuple[int, int, int, int], list[_Workspace]] = defaultdict(list)
-
-
-class _Lease:
-    """A workspace that returns to the idle ones when the last holder lets go of it."""
-
-    def __init__(self, *key: int) -> None:
-        self._key = key[0], key[1], key[2], key[3]
-        try:
-            # list.pop is atomic: forward passes may run in several threads.
-            self.workspace = _idle[self._key].pop()
-        except IndexError:
-            self.workspace = _Workspace(*self._key)
-
-    def __del__(self) -> None:
-        if sum(map(len, _idle.values())) >= _MAX_IDLE_WORKSPACES:
-            _idle.clear()
-        _idle[self._key].append(self.workspace)
-
-
-def _array(tensor: Tensor | None, shape: tuple[int, ...]) -> Array:
-    """View a tensor as a contiguous array; an empty array of that shape for None."""
-    if tensor is None:
-        return np.zeros(shape, np.float32)
-    return tensor.detach().contiguous().numpy()
-
-
-def _triple(values: Array) -> tuple[float, float, float]:
-    return float(values[0]), float(values[1]), float(values[2])
+        self.lists.build(self.records[:, DEPTH], emit_pairs)
 
 
 def _make_view(camera: Camera, frame: int, settings: RasterSettings) -> View:
@@ -126,9 +70,9 @@ def _make_view(camera: Camera, frame: int, settings: RasterSettings) -> View:
     fx, fy, cx, cy = camera_scalars(camera, frame)
     is_surfhead = settings.convention == "surfhead"
     return View(
-        rotation=(_triple(rotation[0]), _triple(rotation[1]), _triple(rotation[2])),
-        translation=_triple(translation),
-        center=_triple(-rotation.T @ translation),
+        rotation=(triple(rotation[0]), triple(rotation[1]), triple(rotation[2])),
+        translation=triple(translation),
+        center=triple(-rotation.T @ translation),
         fx=fx,
         fy=fy,
         cx=cx,
@@ -150,13 +94,13 @@ class _Frames:
     ) -> None:
         batch, num = surfels.means.shape[:2]
         self.num, self.camera, self.settings = num, camera, settings
-        self.means, self.quats = _array(surfels.means, ()), _array(surfels.quats, ())
-        self.scales, self.opacities = _array(surfels.scales, ()), _array(surfels.opacities, ())
-        self.jacobians = _array(surfels.jacobians, (batch, 0, 3, 3)).reshape(batch, -1, 3)
-        self.sh_coeffs = _array(surfels.sh_coeffs, (batch, 0, 0, 3))
-        self.features = _array(surfels.features, (batch, num, 0))
+        self.means, self.quats = array_of(surfels.means, ()), array_of(surfels.quats, ())
+        self.scales, self.opacities = array_of(surfels.scales, ()), array_of(surfels.opacities, ())
+        self.jacobians = array_of(surfels.jacobians, (batch, 0, 3, 3)).reshape(batch, -1, 3)
+        self.sh_coeffs = array_of(surfels.sh_coeffs, (batch, 0, 0, 3))
+        self.features = array_of(surfels.features, (batch, num, 0))
         self.num_colors = self.features.shape[2] + (3 if settings.sh_degree >= 0 else 0)
-        self.background = _array(background, (self.num_colors,))
+        self.background = array_of(background, (self.num_colors,))
         has_normal = "normal" in settings.outputs
         self.first_normal = self.num_colors if has_normal else -1
         self.options = RasterOptions(
@@ -173,10 +117,10 @@ class _Frames:
         self.views = [_make_view(camera, frame, settings) for frame in range(batch)]
         self.workers = max(1, min(torch.get_num_threads(), 64))
 
-    def lease(self) -> _Lease:
+    def lease(self) -> Lease[_Workspace]:
         """Buffers for one frame."""
         size = self.camera.width, self.camera.height
-        return _Lease(self.num, *size, self.options.channels)
+        return Lease(_Workspace, self.num, *size, self.options.channels)
 
 
 def _forward_frame(
@@ -187,23 +131,23 @@ def _forward_frame(
         frames.workers, _cpu_project.project, frames.num, view,
         frames.means[frame], frames.quats[frame], frames.scales[frame], frames.opacities[frame],
         frames.jacobians[frame], work.records, work.colors, frames.first_normal,
-        work.rects, radii, problems,
+        work.lists.rects, radii, problems,
     )  # fmt: skip
     run_chunks(
         frames.workers, _cpu_shade.shade, frames.num, view.center, frames.settings.sh_degree,
         frames.means[frame], frames.sh_coeffs[frame], frames.features[frame],
-        work.rects, work.colors, problems,
+        work.lists.rects, work.colors, problems,
     )  # fmt: skip
     if problems.any():
         raise ValueError(f"{_PROBLEMS[int(problems.argmax())]}, frame {frame} has others")
-    work.list_tiles(view.width)
+    work.list_tiles()
     image, alpha, normal, depth, median, distortion = images
     work.job[0] = 0
     run_workers(
-        frames.workers, forward_kernel(frames.options), work.job, work.tile_starts,
-        work.list_rows, work.records, work.colors.reshape(-1), frames.background, frames.near,
+        frames.workers, forward_kernel(frames.options), work.job, work.lists.starts,
+        work.lists.rows, work.records, work.colors.reshape(-1), frames.background, frames.near,
         frames.distortion_scale, view.width, view.height, image, alpha, normal, depth, median,
-        distortion, work.aux, work.list_ends,
+        distortion, work.aux, work.lists.ends,
     )  # fmt: skip
 
 
@@ -216,17 +160,17 @@ def _backward_frame(
     grads: list[Array],
 ) -> None:
     view = frames.views[frame]
-    capacity = len(work.pair_rows)
+    capacity = work.lists.capacity
     if len(work.pair_grads) < capacity:
         work.pair_grads = np.empty((capacity, work.totals.shape[1]), np.float32)
     image, alpha, normal, depth, _, distortion = images
     g_image, g_alpha, g_normal, g_depth, g_median, g_distortion = image_grads
     work.job[0] = 0
     run_workers(
-        frames.workers, backward_kernel(frames.options), work.job, work.tile_starts,
-        work.list_rows, work.list_slots, work.records, work.colors.reshape(-1), frames.background,
+        frames.workers, backward_kernel(frames.options), work.job, work.lists.starts,
+        work.lists.rows, work.lists.slots, work.records, work.colors.reshape(-1), frames.background,
         frames.near, frames.distortion_scale, view.width, view.height,
-        image, alpha, normal, depth, distortion, work.aux, work.list_ends,
+        image, alpha, normal, depth, distortion, work.aux, work.lists.ends,
         g_image, g_alpha, g_normal, g_depth, g_median, g_distortion,
         work.pair_grads,
     )  # fmt: skip
@@ -234,15 +178,15 @@ def _backward_frame(
     run_chunks(
         frames.workers, _cpu_project.project_backward, frames.num, view,
         frames.means[frame], frames.quats[frame], frames.scales[frame], frames.opacities[frame],
-        frames.jacobians[frame], work.records, frames.first_normal, work.rects,
-        work.first_pair, work.end_pair, work.pair_grads, work.totals,
+        frames.jacobians[frame], work.records, frames.first_normal, work.lists.rects,
+        work.lists.first_pair, work.lists.end_pair, work.pair_grads, work.totals,
         means, quats, scales, opacities, jacobians, screen, camera,
     )  # fmt: skip
     before = means.sum(0, dtype=np.float64) if len(camera) else 0.0
     run_chunks(
         frames.workers, _cpu_shade.shade_backward, frames.num, view.center,
-        frames.settings.sh_degree, frames.means[frame], frames.sh_coeffs[frame], work.rects,
-        work.colors, work.totals, means, sh, features,
+        frames.settings.sh_degree, frames.means[frame], frames.sh_coeffs[frame], work.lists.rects,
+        work.colors, work.totals, GRAD_CHANNELS, means, sh, features,
     )  # fmt: skip
     if len(camera):
         # View directions move with the camera centre as they do, reversed, with the surfels.
@@ -271,7 +215,7 @@ class _Rasterize(torch.autograd.Function):
         leases = []
         for frame in range(batch):
             leases.append(frames.lease())
-            arrays = _frame_arrays(images, frame)
+            arrays = frame_arrays(images, frame)
             _forward_frame(frames, frame, leases[-1].workspace, arrays, radii[frame].numpy())
         ctx.frames, ctx.leases = frames, leases
         ctx.set_materialize_grads(False)
@@ -301,17 +245,17 @@ class _Rasterize(torch.autograd.Function):
         if needs["world_to_camera"]:
             g_matrix = means.new_zeros(batch, 4, 4)
         for frame, lease in enumerate(ctx.leases):
-            arrays = [_frame_array(t, frame, (0,) * (t.dim() - 1)) for t in outputs]
+            arrays = [frame_array(t, frame, (0,) * (t.dim() - 1)) for t in outputs]
             arrays += [
-                _frame_array(g_jacobians, frame, (0, 9)),
-                _frame_array(g_screen, frame, (0, 2)),
+                frame_array(g_jacobians, frame, (0, 9)),
+                frame_array(g_screen, frame, (0, 2)),
                 g_camera,
-                _frame_array(g_sh, frame, (0, 0, 3)),
-                _frame_array(g_features, frame, (0, 0)),
+                frame_array(g_sh, frame, (0, 0, 3)),
+                frame_array(g_features, frame, (0, 0)),
             ]
             _backward_frame(
                 frames, frame, lease.workspace,
-                _frame_arrays(images, frame), _frame_arrays(image_grads, frame), arrays,
+                frame_arrays(images, frame), frame_arrays(image_grads, frame), arrays,
             )  # fmt: skip
             if g_matrix is not None:
                 total = torch.from_numpy(g_camera.sum(0))
@@ -331,18 +275,6 @@ _INPUTS = (
     "background", "camera", "settings", "means", "quats", "scales", "opacities", "features",
     "sh_coeffs", "jacobians", "screen_gradient", "world_to_camera",
 )  # fmt: skip
-
-
-def _frame_array(tensor: Tensor | None, frame: int, empty_shape: tuple[int, ...]) -> Array:
-    """One frame of a tensor as an array; an empty one where there is no tensor."""
-    if tensor is None:
-        return np.zeros(empty_shape, np.float32)
-    return tensor[frame].detach().numpy()
-
-
-def _frame_arrays(images: Any, frame: int) -> list[Array]:
-    """One frame of all images as flat arrays."""
-    return [_frame_array(image, frame, (0,)).reshape(-1) for image in images]
 
 
 def rasterize(

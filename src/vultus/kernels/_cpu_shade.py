@@ -1,4 +1,4 @@
-"""Colours of the surfels: spherical harmonics and copied features, with their gradients."""
+"""Colours of primitives: spherical harmonics and copied features, with their gradients."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import math
 import numpy as np
 
 from vultus.core.simd import helper, kernel
-from vultus.kernels.surfel_raster import _cpu_layout
-from vultus.kernels.surfel_raster._cpu_layout import GRAD_CHANNELS
 
 __all__ = ["shade", "shade_backward"]
 
@@ -74,7 +72,7 @@ def _basis_gradient(degree, x, y, z, weights):
 def shade(start, stop, center, degree, means, sh_coeffs, features, rects, colors, problems):
     """Fill the first channels of ``colors``; ``problems[4:6]`` flags what is not finite.
 
-    Colour is max(0, 0.5 + SH), evaluated in the direction from the camera centre to the surfel.
+    Colour is max(0, 0.5 + SH), evaluated in the direction from the camera centre to the primitive.
     """
     basis = np.empty(16, np.float32)
     num_terms = (degree + 1) * (degree + 1)
@@ -106,12 +104,12 @@ def shade(start, stop, center, degree, means, sh_coeffs, features, rects, colors
             colors[i, offset + c] = value
 
 
-@kernel(_cpu_layout.__file__)
+@kernel()
 def shade_backward(
-    start, stop, center, degree, means, sh_coeffs, rects, colors, totals,
+    start, stop, center, degree, means, sh_coeffs, rects, colors, totals, first_channel,
     grad_means, grad_sh, grad_features,
 ):  # fmt: skip
-    """Turn the channels' gradients in ``totals`` into gradients of the inputs.
+    """Turn the channels' gradients, in ``totals`` from ``first_channel``, into those of the inputs.
 
     Adds to ``grad_means`` and overwrites the others; arrays of length 0 are not wanted.
     """
@@ -125,7 +123,7 @@ def shade_backward(
         is_visible = rects[i, 1] > rects[i, 0]
         if has_features:
             for c in range(grad_features.shape[1]):
-                grad_features[i, c] = totals[i, GRAD_CHANNELS + offset + c] if is_visible else zero
+                grad_features[i, c] = totals[i, first_channel + offset + c] if is_visible else zero
         if degree < 0:
             continue
         if not is_visible:
@@ -133,9 +131,9 @@ def shade_backward(
                 for c in range(3):
                     grad_sh[i, k, c] = zero
             continue
-        red = totals[i, GRAD_CHANNELS] if colors[i, 0] > zero else zero
-        green = totals[i, GRAD_CHANNELS + 1] if colors[i, 1] > zero else zero
-        blue = totals[i, GRAD_CHANNELS + 2] if colors[i, 2] > zero else zero
+        red = totals[i, first_channel] if colors[i, 0] > zero else zero
+        green = totals[i, first_channel + 1] if colors[i, 1] > zero else zero
+        blue = totals[i, first_channel + 2] if colors[i, 2] > zero else zero
         x = means[i, 0] - center[0]
         y = means[i, 1] - center[1]
         z = means[i, 2] - center[2]
