@@ -30,6 +30,7 @@ _SPAN = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)[^)]*\)")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _COMMAND = re.compile(r"(?:\$ )?(?:[A-Z_]+=\S* )*(?:\S*/)?vultus (.*)")
+_NEXT_COMMAND = re.compile(r"&&|\|\||[;|]")
 _WORD = re.compile(r"[a-z][a-z-]*")
 _ROW = re.compile(r"^\| `([\w.]+)` \| ([^|]*) \|", re.MULTILINE)
 _DATA_FILE = re.compile(r".*\.(json|jsonl|npz|exr|png|md)")
@@ -119,8 +120,9 @@ def imports(text: str) -> Iterator[str]:
 def commands(block: str) -> Iterator[list[str]]:
     """Arguments of every ``vultus`` in a block of shell lines."""
     for line in block.replace("\\\n", " ").splitlines():
-        if found := _COMMAND.fullmatch(line):
-            yield shlex.split(found[1], comments=True)
+        for part in _NEXT_COMMAND.split(line.partition(" #")[0]):
+            if found := _COMMAND.fullmatch(part.strip()):
+                yield shlex.split(found[1])
 
 
 @page
@@ -238,6 +240,7 @@ def parse(
         ("$ VULTUS_ASSETS=here vultus assets list  # what is there", True),
         ("vultus train surfhead --preset small --data DIR --out RUN --model.rig jacobian", True),
         ("vultus train surfhead --preset large --data DIR --out RUN", False),
+        ("  cd DIR && vultus data studio --out head | tee log.txt", True),
         ("vultus data film --out DIR", False),
         ("vultus films", False),
     ],
