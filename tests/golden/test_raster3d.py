@@ -16,7 +16,7 @@ LOSSES = ("color", "colorofficial", "depth", "alpha", "feat")
 pytestmark = pytest.mark.golden("raster3d/*.safetensors")
 
 
-@pytest.fixture(params=["ref"])
+@pytest.fixture(params=["ref", "cpu"])
 def backend(request, golden, monkeypatch):
     """The oracle has to agree to ten digits, so it gets two habits of the published program.
 

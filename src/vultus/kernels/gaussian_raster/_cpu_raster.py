@@ -1,0 +1,315 @@
+"""The tile loops: blending of depth-sorted Gaussians and its backward pass, 16 pixels at a time.
+
+Kernels are built per set of outputs, so that what is not asked for costs nothing. Per Gaussian and
+tile, one vector operation over the 16 rows finds the rows that the Gaussian can touch; the loop
+then visits the set bits. Transmittance keeps falling after a pixel has stopped, and weights are
+selected by ``after > MIN_TRANSMITTANCE``, which equals the published stop because it never rises.
+
+The backward pass walks front to back again: the part of the loss behind a Gaussian is the total
+minus the running prefix.
+"""
+
+# ruff: noqa: C901, PLR0915 -- one loop body per direction; splitting it would hide the register use.
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vultus.core.simd import (
+    aligned_floats,
+    bits,
+    cttz,
+    fetch_add,
+    helper,
+    hsum,
+    iota,
+    kernel,
+    splat,
+    vexp2,
+    vload,
+    vmax,
+    vmin,
+    vsel,
+    vstore,
+)
+from vultus.kernels import _cpu_tiles
+from vultus.kernels._cpu_tiles import PLANE, TILE, copy_row, load_row, weighted_rows
+from vultus.kernels.gaussian_raster import _cpu_layout, _types
+from vultus.kernels.gaussian_raster._cpu_layout import (
+    CENTER_X,
+    CENTER_Y,
+    DEPTH,
+    GRAD_CHANNELS,
+    GRAD_DEPTH,
+    GRAD_POWER,
+    LOG2_OPACITY,
+    POWER_XX,
+    POWER_XY,
+    POWER_YY,
+    SLOPE,
+    pair_grad_size,
+)
+from vultus.kernels.gaussian_raster._types import MIN_ALPHA, MIN_TRANSMITTANCE
+
+__all__ = ["RasterOptions", "backward_kernel", "forward_kernel"]
+
+_MIN_LOG2_ALPHA = np.float32(math.log2(MIN_ALPHA))
+_MIN_TRANSMITTANCE = np.float32(MIN_TRANSMITTANCE)
+_ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
+_LAST = np.float32(TILE - 1)
+
+
+class RasterOptions(NamedTuple):
+    """What one specialisation of the tile loops computes."""
+
+    channels: int
+    """All channels; depth, where asked for, is the last one."""
+    has_depth: bool
+    has_median: bool
+    has_published_gradients: bool
+    """Gradients pass where alpha is clamped, as if it were not."""
+
+
+@helper
+def _touched_rows(records, i, x, y):
+    """Bit mask of the rows of a tile that a Gaussian can reach.
+
+    ``x, y``: the tile's first pixel relative to the centre.
+    """
+    dy = iota() + y
+    best_x = vmin(vmax(dy * records[i, SLOPE], x), x + _LAST)
+    power = (best_x * records[i, POWER_XX] + dy * records[i, POWER_XY]) * best_x
+    return bits(
+        power + (dy * dy * records[i, POWER_YY] + records[i, LOG2_OPACITY]) >= _MIN_LOG2_ALPHA
+    )
+
+
+@lru_cache(None)
+def forward_kernel(options: RasterOptions) -> Any:
+    """Build the forward loop for one set of outputs."""
+    channels, has_depth, has_median, _ = options
+    num_colors = channels - has_depth
+    # Planes of scratch: transmittance, alpha, channels, then what is asked for.
+    first_color = 2 * PLANE
+    at_median = (2 + channels) * PLANE
+    at_position = at_median + PLANE
+    scratch_size = at_median + 2 * has_median * PLANE
+
+    @kernel(_cpu_layout.__file__, _cpu_tiles.__file__, _types.__file__)
+    def forward(
+        job, tile_starts, list_rows, records, colors, background, max_alpha,
+        width, height, image, alpha, depth, median, positions, list_ends,
+    ):  # fmt: skip
+        """Blend; colors and images are flat. ``positions``: of the median Gaussian in its list."""
+        num_tiles = list_ends.shape[0]
+        tiles_x = (width + TILE - 1) // TILE
+        scratch = aligned_floats(scratch_size)
+        size = width * height
+        zero, one = splat(_ZERO), splat(_ONE)
+        while True:
+            tile = fetch_add(job, 0, 1)
+            if tile >= num_tiles:
+                break
+            y0, x0 = (tile // tiles_x) * TILE, (tile % tiles_x) * TILE
+            rows, cols = min(TILE, height - y0), min(TILE, width - x0)
+            px, py = np.float32(x0) + _HALF, np.float32(y0) + _HALF
+            scratch[:] = 0
+            inside = vsel(iota() < np.float32(cols), one, zero)
+            for r in range(TILE):
+                vstore(scratch, r * TILE, inside)
+                if has_median:
+                    vstore(scratch, at_position + r * TILE, splat(np.float32(-1)))
+            alive = (1 << rows) - 1
+            k, end = tile_starts[tile], tile_starts[tile + 1]
+            first = k
+            while k < end and alive != 0:
+                i = list_rows[k]
+                k += 1
+                x, y = px - records[i, CENTER_X], py - records[i, CENTER_Y]
+                todo = _touched_rows(records, i, x, y) & alive
+                if todo == 0:
+                    continue
+                dx = iota() + x
+                row_power = dx * dx * records[i, POWER_XX] + records[i, LOG2_OPACITY]
+                while todo != 0:
+                    r = cttz(todo)
+                    todo &= todo - 1
+                    dy = y + np.float32(r)
+                    power = dx * (records[i, POWER_XY] * dy) + row_power
+                    power += records[i, POWER_YY] * dy * dy
+                    opaque = vmin(vexp2(power), max_alpha)
+                    a = vsel(power >= _MIN_LOG2_ALPHA, opaque, zero)
+                    o = r * TILE
+                    before = vload(scratch, o)
+                    weight = before * a
+                    after = before - weight
+                    blended = after > _MIN_TRANSMITTANCE
+                    weight = vsel(blended, weight, zero)
+                    vstore(scratch, o, after)
+                    vstore(scratch, PLANE + o, vload(scratch, PLANE + o) + weight)
+                    at = first_color + o
+                    for c in range(channels):
+                        value = vload(scratch, at) + weight * colors[i * channels + c]
+                        vstore(scratch, at, value)
+                        at += PLANE
+                    if has_median:
+                        is_median = (weight > _ZERO) & (before > _HALF)
+                        at = at_median + o
+                        value = vsel(is_median, records[i, DEPTH], vload(scratch, at))
+                        vstore(scratch, at, value)
+                        at = at_position + o
+                        value = vsel(is_median, np.float32(k - first), vload(scratch, at))
+                        vstore(scratch, at, value)
+                    if bits(blended) == 0:
+                        alive &= ~(1 << r)
+            list_ends[tile] = k
+            for r in range(rows):
+                o, target = r * TILE, (y0 + r) * width + x0
+                behind = one - vload(scratch, PLANE + o)
+                copy_row(scratch, PLANE + o, alpha, target, cols)
+                for c in range(num_colors):
+                    at = first_color + c * PLANE + o
+                    vstore(scratch, at, vload(scratch, at) + behind * background[c])
+                    copy_row(scratch, at, image, c * size + target, cols)
+                if has_depth:
+                    copy_row(scratch, first_color + num_colors * PLANE + o, depth, target, cols)
+                if has_median:
+                    copy_row(scratch, at_median + o, median, target, cols)
+                    copy_row(scratch, at_position + o, positions, target, cols)
+
+    return forward
+
+
+@lru_cache(None)
+def backward_kernel(options: RasterOptions) -> Any:
+    """Build the backward loop for one set of outputs."""
+    channels, has_depth, has_median, has_published_gradients = options
+    num_colors = channels - has_depth
+    # Planes of scratch: transmittance, rest of the loss, gradient of alpha, weight, the channels'
+    # gradients, then what is asked for.
+    at_rest, at_alpha, at_weight, first_color = PLANE, 2 * PLANE, 3 * PLANE, 4 * PLANE
+    num_grads = pair_grad_size(channels)
+    num_planes = 3 * -(-channels // 3)
+    at_median = (4 + num_planes) * PLANE
+    at_position = at_median + PLANE
+    scratch_size = at_median + 2 * has_median * PLANE
+
+    @kernel(_cpu_layout.__file__, _cpu_tiles.__file__, _types.__file__)
+    def backward(
+        job, tile_starts, list_rows, list_slots, records, colors, background, max_alpha,
+        width, height, image, alpha, depth, positions, list_ends,
+        grad_image, grad_alpha, grad_depth, grad_median, pair_grads,
+    ):  # fmt: skip
+        """Write the gradient of every (tile, Gaussian) pair to its slot; no pair is left out.
+
+        Colors, images and ``pair_grads`` are flat.
+        """
+        num_tiles = list_ends.shape[0]
+        tiles_x = (width + TILE - 1) // TILE
+        scratch = aligned_floats(scratch_size)
+        size = width * height
+        zero, one = splat(_ZERO), splat(_ONE)
+        while True:
+            tile = fetch_add(job, 0, 1)
+            if tile >= num_tiles:
+                break
+            y0, x0 = (tile // tiles_x) * TILE, (tile % tiles_x) * TILE
+            rows, cols = min(TILE, height - y0), min(TILE, width - x0)
+            px, py = np.float32(x0) + _HALF, np.float32(y0) + _HALF
+            scratch[:] = 0
+            inside = vsel(iota() < np.float32(cols), one, zero)
+            for r in range(rows):
+                o, source = r * TILE, (y0 + r) * width + x0
+                vstore(scratch, o, inside)
+                g_alpha = load_row(grad_alpha, source, cols)
+                rest = g_alpha * load_row(alpha, source, cols)
+                for c in range(num_colors):
+                    g = load_row(grad_image, c * size + source, cols)
+                    vstore(scratch, first_color + c * PLANE + o, g)
+                    color = load_row(image, c * size + source, cols)
+                    rest += g * (color - background[c])
+                    g_alpha -= g * background[c]
+                if has_depth:
+                    g = load_row(grad_depth, source, cols)
+                    vstore(scratch, first_color + num_colors * PLANE + o, g)
+                    rest += g * load_row(depth, source, cols)
+                if has_median:
+                    vstore(scratch, at_median + o, load_row(grad_median, source, cols))
+                    vstore(scratch, at_position + o, load_row(positions, source, cols))
+                vstore(scratch, at_rest + o, rest)
+                vstore(scratch, at_alpha + o, g_alpha)
+            alive = (1 << rows) - 1
+            first = tile_starts[tile]
+            for k in range(first, tile_starts[tile + 1]):
+                i, slot, todo = list_rows[k], list_slots[k] * num_grads, 0
+                x, y = px - records[i, CENTER_X], py - records[i, CENTER_Y]
+                if k < list_ends[tile]:
+                    todo = _touched_rows(records, i, x, y) & alive
+                if todo == 0:
+                    for c in range(0, num_grads, TILE):
+                        vstore(pair_grads, slot + c, zero)
+                    continue
+                visited = todo
+                dx = iota() + x
+                row_power = dx * dx * records[i, POWER_XX] + records[i, LOG2_OPACITY]
+                sum_1, sum_y, sum_yy, sum_depth = zero, zero, zero, zero
+                while todo != 0:
+                    r = cttz(todo)
+                    todo &= todo - 1
+                    dy = y + np.float32(r)
+                    power = dx * (records[i, POWER_XY] * dy) + row_power
+                    power += records[i, POWER_YY] * dy * dy
+                    unclamped = vexp2(power)
+                    opaque = vmin(unclamped, max_alpha)
+                    a = vsel(power >= _MIN_LOG2_ALPHA, opaque, zero)
+                    o = r * TILE
+                    before = vload(scratch, o)
+                    weight = before * a
+                    after = before - weight
+                    blended = after > _MIN_TRANSMITTANCE
+                    weight, a = vsel(blended, weight, zero), vsel(blended, a, zero)
+                    vstore(scratch, o, after)
+                    vstore(scratch, at_weight + o, weight)
+
+                    # gain: gradient of the weight; then that of log alpha.
+                    gain = vload(scratch, at_alpha + o)
+                    at = first_color + o
+                    for c in range(channels):
+                        gain += vload(scratch, at) * colors[i * channels + c]
+                        at += PLANE
+                    gained = weight * gain
+                    rest = vload(scratch, at_rest + o) - gained
+                    vstore(scratch, at_rest + o, rest)
+                    grad = gained - rest * (a / (one - a))
+                    if has_published_gradients:
+                        grad = grad * (unclamped / opaque)
+                    else:
+                        grad = vsel(unclamped < max_alpha, grad, zero)
+                    if has_median:
+                        chosen = vload(scratch, at_position + o)
+                        position = np.float32(k + 1 - first)
+                        is_chosen = (chosen >= position) & (chosen <= position)
+                        sum_depth += vsel(is_chosen, vload(scratch, at_median + o), zero)
+                    sum_1 += grad
+                    sum_y += grad * dy
+                    sum_yy += grad * (dy * dy)
+                    if bits(blended) == 0:
+                        alive &= ~(1 << r)
+                sum_x = sum_1 * dx
+                pair_grads[slot + GRAD_POWER] = hsum(sum_1)
+                pair_grads[slot + GRAD_POWER + 1] = hsum(sum_x)
+                pair_grads[slot + GRAD_POWER + 2] = hsum(sum_y)
+                pair_grads[slot + GRAD_POWER + 3] = hsum(sum_x * dx)
+                pair_grads[slot + GRAD_POWER + 4] = hsum(sum_y * dx)
+                pair_grads[slot + GRAD_POWER + 5] = hsum(sum_yy)
+                pair_grads[slot + GRAD_DEPTH] = hsum(sum_depth) if has_median else _ZERO
+                for c in range(0, num_planes, 3):
+                    total = weighted_rows(scratch, visited, at_weight, first_color + c * PLANE)
+                    pair_grads[slot + GRAD_CHANNELS + c] = hsum(total[0])
+                    pair_grads[slot + GRAD_CHANNELS + c + 1] = hsum(total[1])
+                    pair_grads[slot + GRAD_CHANNELS + c + 2] = hsum(total[2])
+
+    return backward
