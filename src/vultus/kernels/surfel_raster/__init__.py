@@ -82,12 +82,14 @@ def rasterize_surfels(
             around the published radius touches (for parity).
         outputs: What to return besides image and alpha.
         detach_distortion_weights: Overrides the convention.
-        backend: ``auto`` takes cpu for float32 and ref for float64.
+        backend: ``auto`` takes gpu for tensors on a GPU, else cpu for float32 and ref for float64.
+            On gpu, what values are wrong may be reported by the backward pass, which may also ask
+            to repeat the step (`kernels.capacity`).
 
     Raises:
         ValueError: On inconsistent shapes, values that are not finite, or unknown options.
         TypeError: If the backend does not support device or dtype.
-        NotImplementedError: For ``backend="gpu"``.
+        ModuleNotFoundError: For backend gpu without Triton.
 
     Reference: 2DGS eqs. 4-11 and 13; differences are listed above.
     """
@@ -166,7 +168,9 @@ def _check_options(
             raise ValueError(f"{name} must be of {', '.join(known)}, got {value!r}")
     if not near > 0:
         raise ValueError(f"near must be positive, got {near}")
-    if bool((camera.intrinsics[:, 0, 1] != 0).any()):
+    # Looking at a GPU's tensor would wait for it; the kernels look themselves.
+    is_on_cpu = camera.intrinsics.device.type == "cpu"
+    if is_on_cpu and bool((camera.intrinsics[:, 0, 1] != 0).any()):
         raise ValueError("camera.intrinsics must have no skew")
 
 
@@ -181,13 +185,10 @@ def _choose_backend(backend: str, means: Tensor) -> str:
 
 
 def _load_backend(backend: str):
-    """Import late: Numba takes half a second."""
+    """Import late: Numba takes half a second, and Triton exists on Linux only."""
     if backend == "gpu":
-        raise NotImplementedError(
-            "backend gpu is provided by the Triton kernel kernels/surfel_raster/gpu.py, "
-            "which does not exist yet; use backend='ref', or move the inputs to the CPU"
-        )
-    if backend == "cpu":
+        from vultus.kernels.surfel_raster.gpu import rasterize
+    elif backend == "cpu":
         from vultus.kernels.surfel_raster.cpu import rasterize
     else:
         from vultus.kernels.surfel_raster.ref import rasterize

@@ -1,0 +1,138 @@
+"""Room for lists whose length only the GPU knows: fixed buffers, looked after without waiting.
+
+The rasterizers list primitives per bin in segments of fixed size. Kernels count what they list even
+where it does not fit, and images of lists that did not fit are NaN. A call starts an asynchronous
+copy of its counters to the host. Where nothing waits for the result (gradients are recorded, and
+an earlier call has fitted) the counters are looked at in the backward pass, long after they have
+arrived; if they tell of an overflow the buffers grow and ``CapacityExceededError`` asks the caller
+to repeat the step, before any parameter has changed. Other calls repeat themselves. Buffers also
+grow ahead of time, when a list comes close to its end, so that repeating is rare.
+
+Calls that are captured into a CUDA graph cannot be looked after here: whoever replays the graph
+calls ``check_captured`` now and then, and captures anew after it has raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "Capacity",
+    "CapacityExceededError",
+    "Reading",
+    "check_captured",
+    "repeat_while_growing",
+    "shared_capacity",
+]
+
+_INITIAL = 512
+_HEADROOM = 1.25
+"""Lists may grow by this factor before buffers must."""
+_MAX_REPEATS = 16
+
+T = TypeVar("T")
+
+
+class CapacityExceededError(RuntimeError):
+    """A list did not fit into its buffer. The buffers have grown: repeat the step."""
+
+
+class Reading:
+    """Counters of one call on their way to the host."""
+
+    def __init__(self, counters: Tensor) -> None:
+        """Start copying; the counters must not change before ``wait`` has returned."""
+        self._event: torch.cuda.Event | None = None
+        self._values = counters
+        if counters.is_cuda:
+            self._values = torch.empty(counters.shape, dtype=counters.dtype, pin_memory=True)
+            self._values.copy_(counters, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+
+    def wait(self) -> list[int]:
+        """The counters; waits for kernels that were launched before the copy, not for others."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._values.tolist()
+
+
+@dataclass
+class Capacity:
+    """Sizes of the buffers of all calls with the same shapes."""
+
+    per_list: int = _INITIAL
+    pairs: int = 0
+    """Room for all (list, primitive) pairs together; deterministic gradients need it."""
+    is_settled: bool = False
+    """Whether a call has fitted since the last change."""
+    captured: list[Tensor] = field(default_factory=list)
+    """Longest list of every captured call, as of its last replay."""
+
+    def update(self, longest: int, pairs: int = 0) -> bool:
+        """Learn what a call needed; grow if that is too close to the limits.
+
+        Returns:
+            Whether the call's lists fitted.
+        """
+        fits = longest <= self.per_list
+        if longest * _HEADROOM > self.per_list:
+            self.per_list = 1 << int(longest * _HEADROOM).bit_length()
+        if pairs > self.pairs:
+            self.pairs = int(pairs * _HEADROOM)
+        self.is_settled = self.is_settled or fits
+        return fits
+
+
+@lru_cache(maxsize=256)
+def shared_capacity(*key: object) -> Capacity:
+    """The sizes that belong to a kind of call: same kernel, device and shapes."""
+    capacity = Capacity()
+    _known.append(capacity)
+    return capacity
+
+
+_known: list[Capacity] = []
+
+
+def check_captured() -> None:
+    """Look at the last replay of every captured call; waits for the GPU.
+
+    Raises:
+        CapacityExceededError: If a list did not fit. The images of that replay hold NaN.
+    """
+    exceeded = [
+        capacity
+        for capacity in _known
+        if capacity.captured
+        and not all([capacity.update(int(longest)) for longest in capacity.captured])
+    ]
+    for capacity in exceeded:
+        capacity.captured.clear()
+    if exceeded:
+        raise CapacityExceededError(
+            "lists of a captured call did not fit; buffers have grown: capture the graph again"
+        )
+
+
+def repeat_while_growing(step: Callable[[], T]) -> T:
+    """Run a training step, and again while buffers were too small for it.
+
+    Args:
+        step: Forward and backward pass; changes parameters only after the backward pass.
+
+    Raises:
+        CapacityExceededError: If buffers keep being too small.
+    """
+    for _ in range(_MAX_REPEATS):
+        try:
+            return step()
+        except CapacityExceededError:
+            continue
+    return step()

@@ -1,0 +1,147 @@
+"""Lists of surfels per bin, and their split into lists per subtile."""
+
+from __future__ import annotations
+
+from vultus.kernels.surfel_raster._gpu_layout import (
+    BIN,
+    COUNT_LARGE,
+    RECORD,
+    RECORD_ALPHA,
+    RECORD_COLOR,
+    RECORD_ELLIPSE,
+    RECORD_EXTENT,
+    SUBTILE_HEIGHT,
+    SUBTILE_WIDTH,
+)
+from vultus.kernels.triton_math import load4
+from vultus.kernels.triton_runtime import constexpr, jit, tl
+
+__all__ = ["filter_lists", "key_of", "list_bin", "list_large"]
+
+# The outline's equation is compared with 1 plus these shares of 1 and of its largest terms.
+OUTLINE_SLACK, OUTLINE_ROUNDING = tl.constexpr(1.001), tl.constexpr(2e-6)
+
+
+@jit
+def _touches(x, y, WIDTH: constexpr, HEIGHT: constexpr, outline, low):
+    """Whether a surfel's outline or low-pass disc reaches a pixel centre of a tile.
+
+    ``x, y``: the first pixel centre. The minimum of the outline's quadratic over the tile lies on
+    the edges nearest to its centre.
+    """
+    ox, oy, xx, xy, yy = outline
+    left, top = x - ox, y - oy
+    right, bottom = left + (WIDTH - 1), top + (HEIGHT - 1)
+    near_x = tl.minimum(tl.maximum(left, 0.0), right)
+    near_y = tl.minimum(tl.maximum(top, 0.0), bottom)
+    best_y = tl.minimum(tl.maximum(-xy * near_x / yy, top), bottom)
+    best_x = tl.minimum(tl.maximum(-xy * near_y / xx, left), right)
+    sum_1 = xx * near_x * near_x + yy * best_y * best_y
+    sum_2 = xx * best_x * best_x + yy * near_y * near_y
+    value_1 = sum_1 * (1.0 - OUTLINE_ROUNDING) + 2 * xy * near_x * best_y
+    value_2 = sum_2 * (1.0 - OUTLINE_ROUNDING) + 2 * xy * best_x * near_y
+    low_x, low_y, low_radius2 = low
+    low_dx = tl.minimum(tl.maximum(x - low_x, 0.0), x - low_x + (WIDTH - 1))
+    low_dy = tl.minimum(tl.maximum(y - low_y, 0.0), y - low_y + (HEIGHT - 1))
+    return (tl.minimum(value_1, value_2) <= OUTLINE_SLACK) | (
+        low_dx * low_dx + low_dy * low_dy <= low_radius2
+    )
+
+
+@jit
+def list_bin(j, num, x0, y0, columns, outline, low, key, keys, counts, first_bin, bins_x, capacity):
+    """Put a surfel on the list of the j-th bin of its rectangle, if it touches it.
+
+    A count keeps growing beyond the capacity; nothing is written there.
+    """
+    bin_y = y0 + j // columns
+    bin_x = x0 + j % columns
+    x, y = bin_x.to(tl.float32) * BIN + 0.5, bin_y.to(tl.float32) * BIN + 0.5
+    is_hit = (j < num) & _touches(x, y, BIN, BIN, outline, low)
+    index = first_bin + bin_y * bins_x + bin_x
+    slot = tl.atomic_add(counts + index, 1, mask=is_hit, sem="relaxed")
+    target = keys + index.to(tl.int64) * capacity + slot
+    tl.store(target, key, mask=is_hit & (slot < capacity))
+
+
+@jit
+def key_of(depth, row):
+    """Sort key: positive floats compare like their bits; rows break ties."""
+    return (depth.to(tl.int32, bitcast=True).to(tl.int64) << 32) | row.to(tl.int64)
+
+
+@jit
+def list_large(
+    records, counts, keys, large, num, bins_x, bins_y, num_bins, capacity, LANES: constexpr
+):
+    """List the large surfels: one program each, its lanes walk over the bins."""
+    i = tl.program_id(0)
+    count = tl.load(counts + num_bins + COUNT_LARGE)
+    while i < count:
+        row = tl.load(large + i)
+        record = records + row * RECORD
+        outline = (
+            tl.load(record + RECORD_ELLIPSE),
+            tl.load(record + RECORD_ELLIPSE + 1),
+            tl.load(record + RECORD_ELLIPSE + 2),
+            tl.load(record + RECORD_ELLIPSE + 3),
+            tl.load(record + RECORD_EXTENT),
+        )
+        low = (
+            tl.load(record + RECORD_ALPHA + 2),
+            tl.load(record + RECORD_ALPHA + 3),
+            tl.load(record + RECORD_EXTENT + 1),
+        )
+        corner = tl.load(record + RECORD_EXTENT + 2).to(tl.int32, bitcast=True)
+        extent = tl.load(record + RECORD_EXTENT + 3).to(tl.int32, bitcast=True)
+        wide = extent & 0xFFFF
+        touched = wide * (extent >> 16)
+        key = key_of(tl.load(record + RECORD_COLOR), row) + tl.zeros([LANES], tl.int64)
+        first_bin = row // num * bins_x * bins_y
+        j = 0
+        while j < touched:
+            list_bin(
+                j + tl.arange(0, LANES), touched, corner & 0xFFFF, corner >> 16, wide, outline,
+                low, key, keys, counts, first_bin, bins_x, capacity,
+            )  # fmt: skip
+            j += LANES
+        i += tl.num_programs(0)
+
+
+@jit
+def filter_lists(records, counts, rows, lists, lengths, bins_x, bins_y, capacity, LANES: constexpr):
+    """Split a bin's sorted list into those of its subtiles; the order is kept.
+
+    ``rows``: the sorted keys' segments, whose first halves hold rows. A list that did not fit
+    gets length -1: what was kept of it is arbitrary.
+    """
+    subtile = tl.program_id(0)
+    index = subtile // 2
+    count = tl.load(counts + index)
+    if count > capacity:
+        tl.store(lengths + subtile, -1)
+    else:
+        local = index % (bins_x * bins_y)
+        x = (local % bins_x * BIN).to(tl.float32) + 0.5
+        y = (local // bins_x * BIN + subtile % 2 * SUBTILE_HEIGHT).to(tl.float32) + 0.5
+        source = rows + index.to(tl.int64) * capacity * 2
+        target = lists + subtile.to(tl.int64) * capacity
+        length = 0
+        i = 0
+        while i < count:
+            k = i + tl.arange(0, LANES)
+            mask = k < count
+            row = tl.load(source + k, mask=mask, other=0)
+            record = records + row * RECORD
+            ox, oy, xx, xy = load4(record + RECORD_ELLIPSE, mask)
+            yy, low_radius2, _, _ = load4(record + RECORD_EXTENT, mask)
+            _, _, low_x, low_y = load4(record + RECORD_ALPHA, mask)
+            is_hit = mask & _touches(
+                x, y, SUBTILE_WIDTH, SUBTILE_HEIGHT, (ox, oy, xx, xy, yy),
+                (low_x, low_y, low_radius2),
+            )  # fmt: skip
+            hit = is_hit.to(tl.int32)
+            tl.store(target + length + tl.cumsum(hit, 0) - hit, row, mask=is_hit)
+            length += tl.sum(hit, 0)
+            i += LANES
+        tl.store(lengths + subtile, length)

@@ -1,0 +1,413 @@
+"""The stages of the GPU backend: buffers and launches; nothing here waits for the GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vultus.kernels.surfel_raster import _gpu_layout as layout
+from vultus.kernels.surfel_raster._gpu_bins import filter_lists, list_large
+from vultus.kernels.surfel_raster._gpu_project import project
+from vultus.kernels.surfel_raster._gpu_project_backward import project_backward, sum_pairs
+from vultus.kernels.surfel_raster._gpu_raster import blend
+from vultus.kernels.surfel_raster._gpu_raster_backward import FIRST_CHANNEL_PLANE, blend_backward
+from vultus.kernels.surfel_raster._types import RasterSettings
+from vultus.kernels.triton_lists import largest_network, sort_lists
+from vultus.kernels.triton_runtime import is_interpreted, launch
+
+__all__ = [
+    "Blended",
+    "ImageGrads",
+    "InputGrads",
+    "Inputs",
+    "Lists",
+    "blend_lists",
+    "gradients_of_inputs",
+    "gradients_of_records",
+    "make_lists",
+]
+
+# Launch parameters, chosen by measurement on an H100.
+_PROJECT_LANES, _PROJECT_BACKWARD_LANES, _LARGE_LANES, _FILTER_LANES = 32, 32, 128, 64
+_MANY_BINS, _LARGE_PROGRAMS = 32, 512
+_SORT_WARPS = 4
+_PIXELS_PER_TRIP = 4
+_FEATURES_PER_LAUNCH = 16
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Contiguous inputs of a call, and its sizes."""
+
+    means: Tensor
+    quats: Tensor
+    scales: Tensor
+    opacities: Tensor
+    features: Tensor | None
+    sh_coeffs: Tensor | None
+    jacobians: Tensor | None
+    background: Tensor | None
+    world_to_camera: Tensor
+    intrinsics: Tensor
+    width: int
+    height: int
+    settings: RasterSettings
+
+    @property
+    def batch(self) -> int:
+        return self.means.shape[0]
+
+    @property
+    def num(self) -> int:
+        return self.means.shape[1]
+
+    @property
+    def rows(self) -> int:
+        return self.batch * self.num
+
+    @property
+    def has_color(self) -> bool:
+        return self.sh_coeffs is not None
+
+    @property
+    def num_features(self) -> int:
+        return 0 if self.features is None else self.features.shape[2]
+
+    @property
+    def channels(self) -> int:
+        return 3 * self.has_color + self.num_features
+
+    @property
+    def sh_terms(self) -> int:
+        return (self.settings.sh_degree + 1) ** 2 if self.has_color else 0
+
+    @property
+    def bins(self) -> tuple[int, int]:
+        edge = layout.BIN.value
+        return -(-self.width // edge), -(-self.height // edge)
+
+    @property
+    def num_bins(self) -> int:
+        return self.batch * self.bins[0] * self.bins[1]
+
+    @property
+    def is_surfhead(self) -> bool:
+        return self.settings.convention == "surfhead"
+
+    def has(self, output: str) -> bool:
+        """Whether a map was asked for."""
+        return output in self.settings.outputs
+
+    def sh_strides(self) -> tuple[int, int, int, int]:
+        """Of frames, rows, terms and channels; coefficients may be stored in planes."""
+        strides = (0, 0, 0, 0) if self.sh_coeffs is None else self.sh_coeffs.stride()
+        return strides[0], strides[1], strides[2], strides[3]
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Records of a batch, and the lists of its subtiles."""
+
+    records: Tensor
+    radii: Tensor
+    counts: Tensor
+    lists: Tensor
+    lengths: Tensor
+    per_list: int
+
+    def counters(self) -> Tensor:
+        """What the kernels have counted beside the bins' lengths."""
+        return self.counts[-layout.NUM_COUNTERS.value :]
+
+
+@dataclass(frozen=True)
+class Blended:
+    """Images, and what the backward pass needs from the forward pass beside them."""
+
+    image: Tensor
+    alpha: Tensor
+    normal: Tensor | None
+    depth: Tensor | None
+    median: Tensor | None
+    distortion: Tensor | None
+    moments: Tensor | None
+    ends: Tensor
+
+
+def make_lists(inputs: Inputs, per_list: int) -> Lists:
+    """Project all surfels and list them, sorted by depth, ``per_list`` per bin at most."""
+    device, (bins_x, bins_y), num_bins = inputs.means.device, inputs.bins, inputs.num_bins
+
+    def empty(*shape: int, dtype: torch.dtype = torch.int32) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=device)
+
+    records = empty(inputs.rows, layout.RECORD.value, dtype=torch.float32)
+    radii = empty(inputs.batch, inputs.num)
+    counts = torch.zeros(num_bins + layout.NUM_COUNTERS.value, dtype=torch.int32, device=device)
+    keys, large = empty(num_bins, per_list, dtype=torch.int64), empty(inputs.rows)
+    lists, lengths = empty(2 * num_bins, per_list), empty(2 * num_bins)
+    launch(
+        project, (-(-inputs.num // _PROJECT_LANES), inputs.batch),
+        inputs.world_to_camera, inputs.intrinsics, inputs.means, inputs.quats, inputs.scales,
+        inputs.opacities, _or(inputs.jacobians, records), _or(inputs.sh_coeffs, records),
+        *inputs.sh_strides(), records, radii, counts, keys, large,
+        inputs.num, inputs.width, inputs.height, bins_x, bins_y, num_bins, per_list,
+        inputs.settings.near,
+        HAS_JACOBIANS=inputs.jacobians is not None, SH_TERMS=inputs.sh_terms,
+        IS_SURFHEAD=inputs.is_surfhead, HAS_PUBLISHED_CULL=inputs.settings.cull == "3sigma",
+        MANY_BINS=_MANY_BINS, LANES=_PROJECT_LANES,
+    )  # fmt: skip
+    launch(
+        list_large, (min(_LARGE_PROGRAMS, inputs.rows),), records, counts, keys, large,
+        inputs.num, bins_x, bins_y, num_bins, per_list, LANES=_LARGE_LANES, num_warps=4,
+    )  # fmt: skip
+    words = keys.view(torch.int32)
+    longest = counts[num_bins + layout.COUNT_LONGEST.value :]
+    launch(
+        sort_lists, (num_bins,), keys, words, lists, counts, longest, per_list,
+        LARGEST=largest_network(per_list), num_warps=_SORT_WARPS,
+    )  # fmt: skip
+    launch(
+        filter_lists, (2 * num_bins,), records, counts, words, lists, lengths, bins_x, bins_y,
+        per_list, LANES=_FILTER_LANES,
+    )  # fmt: skip
+    return Lists(records, radii, counts, lists, lengths, per_list)
+
+
+def _or(tensor: Tensor | None, other: Tensor) -> Tensor:
+    """A tensor, or for kernels that will not look at it any other one."""
+    return other if tensor is None else tensor
+
+
+def blend_lists(inputs: Inputs, lists: Lists) -> Blended:
+    """Blend all subtiles."""
+
+    def empty(channels: int, is_needed: bool = True) -> Any:
+        shape = (inputs.batch, channels, inputs.height, inputs.width)
+        return inputs.means.new_empty(shape) if is_needed else None
+
+    blended = Blended(
+        image=empty(inputs.channels),
+        alpha=empty(1),
+        normal=empty(3, inputs.has("normal")),
+        depth=empty(1, inputs.has("depth")),
+        median=empty(1, inputs.has("median_depth")),
+        distortion=empty(1, inputs.has("distortion")),
+        moments=empty(3, inputs.has("median_depth") or inputs.has("distortion")),
+        ends=torch.empty_like(lists.lengths),
+    )
+    unused = lists.records
+    launch(
+        blend, (2 * inputs.num_bins,), lists.lists, lists.lengths, lists.records,
+        _or(inputs.features, unused), _or(inputs.background, unused),
+        lists.counters()[layout.COUNT_PROBLEMS.value :],
+        blended.image, blended.alpha, _or(blended.normal, unused), _or(blended.depth, unused),
+        _or(blended.median, unused), _or(blended.distortion, unused),
+        _or(blended.moments, unused), blended.ends,
+        inputs.width, inputs.height, *inputs.bins, lists.per_list, inputs.settings.near,
+        HAS_COLOR=inputs.has_color, NUM_FEATURES=inputs.num_features,
+        HAS_NORMAL=inputs.has("normal"), HAS_DEPTH=inputs.has("depth"),
+        HAS_MEDIAN=inputs.has("median_depth"), HAS_DISTORTION=inputs.has("distortion"),
+        HAS_BACKGROUND=inputs.background is not None, IS_SURFHEAD=inputs.is_surfhead,
+        IS_FAST=not is_interpreted(),
+    )  # fmt: skip
+    return blended
+
+
+@dataclass(frozen=True)
+class ImageGrads:
+    """Gradients of the images; None where there is none."""
+
+    image: Tensor | None
+    alpha: Tensor | None
+    depth: Tensor | None
+    normal: Tensor | None
+    median: Tensor | None
+    distortion: Tensor | None
+
+
+@dataclass(frozen=True)
+class InputGrads:
+    """Gradients of the inputs; None where none was asked for."""
+
+    means: Tensor
+    quats: Tensor
+    scales: Tensor
+    opacities: Tensor
+    sh_coeffs: Tensor | None
+    jacobians: Tensor | None
+    screen: Tensor
+    world_to_camera: Tensor | None
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """How (subtile, surfel) pairs are numbered, and in which order those of a surfel are summed."""
+
+    num: int
+    first: Tensor
+    """Number of every subtile's first pair."""
+    order: Tensor
+    """Pairs sorted by surfel."""
+    starts: Tensor
+    """Where every surfel begins in ``order``; one more at the end."""
+    poison: Tensor
+    """0, or NaN where the pairs do not fit."""
+
+
+def count_pairs(blended: Blended) -> Tensor:
+    """Number of (subtile, surfel) pairs that were blended."""
+    return blended.ends.sum(dtype=torch.int64)
+
+
+def _number_pairs(inputs: Inputs, lists: Lists, ends: Tensor, num: int) -> _Pairs:
+    last = ends.cumsum(0, dtype=torch.int64)
+    first = last - ends
+    pair = torch.arange(num, device=ends.device)
+    subtile = torch.searchsorted(last, pair, right=True).clamp(max=len(ends) - 1)
+    position = (pair - first[subtile]).clamp(max=lists.per_list - 1)
+    row = lists.lists.view(-1)[subtile * lists.per_list + position]
+    row = torch.where(pair < last[-1], row, inputs.rows)
+    by_row, order = torch.sort(row, stable=True)
+    surfels = torch.arange(inputs.rows + 1, dtype=by_row.dtype, device=ends.device)
+    poison = torch.where(last[-1] > num, torch.nan, 0.0)
+    return _Pairs(num, first, order, torch.searchsorted(by_row, surfels), poison)
+
+
+def _groups(inputs: Inputs) -> list[tuple[int, int]]:
+    """Ranges of features that one launch handles; the first launch also does everything else."""
+    count = inputs.num_features
+    return [
+        (first, min(first + _FEATURES_PER_LAUNCH, count))
+        for first in range(0, max(count, 1), _FEATURES_PER_LAUNCH)
+    ]
+
+
+def gradients_of_records(
+    inputs: Inputs, lists: Lists, blended: Blended, grads: ImageGrads, num_pairs: int | None
+) -> tuple[Tensor, Tensor]:
+    """Gradients of the records and of the features, one row per surfel.
+
+    Args:
+        inputs: Of the call.
+        lists: From ``make_lists``.
+        blended: From ``blend_lists``.
+        grads: Of the images.
+        num_pairs: Room for pairs if sums must not depend on the order of arrival, else None. If
+            there are more pairs the result is NaN.
+    """
+    sizes = (layout.GRADIENT.value, inputs.num_features)
+    totals = tuple(inputs.means.new_zeros(inputs.rows, size) for size in sizes)
+    pairs = None
+    if num_pairs is not None:
+        pairs = _number_pairs(inputs, lists, blended.ends, num_pairs)
+    for group in _groups(inputs):
+        if pairs is None:
+            _launch_backward(inputs, lists, blended, grads, group, totals, None)
+            continue
+        rows = tuple(inputs.means.new_zeros(pairs.num, size) for size in sizes)
+        _launch_backward(inputs, lists, blended, grads, group, rows, pairs)
+        for source, total in zip(rows, totals, strict=True):
+            total.add_(_sum_pairs(source, pairs, inputs.rows)).add_(pairs.poison)
+    return totals[0], totals[1]
+
+
+def _sum_pairs(source: Tensor, pairs: _Pairs, rows: int) -> Tensor:
+    total = source.new_empty(rows, source.shape[1])
+    if total.numel():
+        columns = source.shape[1]
+        launch(
+            sum_pairs, (rows,), source, pairs.order, pairs.starts, total,
+            COLUMNS=columns, PADDED=1 << (columns - 1).bit_length(),
+        )  # fmt: skip
+    return total
+
+
+def _launch_backward(
+    inputs: Inputs,
+    lists: Lists,
+    blended: Blended,
+    grads: ImageGrads,
+    group: tuple[int, int],
+    targets: tuple[Tensor, ...],
+    pairs: _Pairs | None,
+) -> None:
+    """Run the backward pass of one group of channels."""
+    is_first, has_color = group[0] == 0, inputs.has_color and group[0] == 0
+    color_channels = 3 * inputs.has_color
+    planes = FIRST_CHANNEL_PLANE.value + 6 + group[1] - group[0]
+    scratch = inputs.means.new_empty(2 * inputs.num_bins, planes * layout.PIXELS.value)
+    unused = lists.records
+    grad_image = grads.image
+    if grad_image is None:
+        grad_image = torch.zeros_like(blended.image)
+    launch(
+        blend_backward, (2 * inputs.num_bins,), lists.lists, blended.ends, lists.records,
+        _or(inputs.features, unused), _or(inputs.background, unused), scratch,
+        blended.image, blended.alpha, _or(blended.normal, unused), _or(blended.depth, unused),
+        _or(blended.distortion, unused), _or(blended.moments, unused),
+        grad_image, _or(grads.alpha, unused), _or(grads.normal, unused),
+        _or(grads.depth, unused), _or(grads.median, unused), _or(grads.distortion, unused),
+        *targets, unused if pairs is None else pairs.first, 0 if pairs is None else pairs.num,
+        inputs.width, inputs.height, *inputs.bins, lists.per_list, inputs.channels, planes,
+        inputs.settings.near,
+        FIRST_CHANNEL=0 if is_first else color_channels + group[0], HAS_COLOR=has_color,
+        FIRST=group[0], END=group[1], NUM_FEATURES=inputs.num_features,
+        HAS_ALPHA=is_first and grads.alpha is not None,
+        HAS_NORMAL=is_first and grads.normal is not None,
+        HAS_DEPTH=is_first and grads.depth is not None,
+        HAS_MEDIAN=is_first and grads.median is not None,
+        HAS_DISTORTION=is_first and grads.distortion is not None,
+        HAS_BACKGROUND=inputs.background is not None,
+        IS_DETACHED=inputs.settings.has_detached_weights, IS_SURFHEAD=inputs.is_surfhead,
+        IS_DETERMINISTIC=pairs is not None, IS_FAST=not is_interpreted(), STEP=_PIXELS_PER_TRIP,
+    )  # fmt: skip
+
+
+def gradients_of_inputs(
+    inputs: Inputs,
+    lists: Lists,
+    gradients: Tensor,
+    *,
+    has_normal: bool,
+    needs_jacobians: bool,
+    needs_view: bool,
+) -> InputGrads:
+    """Carry the gradients of the records to the inputs."""
+    new, programs = inputs.means.new_empty, -(-inputs.num // _PROJECT_BACKWARD_LANES)
+    grad_sh = None
+    if inputs.sh_coeffs is not None:
+        # Terms above the active degree are not written.
+        has_all = inputs.sh_terms == inputs.sh_coeffs.shape[2]
+        grad_sh = (torch.empty_like if has_all else torch.zeros_like)(inputs.sh_coeffs)
+    grads = InputGrads(
+        means=torch.empty_like(inputs.means),
+        quats=torch.empty_like(inputs.quats),
+        scales=torch.empty_like(inputs.scales),
+        opacities=torch.empty_like(inputs.opacities),
+        sh_coeffs=grad_sh,
+        jacobians=new(inputs.batch, inputs.num, 3, 3) if needs_jacobians else None,
+        screen=new(inputs.batch, inputs.num, 2),
+        world_to_camera=torch.zeros_like(inputs.world_to_camera) if needs_view else None,
+    )
+    sums = new(inputs.batch, programs, 12, dtype=torch.float64) if needs_view else None
+    unused = lists.records
+    launch(
+        project_backward, (programs, inputs.batch), inputs.world_to_camera, inputs.intrinsics,
+        inputs.means, inputs.quats, inputs.scales, inputs.opacities, _or(inputs.jacobians, unused),
+        _or(inputs.sh_coeffs, unused), *inputs.sh_strides(), lists.records, gradients,
+        grads.means, grads.quats, grads.scales, grads.opacities, _or(grads.jacobians, unused),
+        _or(grads.sh_coeffs, unused), grads.screen, _or(sums, unused),
+        inputs.num, inputs.width, inputs.height,
+        HAS_JACOBIANS=inputs.jacobians is not None, SH_TERMS=inputs.sh_terms,
+        IS_SURFHEAD=inputs.is_surfhead, HAS_NORMAL=has_normal, NEEDS_JACOBIANS=needs_jacobians,
+        NEEDS_VIEW=needs_view, LANES=_PROJECT_BACKWARD_LANES,
+    )  # fmt: skip
+    if grads.world_to_camera is not None and sums is not None:
+        total = sums.sum(1).to(grads.world_to_camera.dtype)
+        grads.world_to_camera[:, :3, :3] = total[:, :9].view(-1, 3, 3)
+        grads.world_to_camera[:, :3, 3] = total[:, 9:]
+    return grads
