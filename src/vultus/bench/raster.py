@@ -19,7 +19,19 @@ from vultus.bench.timing import Timing, time_in_alternation
 from vultus.geometry.cameras import Camera, look_at
 from vultus.kernels.surfel_raster import OutputName, SurfelImages, rasterize_surfels
 
-__all__ = ["RasterResult", "bench_surfels", "head_like_surfels", "load_prototype"]
+__all__ = [
+    "ALL_OUTPUTS",
+    "PROTOTYPE_OUTPUTS",
+    "Calls",
+    "RasterResult",
+    "bench_reference",
+    "bench_surfels",
+    "head_like_camera",
+    "head_like_surfels",
+    "kernel_calls",
+    "load_module",
+    "load_prototype",
+]
 
 PROTOTYPE_OUTPUTS: tuple[OutputName, ...] = ("depth", "normal", "distortion")
 """What the prototype computes, beside RGB and alpha."""
@@ -72,10 +84,10 @@ def bench_surfels(
         repeats: Timed calls of each implementation.
         prototype: A module with ``Raster2D`` and ``camera_vector``.
     """
-    scene, camera = head_like_surfels(num), _camera(size)
+    scene, camera = head_like_surfels(num), head_like_camera(size)
     calls = {
-        "cpu": _kernel_calls(scene, camera, PROTOTYPE_OUTPUTS),
-        "cpu, all outputs": _kernel_calls(scene, camera, ALL_OUTPUTS),
+        "cpu": kernel_calls(scene, camera, PROTOTYPE_OUTPUTS),
+        "cpu, all outputs": kernel_calls(scene, camera, ALL_OUTPUTS),
     }
     if prototype is not None:
         calls["prototype"] = _prototype_calls(prototype, scene, camera)
@@ -87,9 +99,9 @@ def bench_surfels(
 
 def bench_reference(num: int, size: int, repeats: int) -> list[RasterResult]:
     """Time the oracle beside the CPU kernels on a scene that the oracle can hold in memory."""
-    scene, camera = head_like_surfels(num), _camera(size)
+    scene, camera = head_like_surfels(num), head_like_camera(size)
     calls = {
-        name: _kernel_calls(scene, camera, PROTOTYPE_OUTPUTS, backend=name)
+        name: kernel_calls(scene, camera, PROTOTYPE_OUTPUTS, backend=name)
         for name in ("cpu", "ref")
     }
     forward = time_in_alternation({name: c[0] for name, c in calls.items()}, repeats, warmup=1)
@@ -105,6 +117,16 @@ def load_prototype(path: Path) -> ModuleType:
         FileNotFoundError: If there is no such file.
         ValueError: If it is no prototype of this rasterizer.
     """
+    return load_module(path, ("Raster2D", "camera_vector"))
+
+
+def load_module(path: Path, names: Collection[str]) -> ModuleType:
+    """Import a prototype from a file and check what it defines.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If a name is missing.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"prototype {path} does not exist")
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -114,41 +136,49 @@ def load_prototype(path: Path) -> ModuleType:
     # Numba's disk cache imports a kernel's module by name.
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
-    if not (hasattr(module, "Raster2D") and hasattr(module, "camera_vector")):
-        raise ValueError(f"prototype {path} must define Raster2D and camera_vector")
+    if not all(hasattr(module, name) for name in names):
+        raise ValueError(f"prototype {path} must define {' and '.join(names)}")
     return module
 
 
-def _camera(size: int) -> Camera:
+def head_like_camera(size: int, batch: int = 1) -> Camera:
+    """Cameras that see the whole head, all from the same place."""
     eye = torch.tensor([[0.3, 0.0, _DISTANCE]])
     focal = size / _VIEW_WIDTH
     center = size / 2
     intrinsics = torch.tensor([[[focal, 0, center], [0, focal, center], [0, 0, 1]]])
-    return Camera(look_at(eye, torch.zeros(3)), intrinsics, size, size)
+    matrix = look_at(eye, torch.zeros(3))
+    return Camera(matrix.expand(batch, 4, 4), intrinsics.expand(batch, 3, 3), size, size)
 
 
 Calls = tuple[Callable[[], object], Callable[[], object]]
 
 
-def _kernel_calls(
+def kernel_calls(
     scene: list[Tensor],
     camera: Camera,
     outputs: Collection[OutputName],
+    *,
+    features: Tensor | None = None,
     **options: Any,
 ) -> Calls:
     """Functions for the forward pass, and for forward and backward."""
     leaves = [value.clone().requires_grad_() for value in scene]
     *geometry, sh_coeffs = leaves
+    if features is not None:
+        features = features.clone().requires_grad_()
+        leaves.append(features)
 
     def forward() -> SurfelImages:
         means, quats, scales, opacities = geometry
         return rasterize_surfels(
             means, quats, scales, opacities, camera,
-            sh_coeffs=sh_coeffs, outputs=outputs, **options,
+            sh_coeffs=sh_coeffs, features=features, outputs=outputs, **options,
         )  # fmt: skip
 
     rng = torch.Generator().manual_seed(0)
-    grads = [torch.randn(map_.shape, generator=rng) for map_ in _maps(forward())]
+    maps = _maps(forward())
+    grads = [torch.randn(map_.shape, generator=rng).to(map_.device) for map_ in maps]
 
     def both() -> None:
         for leaf in leaves:
