@@ -19,14 +19,17 @@ from vultus.core.simd import (
     cttz,
     fetch_add,
     hsum,
+    hsum16,
     iota,
     run_chunks,
     run_workers,
     source_version,
     splat,
     vexp2,
+    vfloor,
     vload,
     vload_u8,
+    vlog2,
     vmax,
     vmin,
     vsel,
@@ -94,6 +97,30 @@ def test_exp2_is_exact_to_a_few_units_in_the_last_place_over_its_range():
     np.testing.assert_allclose(out[:LANES], 2.0**-126, rtol=3e-7)
 
 
+def test_log2_is_exact_to_a_few_units_in_the_last_place():
+    def function(x, out):
+        for i in range(0, len(x), 16):
+            vstore(out, i, vlog2(vload(x, i)))
+
+    x = np.concatenate(
+        [np.exp2(np.linspace(-125, 125, 4096)), np.linspace(0.5, 2, 4096), np.full(16, 1)]
+    ).astype(np.float32)
+    out = np.empty_like(x)
+    compiled(function)(x, out)
+    exact = np.log2(x.astype(np.float64))
+    assert np.abs((out - exact) / np.maximum(1, np.abs(exact))).max() < 2e-7
+    assert not out[-16:].any()
+
+
+def test_floors_are_whole_numbers_below(lanes):
+    def function(x, out):
+        vstore(out, 0, vfloor(vload(x, 0)))
+
+    out = np.empty_like(lanes)
+    compiled(function)(lanes, out)
+    assert np.array_equal(out, np.floor(lanes))
+
+
 def test_sums_roots_and_bytes_agree_with_numpy(lanes):
     def function(x, image, roots, pixels):
         vstore(roots, 0, vsqrt(vload(x, 0) * vload(x, 0)))
@@ -106,6 +133,21 @@ def test_sums_roots_and_bytes_agree_with_numpy(lanes):
     assert total == pytest.approx(lanes.sum(), rel=1e-5)
     np.testing.assert_allclose(roots, np.abs(lanes), rtol=1e-6)
     np.testing.assert_array_equal(pixels, image[3:19])
+
+
+def test_sixteen_sums_at_once_are_in_the_order_of_the_vectors():
+    def function(x, out):
+        v = vload(x, 0)
+        w = iota()
+        sums = (v, w, v * 2, w * 2, v * 3, w * 3, v * 4, w * 4)
+        sums = (*sums, v * 5, w * 5, v * 6, w * 6, v * 7, w * 7, v * 8, w * 8)
+        vstore(out, 0, hsum16(sums))
+
+    x = np.random.default_rng(1).normal(size=LANES).astype(np.float32)
+    out = np.empty_like(x)
+    compiled(function)(x, out)
+    both = [x.astype(np.float64).sum(), np.arange(LANES).sum()]
+    np.testing.assert_allclose(out, np.outer(np.arange(1, 9), both).ravel(), rtol=1e-5)
 
 
 def test_trailing_zeros_visit_every_set_bit():

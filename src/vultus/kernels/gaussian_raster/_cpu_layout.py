@@ -23,7 +23,8 @@ CENTER_X, CENTER_Y, POWER_XX, POWER_XY, POWER_YY, LOG2_OPACITY, SLOPE, DEPTH = r
 RECORD_SIZE = 8
 
 # Columns of the gradient that the tile loop leaves per (tile, Gaussian) pair: moments {1, x, y,
-# x^2, xy, y^2} of the gradient of log alpha, the gradient of depth as a median, channels.
+# x^2, xy, y^2} of the gradient of log alpha, the gradient of depth as a median, channels. The first
+# nine channels fill the first vector.
 GRAD_POWER, GRAD_DEPTH, GRAD_CHANNELS = 0, 6, 7
 
 

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import math
 
-from vultus.core.simd import LANES, aligned_floats, bits, helper, kernel, splat, vmax, vsel, vsqrt
+from vultus.core.simd import (
+    LANES,
+    aligned_floats,
+    bits,
+    helper,
+    kernel,
+    splat,
+    vfloor,
+    vlog2,
+    vmax,
+    vmin,
+    vsel,
+    vsqrt,
+)
 from vultus.kernels import _cpu_algebra, _cpu_tiles
-from vultus.kernels._cpu_tiles import TILE, published_rect, tile_floor
+from vultus.kernels._cpu_tiles import TILE
 from vultus.kernels.gaussian_raster import _cpu_layout, _cpu_planes, _types
 from vultus.kernels.gaussian_raster._cpu_layout import (
     CENTER_X,
@@ -31,6 +44,7 @@ from vultus.kernels.gaussian_raster._cpu_planes import (
     plane,
     planes,
     pull_back,
+    scatter,
     screen_axes,
     screen_covariance,
 )
@@ -43,7 +57,8 @@ _MIN_LOG2_ALPHA = math.log2(MIN_ALPHA)
 _ALL = (1 << LANES) - 1
 # Planes of what is computed, after the inputs.
 _FIRST_RECORD = NUM_INPUT_PLANES
-_XX, _YY, _RADIUS = (_FIRST_RECORD + RECORD_SIZE + j for j in range(3))
+_RECT = _FIRST_RECORD + RECORD_SIZE
+_RADIUS = _RECT + 4
 _NUM_PLANES = _RADIUS + 1
 
 
@@ -56,43 +71,47 @@ def _is_finite(scratch, at, columns):
 
 
 @helper
-def _write(i, lane, scratch, drawn, view, records, colors, depth_channel, rects, radii):
-    """Write what the lists and the tile loop need of one Gaussian."""
-    rects[i, 0] = rects[i, 1] = rects[i, 2] = rects[i, 3] = 0
-    radii[i] = 0
-    if (drawn >> lane) & 1 == 0:
-        return
+def _tiles(low, high, num_tiles):
+    """Range of tiles (floats) that pixels between two positions lie in."""
+    first = vfloor(low * (1.0 / TILE))
+    last = vfloor(high * (1.0 / TILE)) + 1.0
+    return vmax(vmin(first, num_tiles), 0.0), vmax(vmin(last, num_tiles), 0.0)
+
+
+@helper
+def _ceil(x):
+    return vfloor(x * -1.0) * -1.0
+
+
+@helper
+def _keep_extents(scratch, view, drawn, u, v, xx, xy, yy):
+    """Compute the tile rectangles, the radii and the logarithms of the opacities."""
     tiles_x, tiles_y = (view.width + TILE - 1) // TILE, (view.height + TILE - 1) // TILE
-    u = float(scratch[(_FIRST_RECORD + CENTER_X) * LANES + lane]) - 0.5
-    v = float(scratch[(_FIRST_RECORD + CENTER_Y) * LANES + lane]) - 0.5
-    radius = math.ceil(scratch[_RADIUS * LANES + lane])
-    x0, x1, y0, y1 = published_rect(u, v, radius, tiles_x, tiles_y)
-    if x1 > x0 and y1 > y0:
-        radii[i] = int(min(radius, 2.0**30))
-    elif view.has_published_cull:
-        return
-    opacity = scratch[OPACITY_PLANE * LANES + lane]
-    if opacity < MIN_ALPHA:
-        return
-    log2_opacity = math.log2(opacity)
+    # Pixels from here on have their centres at integers.
+    u, v = u - 0.5, v - 0.5
+    half = (xx - yy) * 0.5
+    spread = vsqrt(vmax(half * half + xy * xy, MIN_RADIUS_SPREAD))
+    radius = _ceil(vsqrt((xx + yy) * 0.5 + spread) * 3.0)
+    p0, p1 = _tiles(u - radius, u + radius + (TILE - 1.0) - TILE, tiles_x)
+    p2, p3 = _tiles(v - radius, v + radius + (TILE - 1.0) - TILE, tiles_y)
+    touched = drawn & ((p1 > p0) & (p3 > p2))
+    keep(scratch, _RADIUS, vsel(touched, vmin(radius, 2.0**30), 0.0))
+
+    opacity = plane(scratch, OPACITY_PLANE)
+    log2_opacity = vlog2(vmax(opacity, MIN_ALPHA))
     # alpha >= MIN_ALPHA where the quadratic form of the inverse covariance is at most this.
-    threshold = 2 * _LN_2 * (log2_opacity - _MIN_LOG2_ALPHA)
-    half_x = math.sqrt(threshold * scratch[_XX * LANES + lane])
-    half_y = math.sqrt(threshold * scratch[_YY * LANES + lane])
-    e0 = tile_floor(math.ceil(u - half_x) / TILE, tiles_x)
-    e1 = tile_floor(math.floor((u + half_x) / TILE) + 1.0, tiles_x)
-    e2 = tile_floor(math.ceil(v - half_y) / TILE, tiles_y)
-    e3 = tile_floor(math.floor((v + half_y) / TILE) + 1.0, tiles_y)
+    threshold = (log2_opacity - _MIN_LOG2_ALPHA) * (2 * _LN_2)
+    half_x, half_y = vsqrt(threshold * xx), vsqrt(threshold * yy)
+    x0, x1 = _tiles(_ceil(u - half_x), u + half_x, tiles_x)
+    y0, y1 = _tiles(_ceil(v - half_y), v + half_y, tiles_y)
     if view.has_published_cull:
-        e0, e1, e2, e3 = max(x0, e0), min(x1, e1), max(y0, e2), min(y1, e3)
-    if e1 <= e0 or e3 <= e2:
-        return
-    rects[i, 0], rects[i, 1], rects[i, 2], rects[i, 3] = e0, e1, e2, e3
-    for c in range(_cpu_layout.RECORD_SIZE):
-        records[i, c] = scratch[(_FIRST_RECORD + c) * LANES + lane]
-    records[i, LOG2_OPACITY] = log2_opacity
-    if depth_channel >= 0:
-        colors[i, depth_channel] = scratch[(_FIRST_RECORD + DEPTH) * LANES + lane]
+        x0, x1, y0, y1 = vmax(x0, p0), vmin(x1, p1), vmax(y0, p2), vmin(y1, p3)
+    listed = drawn & (opacity >= MIN_ALPHA) & ((x1 > x0) & (y1 > y0))
+    keep(scratch, _RECT, vsel(listed, x0, 0.0))
+    keep(scratch, _RECT + 1, vsel(listed, x1, 0.0))
+    keep(scratch, _RECT + 2, vsel(listed, y0, 0.0))
+    keep(scratch, _RECT + 3, vsel(listed, y1, 0.0))
+    keep(scratch, _FIRST_RECORD + LOG2_OPACITY, log2_opacity)
 
 
 @kernel(
@@ -129,22 +148,21 @@ def project(
             factor, _ = compensation(area, dilated_area)
             keep(scratch, OPACITY_PLANE, plane(scratch, OPACITY_PLANE) * vsqrt(factor))
         xx, yy = xx + view.dilation, yy + view.dilation
-        drawn = bits(is_front & (dilated_area > 0.0))
         per_area = _LOG2_E / dilated_area
-        keep(scratch, _FIRST_RECORD + CENTER_X, ray_x * view.fx + view.cx)
-        keep(scratch, _FIRST_RECORD + CENTER_Y, ray_y * view.fy + view.cy)
+        u, v = ray_x * view.fx + view.cx, ray_y * view.fy + view.cy
+        keep(scratch, _FIRST_RECORD + CENTER_X, u)
+        keep(scratch, _FIRST_RECORD + CENTER_Y, v)
         keep(scratch, _FIRST_RECORD + POWER_XX, yy * per_area * -0.5)
         keep(scratch, _FIRST_RECORD + POWER_XY, xy * per_area)
         keep(scratch, _FIRST_RECORD + POWER_YY, xx * per_area * -0.5)
         keep(scratch, _FIRST_RECORD + SLOPE, xy / yy)
         keep(scratch, _FIRST_RECORD + DEPTH, z)
-        half = (xx - yy) * 0.5
-        spread = vsqrt(vmax(half * half + xy * xy, MIN_RADIUS_SPREAD))
-        keep(scratch, _RADIUS, vsqrt((xx + yy) * 0.5 + spread) * 3.0)
-        keep(scratch, _XX, xx)
-        keep(scratch, _YY, yy)
+        _keep_extents(scratch, view, is_front & (dilated_area > 0.0), u, v, xx, xy, yy)
+        scatter(scratch, _FIRST_RECORD, records, first, count, RECORD_SIZE)
         for lane in range(count):
-            _write(
-                first + lane, lane, scratch, drawn, view, records, colors, depth_channel,
-                rects, radii,
-            )  # fmt: skip
+            i = first + lane
+            for c in range(4):
+                rects[i, c] = int(scratch[(_RECT + c) * LANES + lane])
+            radii[i] = int(scratch[_RADIUS * LANES + lane])
+            if depth_channel >= 0:
+                colors[i, depth_channel] = scratch[(_FIRST_RECORD + DEPTH) * LANES + lane]

@@ -25,6 +25,7 @@ from vultus.core.simd import (
     fetch_add,
     helper,
     hsum,
+    hsum16,
     iota,
     kernel,
     splat,
@@ -43,8 +44,6 @@ from vultus.kernels.gaussian_raster._cpu_layout import (
     CENTER_Y,
     DEPTH,
     GRAD_CHANNELS,
-    GRAD_DEPTH,
-    GRAD_POWER,
     LOG2_OPACITY,
     POWER_XX,
     POWER_XY,
@@ -74,11 +73,9 @@ class RasterOptions(NamedTuple):
 
 
 @helper
-def _touched_rows(records, i, x, y):
-    """Bit mask of the rows of a tile that a Gaussian can reach.
-
-    ``x, y``: the tile's first pixel relative to the centre.
-    """
+def _touched_rows(records, i, px, py):
+    """Bit mask of the rows that a Gaussian can reach, in the tile with this first pixel centre."""
+    x, y = px - records[i, CENTER_X], py - records[i, CENTER_Y]
     dy = iota() + y
     best_x = vmin(vmax(dy * records[i, SLOPE], x), x + _LAST)
     power = (best_x * records[i, POWER_XX] + dy * records[i, POWER_XY]) * best_x
@@ -123,15 +120,18 @@ def forward_kernel(options: RasterOptions) -> Any:
                 if has_median:
                     vstore(scratch, at_position + r * TILE, splat(np.float32(-1)))
             alive = (1 << rows) - 1
-            k, end = tile_starts[tile], tile_starts[tile + 1]
-            first = k
+            first, end = tile_starts[tile], tile_starts[tile + 1]
+            k, upcoming = first, 0
+            if k < end:
+                upcoming = _touched_rows(records, list_rows[k], px, py)
             while k < end and alive != 0:
-                i = list_rows[k]
+                i, todo = list_rows[k], upcoming & alive
                 k += 1
-                x, y = px - records[i, CENTER_X], py - records[i, CENTER_Y]
-                todo = _touched_rows(records, i, x, y) & alive
+                if k < end:
+                    upcoming = _touched_rows(records, list_rows[k], px, py)
                 if todo == 0:
                     continue
+                x, y = px - records[i, CENTER_X], py - records[i, CENTER_Y]
                 dx = iota() + x
                 row_power = dx * dx * records[i, POWER_XX] + records[i, LOG2_OPACITY]
                 while todo != 0:
@@ -242,20 +242,25 @@ def backward_kernel(options: RasterOptions) -> Any:
                 vstore(scratch, at_rest + o, rest)
                 vstore(scratch, at_alpha + o, g_alpha)
             alive = (1 << rows) - 1
-            first = tile_starts[tile]
+            first, end = tile_starts[tile], list_ends[tile]
+            upcoming = 0
+            if first < end:
+                upcoming = _touched_rows(records, list_rows[first], px, py)
             for k in range(first, tile_starts[tile + 1]):
-                i, slot, todo = list_rows[k], list_slots[k] * num_grads, 0
-                x, y = px - records[i, CENTER_X], py - records[i, CENTER_Y]
-                if k < list_ends[tile]:
-                    todo = _touched_rows(records, i, x, y) & alive
+                i, slot, todo = list_rows[k], list_slots[k] * num_grads, upcoming & alive
+                upcoming = 0
+                if k + 1 < end:
+                    upcoming = _touched_rows(records, list_rows[k + 1], px, py)
                 if todo == 0:
                     for c in range(0, num_grads, TILE):
                         vstore(pair_grads, slot + c, zero)
                     continue
                 visited = todo
+                x, y = px - records[i, CENTER_X], py - records[i, CENTER_Y]
                 dx = iota() + x
                 row_power = dx * dx * records[i, POWER_XX] + records[i, LOG2_OPACITY]
-                sum_1, sum_y, sum_yy, sum_depth = zero, zero, zero, zero
+                sum_a, sum_y, sum_yy, sum_depth = zero, zero, zero, zero
+                sum_0, sum_1, sum_2 = zero, zero, zero
                 while todo != 0:
                     r = cttz(todo)
                     todo &= todo - 1
@@ -272,14 +277,27 @@ def backward_kernel(options: RasterOptions) -> Any:
                     blended = after > _MIN_TRANSMITTANCE
                     weight, a = vsel(blended, weight, zero), vsel(blended, a, zero)
                     vstore(scratch, o, after)
-                    vstore(scratch, at_weight + o, weight)
 
                     # gain: gradient of the weight; then that of log alpha.
-                    gain = vload(scratch, at_alpha + o)
                     at = first_color + o
-                    for c in range(channels):
-                        gain += vload(scratch, at) * colors[i * channels + c]
-                        at += PLANE
+                    g_0, g_1, g_2 = (
+                        vload(scratch, at),
+                        vload(scratch, at + PLANE),
+                        vload(scratch, at + 2 * PLANE),
+                    )
+                    gain = vload(scratch, at_alpha + o) + g_0 * colors[i * channels]
+                    if channels > 1:
+                        gain += g_1 * colors[i * channels + 1]
+                    if channels > 2:
+                        gain += g_2 * colors[i * channels + 2]
+                    if channels > 3:
+                        vstore(scratch, at_weight + o, weight)
+                        for c in range(3, channels):
+                            at_grad = at + c * PLANE
+                            gain += vload(scratch, at_grad) * colors[i * channels + c]
+                    sum_0 += weight * g_0
+                    sum_1 += weight * g_1
+                    sum_2 += weight * g_2
                     gained = weight * gain
                     rest = vload(scratch, at_rest + o) - gained
                     vstore(scratch, at_rest + o, rest)
@@ -293,20 +311,23 @@ def backward_kernel(options: RasterOptions) -> Any:
                         position = np.float32(k + 1 - first)
                         is_chosen = (chosen >= position) & (chosen <= position)
                         sum_depth += vsel(is_chosen, vload(scratch, at_median + o), zero)
-                    sum_1 += grad
+                    sum_a += grad
                     sum_y += grad * dy
                     sum_yy += grad * (dy * dy)
                     if bits(blended) == 0:
                         alive &= ~(1 << r)
-                sum_x = sum_1 * dx
-                pair_grads[slot + GRAD_POWER] = hsum(sum_1)
-                pair_grads[slot + GRAD_POWER + 1] = hsum(sum_x)
-                pair_grads[slot + GRAD_POWER + 2] = hsum(sum_y)
-                pair_grads[slot + GRAD_POWER + 3] = hsum(sum_x * dx)
-                pair_grads[slot + GRAD_POWER + 4] = hsum(sum_y * dx)
-                pair_grads[slot + GRAD_POWER + 5] = hsum(sum_yy)
-                pair_grads[slot + GRAD_DEPTH] = hsum(sum_depth) if has_median else _ZERO
-                for c in range(0, num_planes, 3):
+                sum_x = sum_a * dx
+                next_3, last_3 = (zero, zero, zero), (zero, zero, zero)
+                if num_planes > 3:
+                    next_3 = weighted_rows(scratch, visited, at_weight, first_color + 3 * PLANE)
+                if num_planes > 6:
+                    last_3 = weighted_rows(scratch, visited, at_weight, first_color + 6 * PLANE)
+                sums = (
+                    sum_a, sum_x, sum_y, sum_x * dx, sum_y * dx, sum_yy, sum_depth,
+                    sum_0, sum_1, sum_2, *next_3, *last_3,
+                )  # fmt: skip
+                vstore(pair_grads, slot, hsum16(sums))
+                for c in range(9, num_planes, 3):
                     total = weighted_rows(scratch, visited, at_weight, first_color + c * PLANE)
                     pair_grads[slot + GRAD_CHANNELS + c] = hsum(total[0])
                     pair_grads[slot + GRAD_CHANNELS + c + 1] = hsum(total[1])
