@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable
 from typing import Any, Generic, TypeVar
@@ -10,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Array", "Lease", "array_of", "frame_array", "frame_arrays", "triple"]
+__all__ = ["Array", "Lease", "aligned_zeros", "array_of", "frame_array", "frame_arrays", "triple"]
 
 Array = NDArray[Any]
 WorkspaceT = TypeVar("WorkspaceT")
 
 _MAX_IDLE_WORKSPACES = 8
+_CACHE_LINE = 64
 _idle: defaultdict[Hashable, list[Any]] = defaultdict(list)
 
 
@@ -36,6 +38,14 @@ class Lease(Generic[WorkspaceT]):
         if sum(map(len, _idle.values())) >= _MAX_IDLE_WORKSPACES:
             _idle.clear()
         _idle[self._key].append(self.workspace)
+
+
+def aligned_zeros(*shape: int) -> NDArray[np.float32]:
+    """Float32 zeros that start on a cache line: what straddles two lines is slower to reach."""
+    size = math.prod(shape)
+    buffer = np.zeros(size + _CACHE_LINE // 4, np.float32)
+    start = -(buffer.ctypes.data // 4) % (_CACHE_LINE // 4)
+    return buffer[start : start + size].reshape(shape)
 
 
 def array_of(tensor: Tensor | None, shape: tuple[int, ...]) -> Array:

@@ -16,7 +16,15 @@ from torch import Tensor
 from vultus.core.simd import run_chunks, run_workers
 from vultus.geometry.cameras import Camera
 from vultus.kernels import _cpu_shade
-from vultus.kernels._cpu_arrays import Array, Lease, array_of, frame_array, frame_arrays, triple
+from vultus.kernels._cpu_arrays import (
+    Array,
+    Lease,
+    aligned_zeros,
+    array_of,
+    frame_array,
+    frame_arrays,
+    triple,
+)
 from vultus.kernels._cpu_tiles import TileLists
 from vultus.kernels.gaussian_raster._cpu_emit import emit_pairs
 from vultus.kernels.gaussian_raster._cpu_layout import (
@@ -61,18 +69,18 @@ class _Workspace:
 
     def __init__(self, num: int, width: int, height: int, channels: int) -> None:
         self.size = pair_grad_size(channels)
-        self.records = np.zeros((num, RECORD_SIZE), np.float32)
+        self.records = aligned_zeros(num, RECORD_SIZE)
         self.colors = np.zeros((num, channels), np.float32)
         self.lists = TileLists(num, width, height)
-        self.totals = np.zeros((num, self.size), np.float32)
+        self.totals = aligned_zeros(num, self.size)
         self.positions = np.zeros(height * width, np.float32)
-        self.pair_grads = np.zeros(0, np.float32)
+        self.pair_grads = aligned_zeros(0)
         self.job = np.zeros(1, np.int64)
 
     def reserve_pair_grads(self) -> None:
         """Make room for the gradients of the listed pairs."""
         if len(self.pair_grads) < self.lists.capacity * self.size:
-            self.pair_grads = np.empty(self.lists.capacity * self.size, np.float32)
+            self.pair_grads = aligned_zeros(self.lists.capacity * self.size)
 
 
 def _make_view(camera: Camera, frame: int, settings: RasterSettings) -> View:
