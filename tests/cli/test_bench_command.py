@@ -10,8 +10,23 @@ from vultus.cli.main import run
 
 SMALL = ["--num", "40", "--size", "16", "--reference-num", "20", "--reference-size", "8"]
 PROTOTYPE = """
+import numpy as np
+
+
 def camera_vector(*args, **kwargs):
     return args, kwargs
+
+
+class Raster3D:
+    def __init__(self, num, width, height, channels, threads):
+        self.size = num, width, height
+        self.col = np.zeros((num, channels))
+
+    def forward(self, view, arrays, degree):
+        assert len(arrays[0]) == self.size[0]
+
+    def backward(self, view, arrays, degree, grads, grad_alpha):
+        assert grads.shape == (self.col.shape[1], *grad_alpha.shape)
 
 
 class Raster2D:
@@ -31,10 +46,18 @@ def test_oracle_kernels_and_prototype_are_compared(
 ) -> None:
     prototype = tmp_path / "prototype_for_the_bench_test.py"
     prototype.write_text(PROTOTYPE, encoding="utf-8")
-    arguments = ["bench", "raster", *SMALL, "--repeats", "1", "--prototype", str(prototype)]
+    arguments = ["bench", "raster", *SMALL, "--repeats", "1", "--num-features", "2"]
+    arguments += ["--prototype", str(prototype)]
     assert run(arguments) == 0
     out = capsys.readouterr().out
-    for part in ("20 surfels, 8 x 8", "40 surfels, 16 x 16", "median / ref", "median / prototype"):
+    for part in (
+        "20 Gaussians, 8 x 8, 3 channels",
+        "40 Gaussians, 16 x 16, 5 channels",
+        "20 surfels, 8 x 8",
+        "40 surfels, 16 x 16",
+        "median / ref",
+        "median / prototype",
+    ):
         assert part in out
     for name in ("\nref ", "\ncpu ", "\ncpu, all outputs ", "\nprototype "):
         assert name in out
@@ -42,7 +65,7 @@ def test_oracle_kernels_and_prototype_are_compared(
 
 def test_a_dry_run_times_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", "raster", "--dry-run"]) == 0
-    assert capsys.readouterr().out == "would time 20000 surfels at 256 x 256\n"
+    assert capsys.readouterr().out == "would time 20000 gaussians and surfels at 256 x 256\n"
 
 
 @pytest.mark.parametrize(
@@ -50,6 +73,8 @@ def test_a_dry_run_times_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["volume"], "vultus bench volume does not exist"),
         (["raster", "--repeats", "0"], "--repeats must be positive, got 0"),
+        (["raster", "--num-features", "-1"], "--num-features must not be negative, got"),
+        (["raster", "--primitives"], "--primitives must not be empty"),
         (["raster", "--prototype", "nowhere.py"], "prototype nowhere.py does not exist"),
     ],
 )

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vultus.bench.timing import Timing, time_in_alternation
 from vultus.geometry.cameras import Camera, look_at
-from vultus.kernels.surfel_raster import OutputName, SurfelImages, rasterize_surfels
+from vultus.kernels.surfel_raster import OutputName, rasterize_surfels
 
 __all__ = [
     "ALL_OUTPUTS",
@@ -36,6 +36,7 @@ __all__ = [
 PROTOTYPE_OUTPUTS: tuple[OutputName, ...] = ("depth", "normal", "distortion")
 """What the prototype computes, beside RGB and alpha."""
 ALL_OUTPUTS: tuple[OutputName, ...] = (*PROTOTYPE_OUTPUTS, "median_depth")
+_OPTIONAL_MAPS = ("depth_sum", "normal_view_sum", "median_depth", "distortion")
 _DEGREE = 3
 _DISTANCE = 1.0
 _VIEW_WIDTH = 0.27
@@ -110,14 +111,14 @@ def bench_reference(num: int, size: int, repeats: int) -> list[RasterResult]:
     return [RasterResult(label, name, both[name], forward[name]) for name in calls]
 
 
-def load_prototype(path: Path) -> ModuleType:
-    """Import a prototype from a file; it must have ``Raster2D`` and ``camera_vector``.
+def load_prototype(path: Path, rasters: Collection[str] = ("Raster2D",)) -> ModuleType:
+    """Import a prototype from a file; it must have ``camera_vector`` and the named rasterizers.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no prototype of this rasterizer.
+        ValueError: If it is no prototype of these rasterizers.
     """
-    return load_module(path, ("Raster2D", "camera_vector"))
+    return load_module(path, (*rasters, "camera_vector"))
 
 
 def load_module(path: Path, names: Collection[str]) -> ModuleType:
@@ -157,9 +158,10 @@ Calls = tuple[Callable[[], object], Callable[[], object]]
 def kernel_calls(
     scene: list[Tensor],
     camera: Camera,
-    outputs: Collection[OutputName],
+    outputs: Collection[str],
     *,
     features: Tensor | None = None,
+    rasterize: Callable[..., Any] = rasterize_surfels,
     **options: Any,
 ) -> Calls:
     """Functions for the forward pass, and for forward and backward."""
@@ -169,9 +171,9 @@ def kernel_calls(
         features = features.clone().requires_grad_()
         leaves.append(features)
 
-    def forward() -> SurfelImages:
+    def forward() -> Any:
         means, quats, scales, opacities = geometry
-        return rasterize_surfels(
+        return rasterize(
             means, quats, scales, opacities, camera,
             sh_coeffs=sh_coeffs, features=features, outputs=outputs, **options,
         )  # fmt: skip
@@ -188,8 +190,9 @@ def kernel_calls(
     return forward, both
 
 
-def _maps(images: SurfelImages) -> list[Tensor]:
-    optional = (images.depth_sum, images.normal_view_sum, images.median_depth, images.distortion)
+def _maps(images: Any) -> list[Tensor]:
+    """The images of either rasterizer that were asked for."""
+    optional = (getattr(images, name, None) for name in _OPTIONAL_MAPS)
     return [images.image, images.alpha, *(value for value in optional if value is not None)]
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 import tyro
 
+from vultus.bench.gaussians import bench_gaussian_reference, bench_gaussians
 from vultus.bench.raster import RasterResult, bench_reference, bench_surfels, load_prototype
 from vultus.cli.console import console, print_table
 
@@ -17,17 +19,21 @@ __all__ = ["RasterBenchOptions", "main"]
 
 @dataclass(frozen=True)
 class RasterBenchOptions:
-    """Time forward and backward passes of the surfel rasterizer on a head-like scene."""
+    """Time forward and backward passes of the rasterizers on a head-like scene."""
 
+    primitives: tuple[Literal["gaussians", "surfels"], ...] = ("gaussians", "surfels")
+    """Which rasterizers."""
     num: int = 20_000
-    """Surfels."""
+    """Primitives."""
     size: int = 256
     """Width and height of the image."""
     repeats: int = 11
     """Timed calls of each implementation; they alternate."""
     reference_num: int = 500
-    """Surfels of the comparison with the oracle, which cannot hold a large scene in memory."""
+    """Primitives of the comparison with the oracle, which cannot hold a large scene in memory."""
     reference_size: int = 64
+    num_features: int = 0
+    """Channels of the Gaussians beside RGB."""
     prototype: Path | None = None
     """Python file of a prototype to compare with, in the same process."""
     dry_run: bool = False
@@ -37,12 +43,16 @@ class RasterBenchOptions:
         for name in ("num", "size", "repeats", "reference_num", "reference_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be positive, got {getattr(self, name)}")
+        if not self.primitives:
+            raise ValueError("--primitives must not be empty")
+        if self.num_features < 0:
+            raise ValueError(f"--num-features must not be negative, got {self.num_features}")
 
 
 def main(arguments: list[str]) -> None:
     """Run one benchmark."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        console.print("usage: vultus bench {raster} [options]\n\n  raster  the surfel rasterizer")
+        console.print("usage: vultus bench {raster} [options]\n\n  raster  the rasterizers")
         return
     name, *rest = arguments
     if name not in _SUBCOMMANDS:
@@ -51,22 +61,33 @@ def main(arguments: list[str]) -> None:
 
 
 def _raster(arguments: list[str]) -> None:
-    """Print the tables of the surfel rasterizer."""
+    """Print the tables of the rasterizers."""
     options = tyro.cli(
         RasterBenchOptions,
         args=arguments,
         prog="vultus bench raster",
-        description="Time the surfel rasterizer: RGB of degree-3 SH, alpha, depth, normal and "
-        "distortion, forward and backward, implementations in alternation.",
+        description="Time the rasterizers, forward and backward, implementations in alternation: "
+        "3D Gaussians with RGB of degree-3 SH and alpha; surfels with depth, normal and "
+        "distortion, too.",
     )
-    prototype = None if options.prototype is None else load_prototype(options.prototype)
+    rasters = {"gaussians": "Raster3D", "surfels": "Raster2D"}
+    prototype = None
+    if options.prototype is not None:
+        prototype = load_prototype(options.prototype, [rasters[p] for p in options.primitives])
     if options.dry_run:
-        console.print(f"would time {options.num} surfels at {options.size} x {options.size}")
+        primitives = " and ".join(options.primitives)
+        console.print(f"would time {options.num} {primitives} at {options.size} x {options.size}")
         return
-    results = bench_reference(options.reference_num, options.reference_size, options.repeats)
-    _print_results(results, baseline="ref")
-    results = bench_surfels(options.num, options.size, options.repeats, prototype)
-    _print_results(results, baseline="cpu" if prototype is None else "prototype")
+    baseline = "cpu" if prototype is None else "prototype"
+    small = options.reference_num, options.reference_size, options.repeats
+    large = options.num, options.size, options.repeats
+    if "gaussians" in options.primitives:
+        _print_results(bench_gaussian_reference(*small), baseline="ref")
+        results = bench_gaussians(*large, num_features=options.num_features, prototype=prototype)
+        _print_results(results, baseline)
+    if "surfels" in options.primitives:
+        _print_results(bench_reference(*small), baseline="ref")
+        _print_results(bench_surfels(*large, prototype), baseline)
 
 
 def _print_results(results: list[RasterResult], baseline: str) -> None:
