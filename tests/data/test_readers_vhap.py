@@ -11,7 +11,7 @@ import torch
 from fakes import FakeHead
 from vultus.core.image_io import write_image
 from vultus.data.frame_store import FrameStore
-from vultus.data.readers import detect_format, load_frame, read_sequence
+from vultus.data.readers import absolute_options, detect_format, load_frame, read_sequence
 from vultus.geometry.cameras import look_at, opencv_to_opengl
 from vultus.heads.base import ParameterSpec
 
@@ -336,3 +336,13 @@ def test_unknown_formats_and_options_are_refused(single, tmp_path):
         read_sequence(tmp_path / "empty")
     with pytest.raises(FileNotFoundError, match="no such folder"):
         read_sequence(tmp_path / "nowhere")
+
+
+def test_options_that_name_files_are_made_absolute_and_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = {"head_file": "rigs/head.npz", "background": "black", "resolution": "2"}
+    found = absolute_options(tmp_path, "gaussian_avatars", given)
+    assert found == given | {"head_file": str(tmp_path / "rigs" / "head.npz")}
+    assert absolute_options(tmp_path / "not_there", "auto", {}) == {}

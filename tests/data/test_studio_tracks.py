@@ -6,7 +6,7 @@ import torch
 
 from fakes import FakeHead
 from vultus.data.studio.performance import Performance, load_arkit_performance, talking, turns
-from vultus.data.studio.tracks import build_track, perform
+from vultus.data.studio.tracks import build_track, perform, rest_pose, turn_around
 from vultus.heads.base import ParameterSpec
 from vultus.heads.blendshapes import ARKIT_NAMES
 
@@ -143,3 +143,23 @@ def test_arkit_track_needs_its_file():
 def test_frames_must_be_positive():
     with pytest.raises(ValueError, match="frames must be positive, got 0"):
         build_track("neutral", FakeHead(), 0, seed=0)
+
+
+def test_a_turn_shows_every_side_once_and_leaves_the_rest_alone():
+    pose = rest_pose(JointHead(), 6)
+    pose = pose.replace(global_rotation=torch.full((6, 3), 0.1))
+    turned = turn_around(pose, 4).global_rotation
+    assert turned is not None
+    quarter = torch.pi / 2
+    torch.testing.assert_close(
+        turned[:4, 1].cos(), torch.tensor([1.0, 0.0, -1.0, 0.0]), atol=1e-6, rtol=0
+    )
+    torch.testing.assert_close(turned[1::2, 1][:2], torch.tensor([quarter, -quarter]))
+    assert not turned[:4, [0, 2]].any()
+    torch.testing.assert_close(turned[4:], torch.full((2, 3), 0.1))
+    assert turn_around(pose, 0) is pose
+
+
+def test_a_turn_longer_than_the_track_is_refused():
+    with pytest.raises(ValueError, match="turn_around needs a head with global_rotation and 7"):
+        turn_around(rest_pose(JointHead(), 6), 7)

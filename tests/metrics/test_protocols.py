@@ -28,6 +28,10 @@ class Maps:
         return self.rgb
 
     @property
+    def surface_depth(self) -> Tensor | None:
+        return self.depth
+
+    @property
     def alpha(self) -> Tensor:
         assert self.mask is not None
         return self.mask

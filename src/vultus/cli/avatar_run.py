@@ -13,7 +13,7 @@ from torch import Tensor
 from vultus.core.config import config_to_data
 from vultus.core.files import read_json
 from vultus.core.run_folder import RunFolder
-from vultus.data.readers import read_sequence
+from vultus.data.readers import absolute_options, read_sequence
 from vultus.data.sequence import HeadSequence
 from vultus.engine.checkpoint import restore_weights
 from vultus.heads.base import HeadPose
@@ -77,11 +77,12 @@ class OpenRun:
 
 
 def run_settings(method: str, seed: int, data: DataOptions, config: Any) -> Any:
-    """What ``config.json`` of a run holds; the capture's path is made absolute.
+    """What ``config.json`` of a run holds; the paths in it are made absolute.
 
     The commands after ``train`` may be called from any folder.
     """
-    located = replace(data, data=data.data.resolve())
+    options = absolute_options(data.data, data.format, data.options)
+    located = replace(data, data=data.data.resolve(), options=options)
     return _run_config_class(method)(method, seed, located, config)
 
 

@@ -160,11 +160,12 @@ def _show(opened: OpenRun, out: Path) -> None:
 
 
 def _film(opened: OpenRun, sequence: HeadSequence) -> Iterator[Float[Tensor, "3 h w"]]:
+    """Pictures of the moments after the turn that shows the back of the head."""
     held_out = sequence.split("val")[0].camera_index
     records = sorted(
         (record for record in sequence.frames if record.camera_index == held_out),
         key=lambda record: record.timestep,
-    )
+    )[demo_config(opened.seed).turn_around :]
     cameras = path_cameras(opened, "turntable", len(records))
     poses = opened.avatar.track[torch.tensor([record.timestep for record in records])]
     turning = path_film(opened.avatar, poses, cameras)

@@ -84,7 +84,7 @@ def _film(opened: OpenRun, options: RenderOptions) -> Iterator[Float[Tensor, "3 
 def path_cameras(
     opened: OpenRun, path: str, frames: int, size: tuple[int, int] | None = None
 ) -> Camera:
-    """Cameras around the head at the capture's distance and focal length.
+    """Cameras around the head, framed as the first training image is.
 
     Raises:
         ValueError: If ``frames`` is not positive.
@@ -94,8 +94,12 @@ def path_cameras(
     first = opened.sequence.split("train")[0].camera
     with torch.no_grad():
         vertices = opened.head_vertices()
-    center = 0.5 * (vertices.min(dim=0).values + vertices.max(dim=0).values)
-    radius = float((camera_centers(first)[0] - center).norm())
+    middle = 0.5 * (vertices.min(dim=0).values + vertices.max(dim=0).values)
+    eye, axis = camera_centers(first)[0], first.camera_to_world[0, :3, 2]
+    radius = float((middle - eye) @ axis)
+    if radius <= 0:
+        raise ValueError("the first training camera looks away from the head")
+    center = eye + radius * axis
     sweep = 2.0 * math.pi if path == "turntable" else math.pi / 2.0
     cameras = camera_paths.orbit(
         center, radius, frames, sweep, first.intrinsics[0], first.width, first.height

@@ -20,7 +20,7 @@ from vultus.core.run_folder import RunFolder
 from vultus.core.seeding import seed_everything
 from vultus.data.frame_store import FrameStore
 from vultus.data.sequence import HeadSequence, Split
-from vultus.engine.evaluate import check_frames, check_protocol
+from vultus.engine.evaluate import check_frames, check_protocol, evaluate_split
 from vultus.engine.fit import fit
 from vultus.export.run_report import (
     evaluate_run,
@@ -97,8 +97,14 @@ def train(method: str, config: Any, options: TrainOptions) -> None:
     run = open_or_create_run(options.out, settings, resume=options.resume)
     seed_everything(options.seed)
     avatar = build_method(method, config, sequence, options.seed)
+
+    def evaluate(step: int) -> None:
+        for split in _held_out(sequence):
+            mean = evaluate_split(avatar, sequence, split, protocol).mean
+            run.log_metrics(step, {f"{split}.{name}": value for name, value in mean.items()})
+
     with run.stage("training"):
-        fit(avatar, frames, config, run, options.seed)
+        fit(avatar, frames, config, run, options.seed, evaluate)
     run.update_card(**avatar.summary())
     _finish(run, avatar, sequence, method, protocol)
 

@@ -12,7 +12,6 @@ from itertools import chain
 from pathlib import Path
 from typing import IO
 
-import imageio_ffmpeg
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
@@ -56,6 +55,9 @@ def ffmpeg_path() -> str:
     Raises:
         FileNotFoundError: If there is none for this platform.
     """
+    # Here, so that everything but films works without it.
+    import imageio_ffmpeg
+
     try:
         return imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:

@@ -41,8 +41,8 @@ class RenderedMaps(typing.Protocol):
         ...
 
     @property
-    def depth(self) -> Float[Tensor, "1 1 h w"] | None:
-        """Expected camera z in metres, zero where nothing is."""
+    def surface_depth(self) -> Float[Tensor, "1 1 h w"] | None:
+        """Camera z of the surface in metres, zero where nothing is."""
         ...
 
 
@@ -132,7 +132,7 @@ class Protocol:
             alpha=output.alpha,
             normals=output.normals,
             target_normals=frame.normals,
-            depth=output.depth,
+            depth=output.surface_depth,
             target_depth=frame.depth,
             networks=networks or {},
         )

@@ -25,13 +25,19 @@ class RenderOutput:
     screen_gradient: Float[Tensor, "b n 2"]
     """After backward, its ``grad`` is the densification signal."""
     depth: Float[Tensor, "b 1 h w"] | None = None
-    """Expected camera z, 0 where nothing is."""
+    """Expected camera z, 0 where nothing is. What shines through a surface pulls it back."""
     median_depth: Float[Tensor, "b 1 h w"] | None = None
+    """Camera z where half of the light is gone: the surface itself."""
     normals: Float[Tensor, "b 3 h w"] | None = None
     """World axes, blended (length about alpha), towards the camera."""
     depth_normals: Float[Tensor, "b 3 h w"] | None = None
     """World normals of the depth map, times alpha."""
     distortion: Float[Tensor, "b 1 h w"] | None = None
+
+    @property
+    def surface_depth(self) -> Float[Tensor, "b 1 h w"] | None:
+        """The median depth where the renderer made one, else the expected depth."""
+        return self.depth if self.median_depth is None else self.median_depth
 
     def require(self, name: MapName) -> Tensor:
         """Return a map that the caller asked the renderer for.

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, get_args, get_type_hints
 
 from vultus.data.frames import load_frame
 from vultus.data.readers.manifest import read_manifest
 from vultus.data.readers.options import parse_options
 from vultus.data.sequence import HeadSequence
 
-__all__ = ["READERS", "detect_format", "load_frame", "read_sequence"]
+__all__ = ["READERS", "absolute_options", "detect_format", "load_frame", "read_sequence"]
 
 READERS = {
     "gaussian_avatars": "vultus.data.readers.gaussian_avatars",
@@ -38,11 +40,30 @@ def read_sequence(root: Path | str, format: str = "auto", **options: Any) -> Hea
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder")
+    reader = _reader(root, format)
+    return reader.read(root, parse_options(reader.Options, options))
+
+
+def absolute_options(root: Path, format: str, options: Mapping[str, str]) -> dict[str, str]:
+    """The same options as text, with the files among them named from the root of the file system.
+
+    Raises:
+        ValueError: As ``read_sequence``, for the format.
+    """
+    if not options:
+        return {}
+    hints = get_type_hints(_reader(root, format).Options)
+    return {
+        name: str(Path(text).resolve()) if Path in get_args(hints.get(name)) else text
+        for name, text in options.items()
+    }
+
+
+def _reader(root: Path, format: str) -> ModuleType:
     name = detect_format(root) if format == "auto" else format
     if name not in READERS:
         raise ValueError(f"format must be auto, {', '.join(READERS)}, got {format!r}")
-    reader = import_module(READERS[name])
-    return reader.read(root, parse_options(reader.Options, options))
+    return import_module(READERS[name])
 
 
 def detect_format(root: Path) -> str:

@@ -21,7 +21,7 @@ from vultus.data.studio.lights import auto_exposure, load_light, studio_light
 from vultus.data.studio.renderer import StudioFrame, StudioRenderer
 from vultus.data.studio.rigs import build_rig, head_center
 from vultus.data.studio.subject import Subject, build_subject
-from vultus.data.studio.tracks import build_track
+from vultus.data.studio.tracks import build_track, turn_around
 from vultus.geometry.cameras import Camera
 from vultus.heads.base import HeadPose
 from vultus.render.lighting.envmap import EnvironmentMap
@@ -71,6 +71,7 @@ def build_scene(config: StudioConfig, subject: Subject | None = None) -> Scene:
         arkit_path=config.arkit_file,
         stride=config.track_stride,
     )
+    track = turn_around(track, config.turn_around)
     cameras = build_rig(
         config.rig,
         config.cameras,

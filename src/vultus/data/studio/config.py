@@ -45,6 +45,10 @@ class StudioConfig:
     frames: int = 64
     """Moments in time."""
 
+    turn_around: int = 0
+    """Moments at the start in which the subject turns once about the vertical, as on a chair, so
+    that standing cameras see the back of the head."""
+
     rig: RigName = "dome"
     """Cameras on an arc before the face, on a full circle, or one in front."""
     cameras: int = 4
@@ -92,6 +96,8 @@ class StudioConfig:
             raise ValueError(
                 f"texture_size must be at least {_MIN_TEXTURE_SIZE}, got {self.texture_size}"
             )
+        if not 0 <= self.turn_around <= self.frames:
+            raise ValueError(f"turn_around must be 0 to {self.frames}, got {self.turn_around}")
         if self.radius <= 0:
             raise ValueError(f"radius must be positive, got {self.radius}")
         if not 0 < self.fov < math.pi:
@@ -153,5 +159,5 @@ PRESETS: dict[PresetName, StudioConfig] = {
 
 
 def demo_config(seed: int) -> StudioConfig:
-    """The preset ``demo`` of one seed."""
-    return replace(_DEMO, seed=seed)
+    """What ``vultus demo`` films: the preset ``demo``, and the subject turns around once."""
+    return replace(_DEMO, seed=seed, turn_around=8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,7 @@ from vultus.data.studio.performance import Performance, load_arkit_performance, 
 from vultus.heads.base import HeadModel, HeadPose
 from vultus.heads.blendshapes import map_expressions
 
-__all__ = ["TrackName", "build_track", "each_expression", "perform", "rest_pose"]
+__all__ = ["TrackName", "build_track", "each_expression", "perform", "rest_pose", "turn_around"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -129,6 +130,26 @@ def perform(performance: Performance, head: HeadModel) -> HeadPose:
             fields[name] = performance.head_rotation.clone()
             break
     return HeadPose(**fields)
+
+
+def turn_around(pose: HeadPose, num_frames: int) -> HeadPose:
+    """Turn the whole head once about the vertical during the first frames; 0 changes nothing.
+
+    Raises:
+        ValueError: If the track is shorter or the head cannot turn as a whole.
+    """
+    if num_frames == 0:
+        return pose
+    if pose.global_rotation is None or num_frames > len(pose):
+        raise ValueError(
+            f"turn_around needs a head with global_rotation and {num_frames} frames, got "
+            f"{len(pose)} frames"
+        )
+    rotation = pose.global_rotation.clone()
+    yaw = torch.arange(num_frames) * (2 * math.pi / num_frames)
+    rotation[:num_frames] = 0.0
+    rotation[:num_frames, 1] = torch.remainder(yaw + math.pi, 2 * math.pi) - math.pi
+    return pose.replace(global_rotation=rotation)
 
 
 def _gaze_rotations(curves: dict[str, Tensor], num_frames: int) -> Float[Tensor, "t 6"]:

@@ -16,8 +16,8 @@ class ModelConfig:
 
     rig: Literal["similarity", "jacobian", "jbs"] = "jbs"
     """Transport of surfels from rest to pose: by the triangle's similarity, by its deformation
-    gradient, or by blended gradients of the triangle and its three neighbours (sections 4.2-4.4
-    of the paper; official flags: none, --DTF, --DTF --train_kinematic)."""
+    gradient, or by blended gradients of the triangle and its three neighbours (official flags:
+    none, --DTF, --DTF --train_kinematic)."""
     third_edge: Literal["sqrt_area", "unit"] = "sqrt_area"
     """Normal edge of the deformation gradient: 2025 release or 2024 release."""
     sh_degree: int = 3
@@ -53,6 +53,9 @@ class LossWeights:
 
     ssim_weight: float = 0.2
     """Share of 1 - SSIM; the rest is L1."""
+    alpha_weight: float = 0.0
+    """Absolute difference of opacity and mask, in captures with masks. Otherwise whatever the rig
+    has and the masks lack (shoulders below a cut) is painted in the colour of the background."""
     eye_alpha_weight: float = 0.1
     """Pull eyeball opacities to one."""
     blend_weight_weight: float = 0.0
@@ -143,7 +146,10 @@ def _short(steps: int) -> SurfHeadConfig:
             mouth_starts_dark=True,
         ),
         losses=LossWeights(
-            surfel_normal_from=steps // 2, distortion_from=steps // 3, distortion_weight=10.0
+            alpha_weight=0.1,
+            surfel_normal_from=steps // 2,
+            distortion_from=steps // 3,
+            distortion_weight=10.0,
         ),
         optim=OptimConfig(
             position_lr_steps=steps,
