@@ -156,15 +156,19 @@ def _forward_frame(
 ) -> None:
     view, inputs, lists = frames.views[frame], frames.inputs_of(frame), work.lists
     problems = np.zeros(6, np.int64)
-    run_chunks(
-        frames.workers, project, frames.num, view, inputs, work.records, work.colors,
-        frames.depth_channel, lists.rects, radii, problems,
-    )  # fmt: skip
-    run_chunks(
-        frames.workers, _cpu_shade.shade, frames.num, view.center, frames.settings.sh_degree,
-        inputs.means, frames.sh_coeffs[frame], frames.features[frame],
-        lists.rects, work.colors, problems,
-    )  # fmt: skip
+
+    def project_and_shade(start: int, stop: int) -> None:
+        project(
+            start, stop, view, inputs, work.records, work.colors, frames.depth_channel,
+            lists.rects, radii, problems,
+        )  # fmt: skip
+        _cpu_shade.shade(
+            start, stop, view.center, frames.settings.sh_degree, inputs.means,
+            frames.sh_coeffs[frame], frames.features[frame], lists.rects, work.colors, problems,
+        )  # fmt: skip
+
+    # One task per thread for both: waking another thread costs as much as hundreds of Gaussians.
+    run_chunks(frames.workers, project_and_shade, frames.num)
     if problems.any():
         raise ValueError(f"{_PROBLEMS[int(problems.argmax())]}, frame {frame} has others")
     lists.build(work.records[:, DEPTH], emit_pairs, work.records)
@@ -199,23 +203,36 @@ def _backward_frame(
         view.width, view.height, image, alpha, depth, work.positions, lists.ends,
         *image_grads, work.pair_grads,
     )  # fmt: skip
-    run_chunks(
-        frames.workers, project_backward, frames.num, view, inputs, frames.depth_channel,
-        lists.rects, lists.first_pair, lists.end_pair, work.pair_grads, work.totals.reshape(-1),
-        work.size, grads, screen, camera,
-    )  # fmt: skip
-    before = grads.means.sum(0, dtype=np.float64) if len(camera) else 0.0
-    run_chunks(
-        frames.workers, _cpu_shade.shade_backward, frames.num, view.center,
-        frames.settings.sh_degree, inputs.means, frames.sh_coeffs[frame], lists.rects,
-        work.colors, work.totals, GRAD_CHANNELS, grads.means, sh, features,
-    )  # fmt: skip
-    if len(camera):
-        # View directions move with the camera centre as they do, reversed, with the Gaussians.
-        center = before - grads.means.sum(0, dtype=np.float64)
-        rotation, translation = np.array(view.rotation), np.array(view.translation)
-        camera[0, :9] -= np.outer(translation, center).ravel()
-        camera[0, 9:12] -= rotation @ center
+
+    def project_backwards(start: int, stop: int) -> None:
+        project_backward(
+            start, stop, view, inputs, frames.depth_channel, lists.rects, lists.first_pair,
+            lists.end_pair, work.pair_grads, work.totals.reshape(-1), work.size, grads, screen,
+            camera,
+        )  # fmt: skip
+
+    def shade_backwards(start: int, stop: int) -> None:
+        _cpu_shade.shade_backward(
+            start, stop, view.center, frames.settings.sh_degree, inputs.means,
+            frames.sh_coeffs[frame], lists.rects, work.colors, work.totals, GRAD_CHANNELS,
+            grads.means, sh, features,
+        )  # fmt: skip
+
+    def both_backwards(start: int, stop: int) -> None:
+        project_backwards(start, stop)
+        shade_backwards(start, stop)
+
+    if not len(camera):
+        run_chunks(frames.workers, both_backwards, frames.num)
+        return
+    # View directions move with the camera centre as they do, reversed, with the Gaussians.
+    run_chunks(frames.workers, project_backwards, frames.num)
+    before = grads.means.sum(0, dtype=np.float64)
+    run_chunks(frames.workers, shade_backwards, frames.num)
+    center = before - grads.means.sum(0, dtype=np.float64)
+    rotation, translation = np.array(view.rotation), np.array(view.translation)
+    camera[0, :9] -= np.outer(translation, center).ravel()
+    camera[0, 9:12] -= rotation @ center
 
 
 class _Rasterize(torch.autograd.Function):
