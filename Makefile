@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all lint format bench install clean
+.PHONY: demo test test-all test-gpu lint format bench install clean
 
 install: $(STAMP)
 
@@ -18,11 +18,20 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/vultus demo --out demo
 
+# GPU kernels are compiled ahead of time in the first process and interpreted in the second one:
+# Triton decides when it is imported.
+PYTEST := $(BIN)/python -m pytest --jaxtyping-packages=vultus,beartype.beartype
+
 test: $(STAMP)
-	$(BIN)/python -m pytest -m 'not slow and not gpu' --jaxtyping-packages=vultus,beartype.beartype
+	$(PYTEST) -m 'not slow and not gpu and not triton'
+	TRITON_INTERPRET=1 $(PYTEST) -m 'triton and not slow and not gpu'
 
 test-all: $(STAMP)
-	$(BIN)/python -m pytest -m 'not gpu' --jaxtyping-packages=vultus,beartype.beartype
+	$(PYTEST) -m 'not gpu and not triton'
+	TRITON_INTERPRET=1 $(PYTEST) -m 'triton and not gpu'
+
+test-gpu: $(STAMP)
+	$(PYTEST) -m 'gpu or triton'
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -67,7 +67,7 @@ class Reading:
 class Capacity:
     """Sizes of the buffers of all calls with the same shapes."""
 
-    per_list: int = _INITIAL
+    per_list: int = field(default_factory=lambda: _INITIAL)
     pairs: int = 0
     """Room for all (list, primitive) pairs together; deterministic gradients need it."""
     is_settled: bool = False

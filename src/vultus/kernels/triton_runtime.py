@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import triton
 import triton.language
 from triton import knobs
@@ -79,9 +80,14 @@ def launch(
     """
     if _recordings:
         _recordings[-1].append(Launch(kernel, grid, arguments, constants, num_warps))
-    elif all(grid):
-        options = {} if is_interpreted() else {"enable_fp_fusion": True}
-        kernel[grid](*arguments, **constants, num_warps=num_warps, **options)
+    elif not all(grid):
+        return
+    elif is_interpreted():
+        # Lanes that are masked off compute with whatever they have, on a GPU as well.
+        with np.errstate(all="ignore"):
+            kernel[grid](*arguments, **constants)
+    else:
+        kernel[grid](*arguments, **constants, num_warps=num_warps, enable_fp_fusion=True)
 
 
 @contextmanager

@@ -37,11 +37,6 @@ BAD_FEATURES = tl.constexpr(64)
 
 
 @jit
-def _product(a, b):
-    return a * b
-
-
-@jit
 def subtile_origin(subtile, bins_x, bins_y):
     """Frame and first pixel of a subtile."""
     index = subtile // 2
@@ -239,7 +234,8 @@ def blend(
             moment = weight * offset
             first_moment += tl.sum(moment, 0)
             second_moment += tl.sum(moment * offset, 0)
-        transmittance = tl.reduce(rest, 0, _product)
+        # It never rises along the list: the least one is the last.
+        transmittance = tl.min(after, 0)
         alive = tl.max((transmittance > MIN_TRANSMITTANCE).to(tl.int32), 0)
         i += CHUNK
     tl.store(ends + subtile, tl.minimum(i, length))

@@ -363,7 +363,8 @@ def _launch_backward(
         HAS_DISTORTION=is_first and grads.distortion is not None,
         HAS_BACKGROUND=inputs.background is not None,
         IS_DETACHED=inputs.settings.has_detached_weights, IS_SURFHEAD=inputs.is_surfhead,
-        IS_DETERMINISTIC=pairs is not None, IS_FAST=not is_interpreted(), STEP=_PIXELS_PER_TRIP,
+        IS_DETERMINISTIC=pairs is not None, IS_FAST=not is_interpreted(),
+        STEP=layout.PIXELS.value if is_interpreted() else _PIXELS_PER_TRIP,
     )  # fmt: skip
 
 

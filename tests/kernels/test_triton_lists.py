@@ -1,0 +1,81 @@
+"""Sorting of per-bin lists, by networks and by counting."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from triton_support import is_interpreting, triton_device
+
+pytestmark = pytest.mark.triton
+
+
+def sort(lists: list[Tensor], capacity: int, largest: int) -> tuple[list[Tensor], int]:
+    """Sort lists of 64-bit keys on the device; returns rows, and the longest length reported."""
+    from vultus.kernels.triton_lists import sort_lists
+    from vultus.kernels.triton_runtime import launch
+
+    device = triton_device()
+    keys = torch.zeros(len(lists), capacity, dtype=torch.int64)
+    for segment, values in zip(keys, lists, strict=True):
+        kept = values[:capacity]
+        segment[: len(kept)] = kept
+    keys = keys.to(device)
+    words = keys.view(torch.int32)
+    counts = torch.tensor([len(values) for values in lists], dtype=torch.int32, device=device)
+    longest = torch.zeros(1, dtype=torch.int32, device=device)
+    scratch = torch.zeros(len(lists), 2 * capacity, dtype=torch.int32, device=device)
+    launch(
+        sort_lists, (len(lists),), keys, words, scratch, counts, longest, capacity,
+        LARGEST=largest, num_warps=4,
+    )  # fmt: skip
+    rows = [row[: min(len(v), capacity)] for row, v in zip(words.cpu(), lists, strict=True)]
+    return rows, int(longest)
+
+
+def make_keys(depths: Tensor, seed: int = 0) -> Tensor:
+    """Keys of rows 0, 1, ... with these depths, in random order."""
+    bits = depths.float().view(torch.int32).long() << 32
+    order = torch.randperm(len(depths), generator=torch.Generator().manual_seed(seed))
+    return (bits | torch.arange(len(depths)))[order]
+
+
+def expected_rows(keys: Tensor) -> Tensor:
+    return (keys.sort().values & 0xFFFFFFFF).int()
+
+
+@pytest.mark.parametrize("largest", [0, 256])
+def test_lists_are_sorted_by_depth_then_row(largest):
+    rng = torch.Generator().manual_seed(1)
+    near = 1 + 0.1 * torch.rand(40, generator=rng)
+    lists = [
+        make_keys(near),
+        make_keys((near * 20).round() / 20),
+        make_keys(torch.rand(60, generator=rng) * 1000),
+        make_keys(near[:1]),
+        make_keys(near[:0]),
+        make_keys(torch.full((17,), 2.0)),
+    ]
+    actual, _ = sort(lists, 64, largest)
+    for rows, keys in zip(actual, lists, strict=True):
+        assert torch.equal(rows, expected_rows(keys))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num", [256, 257, 1024, 1025, 2048, 2049, 5000])
+def test_long_lists_are_sorted(num):
+    if is_interpreting() and num > 1100:
+        pytest.skip("takes minutes in the interpreter")
+    keys = make_keys(1 + 0.3 * torch.rand(num, generator=torch.Generator().manual_seed(num)))
+    actual, longest = sort([keys], 8192, 2048)
+    assert torch.equal(actual[0], expected_rows(keys))
+    assert longest == (num if 2 * num > 8192 else 0)
+
+
+def test_a_list_that_does_not_fit_is_reported_and_left_alone():
+    keys = make_keys(1 + torch.rand(20))
+    actual, longest = sort([keys, keys[:9], keys[:2]], 16, 0)
+    assert longest == 20
+    assert torch.equal(actual[0][0::2], (keys & 0xFFFFFFFF).int()[:8])
+    assert torch.equal(actual[1], expected_rows(keys[:9]))
