@@ -23,7 +23,9 @@ __all__ = [
 
 TILE = 16
 """Edge of a tile in pixels; one vector is one row of a tile."""
-PLANE = TILE * TILE
+PLANE = TILE * TILE + TILE
+"""Distance of a tile's planes in scratch. One row of air: planes a power of two apart share cache
+sets, which made 32 channels 1.6 times slower."""
 
 _DIGITS = 2048
 _LOW = np.uint32(_DIGITS - 1)
