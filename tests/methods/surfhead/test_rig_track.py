@@ -79,7 +79,7 @@ def test_cached_triangles_of_a_frozen_rig_equal_fresh_ones(
         assert_same_faces(cached, rig.faces(sequence.pose[timestep]))
 
 
-def test_the_cache_keeps_what_fits_and_forgets_the_oldest(sequence: HeadSequence) -> None:
+def test_the_cache_keeps_what_fits_and_nothing_beyond(sequence: HeadSequence) -> None:
     roomy, narrow = (track_of(sequence, frozen(tiny_surfhead(), mib)) for mib in (512, 0))
     one = torch.tensor([1])
     first = roomy.training_faces(one), narrow.training_faces(one)

@@ -43,7 +43,7 @@ class ModelConfig:
     deviations of the points of its triangle (triangle)."""
     mouth_starts_dark: bool = False
     """Start the surfels of the mouth's inside black instead of grey: few cameras look into it."""
-    pose_cache_mib: int = 512
+    pose_cache_mib: int = 1024
     """Memory for posed triangles while the rig is frozen."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import fields
 
@@ -37,7 +36,7 @@ class RigTrack:
         with torch.no_grad():
             self.rest_vertices = head.vertices(_rest_pose(pose))[0]
         self.rest = RestMesh.build(self.rest_vertices, head.topology.faces, model.third_edge)
-        self._cache: OrderedDict[int, PosedFaces] = OrderedDict()
+        self._cache: dict[int, PosedFaces] = {}
 
     @property
     def pose(self) -> HeadPose:
@@ -70,7 +69,6 @@ class RigTrack:
 
     def _cached(self, timestep: int) -> PosedFaces:
         if timestep in self._cache:
-            self._cache.move_to_end(timestep)
             return self._cache[timestep]
         with torch.no_grad():
             posed = self.faces(self._pose[timestep])
@@ -79,10 +77,10 @@ class RigTrack:
             for tensor in (getattr(posed, field.name) for field in fields(posed))
             if tensor is not None
         )
-        limit = max(self._model.pose_cache_mib * 2**20 // size, 1)
-        while len(self._cache) >= limit:
-            self._cache.popitem(last=False)
-        self._cache[timestep] = posed
+        # Epochs repeat one order, so that a full cache had better keep what it has: replacing the
+        # oldest entry would throw out each one before its next use.
+        if (len(self._cache) + 1) * size <= self._model.pose_cache_mib * 2**20:
+            self._cache[timestep] = posed
         return posed
 
 
