@@ -16,7 +16,7 @@ __all__ = ["LARGEST_NETWORK", "largest_network", "sort_lists"]
 LARGEST_NETWORK = 2048
 """Larger networks take minutes to compile; counting takes quadratic time, but no more memory."""
 
-_RANK_ROWS, _RANK_COLUMNS = tl.constexpr(128), tl.constexpr(32)
+_RANK_ROWS, _RANK_COLUMNS = tl.constexpr(128), tl.constexpr(8)
 
 
 def largest_network(capacity: int) -> int:

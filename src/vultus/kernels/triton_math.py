@@ -3,7 +3,7 @@
 Vectors are tuples of three tensors, matrices tuples of three rows.
 """
 
-# ruff: noqa: C901 -- tables of terms.
+# ruff: noqa: C901, RUF005 -- tables of terms; Triton unpacks no tuples.
 from __future__ import annotations
 
 from vultus.kernels.triton_runtime import constexpr, jit, tl
@@ -20,12 +20,14 @@ __all__ = [
     "join4",
     "load3",
     "load4",
+    "load_floats",
     "multiply_pairs",
     "quat_gradient",
     "reciprocal",
     "rotation_columns",
     "scale3",
     "store4",
+    "store_floats",
     "unit_quat",
 ]
 
@@ -99,6 +101,32 @@ def load4(pointers, mask):
     a, c = tl.split(even)
     b, d = tl.split(odd)
     return a, b, c, d
+
+
+@jit
+def load_floats(pointers, mask, COUNT: constexpr, IS_ALIGNED: constexpr):
+    """Load neighbours as a tuple of tensors, in quadruples where they are aligned to 16 bytes."""
+    values = ()
+    QUADS: constexpr = COUNT // 4 if IS_ALIGNED else 0
+    for quad in tl.static_range(QUADS):
+        a, b, c, d = load4(pointers + 4 * quad, mask)
+        values = values + (a, b, c, d)
+    for k in tl.static_range(4 * QUADS, COUNT):
+        values = values + (tl.load(pointers + k, mask=mask, other=0.0),)
+    return values
+
+
+@jit
+def store_floats(pointers, values, mask, COUNT: constexpr, IS_ALIGNED: constexpr):
+    """Store a tuple of tensors as neighbours, in quadruples where they are aligned to 16 bytes."""
+    QUADS: constexpr = COUNT // 4 if IS_ALIGNED else 0
+    for q in tl.static_range(QUADS):
+        store4(
+            pointers + 4 * q, values[4 * q], values[4 * q + 1], values[4 * q + 2],
+            values[4 * q + 3], mask,
+        )  # fmt: skip
+    for k in tl.static_range(4 * QUADS, COUNT):
+        tl.store(pointers + k, values[k], mask=mask)
 
 
 @jit

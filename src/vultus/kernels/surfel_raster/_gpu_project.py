@@ -32,6 +32,7 @@ from vultus.kernels.triton_math import (
     is_finite,
     load3,
     load4,
+    load_floats,
     rotation_columns,
     scale3,
     store4,
@@ -39,7 +40,7 @@ from vultus.kernels.triton_math import (
 )
 from vultus.kernels.triton_runtime import constexpr, jit, tl
 
-__all__ = ["box_of", "inverse_rows", "load_surfel", "load_view", "project"]
+__all__ = ["box_of", "inverse_rows", "load_surfel", "load_view", "project", "view_direction"]
 
 # 3 / sqrt(2), rounded as published: the radius of the low-pass at three standard deviations.
 LOW_PASS_RADIUS = tl.constexpr(3 * 0.707106)
@@ -188,38 +189,44 @@ def _report(problems, bit, is_bad):
 
 
 @jit
-def _shade(
-    rotation, translation, mean, sh_coeffs, sh_frame, sh_row, sh_term, sh_channel, frame, local,
-    visible, SH_TERMS: constexpr,
-):  # fmt: skip
-    """Colour max(0, 0.5 + SH) in the direction from the camera."""
+def view_direction(rotation, translation, mean):
+    """Unit vector from the camera to a surfel in world axes, and the inverse distance."""
     center = scale3(-1.0, apply_transposed3(rotation, translation))
-    x, y, z = (mean[0] - center[0], mean[1] - center[1], mean[2] - center[2])
-    inverse = 1.0 / tl.sqrt(tl.maximum(x * x + y * y + z * z, 1e-24))
-    x, y, z = (
-        (x * inverse).to(tl.float32),
-        (y * inverse).to(tl.float32),
-        (z * inverse).to(tl.float32),
+    offset = add3(mean, scale3(-1.0, center))
+    inverse = 1.0 / tl.sqrt(tl.maximum(dot3(offset, offset), 1e-24))
+    direction = (
+        (offset[0] * inverse).to(tl.float32),
+        (offset[1] * inverse).to(tl.float32),
+        (offset[2] * inverse).to(tl.float32),
     )
-    red, green, blue = x * 0.0 + 0.5, x * 0.0 + 0.5, x * 0.0 + 0.5
-    coeffs = sh_coeffs + frame * sh_frame + local * sh_row
+    return direction, inverse
+
+
+@jit
+def _shade(
+    rotation, translation, mean, sh_coeffs, row, visible, SH_TERMS: constexpr, SH_STORED: constexpr
+):
+    """Colour max(0, 0.5 + SH) in the direction from the camera."""
+    direction, _ = view_direction(rotation, translation, mean)
+    coeffs = load_floats(
+        sh_coeffs + row.to(tl.int64) * (3 * SH_STORED), visible, 3 * SH_TERMS, SH_STORED % 4 == 0
+    )
+    red, green, blue = coeffs[0] * 0.0 + 0.5, coeffs[0] * 0.0 + 0.5, coeffs[0] * 0.0 + 0.5
     for term in tl.static_range(SH_TERMS):
-        value = color_sh_term(term, x, y, z)
-        at = coeffs + term * sh_term
-        red += value * tl.load(at, mask=visible, other=0.0)
-        green += value * tl.load(at + sh_channel, mask=visible, other=0.0)
-        blue += value * tl.load(at + 2 * sh_channel, mask=visible, other=0.0)
+        value = color_sh_term(term, direction[0], direction[1], direction[2])
+        red += value * coeffs[3 * term]
+        green += value * coeffs[3 * term + 1]
+        blue += value * coeffs[3 * term + 2]
     return red, green, blue
 
 
 @jit
 def project(
     world_to_camera, intrinsics, means, quats, scales, opacities, jacobians,
-    sh_coeffs, sh_frame, sh_row, sh_term, sh_channel,
-    records, radii, counts, keys, large,
+    sh_coeffs, records, radii, counts, keys, large,
     num, width, height, bins_x, bins_y, num_bins, capacity, near,
-    HAS_JACOBIANS: constexpr, SH_TERMS: constexpr, IS_SURFHEAD: constexpr,
-    HAS_PUBLISHED_CULL: constexpr, MANY_BINS: constexpr, LANES: constexpr,
+    HAS_JACOBIANS: constexpr, SH_TERMS: constexpr, SH_STORED: constexpr,
+    IS_SURFHEAD: constexpr, HAS_PUBLISHED_CULL: constexpr, MANY_BINS: constexpr, LANES: constexpr,
 ):  # fmt: skip
     """Write records and radii, and list every surfel in the bins that it touches.
 
@@ -315,9 +322,8 @@ def project(
     red, green, blue = opacity * 0.0, opacity * 0.0, opacity * 0.0
     if SH_TERMS > 0:
         red, green, blue = _shade(
-            rotation, translation, mean, sh_coeffs, sh_frame, sh_row, sh_term, sh_channel,
-            frame, local, visible, SH_TERMS,
-        )  # fmt: skip
+            rotation, translation, mean, sh_coeffs, row, visible, SH_TERMS, SH_STORED
+        )
         _report(problems, BAD_SH, visible & ~is_finite(red + green + blue))
     normal = apply3(rotation, apply3(inverse_transpose, columns[2]))
     is_away = normal[2] >= 0.0 if IS_SURFHEAD else dot3(p, normal) >= 0.0

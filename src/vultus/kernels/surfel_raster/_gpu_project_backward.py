@@ -1,6 +1,6 @@
 """Backward pass of the projection: from gradients of records to those of the inputs."""
 
-# ruff: noqa: PLR0915 -- one derivation, read from top to bottom.
+# ruff: noqa: PLR0915, RUF005 -- one derivation; Triton unpacks no tuples.
 from __future__ import annotations
 
 from vultus.kernels.surfel_raster._gpu_layout import (
@@ -20,6 +20,7 @@ from vultus.kernels.surfel_raster._gpu_project import (
     inverse_rows,
     load_surfel,
     load_view,
+    view_direction,
 )
 from vultus.kernels.triton_math import (
     add3,
@@ -29,9 +30,11 @@ from vultus.kernels.triton_math import (
     color_sh_term,
     dot3,
     load4,
+    load_floats,
     quat_gradient,
     scale3,
     store4,
+    store_floats,
 )
 from vultus.kernels.triton_runtime import constexpr, jit, tl
 
@@ -67,8 +70,8 @@ def _store3(pointers, a, mask):
 
 @jit
 def _shade_backward(
-    rotation, translation, mean, sh_coeffs, grad_sh, sh_frame, sh_row, sh_term, sh_channel,
-    frame, local, mask, record, gradient, visible, SH_TERMS: constexpr,
+    rotation, translation, mean, sh_coeffs, grad_sh, row, mask, record, gradient, visible,
+    SH_TERMS: constexpr, SH_STORED: constexpr,
 ):  # fmt: skip
     """Write the gradient of the coefficients; return that of the offset from the camera."""
     _, red, green, blue = load4(record + RECORD_COLOR, visible)
@@ -77,28 +80,22 @@ def _shade_backward(
     grad_red = tl.where(red > 0.0, grad_red, 0.0)
     grad_green = tl.where(green > 0.0, grad_green, 0.0)
     grad_blue = tl.where(blue > 0.0, grad_blue, 0.0)
-    center = scale3(-1.0, apply_transposed3(rotation, translation))
-    x, y, z = (mean[0] - center[0], mean[1] - center[1], mean[2] - center[2])
-    inverse = 1.0 / tl.sqrt(tl.maximum(x * x + y * y + z * z, 1e-24))
-    x, y, z = (
-        (x * inverse).to(tl.float32),
-        (y * inverse).to(tl.float32),
-        (z * inverse).to(tl.float32),
-    )
+    direction, inverse = view_direction(rotation, translation, mean)
+    x, y, z = direction
     total = (x * 0.0, x * 0.0, x * 0.0)
-    start = frame * sh_frame + local * sh_row
+    start = row.to(tl.int64) * (3 * SH_STORED)
+    coeffs = load_floats(sh_coeffs + start, visible, 3 * SH_TERMS, SH_STORED % 4 == 0)
+    grads = ()
     for term in tl.static_range(SH_TERMS):
         value = color_sh_term(term, x, y, z)
-        at = start + term * sh_term
-        tl.store(grad_sh + at, value * grad_red, mask=mask)
-        tl.store(grad_sh + at + sh_channel, value * grad_green, mask=mask)
-        tl.store(grad_sh + at + 2 * sh_channel, value * grad_blue, mask=mask)
+        grads = grads + (value * grad_red, value * grad_green, value * grad_blue)
         if term > 0:
-            weight = grad_red * tl.load(sh_coeffs + at, mask=visible, other=0.0)
-            weight += grad_green * tl.load(sh_coeffs + at + sh_channel, mask=visible, other=0.0)
-            weight += grad_blue * tl.load(sh_coeffs + at + 2 * sh_channel, mask=visible, other=0.0)
+            weight = grad_red * coeffs[3 * term] + grad_green * coeffs[3 * term + 1]
+            weight += grad_blue * coeffs[3 * term + 2]
             total = add3(total, scale3(weight, color_sh_gradient(term, x, y, z)))
-    direction = (x, y, z)
+    for _ in tl.static_range(SH_STORED - SH_TERMS):
+        grads = grads + (x * 0.0, x * 0.0, x * 0.0)
+    store_floats(grad_sh + start, grads, mask, 3 * SH_STORED, SH_STORED % 4 == 0)
     tangential = add3(total, scale3(-dot3(total, direction), direction))
     return (
         tangential[0].to(tl.float64) * inverse,
@@ -128,12 +125,11 @@ def _store_view_gradient(
 @jit
 def project_backward(
     world_to_camera, intrinsics, means, quats, scales, opacities, jacobians,
-    sh_coeffs, sh_frame, sh_row, sh_term, sh_channel, records, gradients,
+    sh_coeffs, records, gradients,
     grad_means, grad_quats, grad_scales, grad_opacities, grad_jacobians, grad_sh, grad_screen,
     grad_view, num, width, height,
-    HAS_JACOBIANS: constexpr, SH_TERMS: constexpr, IS_SURFHEAD: constexpr,
-    HAS_NORMAL: constexpr, NEEDS_JACOBIANS: constexpr, NEEDS_VIEW: constexpr,
-    LANES: constexpr,
+    HAS_JACOBIANS: constexpr, SH_TERMS: constexpr, SH_STORED: constexpr, IS_SURFHEAD: constexpr,
+    HAS_NORMAL: constexpr, NEEDS_JACOBIANS: constexpr, NEEDS_VIEW: constexpr, LANES: constexpr,
 ):  # fmt: skip
     """Write the gradients of all inputs; one surfel per lane.
 
@@ -224,8 +220,8 @@ def project_backward(
     g_offset = (g_p[0] * 0.0, g_p[0] * 0.0, g_p[0] * 0.0)
     if SH_TERMS > 0:
         g_offset = _shade_backward(
-            rotation, translation, mean, sh_coeffs, grad_sh, sh_frame, sh_row, sh_term, sh_channel,
-            frame, local, mask, record, gradient, visible, SH_TERMS,
+            rotation, translation, mean, sh_coeffs, grad_sh, row, mask, record, gradient, visible,
+            SH_TERMS, SH_STORED,
         )  # fmt: skip
     _store3(grad_means + 3 * row, add3(w_p, g_offset), mask)
     opacity = tl.load(opacities + row, mask=visible, other=1.0)

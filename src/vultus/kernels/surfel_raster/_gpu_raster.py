@@ -25,7 +25,13 @@ from vultus.kernels.surfel_raster._gpu_layout import (
     SUBTILE_HEIGHT,
     SUBTILE_WIDTH,
 )
-from vultus.kernels.triton_math import is_finite, load4, multiply_pairs, reciprocal
+from vultus.kernels.triton_math import (
+    is_finite,
+    load4,
+    load_floats,
+    multiply_pairs,
+    reciprocal,
+)
 from vultus.kernels.triton_runtime import constexpr, jit, tl
 
 __all__ = ["blend", "evaluate", "load_geometry", "pixel_coordinates", "subtile_origin"]
@@ -144,13 +150,8 @@ def load_channels(
     if HAS_COLOR:
         _, red, green, blue = load4(record + RECORD_COLOR, mask)
         values = values + (red, green, blue)
-    first = features + rows.to(tl.int64) * NUM_FEATURES
-    QUADS: constexpr = (END - FIRST) // 4 if NUM_FEATURES % 4 == 0 else 0
-    for quad in tl.static_range(QUADS):
-        a, b, c, d = load4(first + FIRST + 4 * quad, mask)
-        values = values + (a, b, c, d)
-    for k in tl.static_range(FIRST + 4 * QUADS, END):
-        values = values + (tl.load(first + k, mask=mask, other=0.0),)
+    first = features + rows.to(tl.int64) * NUM_FEATURES + FIRST
+    values = values + load_floats(first, mask, END - FIRST, NUM_FEATURES % 4 == 0)
     if HAS_NORMAL:
         x, y, z, _ = load4(record + RECORD_NORMAL, mask)
         values = values + (x, y, z)

@@ -85,6 +85,10 @@ class Inputs:
         return (self.settings.sh_degree + 1) ** 2 if self.has_color else 0
 
     @property
+    def sh_stored(self) -> int:
+        return 0 if self.sh_coeffs is None else self.sh_coeffs.shape[2]
+
+    @property
     def bins(self) -> tuple[int, int]:
         edge = layout.BIN.value
         return -(-self.width // edge), -(-self.height // edge)
@@ -100,11 +104,6 @@ class Inputs:
     def has(self, output: str) -> bool:
         """Whether a map was asked for."""
         return output in self.settings.outputs
-
-    def sh_strides(self) -> tuple[int, int, int, int]:
-        """Of frames, rows, terms and channels; coefficients may be stored in planes."""
-        strides = (0, 0, 0, 0) if self.sh_coeffs is None else self.sh_coeffs.stride()
-        return strides[0], strides[1], strides[2], strides[3]
 
 
 @dataclass(frozen=True)
@@ -153,12 +152,12 @@ def make_lists(inputs: Inputs, per_list: int) -> Lists:
         project, (-(-inputs.num // _PROJECT_LANES), inputs.batch),
         inputs.world_to_camera, inputs.intrinsics, inputs.means, inputs.quats, inputs.scales,
         inputs.opacities, _or(inputs.jacobians, records), _or(inputs.sh_coeffs, records),
-        *inputs.sh_strides(), records, radii, counts, keys, large,
+        records, radii, counts, keys, large,
         inputs.num, inputs.width, inputs.height, bins_x, bins_y, num_bins, per_list,
         inputs.settings.near,
         HAS_JACOBIANS=inputs.jacobians is not None, SH_TERMS=inputs.sh_terms,
-        IS_SURFHEAD=inputs.is_surfhead, HAS_PUBLISHED_CULL=inputs.settings.cull == "3sigma",
-        MANY_BINS=_MANY_BINS, LANES=_PROJECT_LANES,
+        SH_STORED=inputs.sh_stored, IS_SURFHEAD=inputs.is_surfhead,
+        HAS_PUBLISHED_CULL=inputs.settings.cull == "3sigma", MANY_BINS=_MANY_BINS, LANES=_PROJECT_LANES,
     )  # fmt: skip
     launch(
         list_large, (min(_LARGE_PROGRAMS, inputs.rows),), records, counts, keys, large,
@@ -379,17 +378,12 @@ def gradients_of_inputs(
 ) -> InputGrads:
     """Carry the gradients of the records to the inputs."""
     new, programs = inputs.means.new_empty, -(-inputs.num // _PROJECT_BACKWARD_LANES)
-    grad_sh = None
-    if inputs.sh_coeffs is not None:
-        # Terms above the active degree are not written.
-        has_all = inputs.sh_terms == inputs.sh_coeffs.shape[2]
-        grad_sh = (torch.empty_like if has_all else torch.zeros_like)(inputs.sh_coeffs)
     grads = InputGrads(
         means=torch.empty_like(inputs.means),
         quats=torch.empty_like(inputs.quats),
         scales=torch.empty_like(inputs.scales),
         opacities=torch.empty_like(inputs.opacities),
-        sh_coeffs=grad_sh,
+        sh_coeffs=None if inputs.sh_coeffs is None else torch.empty_like(inputs.sh_coeffs),
         jacobians=new(inputs.batch, inputs.num, 3, 3) if needs_jacobians else None,
         screen=new(inputs.batch, inputs.num, 2),
         world_to_camera=torch.zeros_like(inputs.world_to_camera) if needs_view else None,
@@ -399,13 +393,13 @@ def gradients_of_inputs(
     launch(
         project_backward, (programs, inputs.batch), inputs.world_to_camera, inputs.intrinsics,
         inputs.means, inputs.quats, inputs.scales, inputs.opacities, _or(inputs.jacobians, unused),
-        _or(inputs.sh_coeffs, unused), *inputs.sh_strides(), lists.records, gradients,
+        _or(inputs.sh_coeffs, unused), lists.records, gradients,
         grads.means, grads.quats, grads.scales, grads.opacities, _or(grads.jacobians, unused),
         _or(grads.sh_coeffs, unused), grads.screen, _or(sums, unused),
         inputs.num, inputs.width, inputs.height,
         HAS_JACOBIANS=inputs.jacobians is not None, SH_TERMS=inputs.sh_terms,
-        IS_SURFHEAD=inputs.is_surfhead, HAS_NORMAL=has_normal, NEEDS_JACOBIANS=needs_jacobians,
-        NEEDS_VIEW=needs_view, LANES=_PROJECT_BACKWARD_LANES,
+        SH_STORED=inputs.sh_stored, IS_SURFHEAD=inputs.is_surfhead, HAS_NORMAL=has_normal,
+        NEEDS_JACOBIANS=needs_jacobians, NEEDS_VIEW=needs_view, LANES=_PROJECT_BACKWARD_LANES,
     )  # fmt: skip
     if grads.world_to_camera is not None and sums is not None:
         total = sums.sum(1).to(grads.world_to_camera.dtype)

@@ -98,7 +98,7 @@ def _gather_inputs(
         scales=scales.detach().contiguous(),
         opacities=opacities.detach().contiguous(),
         features=plain(features),
-        sh_coeffs=None if sh_coeffs is None else sh_coeffs.detach(),
+        sh_coeffs=plain(sh_coeffs),
         jacobians=plain(jacobians),
         background=None if background is None else background.detach().float().contiguous(),
         world_to_camera=matrix.detach().to(device, non_blocking=True).contiguous(),
