@@ -120,9 +120,15 @@ def _intrinsic(function: Callable[..., Any]) -> Any:
 
 
 def helper(function: Callable[..., Any]) -> Any:
-    """Compile a function that becomes part of every kernel that calls it."""
+    """Compile a function that becomes part of every kernel that calls it.
+
+    It cannot be called from Python: the wrapper for that would take a quarter of the compile time
+    of all kernels. Numba compiles a helper anew for every literal argument; NumPy integers are
+    none.
+    """
     options = {name: KERNEL_OPTIONS[name] for name in ("error_model", "fastmath")}
-    return njit(forceinline=True, **options)(inspect.unwrap(function))
+    wrappers = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return njit(forceinline=True, **wrappers, **options)(inspect.unwrap(function))
 
 
 @helper

@@ -8,6 +8,8 @@ root span, which does not cancel, however thin the Gaussian is.
 
 from __future__ import annotations
 
+import numpy as np
+
 from vultus.core.simd import (
     LANES,
     helper,
@@ -33,9 +35,10 @@ from vultus.kernels.gaussian_raster._types import MIN_COMPENSATION
 
 __all__: list[str] = []
 
-# Planes of the inputs; a shape is either quaternion and scales or a covariance.
-POINT_PLANE, OPACITY_PLANE, QUAT_PLANE, SCALE_PLANE, COVARIANCE_PLANE = 0, 3, 4, 8, 4
-JACOBIAN_PLANE, NUM_INPUT_PLANES = 11, 20
+# Planes of the inputs; a shape is either quaternion and scales or a covariance. NumPy integers,
+# because Numba compiles helpers anew for every literal.
+POINT_PLANE, OPACITY_PLANE, QUAT_PLANE, SCALE_PLANE = np.array([0, 3, 4, 8])
+COVARIANCE_PLANE, JACOBIAN_PLANE, NUM_INPUT_PLANES = np.array([4, 11, 20])
 
 # Areas above overflow in products; such Gaussians fill the screen.
 _HUGE = 1e37
@@ -57,19 +60,19 @@ def keep(scratch, at, value):
 
 
 @helper
-def gather(array, first, count, scratch, at, columns):
-    """Spread rows over planes; lanes beyond ``count`` repeat the last row."""
+def gather(array, first, count, scratch, at, stop):
+    """Spread rows over the planes from ``at``; lanes beyond ``count`` repeat the last row."""
     for lane in range(LANES):
         i = first + min(lane, count - 1)
-        for c in range(columns):
+        for c in range(stop - at):
             scratch[(at + c) * LANES + lane] = array[i, c]
 
 
 @helper
-def scatter(scratch, at, array, first, count, columns):
-    """Collect planes into rows."""
+def scatter(scratch, at, stop, array, first, count):
+    """Collect the planes from ``at`` into rows."""
     for lane in range(count):
-        for c in range(columns):
+        for c in range(stop - at):
             array[first + lane, c] = scratch[(at + c) * LANES + lane]
 
 
@@ -81,14 +84,14 @@ def load_inputs(first, count, view, inputs, scratch):
         point = add(apply(view.rotation, mean), view.translation)
         for c in range(3):
             scratch[(POINT_PLANE + c) * LANES + lane] = point[c]
-    gather(inputs.opacities, first, count, scratch, OPACITY_PLANE, 1)
+    gather(inputs.opacities, first, count, scratch, OPACITY_PLANE, QUAT_PLANE)
     if len(inputs.covariances) > 0:
-        gather(inputs.covariances, first, count, scratch, COVARIANCE_PLANE, 6)
+        gather(inputs.covariances, first, count, scratch, COVARIANCE_PLANE, COVARIANCE_PLANE + 6)
     else:
-        gather(inputs.quats, first, count, scratch, QUAT_PLANE, 4)
-        gather(inputs.scales, first, count, scratch, SCALE_PLANE, 3)
+        gather(inputs.quats, first, count, scratch, QUAT_PLANE, SCALE_PLANE)
+        gather(inputs.scales, first, count, scratch, SCALE_PLANE, JACOBIAN_PLANE)
     if len(inputs.jacobians) > 0:
-        gather(inputs.jacobians, first, count, scratch, JACOBIAN_PLANE, 9)
+        gather(inputs.jacobians, first, count, scratch, JACOBIAN_PLANE, NUM_INPUT_PLANES)
 
 
 @helper

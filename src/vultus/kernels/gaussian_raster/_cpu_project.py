@@ -33,11 +33,11 @@ from vultus.kernels.gaussian_raster._cpu_layout import (
     SLOPE,
 )
 from vultus.kernels.gaussian_raster._cpu_planes import (
-    COVARIANCE_PLANE,
     JACOBIAN_PLANE,
     NUM_INPUT_PLANES,
     OPACITY_PLANE,
     POINT_PLANE,
+    QUAT_PLANE,
     compensation,
     keep,
     load_inputs,
@@ -63,10 +63,10 @@ _NUM_PLANES = _RADIUS + 1
 
 
 @helper
-def _is_finite(scratch, at, columns):
+def _is_finite(scratch, first, stop):
     total = splat(0.0)
-    for c in range(columns):
-        total += plane(scratch, at + c) * 0.0
+    for at in range(first, stop):
+        total += plane(scratch, at) * 0.0
     return bits(total >= 0.0) == _ALL
 
 
@@ -131,11 +131,11 @@ def project(
     for first in range(start, stop, LANES):
         count = min(LANES, stop - first)
         load_inputs(first, count, view, inputs, scratch)
-        problems[0] |= not _is_finite(scratch, POINT_PLANE, 3)
-        problems[1] |= not _is_finite(scratch, COVARIANCE_PLANE, 6 if has_covariances else 7)
-        problems[2] |= not _is_finite(scratch, OPACITY_PLANE, 1)
+        problems[0] |= not _is_finite(scratch, POINT_PLANE, OPACITY_PLANE)
+        problems[1] |= not _is_finite(scratch, QUAT_PLANE, JACOBIAN_PLANE - has_covariances)
+        problems[2] |= not _is_finite(scratch, OPACITY_PLANE, QUAT_PLANE)
         if has_jacobians:
-            problems[3] |= not _is_finite(scratch, JACOBIAN_PLANE, 9)
+            problems[3] |= not _is_finite(scratch, JACOBIAN_PLANE, NUM_INPUT_PLANES)
         x, y, z = planes(scratch, POINT_PLANE)
         is_front = z > view.near
         inverse = 1.0 / vsel(is_front, z, 1.0)
@@ -158,7 +158,7 @@ def project(
         keep(scratch, _FIRST_RECORD + SLOPE, xy / yy)
         keep(scratch, _FIRST_RECORD + DEPTH, z)
         _keep_extents(scratch, view, is_front & (dilated_area > 0.0), u, v, xx, xy, yy)
-        scatter(scratch, _FIRST_RECORD, records, first, count, RECORD_SIZE)
+        scatter(scratch, _FIRST_RECORD, _RECT, records, first, count)
         for lane in range(count):
             i = first + lane
             for c in range(4):

@@ -133,7 +133,7 @@ def _shape_gradient(
         image_x, image_y = apply(rows, axis_x), apply(rows, axis_y)
         if grads.covariances.shape[0] > 0:
             _covariance_gradient(scratch, seen, axis_x, axis_y, g)
-            scatter(scratch, _OUTPUT, grads.covariances, first, count, 6)
+            scatter(scratch, _OUTPUT, _OUTPUT + 6, grads.covariances, first, count)
         g_x = add(scale(g[0] * 2.0, image_x), scale(g[1] * 2.0, image_y))
         return g_x, add(scale(g[1] * 2.0, image_x), scale(g[2] * 2.0, image_y))
     w, x, y, z, inverse_norm = used_quat(scratch, view.normalizes_quats)
@@ -143,7 +143,7 @@ def _shape_gradient(
     g_x = add(scale(g[0] * 2.0, root_x), scale(g[1] * 2.0, root_y))
     g_y = add(scale(g[1] * 2.0, root_x), scale(g[2] * 2.0, root_y))
     _emit(scratch, _OUTPUT, seen, add(times(g_x, along_x), times(g_y, along_y)))
-    scatter(scratch, _OUTPUT, grads.scales, first, count, 3)
+    scatter(scratch, _OUTPUT, _OUTPUT + 3, grads.scales, first, count)
     g_x, g_y = times(g_x, scales), times(g_y, scales)
     # Row c of the outer product is the gradient of column c of the rotation.
     g_columns = _outer(g_x, axis_x, g_y, axis_y)
@@ -152,7 +152,7 @@ def _shape_gradient(
         g_quat = normalization_gradient((w, x, y, z), inverse_norm, g_quat)
     _emit(scratch, _OUTPUT, seen, (g_quat[0], g_quat[1], g_quat[2]))
     keep(scratch, _OUTPUT + 3, vsel(seen, g_quat[3], 0.0))
-    scatter(scratch, _OUTPUT, grads.quats, first, count, 4)
+    scatter(scratch, _OUTPUT, _OUTPUT + 4, grads.quats, first, count)
     # The columns are the rows of the transposed rotation.
     return apply_transposed(columns, g_x), apply_transposed(columns, g_y)
 
@@ -208,9 +208,9 @@ def _point_gradient(
         plane(scratch, _DEPTH_GRAD) - g_z,
     )
     _emit(scratch, _OUTPUT, seen, apply_transposed(r, g_point))
-    scatter(scratch, _OUTPUT, grad_means, first, count, 3)
+    scatter(scratch, _OUTPUT, _OUTPUT + 3, grad_means, first, count)
     if grad_view.shape[0] > 0:
-        gather(means, first, count, scratch, _MEAN, 3)
+        gather(means, first, count, scratch, _MEAN, _OUTPUT)
         mean = planes(scratch, _MEAN)
         back = add(
             scale(scale_x * clamped_x * -1.0, g_axis_x),
@@ -227,7 +227,7 @@ def _point_gradient(
         focal_y = ray_y * g_v + inverse * (along_y - moved_y * clamped_y * back_y)
         _emit(scratch, _OUTPUT + 12, seen, (focal_x, focal_y, g_u))
         keep(scratch, _OUTPUT + 15, vsel(seen, g_v, 0.0))
-        scatter(scratch, _OUTPUT, grad_view, first, count, 16)
+        scatter(scratch, _OUTPUT, _OUTPUT + 16, grad_view, first, count)
 
 
 @kernel(_cpu_layout.__file__, _cpu_algebra.__file__, _cpu_planes.__file__, _types.__file__)
@@ -267,10 +267,10 @@ def project_backward(
         g_u, g_v, g_covariance = _screen_gradients(scratch, view, seen, xx, xy, yy, area)
         log_opacity = plane(scratch, _MOMENTS)
         keep(scratch, _OUTPUT, vsel(seen, log_opacity / plane(scratch, OPACITY_PLANE), 0.0))
-        scatter(scratch, _OUTPUT, grads.opacities, first, count, 1)
+        scatter(scratch, _OUTPUT, _OUTPUT + 1, grads.opacities, first, count)
         keep(scratch, _OUTPUT, vsel(seen, g_u * (0.5 * view.width), 0.0))
         keep(scratch, _OUTPUT + 1, vsel(seen, g_v * (0.5 * view.height), 0.0))
-        scatter(scratch, _OUTPUT, grad_screen, first, count, 2)
+        scatter(scratch, _OUTPUT, _OUTPUT + 2, grad_screen, first, count)
 
         g_axis_x, g_axis_y = _shape_gradient(
             scratch, view, seen, local_x, local_y, g_covariance, has_covariances, grads, first,
@@ -280,7 +280,7 @@ def project_backward(
             if grads.jacobians.shape[0] > 0:
                 rows = _outer(axis_x, g_axis_x, axis_y, g_axis_y)
                 _emit_rows(scratch, _OUTPUT, seen, rows)
-                scatter(scratch, _OUTPUT, grads.jacobians, first, count, 9)
+                scatter(scratch, _OUTPUT, _OUTPUT + 9, grads.jacobians, first, count)
             rows = jacobian_rows(scratch)
             g_axis_x, g_axis_y = apply(rows, g_axis_x), apply(rows, g_axis_y)
 
