@@ -12,9 +12,13 @@ import tyro
 
 from vultus.bench.gaussians import bench_gaussian_reference, bench_gaussians
 from vultus.bench.raster import RasterResult, bench_reference, bench_surfels, load_prototype
+from vultus.bench.raster_gpu import bench_surfels_on_gpu, load_gpu_prototype
 from vultus.cli.console import console, print_table
 
 __all__ = ["RasterBenchOptions", "main"]
+
+_GPU_REPEATS = 50
+"""Calls take a millisecond there, and vary more."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +37,18 @@ class RasterBenchOptions:
     """Primitives of the comparison with the oracle, which cannot hold a large scene in memory."""
     reference_size: int = 64
     num_features: int = 0
-    """Channels of the Gaussians beside RGB."""
+    """Channels beside RGB: of the Gaussians, on a GPU of the surfels, too."""
+    batch: int = 1
+    """Frames per call on a GPU, each with its own primitives."""
     prototype: Path | None = None
     """Python file of a prototype to compare with, in the same process."""
+    gpu_prototype: Path | None = None
+    """The same for the rows of the GPU."""
     dry_run: bool = False
 
     def __post_init__(self) -> None:
         """Reject sizes that cannot be timed."""
-        for name in ("num", "size", "repeats", "reference_num", "reference_size"):
+        for name in ("num", "size", "repeats", "reference_num", "reference_size", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be positive, got {getattr(self, name)}")
         if not self.primitives:
@@ -88,6 +96,24 @@ def _raster(arguments: list[str]) -> None:
     if "surfels" in options.primitives:
         _print_results(bench_reference(*small), baseline="ref")
         _print_results(bench_surfels(*large, prototype), baseline)
+        if torch.cuda.is_available():
+            _surfels_on_gpu(options)
+
+
+def _surfels_on_gpu(options: RasterBenchOptions) -> None:
+    """Print the rows of the GPU: eager calls, and CUDA graphs."""
+    prototype = None
+    if options.gpu_prototype is not None:
+        prototype = load_gpu_prototype(options.gpu_prototype)
+    results = bench_surfels_on_gpu(
+        options.num,
+        options.size,
+        max(options.repeats, _GPU_REPEATS),
+        batch=options.batch,
+        num_features=options.num_features,
+        prototype=prototype,
+    )
+    _print_results(results, "gpu, graph" if prototype is None else "prototype, graph")
 
 
 def _print_results(results: list[RasterResult], baseline: str) -> None:

@@ -157,7 +157,8 @@ def make_lists(inputs: Inputs, per_list: int) -> Lists:
         inputs.settings.near,
         HAS_JACOBIANS=inputs.jacobians is not None, SH_TERMS=inputs.sh_terms,
         SH_STORED=inputs.sh_stored, IS_SURFHEAD=inputs.is_surfhead,
-        HAS_PUBLISHED_CULL=inputs.settings.cull == "3sigma", MANY_BINS=_MANY_BINS, LANES=_PROJECT_LANES,
+        HAS_PUBLISHED_CULL=inputs.settings.cull == "3sigma",
+        MANY_BINS=_MANY_BINS, LANES=_PROJECT_LANES,
     )  # fmt: skip
     launch(
         list_large, (min(_LARGE_PROGRAMS, inputs.rows),), records, counts, keys, large,
