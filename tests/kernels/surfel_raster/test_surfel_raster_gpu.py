@@ -191,7 +191,9 @@ def test_deterministic_gradients_agree_with_the_oracle_and_are_bitwise_equal(dev
 @pytest.mark.usefixtures("small_buffers")
 def test_images_without_gradients_never_see_lists_that_do_not_fit(device):
     scene, camera = make_scene(60), make_camera(*SIZE)
+    elsewhere = replace(scene, means=scene.means + 50)
     with torch.no_grad():
+        elsewhere.to(torch.float32, device).render(camera.to(device), backend="gpu")
         actual = scene.to(torch.float32, device).render(camera.to(device), backend="gpu")
     expected = scene.to(torch.float64).render(double(camera), backend="ref")
     error = actual.image.cpu() - expected.image.detach()

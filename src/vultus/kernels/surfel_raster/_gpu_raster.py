@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from vultus.kernels.surfel_raster._gpu_layout import (
     BIN,
-    CHUNK,
     FAR,
     MAX_ALPHA,
     MIN_LOG2_ALPHA,
@@ -165,7 +164,7 @@ def blend(
     width, height, bins_x, bins_y, capacity, near,
     HAS_COLOR: constexpr, NUM_FEATURES: constexpr, HAS_NORMAL: constexpr,
     HAS_DEPTH: constexpr, HAS_MEDIAN: constexpr, HAS_DISTORTION: constexpr,
-    HAS_BACKGROUND: constexpr, IS_SURFHEAD: constexpr, IS_FAST: constexpr,
+    HAS_BACKGROUND: constexpr, IS_SURFHEAD: constexpr, IS_FAST: constexpr, CHUNK: constexpr,
 ):  # fmt: skip
     """Blend one subtile front to back.
 

@@ -329,12 +329,20 @@ def blend_backward(
             sums = _zeros(13)
             channel_sums = _zeros(COLORS + (3 if HAS_NORMAL else 0))
             for p in range(0, PIXELS, STEP):
-                terms, channel_terms = _walk_pixels(
-                    own_planes, parity, p, x0, y0, k, surfel, values, max_inverse, reference,
-                    HAS_DEPTH, HAS_MEDIAN, HAS_DISTORTION, IS_DETACHED, IS_SURFHEAD, IS_FAST, STEP,
-                )  # fmt: skip
-                sums = _add_sums(sums, terms)
-                channel_sums = _add_sums(channel_sums, channel_terms)
+                pixel = p + tl.arange(0, STEP)
+                state = own_planes + (STATE + 2 * parity) * PIXELS + pixel
+                transmittance = tl.load(state)
+                # Opaque pixels and those outside of the image gain nothing from here on.
+                if tl.max(transmittance, 0) > MIN_TRANSMITTANCE:
+                    terms, channel_terms = _walk_pixels(
+                        own_planes, parity, p, x0, y0, k, surfel, values, max_inverse, reference,
+                        HAS_DEPTH, HAS_MEDIAN, HAS_DISTORTION, IS_DETACHED, IS_SURFHEAD, IS_FAST,
+                        STEP,
+                    )  # fmt: skip
+                    sums = _add_sums(sums, terms)
+                    channel_sums = _add_sums(channel_sums, channel_terms)
+                else:
+                    tl.store(own_planes + (STATE + 2 - 2 * parity) * PIXELS + pixel, transmittance)
             slot = row
             if IS_DETERMINISTIC:
                 slot = tl.load(first_pairs + subtile) + k

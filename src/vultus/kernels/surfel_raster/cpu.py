@@ -59,10 +59,6 @@ class _Workspace:
         self.pair_grads = np.zeros((0, pair_grad_size(channels)), np.float32)
         self.job = np.zeros(1, np.int64)
 
-    def list_tiles(self) -> None:
-        """Build the tiles' lists from records and rectangles."""
-        self.lists.build(self.records[:, DEPTH], emit_pairs)
-
 
 def _make_view(camera: Camera, frame: int, settings: RasterSettings) -> View:
     matrix = camera.world_to_camera[frame].detach().double().cpu().numpy()
@@ -140,7 +136,7 @@ def _forward_frame(
     )  # fmt: skip
     if problems.any():
         raise ValueError(f"{_PROBLEMS[int(problems.argmax())]}, frame {frame} has others")
-    work.list_tiles()
+    work.lists.build(frames.workers, work.records[:, DEPTH], emit_pairs)
     image, alpha, normal, depth, median, distortion = images
     work.job[0] = 0
     run_workers(

@@ -47,8 +47,8 @@ _PROBLEMS = (
 """What the bits of the problem mask stand for."""
 
 _INPUTS = (
-    "background", "camera", "settings", "means", "quats", "scales", "opacities", "features",
-    "sh_coeffs", "jacobians", "screen_gradient", "world_to_camera",
+    "background", "camera", "settings", "is_recorded", "means", "quats", "scales", "opacities",
+    "features", "sh_coeffs", "jacobians", "screen_gradient", "world_to_camera",
 )  # fmt: skip
 
 
@@ -75,11 +75,15 @@ def rasterize(
         if tensor is None or (tensor.dtype == torch.float32 and tensor.device == device):
             continue
         raise TypeError(f"{name} must be float32 on {device}, got {tensor.dtype}, {tensor.device}")
-    return _Rasterize.apply(
-        background, camera, settings, surfels.means, surfels.quats, surfels.scales,
-        surfels.opacities, surfels.features, surfels.sh_coeffs, surfels.jacobians,
-        surfels.screen_gradient, camera.world_to_camera,
+    tensors = (
+        surfels.means, surfels.quats, surfels.scales, surfels.opacities, surfels.features,
+        surfels.sh_coeffs, surfels.jacobians, surfels.screen_gradient, camera.world_to_camera,
     )  # fmt: skip
+    # Inside of the function gradients are disabled, and what needs them does not depend on that.
+    is_recorded = torch.is_grad_enabled() and any(
+        tensor is not None and tensor.requires_grad for tensor in (background, *tensors)
+    )
+    return _Rasterize.apply(background, camera, settings, is_recorded, *tensors)
 
 
 def _gather_inputs(
@@ -156,11 +160,13 @@ class _Rasterize(torch.autograd.Function):
     """Ties the stages into autograd."""
 
     @staticmethod
-    def forward(ctx: Any, background: Any, camera: Camera, settings: Any, *tensors: Any) -> Any:
+    def forward(
+        ctx: Any, background: Any, camera: Camera, settings: Any, is_recorded: bool, *tensors: Any
+    ) -> Any:
         inputs = _gather_inputs(background, camera, settings, tensors)
         sizes = (inputs.batch, inputs.num, inputs.width, inputs.height)
         ctx.capacity = shared_capacity("surfels", inputs.means.device, *sizes)
-        lists, blended, ctx.reading = _forward(inputs, ctx.capacity, any(ctx.needs_input_grad))
+        lists, blended, ctx.reading = _forward(inputs, ctx.capacity, is_recorded)
         # Outputs must be saved this way: as attributes they would keep their own graph alive.
         ctx.save_for_backward(
             blended.image, blended.alpha, blended.normal, blended.depth, blended.median,
@@ -202,7 +208,7 @@ class _Rasterize(torch.autograd.Function):
         if inputs.features is not None:
             grad_features = grad_features.view(inputs.features.shape)
         return (
-            grad_background, None, None, result.means, result.quats, result.scales,
+            grad_background, None, None, None, result.means, result.quats, result.scales,
             result.opacities, grad_features if inputs.features is not None else None,
             result.sh_coeffs, result.jacobians, result.screen, result.world_to_camera,
         )  # fmt: skip
