@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vultus.core.simd import cttz, helper, kernel, splat, vload, vstore
+from vultus.core.simd import cttz, helper, kernel, run_chunks, splat, vload, vstore
 
 __all__ = [
     "PLANE",
@@ -27,6 +27,8 @@ PLANE = TILE * TILE + TILE
 """Distance of a tile's planes in scratch. One row of air: planes a power of two apart share cache
 sets, which made 32 channels 1.6 times slower."""
 
+# Waking another thread takes as long as listing some thousand primitives.
+_PRIMITIVES_PER_WORKER = 8192
 _DIGITS = 2048
 _LOW = np.uint32(_DIGITS - 1)
 _SHIFT_1, _SHIFT_2 = np.uint32(11), np.uint32(22)
@@ -125,19 +127,25 @@ def depth_order(depth_bits, rects, order, scratch, keys):
 
 
 @kernel()
-def _sort_pairs(num_pairs, pair_tiles, pair_rows, tile_counts, tile_starts, list_rows, list_slots):
-    """Distribute the pairs to their tiles; the lists are born sorted by depth."""
+def _start_lists(counts, starts):
+    """Turn counts per worker and tile into where the worker's part of the tile's list starts."""
     start = 0
-    num_tiles = tile_counts.shape[0]
-    for tile in range(num_tiles):
-        tile_starts[tile] = start
-        start += tile_counts[tile]
-        tile_counts[tile] = tile_starts[tile]
-    tile_starts[num_tiles] = start
-    for k in range(num_pairs):
+    for tile in range(counts.shape[1]):
+        starts[tile] = start
+        for worker in range(counts.shape[0]):
+            count = counts[worker, tile]
+            counts[worker, tile] = start
+            start += count
+    starts[counts.shape[1]] = start
+
+
+@kernel()
+def _sort_pairs(start, stop, pair_tiles, pair_rows, positions, list_rows, list_slots):
+    """Distribute pairs to their tiles; the lists are born sorted by depth."""
+    for k in range(start, stop):
         tile = pair_tiles[k]
-        position = tile_counts[tile]
-        tile_counts[tile] = position + 1
+        position = positions[tile]
+        positions[tile] = position + 1
         list_rows[position] = pair_rows[k]
         list_slots[position] = k
 
@@ -160,7 +168,7 @@ class TileLists:
         self.starts, self.ends = np.zeros(tiles + 1, np.int32), np.zeros(tiles, np.int32)
         """``ends``: where the forward pass stopped reading a tile's list; to be filled in."""
         self._order, self._scratch = np.zeros(num, np.int32), np.zeros(num, np.int32)
-        self._keys, self._counts = np.zeros(num, np.uint32), np.zeros(tiles, np.int32)
+        self._keys = np.zeros(num, np.uint32)
         self._reserve(4 * num)
 
     def _reserve(self, capacity: int) -> None:
@@ -170,30 +178,49 @@ class TileLists:
         self._pair_rows = np.zeros(capacity, np.int32)
         self.rows, self.slots = np.zeros(capacity, np.int32), np.zeros(capacity, np.int32)
 
-    def build(self, depths: NDArray[np.float32], emit: Any, *records: Any) -> None:
+    def build(
+        self, max_workers: int, depths: NDArray[np.float32], emit: Any, *records: Any
+    ) -> None:
         """Fill the lists.
 
+        Every worker writes the pairs of a part of the depth order to a part of the buffers.
+
         Args:
+            max_workers: Threads; small scenes take fewer.
             depths: Positive.
-            emit: Kernel ``(order, num, rects, *records, tiles_x, counts, pair_tiles, pair_rows,
-                first_pair, end_pair)`` that writes the pairs in the order of the first ``num``
-                entries of ``order``, counts them per tile and returns their number; it is called
-                again with larger arrays if it exceeds them.
+            emit: Kernel ``(start, stop, order, rects, *records, tiles_x, counts, pair_tiles,
+                pair_rows, first, end, first_pair, end_pair)`` that writes the pairs of
+                ``order[start:stop]`` in that order, from ``first`` up to ``end``, counts them per
+                tile and returns their number; it is called again with more room if it needs it.
             records: What ``emit`` wants to know beside the rectangles.
         """
         num = depth_order(
             depths.view(np.uint32), self.rects, self._order, self._scratch, self._keys
         )
+        workers = min(max_workers, 1 + num // _PRIMITIVES_PER_WORKER)
+        edges = [num * j // workers for j in range(workers + 1)]
+        sizes = [0] * workers
         while True:
-            self._counts[:] = 0
-            pairs = emit(
-                self._order, num, self.rects, *records, self.tiles_x, self._counts,
-                self._pair_tiles, self._pair_rows, self.first_pair, self.end_pair,
-            )  # fmt: skip
-            if pairs <= self.capacity:
+            counts = np.zeros((workers, len(self.ends)), np.int32)
+            room = self.capacity // workers
+
+            def emit_part(part: int, _: int, counts: Any = counts, room: int = room) -> None:
+                sizes[part] = emit(
+                    edges[part], edges[part + 1], self._order, self.rects, *records, self.tiles_x,
+                    counts[part], self._pair_tiles, self._pair_rows, part * room,
+                    (part + 1) * room, self.first_pair, self.end_pair,
+                )  # fmt: skip
+
+            run_chunks(workers, emit_part, workers)
+            if max(sizes) <= room:
                 break
-            self._reserve(pairs * 5 // 4)
-        _sort_pairs(
-            pairs, self._pair_tiles, self._pair_rows, self._counts, self.starts,
-            self.rows, self.slots,
-        )  # fmt: skip
+            self._reserve(workers * (max(sizes) * 5 // 4))
+        _start_lists(counts, self.starts)
+
+        def sort_part(part: int, _: int) -> None:
+            _sort_pairs(
+                part * room, part * room + sizes[part], self._pair_tiles, self._pair_rows,
+                counts[part], self.rows, self.slots,
+            )  # fmt: skip
+
+        run_chunks(workers, sort_part, workers)

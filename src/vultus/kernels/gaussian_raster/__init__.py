@@ -89,12 +89,11 @@ def rasterize_gaussians(
         gradients: ``published`` ignores that alpha is clamped, and takes a clamped ray's position
             as constant in the linearisation (for parity).
         outputs: What to return besides image and alpha.
-        backend: ``auto`` takes cpu for float32 and ref for float64.
+        backend: ``auto`` takes gpu for tensors on a GPU, else cpu for float32 and ref for float64.
 
     Raises:
         ValueError: On inconsistent shapes, values that are not finite, or unknown options.
         TypeError: If the backend does not support device or dtype.
-        NotImplementedError: For ``backend="gpu"``.
 
     Reference: 3DGS, section 4 and appendix A; EWA splatting, eqs. 23-31.
     """
@@ -214,13 +213,10 @@ def _choose_backend(backend: str, means: Tensor) -> str:
 
 
 def _load_backend(backend: str):
-    """Import late: Numba takes half a second."""
+    """Import late: Numba takes half a second, and Triton exists on Linux only."""
     if backend == "gpu":
-        raise NotImplementedError(
-            "backend gpu is provided by the Triton kernel kernels/gaussian_raster/gpu.py, "
-            "which does not exist yet; use backend='ref', or move the inputs to the CPU"
-        )
-    if backend == "cpu":
+        from vultus.kernels.gaussian_raster.gpu import rasterize
+    elif backend == "cpu":
         from vultus.kernels.gaussian_raster.cpu import rasterize
     else:
         from vultus.kernels.gaussian_raster.ref import rasterize

@@ -29,16 +29,16 @@ _FEW_TILES = 2
 
 @kernel(_cpu_layout.__file__, _cpu_tiles.__file__, _types.__file__)
 def emit_pairs(
-    order, num, rects, records, tiles_x, tile_counts, pair_tiles, pair_rows, first_pair, end_pair
-):
+    start, stop, order, rects, records, tiles_x, tile_counts, pair_tiles, pair_rows, first, end,
+    first_pair, end_pair,
+):  # fmt: skip
     """Write a pair for every tile with a visible pixel (see ``TileLists.build``).
 
     The largest alpha over the box of a tile's pixel centres: on the edges that face the Gaussian's
     centre, where the centre itself is outside.
     """
-    capacity = pair_tiles.shape[0]
-    k = 0
-    for a in range(num):
+    k = first
+    for a in range(start, stop):
         i = order[a]
         first_pair[i] = k
         x0, x1, y0, y1 = rects[i, 0], rects[i, 1], rects[i, 2], rects[i, 3]
@@ -54,6 +54,7 @@ def emit_pairs(
             high_y = low_y + (TILE - 1)
             near_y = min(max(0.0, low_y), high_y)
             for tile_x in range(x0, x1):
+                is_hit = True
                 if is_tested:
                     low_x = tile_x * TILE + 0.5 - u
                     high_x = low_x + (TILE - 1)
@@ -62,13 +63,13 @@ def emit_pairs(
                     best_x = min(max(slope_y * near_y, low_x), high_x)
                     on_column = xx * near_x * near_x + (xy * near_x + yy * best_y) * best_y
                     on_row = yy * near_y * near_y + (xy * near_y + xx * best_x) * best_x
-                    if max(on_column, on_row) < least:
-                        continue
-                if k < capacity:
+                    is_hit = max(on_column, on_row) >= least
+                # No branch on the hit: it would be mispredicted half of the time.
+                if k < end:
                     tile = tile_y * tiles_x + tile_x
                     pair_tiles[k] = tile
                     pair_rows[k] = i
-                    tile_counts[tile] += 1
-                k += 1
+                    tile_counts[tile] += is_hit
+                k += is_hit
         end_pair[i] = k
-    return k
+    return k - first

@@ -171,7 +171,7 @@ def _forward_frame(
     run_chunks(frames.workers, project_and_shade, frames.num)
     if problems.any():
         raise ValueError(f"{_PROBLEMS[int(problems.argmax())]}, frame {frame} has others")
-    lists.build(work.records[:, DEPTH], emit_pairs, work.records)
+    lists.build(frames.workers, work.records[:, DEPTH], emit_pairs, work.records)
     image, alpha, depth, median = images
     work.job[0] = 0
     run_workers(
