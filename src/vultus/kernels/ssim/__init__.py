@@ -1,7 +1,7 @@
 """Structural similarity of images: 11 x 11 Gaussian window, sigma 1.5, zero padding.
 
 Backends: ``"ref"`` is separable convolution in PyTorch in the dtype and on the device of its
-inputs, ``"cpu"`` a fused float32 kernel on all threads.
+inputs, ``"cpu"`` a fused float32 kernel on all threads, ``"gpu"`` fused float32 Triton kernels.
 """
 
 from __future__ import annotations
@@ -29,17 +29,20 @@ def ssim_map(
     Args:
         a: First image.
         b: Second image; exchanging the two changes nothing.
-        backend: ``"auto"``: ``"cpu"`` for float32 images on the CPU, ``"ref"`` for all others.
+        backend: ``"auto"``: ``"cpu"`` or ``"gpu"`` for float32 images, ``"ref"`` for all others.
 
     Raises:
-        TypeError: If ``backend="cpu"`` and an image is not float32 on the CPU.
-        NotImplementedError: For ``backend="gpu"``.
+        TypeError: If a backend other than ``"ref"`` gets images that are not float32 on its device.
 
     Reference: Wang et al., Image quality assessment, 2004, eq. 13; zero padding as in 3DGS.
     """
-    if backend == "gpu":
-        raise NotImplementedError('ssim has no gpu backend yet; pass backend="ref" on a GPU')
-    is_native = all(x.dtype == torch.float32 and x.device.type == "cpu" for x in (a, b))
+    places = {(x.dtype, x.device.type) for x in (a, b)}
+    if backend == "gpu" or (backend == "auto" and places == {(torch.float32, "cuda")}):
+        # Triton must not be needed where there is no GPU.
+        from vultus.kernels.ssim import gpu
+
+        return gpu.ssim_map(a, b)
+    is_native = places == {(torch.float32, "cpu")}
     if backend == "cpu" and not is_native:
         raise TypeError(
             'backend="cpu" needs float32 images on the CPU, got '

@@ -1,0 +1,245 @@
+"""GPU backend of SSIM in Triton: one kernel forward, one backward, nothing stored in between.
+
+A program owns a strip of columns, a lane each, and marches down its rows. Each new row is blurred
+along x with loads that hit the cache, then added to the 11 output rows that it reaches: these live
+in registers and move up by one per row, so that the vertical blur costs 11 multiply-adds per moment
+and no memory. Strips overlap by the radius of the window. No atomics: results are reproducible.
+
+The formulas are those of the CPU backend; see there.
+"""
+
+# ruff: noqa: RUF005, D417 -- Triton unpacks no tuples; flags explain themselves.
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vultus.kernels.ssim.window import C1, C2, RADIUS, WEIGHTS
+from vultus.kernels.triton_runtime import constexpr, is_interpreted, is_recording, jit, launch, tl
+
+__all__ = ["ssim_map"]
+
+_RADIUS, _TAPS = tl.constexpr(RADIUS), tl.constexpr(2 * RADIUS + 1)
+_WEIGHTS = tl.constexpr(WEIGHTS)
+_C1, _C2 = tl.constexpr(C1), tl.constexpr(C2)
+
+# Launch parameters, chosen by measurement on an H100.
+_ROWS, _COLUMNS, _WARPS = 32, 64, 2
+
+
+def ssim_map(
+    a: Float[Tensor, "*b c h w"], b: Float[Tensor, "*b c h w"]
+) -> Float[Tensor, "*b c h w"]:
+    """See ``vultus.kernels.ssim.ssim_map``.
+
+    Raises:
+        TypeError: If the images are not float32 on one GPU.
+    """
+    for image in (a, b):
+        is_usable = image.is_cuda or is_interpreted() or is_recording()
+        if image.dtype != torch.float32 or image.device != a.device or not is_usable:
+            raise TypeError(
+                'backend="gpu" needs float32 images on one GPU, got '
+                f"{a.dtype} on {a.device} and {b.dtype} on {b.device}"
+            )
+    return _Ssim.apply(a, b)  # pyright: ignore[reportReturnType]
+
+
+class _Ssim(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        a, b = a.detach().contiguous(), b.detach().contiguous()
+        result, partials = torch.empty_like(a), None
+        if ctx.needs_input_grad[0]:
+            partials = a.new_empty((3, *a.shape))
+        _launch_compare(a, b, result, partials)
+        ctx.save_for_backward(a, b, partials)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        a, b, partials = ctx.saved_tensors
+        grad = grad_outputs[0]
+        # The gradient of a mean is one number; broadcasting it would cost as much as reading a map.
+        is_uniform = not any(grad.stride())
+        grad = grad if is_uniform else grad.contiguous()
+        grad_a = grad_b = None
+        if ctx.needs_input_grad[0]:
+            grad_a = _launch_gradient(a, b, grad, is_uniform, partials)
+        if ctx.needs_input_grad[1]:
+            # SSIM is symmetric: the other gradient is this one with the images exchanged.
+            partials = a.new_empty((3, *a.shape))
+            _launch_compare(b, a, torch.empty_like(a), partials)
+            grad_b = _launch_gradient(b, a, grad, is_uniform, partials)
+        return grad_a, grad_b
+
+
+def _grid(image: Tensor) -> tuple[int, int, int]:
+    height, width = image.shape[-2:]
+    planes = image.numel() // (height * width) if height * width else 0
+    return -(-width // _COLUMNS), -(-height // _ROWS), planes
+
+
+def _launch_compare(a: Tensor, b: Tensor, result: Tensor, partials: Tensor | None) -> None:
+    launch(
+        compare, _grid(a), a, b, result, result if partials is None else partials, a.numel(),
+        *a.shape[-2:], HAS_PARTIALS=partials is not None, ROWS=_ROWS, COLUMNS=_COLUMNS,
+        num_warps=_WARPS,
+    )  # fmt: skip
+
+
+def _launch_gradient(
+    a: Tensor, b: Tensor, grad: Tensor, is_uniform: bool, partials: Tensor
+) -> Tensor:
+    grad_a = torch.empty_like(a)
+    launch(
+        compare_backward, _grid(a), a, b, grad, partials, grad_a, a.numel(), *a.shape[-2:],
+        IS_UNIFORM=is_uniform, ROWS=_ROWS, COLUMNS=_COLUMNS, num_warps=_WARPS,
+    )  # fmt: skip
+    return grad_a
+
+
+@jit
+def _add_row(sums, row):
+    """Move the sums of 11 output rows up by one and add a row; the first is then complete."""
+    moved = ()
+    for k in tl.static_range(_TAPS - 1):
+        moved = moved + (sums[k + 1] + row * _WEIGHTS[k],)
+    return moved + (row * _WEIGHTS[_TAPS - 1],)
+
+
+@jit
+def _no_rows(COLUMNS: constexpr):
+    """Eleven sums that are zero."""
+    zero = tl.zeros([COLUMNS], tl.float32)
+    sums = ()
+    for _ in tl.static_range(_TAPS):
+        sums = sums + (zero,)
+    return sums
+
+
+@jit
+def _strip(height, width, ROWS: constexpr, COLUMNS: constexpr):
+    """Start of the program's plane, its columns, and its first row."""
+    start = tl.program_id(2).to(tl.int64) * height * width
+    return start, tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS), tl.program_id(1) * ROWS
+
+
+@jit
+def _moments(a, b, x, end, COLUMNS: constexpr):
+    """Blur a, b, a a, b b and a b of one line around the columns x; it ends before ``end``."""
+    m_a = tl.zeros([COLUMNS], tl.float32)
+    m_b = m_a
+    e_aa = m_a
+    e_bb = m_a
+    e_ab = m_a
+    for k in tl.static_range(_TAPS):
+        column = x + (k - _RADIUS)
+        mask = (column >= 0) & (column < end)
+        value_a = tl.load(a + column, mask=mask, other=0.0)
+        value_b = tl.load(b + column, mask=mask, other=0.0)
+        weighted_a = value_a * _WEIGHTS[k]
+        weighted_b = value_b * _WEIGHTS[k]
+        m_a += weighted_a
+        m_b += weighted_b
+        e_aa += weighted_a * value_a
+        e_bb += weighted_b * value_b
+        e_ab += weighted_a * value_b
+    return m_a, m_b, e_aa, e_bb, e_ab
+
+
+@jit
+def compare(
+    a, b, result, partials, size, height, width,
+    HAS_PARTIALS: constexpr, ROWS: constexpr, COLUMNS: constexpr,
+):  # fmt: skip
+    """SSIM of a strip, and its derivatives for the blurred a, a a and a b.
+
+    Args:
+        partials: Three maps of ``size`` values.
+    """
+    start, x, first = _strip(height, width, ROWS, COLUMNS)
+    mean_a = _no_rows(COLUMNS)
+    mean_b = _no_rows(COLUMNS)
+    square_a = _no_rows(COLUMNS)
+    square_b = _no_rows(COLUMNS)
+    product = _no_rows(COLUMNS)
+    for step in range(ROWS + 2 * _RADIUS):
+        y = first + step - _RADIUS
+        # A row outside the image ends before its first column.
+        end = tl.where((y >= 0) & (y < height), width, 0)
+        line = start + y * width
+        m_a, m_b, e_aa, e_bb, e_ab = _moments(a + line, b + line, x, end, COLUMNS)
+        mean_a = _add_row(mean_a, m_a)
+        mean_b = _add_row(mean_b, m_b)
+        square_a = _add_row(square_a, e_aa)
+        square_b = _add_row(square_b, e_bb)
+        product = _add_row(product, e_ab)
+        row = y - _RADIUS
+        if (row >= first) & (row < height):
+            m_a = mean_a[0]
+            m_b = mean_b[0]
+            m_ab = m_a * m_b
+            squares = m_a * m_a + m_b * m_b
+            a1 = 2 * m_ab + _C1
+            a2 = 2 * (product[0] - m_ab) + _C2
+            inverse_b1 = 1.0 / (squares + _C1)
+            inverse_b2 = 1.0 / (square_a[0] + square_b[0] - squares + _C2)
+            inverse = inverse_b1 * inverse_b2
+            similarity = a1 * a2 * inverse
+            out = start + row * width + x
+            mask = x < width
+            tl.store(result + out, similarity, mask=mask)
+            if HAS_PARTIALS:
+                d_mean = m_b * (a2 - a1) * inverse + m_a * similarity * (inverse_b2 - inverse_b1)
+                tl.store(partials + out, 2 * d_mean, mask=mask)
+                tl.store(partials + size + out, -similarity * inverse_b2, mask=mask)
+                tl.store(partials + 2 * size + out, 2 * a1 * inverse, mask=mask)
+
+
+@jit
+def compare_backward(
+    a, b, grad, partials, grad_a, size, height, width,
+    IS_UNIFORM: constexpr, ROWS: constexpr, COLUMNS: constexpr,
+):  # fmt: skip
+    """Gradient of a for a strip; ``grad`` is a map, or one number if it is uniform."""
+    start, x, first = _strip(height, width, ROWS, COLUMNS)
+    mean = _no_rows(COLUMNS)
+    square = _no_rows(COLUMNS)
+    product = _no_rows(COLUMNS)
+    scale = 1.0
+    if IS_UNIFORM:
+        scale = tl.load(grad)
+    for step in range(ROWS + 2 * _RADIUS):
+        y = first + step - _RADIUS
+        # A row outside the image ends before its first column.
+        end = tl.where((y >= 0) & (y < height), width, 0)
+        line = start + y * width
+        d_mean = tl.zeros([COLUMNS], tl.float32)
+        d_square = d_mean
+        d_product = d_mean
+        for k in tl.static_range(_TAPS):
+            column = x + (k - _RADIUS)
+            mask = (column >= 0) & (column < end)
+            at = line + column
+            if IS_UNIFORM:
+                weight = _WEIGHTS[k]
+            else:
+                weight = tl.load(grad + at, mask=mask, other=0.0) * _WEIGHTS[k]
+            d_mean += tl.load(partials + at, mask=mask, other=0.0) * weight
+            d_square += tl.load(partials + size + at, mask=mask, other=0.0) * weight
+            d_product += tl.load(partials + 2 * size + at, mask=mask, other=0.0) * weight
+        mean = _add_row(mean, d_mean)
+        square = _add_row(square, d_square)
+        product = _add_row(product, d_product)
+        row = y - _RADIUS
+        if (row >= first) & (row < height):
+            mask = x < width
+            out = start + row * width + x
+            value_a = tl.load(a + out, mask=mask, other=0.0)
+            value_b = tl.load(b + out, mask=mask, other=0.0)
+            gradient = mean[0] + 2 * value_a * square[0] + value_b * product[0]
+            tl.store(grad_a + out, gradient * scale, mask=mask)
