@@ -25,6 +25,7 @@ __all__ = [
     "quat_gradient",
     "reciprocal",
     "rotation_columns",
+    "rotation_gradient",
     "scale3",
     "store4",
     "store_floats",
@@ -177,8 +178,8 @@ def rotation_columns(w, x, y, z):
 
 
 @jit
-def quat_gradient(w, x, y, z, inverse, g0, g1, g2):
-    """Gradient of the unnormalised quaternion from those of the rotation's columns."""
+def rotation_gradient(w, x, y, z, g0, g1, g2):
+    """Gradient of the four numbers from those of the columns of ``rotation_columns``."""
     gw = 2 * (z * (g0[1] - g1[0]) + y * (g2[0] - g0[2]) + x * (g1[2] - g2[1]))
     gx = 2 * (y * (g1[0] + g0[1]) + z * (g2[0] + g0[2]) + w * (g1[2] - g2[1]))
     gx -= 4 * x * (g1[1] + g2[2])
@@ -186,6 +187,13 @@ def quat_gradient(w, x, y, z, inverse, g0, g1, g2):
     gy -= 4 * y * (g0[0] + g2[2])
     gz = 2 * (x * (g2[0] + g0[2]) + y * (g2[1] + g1[2]) + w * (g0[1] - g1[0]))
     gz -= 4 * z * (g0[0] + g1[1])
+    return gw, gx, gy, gz
+
+
+@jit
+def quat_gradient(w, x, y, z, inverse, g0, g1, g2):
+    """Gradient of the unnormalised quaternion from those of the rotation's columns."""
+    gw, gx, gy, gz = rotation_gradient(w, x, y, z, g0, g1, g2)
     radial = gw * w + gx * x + gy * y + gz * z
     return (
         (gw - radial * w) * inverse,

@@ -1,0 +1,130 @@
+"""Lists of Gaussians per bin, and their split into lists per subtile."""
+
+from __future__ import annotations
+
+from vultus.kernels.gaussian_raster._gpu_layout import (
+    RECORD,
+    RECORD_COLOR,
+    RECORD_DEPTH,
+    RECORD_POWER,
+)
+from vultus.kernels.triton_math import load4
+from vultus.kernels.triton_runtime import constexpr, jit, tl
+from vultus.kernels.triton_tiles import (
+    BIN,
+    COUNT_LARGE,
+    MIN_LOG2_ALPHA,
+    SUBTILE_HEIGHT,
+    SUBTILE_WIDTH,
+    append_key,
+    key_of,
+)
+
+__all__ = ["filter_lists", "list_bin", "list_large"]
+
+# Bounds of log2 alpha are raised by this, and by this share of their largest terms, so that
+# rounding loses no pixel.
+SLACK, ROUNDING = tl.constexpr(1e-3), tl.constexpr(2e-6)
+
+
+@jit
+def _touches(x, y, WIDTH: constexpr, HEIGHT: constexpr, power):
+    """Whether a Gaussian reaches the least visible opacity at a pixel centre of a tile.
+
+    ``x, y``: the first pixel centre. The maximum over the tile lies on the edges nearest to the
+    centre, where along each of them it is that of a parabola.
+    """
+    center_x, center_y, xx, xy, yy, log2_opacity = power
+    left, top = x - center_x, y - center_y
+    right, bottom = left + (WIDTH - 1), top + (HEIGHT - 1)
+    near_x = tl.minimum(tl.maximum(left, 0.0), right)
+    near_y = tl.minimum(tl.maximum(top, 0.0), bottom)
+    half = xy * -0.5
+    best_y = tl.minimum(tl.maximum(half * near_x / tl.minimum(yy, -1e-30), top), bottom)
+    best_x = tl.minimum(tl.maximum(half * near_y / tl.minimum(xx, -1e-30), left), right)
+    sum_1 = xx * near_x * near_x + yy * best_y * best_y
+    sum_2 = xx * best_x * best_x + yy * near_y * near_y
+    power_1 = sum_1 * (1.0 - ROUNDING) + xy * near_x * best_y
+    power_2 = sum_2 * (1.0 - ROUNDING) + xy * best_x * near_y
+    return tl.maximum(power_1, power_2) + log2_opacity >= MIN_LOG2_ALPHA - SLACK
+
+
+@jit
+def list_bin(j, num, x0, y0, columns, power, key, keys, counts, first_bin, bins_x, capacity):
+    """Put a Gaussian on the list of the j-th bin of its rectangle, if it touches it."""
+    bin_y = y0 + j // columns
+    bin_x = x0 + j % columns
+    x, y = bin_x.to(tl.float32) * BIN + 0.5, bin_y.to(tl.float32) * BIN + 0.5
+    is_hit = (j < num) & _touches(x, y, BIN, BIN, power)
+    append_key(is_hit, first_bin + bin_y * bins_x + bin_x, key, keys, counts, capacity)
+
+
+@jit
+def list_large(
+    records, counts, keys, large, num, bins_x, bins_y, num_bins, capacity, LANES: constexpr
+):
+    """List the large Gaussians: one program each, its lanes walk over the bins."""
+    i = tl.program_id(0)
+    count = tl.load(counts + num_bins + COUNT_LARGE)
+    while i < count:
+        row = tl.load(large + i)
+        record = records + row * RECORD
+        power = (
+            tl.load(record + RECORD_POWER),
+            tl.load(record + RECORD_POWER + 1),
+            tl.load(record + RECORD_POWER + 2),
+            tl.load(record + RECORD_POWER + 3),
+            tl.load(record + RECORD_DEPTH),
+            tl.load(record + RECORD_DEPTH + 1),
+        )
+        depth = tl.load(record + RECORD_DEPTH + 2)
+        corner = tl.load(record + RECORD_DEPTH + 3).to(tl.int32, bitcast=True)
+        extent = tl.load(record + RECORD_COLOR + 3).to(tl.int32, bitcast=True)
+        wide = extent & 0xFFFF
+        touched = wide * (extent >> 16)
+        key = key_of(depth, row) + tl.zeros([LANES], tl.int64)
+        first_bin = row // num * bins_x * bins_y
+        j = 0
+        while j < touched:
+            list_bin(
+                j + tl.arange(0, LANES), touched, corner & 0xFFFF, corner >> 16, wide, power,
+                key, keys, counts, first_bin, bins_x, capacity,
+            )  # fmt: skip
+            j += LANES
+        i += tl.num_programs(0)
+
+
+@jit
+def filter_lists(records, counts, rows, lists, lengths, bins_x, bins_y, capacity, LANES: constexpr):
+    """Split a bin's sorted list into those of its subtiles; the order is kept.
+
+    ``rows``: the sorted keys' segments, whose first halves hold rows. A list that did not fit
+    gets length -1: what was kept of it is arbitrary.
+    """
+    subtile = tl.program_id(0)
+    index = subtile // 2
+    count = tl.load(counts + index)
+    if count > capacity:
+        tl.store(lengths + subtile, -1)
+    else:
+        local = index % (bins_x * bins_y)
+        x = (local % bins_x * BIN).to(tl.float32) + 0.5
+        y = (local // bins_x * BIN + subtile % 2 * SUBTILE_HEIGHT).to(tl.float32) + 0.5
+        source = rows + index.to(tl.int64) * capacity * 2
+        target = lists + subtile.to(tl.int64) * capacity
+        length = 0
+        i = 0
+        while i < count:
+            k = i + tl.arange(0, LANES)
+            mask = k < count
+            row = tl.load(source + k, mask=mask, other=0)
+            record = records + row * RECORD
+            center_x, center_y, xx, xy = load4(record + RECORD_POWER, mask)
+            yy, log2_opacity, _, _ = load4(record + RECORD_DEPTH, mask)
+            power = (center_x, center_y, xx, xy, yy, log2_opacity)
+            is_hit = mask & _touches(x, y, SUBTILE_WIDTH, SUBTILE_HEIGHT, power)
+            hit = is_hit.to(tl.int32)
+            tl.store(target + length + tl.cumsum(hit, 0) - hit, row, mask=is_hit)
+            length += tl.sum(hit, 0)
+            i += LANES
+        tl.store(lengths + subtile, length)

@@ -1,0 +1,164 @@
+"""Forward blending: one warp per subtile, pixels on lanes, 32 Gaussians of the list per trip.
+
+Tensors of a trip are [Gaussians, pixels]. With one warp and the pixels last, Triton keeps the whole
+axis of Gaussians in the registers of each lane, so that scans and sums along it are plain
+sequential code without a shuffle.
+"""
+
+# ruff: noqa: PLR0915, RUF005, D417 -- Triton unpacks no tuples; flags explain themselves.
+from __future__ import annotations
+
+from vultus.kernels.gaussian_raster._gpu_layout import (
+    RECORD,
+    RECORD_COLOR,
+    RECORD_DEPTH,
+    RECORD_POWER,
+)
+from vultus.kernels.triton_blend import add_weighted, load_features, zeros
+from vultus.kernels.triton_math import is_finite, load4, multiply_pairs
+from vultus.kernels.triton_runtime import constexpr, jit, tl
+from vultus.kernels.triton_tiles import (
+    CHUNK,
+    MIN_LOG2_ALPHA,
+    MIN_TRANSMITTANCE,
+    PIXELS,
+    SUBTILE_HEIGHT,
+    SUBTILE_WIDTH,
+    pixel_coordinates,
+    subtile_origin,
+)
+
+__all__ = ["blend", "load_channels", "load_power"]
+
+BAD_FEATURES = tl.constexpr(64)
+# Offset of a subtile's centre from its first pixel's.
+MIDDLE_X = tl.constexpr(SUBTILE_WIDTH.value / 2 - 0.5)
+MIDDLE_Y = tl.constexpr(SUBTILE_HEIGHT.value / 2 - 0.5)
+
+
+@jit
+def load_power(record, mask, x0, y0):
+    """Coefficients of log2 alpha about a subtile's centre; masked Gaussians are transparent.
+
+    Returns the offset of the Gaussian from there, the coefficients of 1, x, y, xx, xy, yy, and its
+    depth.
+    """
+    center_x, center_y, xx, xy = load4(record + RECORD_POWER, mask)
+    yy, log2_opacity, depth, _ = load4(record + RECORD_DEPTH, mask)
+    log2_opacity = tl.where(mask, log2_opacity, -1e30)
+    dx = center_x - (x0 + SUBTILE_WIDTH / 2)
+    dy = center_y - (y0 + SUBTILE_HEIGHT / 2)
+    one = log2_opacity + dx * (xx * dx + xy * dy) + yy * dy * dy
+    x, y = -(2 * xx * dx + xy * dy), -(2 * yy * dy + xy * dx)
+    return (dx, dy), (one, x, y, xx, xy, yy), depth
+
+
+@jit
+def load_channels(
+    record, features, rows, mask, depth, HAS_COLOR: constexpr, FIRST: constexpr, END: constexpr,
+    NUM_FEATURES: constexpr, HAS_DEPTH: constexpr,
+):  # fmt: skip
+    """Values to blend, one tensor per channel: colour, features FIRST to END, depth."""
+    values = ()
+    if HAS_COLOR:
+        red, green, blue, _ = load4(record + RECORD_COLOR, mask)
+        values = values + (red, green, blue)
+    values = values + load_features(features, rows, mask, FIRST, END, NUM_FEATURES)
+    if HAS_DEPTH:
+        values = values + (depth,)
+    return values
+
+
+@jit
+def blend(
+    lists, lengths, records, features, background, problems,
+    image, alpha_image, depth_image, median_image, positions, ends,
+    width, height, bins_x, bins_y, capacity, max_alpha,
+    HAS_COLOR: constexpr, NUM_FEATURES: constexpr, HAS_DEPTH: constexpr, HAS_MEDIAN: constexpr,
+    HAS_BACKGROUND: constexpr,
+):  # fmt: skip
+    """Blend one subtile front to back.
+
+    A subtile whose list did not fit (length -1) becomes NaN: it is never silently wrong.
+
+    Args:
+        lists: Rows of records by depth, one segment of ``capacity`` per subtile.
+        lengths: Length of every list.
+        records: One per Gaussian.
+        features: [rows, NUM_FEATURES], blended after the colour.
+        background: Value per channel.
+        problems: Bit mask of what is wrong with the inputs.
+        image: And the other images: [frames, channels, height, width].
+        positions: Of the median Gaussian in the list, per pixel.
+        ends: Length of the part of every list that was needed.
+    """
+    subtile = tl.program_id(0)
+    frame, x0, y0 = subtile_origin(subtile, bins_x, bins_y)
+    p = tl.arange(0, PIXELS)
+    x = ((p % SUBTILE_WIDTH).to(tl.float32) - MIDDLE_X)[None, :]
+    y = ((p // SUBTILE_WIDTH).to(tl.float32) - MIDDLE_Y)[None, :]
+    segment = lists + subtile.to(tl.int64) * capacity
+    length = tl.load(lengths + subtile)
+    COLORS: constexpr = 3 * HAS_COLOR + NUM_FEATURES
+    sums = zeros(COLORS + HAS_DEPTH, PIXELS)
+    zero = tl.zeros([PIXELS], tl.float32)
+    total, median = zero, zero
+    position = zero.to(tl.int32) - 1
+    transmittance = zero + 1.0
+    is_first = tl.arange(0, CHUNK)[:, None] == 0
+    i = 0
+    alive = 1
+    while (i < length) & (alive > 0):
+        k = i + tl.arange(0, CHUNK)
+        mask = k < length
+        row = tl.load(segment + k, mask=mask, other=0)
+        record = records + row * RECORD
+        _, power, z = load_power(record, mask, x0, y0)
+        log2_alpha = power[0][:, None] + power[1][:, None] * x + power[2][:, None] * y
+        log2_alpha += power[3][:, None] * (x * x) + power[4][:, None] * (x * y)
+        log2_alpha += power[5][:, None] * (y * y)
+        is_kept = log2_alpha >= MIN_LOG2_ALPHA
+        alpha = tl.where(is_kept, tl.minimum(tl.exp2(log2_alpha), max_alpha), 0.0)
+        # Exclusive and inclusive transmittance from one scan; the first row carries the past.
+        rest = tl.where(is_first, (1.0 - alpha) * transmittance[None, :], 1.0 - alpha)
+        start = tl.where(is_first, transmittance[None, :], 1.0)
+        after, before = tl.associative_scan((rest, start), 0, multiply_pairs)
+        weight = tl.where(after > MIN_TRANSMITTANCE, before * alpha, 0.0)
+        total += tl.sum(weight, 0)
+        values = load_channels(
+            record, features, row, mask, z, HAS_COLOR, 0, NUM_FEATURES, NUM_FEATURES, HAS_DEPTH
+        )
+        sums = add_weighted(sums, weight, values)
+        if HAS_MEDIAN:
+            is_candidate = (weight > 0.0) & (before > 0.5)
+            best = tl.max(tl.where(is_candidate, k[:, None], -1), 0)
+            chosen = tl.sum(tl.where(k[:, None] == best[None, :], z[:, None], 0.0), 0)
+            median = tl.where(best >= 0, chosen, median)
+            position = tl.maximum(position, best)
+        # It never rises along the list: the least one is the last.
+        transmittance = tl.min(after, 0)
+        alive = tl.max((transmittance > MIN_TRANSMITTANCE).to(tl.int32), 0)
+        i += CHUNK
+    tl.store(ends + subtile, tl.minimum(i, length))
+
+    column, line = pixel_coordinates(x0, y0)
+    inside = (column < width) & (line < height)
+    size = width * height
+    pixel = frame.to(tl.int64) * size + line * width + column
+    at = line * width + column + frame.to(tl.int64) * size * COLORS
+    poison = tl.where(length < 0, float("nan"), 0.0)
+    checked = zero
+    for c in tl.static_range(COLORS):
+        value = sums[c] + poison
+        checked += sums[c]
+        if HAS_BACKGROUND:
+            value += (1.0 - total) * tl.load(background + c)
+        tl.store(image + at + c * size, value, mask=inside)
+    is_bad = tl.sum((inside & ~is_finite(checked)).to(tl.int32), 0) > 0
+    tl.atomic_or(problems, BAD_FEATURES, mask=is_bad, sem="relaxed")
+    tl.store(alpha_image + pixel, total + poison, mask=inside)
+    if HAS_DEPTH:
+        tl.store(depth_image + pixel, sums[COLORS] + poison, mask=inside)
+    if HAS_MEDIAN:
+        tl.store(median_image + pixel, median + poison, mask=inside)
+        tl.store(positions + pixel, position.to(tl.float32), mask=inside)

@@ -1,0 +1,210 @@
+"""GPU backend in Triton: forward and exact gradients of everything but the intrinsics.
+
+Stages of a batch: project Gaussians to records and list them per bin (`_gpu_project`), sort each
+list by depth (`triton_lists`), split it for the two subtiles of a bin, blend (`_gpu_raster`). A
+batch is nothing special: its rows are ``frame * n + i`` and its bins follow each other.
+
+Nothing waits for the GPU except the check of the lists' capacity, as told in `kernels.capacity`,
+and nothing depends on data, so that calls can be captured into CUDA graphs. Images are bitwise
+reproducible; with ``torch.use_deterministic_algorithms(True)`` gradients are, too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vultus.geometry.cameras import Camera
+from vultus.kernels import triton_tiles as tiles
+from vultus.kernels.capacity import Capacity, CapacityExceededError, Reading, shared_capacity
+from vultus.kernels.gaussian_raster._gpu_stages import (
+    Blended,
+    ImageGrads,
+    Inputs,
+    Lists,
+    blend_lists,
+    gradients_of_inputs,
+    gradients_of_records,
+    make_lists,
+)
+from vultus.kernels.gaussian_raster._types import (
+    COLOR_INPUTS,
+    GEOMETRY_INPUTS,
+    Gaussians,
+    Images,
+    RasterSettings,
+)
+from vultus.kernels.triton_runtime import is_interpreted, is_recording
+
+__all__ = ["rasterize"]
+
+_PROBLEMS = (
+    "means must be finite",
+    "quats and scales, or covariances must be finite",
+    "opacities must be finite",
+    "jacobians must be finite",
+    "sh_coeffs must be finite",
+    "camera.intrinsics must have no skew",
+    "features must be finite",
+)
+"""What the bits of the problem mask stand for."""
+
+_TENSORS = (
+    "means", "quats", "scales", "opacities", "covariances", "features", "sh_coeffs", "jacobians",
+    "screen_gradient",
+)  # fmt: skip
+_INPUTS = ("background", "camera", "settings", "world_to_camera", *_TENSORS)
+
+
+def rasterize(
+    gaussians: Gaussians, background: Tensor | None, camera: Camera, settings: RasterSettings
+) -> Images:
+    """Rasterize with Triton kernels.
+
+    Gradients reach all parameters of the Gaussians, the background and ``world_to_camera``.
+
+    Raises:
+        ValueError: If a gradient of the intrinsics is asked for, or if inputs are not finite; where
+            gradients are recorded, the backward pass may be the one to report that.
+        TypeError: If the tensors are not float32 on one GPU.
+        CapacityExceededError: From the backward pass, as told in `kernels.capacity`.
+    """
+    if camera.intrinsics.requires_grad:
+        raise ValueError("camera.intrinsics must not require a gradient on backend gpu; use ref")
+    device = gaussians.means.device
+    if device.type != "cuda" and not (is_interpreted() or is_recording()):
+        raise TypeError(f"means must be on a GPU for backend gpu, got {device}")
+    for name in GEOMETRY_INPUTS + COLOR_INPUTS:
+        tensor = getattr(gaussians, name)
+        if tensor is None or (tensor.dtype == torch.float32 and tensor.device == device):
+            continue
+        raise TypeError(f"{name} must be float32 on {device}, got {tensor.dtype}, {tensor.device}")
+    tensors = (getattr(gaussians, name) for name in _TENSORS)
+    return _Rasterize.apply(background, camera, settings, camera.world_to_camera, *tensors)
+
+
+def _gather_inputs(
+    background: Tensor | None, camera: Camera, settings: RasterSettings, tensors: tuple[Any, ...]
+) -> Inputs:
+    """Make contiguous what kernels expect to be."""
+    matrix, means, quats, scales, opacities, covariances, features, sh_coeffs, jacobians, _ = (
+        tensors
+    )
+    device = means.device
+
+    def plain(tensor: Tensor | None) -> Any:
+        return None if tensor is None else tensor.detach().contiguous()
+
+    return Inputs(
+        means=plain(means),
+        quats=plain(quats),
+        scales=plain(scales),
+        opacities=plain(opacities),
+        covariances=plain(covariances),
+        features=plain(features),
+        sh_coeffs=plain(sh_coeffs),
+        jacobians=plain(jacobians),
+        background=None if background is None else background.detach().float().contiguous(),
+        world_to_camera=matrix.detach().to(device, non_blocking=True).contiguous(),
+        intrinsics=camera.intrinsics.detach().to(device, non_blocking=True).contiguous(),
+        width=camera.width,
+        height=camera.height,
+        settings=settings,
+    )
+
+
+def _check(values: list[int], capacity: Capacity) -> bool:
+    """Report bad inputs; learn from the lists' lengths whether they fitted."""
+    problems = values[tiles.COUNT_PROBLEMS.value]
+    for bit, message in enumerate(_PROBLEMS):
+        if problems >> bit & 1:
+            raise ValueError(message)
+    return capacity.update(values[tiles.COUNT_LONGEST.value])
+
+
+def _is_capturing(tensor: Tensor) -> bool:
+    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
+def _forward(
+    inputs: Inputs, capacity: Capacity, is_recorded: bool
+) -> tuple[Lists, Blended, Reading | None]:
+    """Run the stages until the lists fit; leave the check to the backward pass where there is one.
+
+    Returns:
+        Also the counters that are still to be checked.
+    """
+    while True:
+        lists = make_lists(inputs, capacity.per_list)
+        if _is_capturing(inputs.means):
+            capacity.captured.append(lists.counters()[tiles.COUNT_LONGEST.value])
+            return lists, blend_lists(inputs, lists), None
+        blended = blend_lists(inputs, lists)
+        reading = Reading(lists.counters())
+        if is_recorded and capacity.is_settled:
+            return lists, blended, reading
+        if _check(reading.wait(), capacity):
+            return lists, blended, None
+
+
+def _room_for_pairs(blended: Blended, capacity: Capacity) -> int | None:
+    """How many pairs deterministic gradients must provide for; None if they need not be that."""
+    if not torch.are_deterministic_algorithms_enabled():
+        return None
+    if not _is_capturing(blended.ends):
+        capacity.update(0, int(blended.ends.sum(dtype=torch.int64)))
+    return max(1, capacity.pairs)
+
+
+class _Rasterize(torch.autograd.Function):
+    """Ties the stages into autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, background: Any, camera: Camera, settings: Any, *tensors: Any) -> Any:
+        inputs = _gather_inputs(background, camera, settings, tensors)
+        sizes = (inputs.batch, inputs.num, inputs.width, inputs.height)
+        ctx.capacity = shared_capacity("gaussians", inputs.means.device, *sizes)
+        lists, blended, ctx.reading = _forward(inputs, ctx.capacity, any(ctx.needs_input_grad))
+        # Outputs must be saved this way: as attributes they would keep their own graph alive.
+        ctx.save_for_backward(blended.image, blended.alpha, blended.depth, blended.median)
+        ctx.inputs, ctx.lists = inputs, lists
+        ctx.positions, ctx.ends = blended.positions, blended.ends
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(lists.radii)
+        return blended.image, blended.alpha, blended.depth, blended.median, lists.radii
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        inputs: Inputs = ctx.inputs
+        if ctx.reading is not None and not _check(ctx.reading.wait(), ctx.capacity):
+            raise CapacityExceededError(
+                f"lists of {inputs.num} Gaussians at {inputs.width} x {inputs.height} did not fit; "
+                "buffers have grown: repeat the step"
+            )
+        image, alpha, depth, median = ctx.saved_tensors
+        blended = Blended(image, alpha, depth, median, ctx.positions, ctx.ends)
+        image_grads = ImageGrads(
+            *(None if grad is None else grad.contiguous() for grad in grads[:4])
+        )
+        gradients, grad_features = gradients_of_records(
+            inputs, ctx.lists, blended, image_grads, _room_for_pairs(blended, ctx.capacity)
+        )
+        needs = dict(zip(_INPUTS, ctx.needs_input_grad, strict=True))
+        has_depth = image_grads.depth is not None or image_grads.median is not None
+        result = gradients_of_inputs(
+            inputs, ctx.lists, gradients,
+            has_depth=has_depth, needs_view=needs["world_to_camera"],
+        )  # fmt: skip
+        grad_background = None
+        if needs["background"] and image_grads.image is not None:
+            grad_background = (image_grads.image * (1 - blended.alpha)).sum((0, 2, 3))
+        if inputs.features is not None:
+            grad_features = grad_features.view(inputs.features.shape)
+        return (
+            grad_background, None, None, result.world_to_camera, result.means, result.quats,
+            result.scales, result.opacities, result.covariances,
+            grad_features if inputs.features is not None else None, result.sh_coeffs,
+            result.jacobians, result.screen,
+        )  # fmt: skip

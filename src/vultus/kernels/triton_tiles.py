@@ -1,0 +1,112 @@
+"""Where the rasterizers' GPU kernels draw: bins of the image, their subtiles, lists and counters.
+
+Primitives are listed per bin; a bin's list is split for its two subtiles, and one warp draws a
+subtile. The bins of a batch follow each other.
+"""
+
+from __future__ import annotations
+
+from vultus.kernels.triton_runtime import constexpr, jit, tl
+
+__all__ = [
+    "BIN",
+    "CHUNK",
+    "COUNT_LARGE",
+    "COUNT_LONGEST",
+    "COUNT_PROBLEMS",
+    "MIN_ALPHA",
+    "MIN_LOG2_ALPHA",
+    "MIN_TRANSMITTANCE",
+    "NUM_COUNTERS",
+    "PIXELS",
+    "SUBTILE_HEIGHT",
+    "SUBTILE_WIDTH",
+    "append_key",
+    "bins_between",
+    "key_of",
+    "pixel_coordinates",
+    "published_bins",
+    "report",
+    "subtile_origin",
+]
+
+BIN = tl.constexpr(8)
+"""Edge in pixels of the bins that primitives are listed in."""
+SUBTILE_WIDTH = tl.constexpr(8)
+SUBTILE_HEIGHT = tl.constexpr(4)
+"""A bin has two subtiles, one above the other."""
+PIXELS = tl.constexpr(32)
+CHUNK = tl.constexpr(32)
+"""Primitives per trip of the raster loops: one per lane when they are fetched."""
+PUBLISHED_TILE = tl.constexpr(2)
+"""Edge of the published tiles in bins."""
+
+# Counters behind the bins' counts.
+COUNT_LARGE = tl.constexpr(0)
+COUNT_LONGEST = tl.constexpr(1)
+COUNT_PAIRS = tl.constexpr(2)
+COUNT_PROBLEMS = tl.constexpr(3)
+NUM_COUNTERS = tl.constexpr(4)
+
+MIN_ALPHA = tl.constexpr(1.0 / 255.0)
+MIN_LOG2_ALPHA = tl.constexpr(-7.994353436858858)
+MIN_TRANSMITTANCE = tl.constexpr(1e-4)
+
+
+@jit
+def bins_between(low, high, bins):
+    """First and end bin with a pixel centre between two coordinates along one axis."""
+    first = tl.minimum(tl.maximum(tl.ceil(low - 0.5) / BIN, 0.0), bins)
+    end = tl.minimum(tl.maximum(tl.floor((high - 0.5) / BIN) + 1.0, 0.0), bins)
+    return first.to(tl.int32), end.to(tl.int32)
+
+
+@jit
+def published_bins(center, radius, bins):
+    """First and end bin of the published square along one axis (pixel centres at integers)."""
+    edge: constexpr = BIN * PUBLISHED_TILE
+    tiles = (bins + 1) // PUBLISHED_TILE
+    low = tl.minimum(tl.maximum((center - 0.5 - radius) / edge, 0.0), tiles)
+    high = tl.minimum(tl.maximum((center - 0.5 + radius + (edge - 1)) / edge, 0.0), tiles)
+    return low.to(tl.int32) * PUBLISHED_TILE, high.to(tl.int32) * PUBLISHED_TILE
+
+
+@jit
+def report(problems, bit, is_bad):
+    """Set a bit of the problem mask if any lane has the problem."""
+    count = tl.sum(is_bad.to(tl.int32), 0)
+    tl.atomic_or(problems, bit, mask=count > 0, sem="relaxed")
+
+
+@jit
+def key_of(depth, row):
+    """Sort key: positive floats compare like their bits; rows break ties."""
+    return (depth.to(tl.int32, bitcast=True).to(tl.int64) << 32) | row.to(tl.int64)
+
+
+@jit
+def append_key(is_hit, index, key, keys, counts, capacity):
+    """Put keys on the lists of bins.
+
+    A count keeps growing beyond the capacity; nothing is written there.
+    """
+    slot = tl.atomic_add(counts + index, 1, mask=is_hit, sem="relaxed")
+    target = keys + index.to(tl.int64) * capacity + slot
+    tl.store(target, key, mask=is_hit & (slot < capacity))
+
+
+@jit
+def subtile_origin(subtile, bins_x, bins_y):
+    """Frame and first pixel of a subtile."""
+    index = subtile // 2
+    frame = index // (bins_x * bins_y)
+    local = index - frame * (bins_x * bins_y)
+    y0 = local // bins_x * BIN + subtile % 2 * SUBTILE_HEIGHT
+    return frame, local % bins_x * BIN, y0
+
+
+@jit
+def pixel_coordinates(x0, y0):
+    """Column and row of every pixel of a subtile."""
+    p = tl.arange(0, PIXELS)
+    return x0 + p % SUBTILE_WIDTH, y0 + p // SUBTILE_WIDTH
