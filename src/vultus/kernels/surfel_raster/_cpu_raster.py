@@ -1,9 +1,10 @@
 """The tile loops: blending of depth-sorted surfels and its backward pass, 16 pixels at a time.
 
 Kernels are built per set of outputs, so that what is not asked for costs nothing. Per surfel and
-tile, one vector operation over the 16 rows finds the rows that the surfel can touch; the loop then
-visits the set bits. Transmittance keeps falling after a pixel has stopped, and weights are selected
-by ``after > MIN_TRANSMITTANCE``, which equals the published stop because it never rises.
+tile, one vector operation over the 16 rows finds the rows that the surfel can touch, one surfel
+ahead, since a mispredicted branch on that mask would have to wait for it; the loop then visits the
+set bits. Transmittance keeps falling after a pixel has stopped, and weights are selected by
+``after > MIN_TRANSMITTANCE``, which equals the published stop because it never rises.
 
 The backward pass walks front to back again: the part of the loss behind a surfel is the total minus
 the running prefix. Distortion is sum_i sum_j<i w_i w_j (m_i - m_j)^2 = k (A Z2 - Z1^2) with Z1, Z2
@@ -26,6 +27,7 @@ from vultus.core.simd import (
     fetch_add,
     helper,
     hsum,
+    hsum16,
     iota,
     kernel,
     splat,
@@ -50,12 +52,6 @@ from vultus.kernels.surfel_raster._cpu_layout import (
     ELLIPSE_Y,
     ELLIPSE_YY,
     GRAD_CHANNELS,
-    GRAD_LOG_OPACITY,
-    GRAD_LOW_DEPTH,
-    GRAD_LOW_PASS,
-    GRAD_U,
-    GRAD_V,
-    GRAD_Z,
     INVERSE_DEPTH,
     LOG2_OPACITY,
     LOW_PASS_RADIUS2,
@@ -101,11 +97,13 @@ class RasterOptions(NamedTuple):
 
 
 @helper
-def _touched_rows(records, i, x, y, low_x, low_y):
-    """Bit mask of the rows of a tile that a surfel or its low-pass can reach.
+def _touched_rows(records, i, px, py):
+    """Bit mask of the rows that a surfel or its low-pass can reach, in the tile with this pixel.
 
-    ``x, y`` and ``low_x, low_y``: the tile's first pixel relative to the two centres.
+    ``px, py``: centre of the tile's first pixel.
     """
+    x, y = px - records[i, CENTER_X], py - records[i, CENTER_Y]
+    low_x, low_y = px - records[i, LOW_PASS_X], py - records[i, LOW_PASS_Y]
     dy = iota() + y
     slope = dy * records[i, ELLIPSE_XY] + records[i, ELLIPSE_X]
     best_x = vmin(vmax(slope * records[i, ELLIPSE_SOLVE], x), x + _LAST)
@@ -159,18 +157,20 @@ def forward_kernel(options: RasterOptions) -> Any:
                 if has_median:
                     vstore(scratch, at_median + PLANE + r * TILE, splat(np.float32(-1)))
             alive = (1 << rows) - 1
-            k, end = tile_starts[tile], tile_starts[tile + 1]
-            first, reference = k, _ZERO
+            first, end = tile_starts[tile], tile_starts[tile + 1]
+            k, reference, upcoming = first, _ZERO, 0
             if k < end:
                 reference = records[list_rows[k], INVERSE_DEPTH]
+                upcoming = _touched_rows(records, list_rows[k], px, py)
             while k < end and alive != 0:
-                i = list_rows[k]
+                i, todo = list_rows[k], upcoming & alive
                 k += 1
-                x, y = px - records[i, CENTER_X], py - records[i, CENTER_Y]
-                low_x, low_y = px - records[i, LOW_PASS_X], py - records[i, LOW_PASS_Y]
-                todo = _touched_rows(records, i, x, y, low_x, low_y) & alive
+                if k < end:
+                    upcoming = _touched_rows(records, list_rows[k], px, py)
                 if todo == 0:
                     continue
+                x, y = px - records[i, CENTER_X], py - records[i, CENTER_Y]
+                low_x, low_y = px - records[i, LOW_PASS_X], py - records[i, LOW_PASS_Y]
                 dx, low_dx = iota() + x, iota() + low_x
                 row_u, row_v = dx * records[i, U_X], dx * records[i, V_X]
                 row_z = dx * records[i, Z_X] + records[i, INVERSE_DEPTH]
@@ -283,7 +283,7 @@ def backward_kernel(options: RasterOptions) -> Any:
     ):  # fmt: skip
         """Write the gradient of every (tile, surfel) pair to its slot; no pair is left out.
 
-        Colors, images and ``aux`` are flat.
+        All arrays of floats but ``records`` are flat.
         """
         num_tiles = list_ends.shape[0]
         tiles_x = (width + TILE - 1) // TILE
@@ -337,20 +337,22 @@ def backward_kernel(options: RasterOptions) -> Any:
                 vstore(scratch, at_rest + o, rest)
                 vstore(scratch, at_alpha + o, g_alpha)
             alive = (1 << rows) - 1
-            first, reference = tile_starts[tile], _ZERO
-            if first < tile_starts[tile + 1]:
+            first, end, reference, upcoming = tile_starts[tile], list_ends[tile], _ZERO, 0
+            if first < end:
                 reference = records[list_rows[first], INVERSE_DEPTH]
+                upcoming = _touched_rows(records, list_rows[first], px, py)
             for k in range(first, tile_starts[tile + 1]):
-                i, slot, todo = list_rows[k], list_slots[k], 0
-                x, y = px - records[i, CENTER_X], py - records[i, CENTER_Y]
-                low_x, low_y = px - records[i, LOW_PASS_X], py - records[i, LOW_PASS_Y]
-                if k < list_ends[tile]:
-                    todo = _touched_rows(records, i, x, y, low_x, low_y) & alive
+                i, slot, todo = list_rows[k], list_slots[k] * num_grads, upcoming & alive
+                upcoming = 0
+                if k + 1 < end:
+                    upcoming = _touched_rows(records, list_rows[k + 1], px, py)
                 if todo == 0:
                     for c in range(num_grads):
-                        pair_grads[slot, c] = 0
+                        pair_grads[slot + c] = 0
                     continue
                 visited = todo
+                x, y = px - records[i, CENTER_X], py - records[i, CENTER_Y]
+                low_x, low_y = px - records[i, LOW_PASS_X], py - records[i, LOW_PASS_Y]
                 dx, low_dx = iota() + x, iota() + low_x
                 row_u, row_v = dx * records[i, U_X], dx * records[i, V_X]
                 row_z = dx * records[i, Z_X] + records[i, INVERSE_DEPTH]
@@ -438,26 +440,17 @@ def backward_kernel(options: RasterOptions) -> Any:
                     sum_low_y += grad_low * low_dy
                     if bits(blended) == 0:
                         alive &= ~(1 << r)
-                pair_grads[slot, GRAD_U] = hsum(sum_u)
-                pair_grads[slot, GRAD_U + 1] = hsum(sum_u * dx)
-                pair_grads[slot, GRAD_U + 2] = hsum(sum_uy)
-                pair_grads[slot, GRAD_V] = hsum(sum_v)
-                pair_grads[slot, GRAD_V + 1] = hsum(sum_v * dx)
-                pair_grads[slot, GRAD_V + 2] = hsum(sum_vy)
-                pair_grads[slot, GRAD_Z] = hsum(sum_z)
-                pair_grads[slot, GRAD_Z + 1] = hsum(sum_z * dx)
-                pair_grads[slot, GRAD_Z + 2] = hsum(sum_zy)
-                pair_grads[slot, GRAD_LOW_PASS] = hsum(sum_low * low_dx * _TWO)
-                pair_grads[slot, GRAD_LOW_PASS + 1] = hsum(sum_low_y * _TWO)
-                pair_grads[slot, GRAD_LOG_OPACITY] = hsum(sum_a)
-                if has_z:
-                    pair_grads[slot, GRAD_LOW_DEPTH] = hsum(sum_low_depth)
-                else:
-                    pair_grads[slot, GRAD_LOW_DEPTH] = 0
-                for c in range(0, num_planes, 3):
+                total = weighted_rows(scratch, visited, at_weight, first_color)
+                # In the order of the columns of the pairs' gradients.
+                sums = (
+                    sum_u, sum_u * dx, sum_uy, sum_v, sum_v * dx, sum_vy, sum_z, sum_z * dx, sum_zy,
+                    sum_low * low_dx * _TWO, sum_low_y * _TWO, sum_a, sum_low_depth, *total,
+                )  # fmt: skip
+                vstore(pair_grads, slot, hsum16(sums))
+                for c in range(3, num_planes, 3):
                     total = weighted_rows(scratch, visited, at_weight, first_color + c * PLANE)
-                    pair_grads[slot, GRAD_CHANNELS + c] = hsum(total[0])
-                    pair_grads[slot, GRAD_CHANNELS + c + 1] = hsum(total[1])
-                    pair_grads[slot, GRAD_CHANNELS + c + 2] = hsum(total[2])
+                    pair_grads[slot + GRAD_CHANNELS + c] = hsum(total[0])
+                    pair_grads[slot + GRAD_CHANNELS + c + 1] = hsum(total[1])
+                    pair_grads[slot + GRAD_CHANNELS + c + 2] = hsum(total[2])
 
     return backward

@@ -168,7 +168,7 @@ def _backward_frame(
         frames.near, frames.distortion_scale, view.width, view.height,
         image, alpha, normal, depth, distortion, work.aux, work.lists.ends,
         g_image, g_alpha, g_normal, g_depth, g_median, g_distortion,
-        work.pair_grads,
+        work.pair_grads.reshape(-1),
     )  # fmt: skip
     means, quats, scales, opacities, jacobians, screen, camera, sh, features = grads
     run_chunks(
