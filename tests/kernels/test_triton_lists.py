@@ -51,6 +51,7 @@ def test_lists_are_sorted_by_depth_then_row(largest):
     near = 1 + 0.1 * torch.rand(40, generator=rng)
     lists = [
         make_keys(near),
+        make_keys(near[:20].repeat(2)),
         make_keys((near * 20).round() / 20),
         make_keys(torch.rand(60, generator=rng) * 1000),
         make_keys(near[:1]),

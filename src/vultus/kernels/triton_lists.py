@@ -3,8 +3,9 @@
 A bin owns ``capacity`` 64-bit keys (depth bits above, row below), in order of arrival, and twice as
 many 32-bit words of scratch. Lists are short and almost all of their keys share the upper depth
 bits, so a network sorts 32-bit words: depth above the list's nearest one, then the position of
-arrival. Where depths are equal, their range is too large or the list too long for the networks,
-rows are ranked by counting smaller keys: the result never depends on the order of arrival.
+arrival. Pairs of equal depth, which some lists of every scene contain, are then ordered by row.
+Where more depths are equal, their range is too large or the list too long for the networks, rows
+are ranked by counting smaller keys: the result never depends on the order of arrival.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ __all__ = ["LARGEST_NETWORK", "largest_network", "sort_lists"]
 LARGEST_NETWORK = 2048
 """Larger networks take minutes to compile; counting takes quadratic time, but no more memory."""
 
-_RANK_ROWS, _RANK_COLUMNS = tl.constexpr(128), tl.constexpr(8)
+_RANK_ROWS, _RANK_COLUMNS = tl.constexpr(128), tl.constexpr(16)
 
 
 def largest_network(capacity: int) -> int:
@@ -25,6 +26,29 @@ def largest_network(capacity: int) -> int:
     The interpreter compares one by one, and counting is faster there.
     """
     return 0 if is_interpreted() else max(256, min(capacity, LARGEST_NETWORK))
+
+
+@jit
+def _order_twins(words, scratch, start, count, k, mask, word, row, BITS: constexpr):
+    """Order pairs of equal depth by row; ``word`` and ``row`` are sorted by depth.
+
+    Returns 1, or 0 where more than two depths are equal.
+    """
+    tl.store(scratch + k, word.to(tl.int32, bitcast=True), mask=mask)
+    tl.store(scratch + count + k, row, mask=mask)
+    tl.debug_barrier()
+    has_next, has_previous = k + 1 < count, mask & (k > 0)
+    after = tl.load(scratch + k + 1, mask=has_next, other=0).to(tl.uint32, bitcast=True)
+    before = tl.load(scratch + k - 1, mask=has_previous, other=0).to(tl.uint32, bitcast=True)
+    is_first = has_next & ((after >> BITS) == (word >> BITS))
+    is_second = has_previous & ((before >> BITS) == (word >> BITS))
+    row_after = tl.load(scratch + count + k + 1, mask=is_first, other=0x7FFFFFFF)
+    row_before = tl.load(scratch + count + k - 1, mask=is_second, other=0)
+    row = tl.maximum(tl.minimum(row, row_after), row_before)
+    is_sorted = (tl.sum((is_first & is_second).to(tl.int32), 0) == 0).to(tl.int32)
+    if is_sorted > 0:
+        tl.store(words + 2 * start + k, row, mask=mask)
+    return is_sorted
 
 
 @jit
@@ -42,16 +66,8 @@ def _sort_by_network(words, scratch, start, count, SIZE: constexpr, BITS: conste
     if span < (1 << (32 - BITS)) - 1:
         word = ((depth - nearest).to(tl.uint32) << BITS) | k.to(tl.uint32)
         word = tl.sort(tl.where(mask, word, 0xFFFFFFFF))
-        # Compare with the next neighbour: equal depths must not stay in the order of arrival.
-        tl.store(scratch + k, word.to(tl.int32, bitcast=True), mask=mask)
         row = tl.load(words + 2 * (start + (word & (SIZE - 1)).to(tl.int64)), mask=mask, other=0)
-        tl.debug_barrier()
-        next_word = tl.load(scratch + k + 1, mask=k + 1 < count, other=-1)
-        next_word = next_word.to(tl.uint32, bitcast=True)
-        is_tie = (k + 1 < count) & ((next_word >> BITS) == (word >> BITS))
-        is_sorted = (tl.sum(is_tie.to(tl.int32), 0) == 0).to(tl.int32)
-        if is_sorted > 0:
-            tl.store(words + 2 * start + k, row, mask=mask)
+        is_sorted = _order_twins(words, scratch, start, count, k, mask, word, row, BITS)
     return is_sorted
 
 

@@ -106,12 +106,12 @@ def test_gpu_draws_needles_and_specks(device, convention):
     )  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.gpu
 def test_gpu_ranks_thousands_of_surfels_on_one_pixel(device):
-    """Lists beyond the sorting networks, after buffers have grown."""
-    scene = make_scene(2500, seed=6)
-    scene = replace(scene, means=0.01 * scene.means, scales=0.1 * scene.scales)
-    check(scene, device, (5, 3), outlier_share=0.03, gradient_tolerance=2e-2)
+    """Lists beyond the sorting networks, after buffers have grown; too slow for the interpreter."""
+    scene = make_scene(3000, seed=6)
+    scene = replace(scene, means=0.02 * scene.means, scales=0.2 * scene.scales)
+    check(scene, device, (37, 21), outlier_share=0.02, gradient_tolerance=2e-2)
 
 
 def test_gpu_orders_equal_depths_by_row(device):

@@ -12,8 +12,8 @@ from surfel_scenes import OUTPUTS, make_camera, make_scene, random_loss
 from triton_support import compile_launch, is_interpreting
 
 CAPABILITIES = (80, 90)
-# Bytes of stack per thread that ptxas may use without a measurable loss (H100).
-MAX_STACK = {"blend": 128}
+MAX_STACK = 16
+"""Bytes per thread: a few may hold an address; more are spilled registers."""
 
 
 def launches_of(features: int, *, has_color: bool, has_jacobians: bool, **options: Any) -> Any:
@@ -40,7 +40,7 @@ def check_launches(launches: Any, capability: int) -> None:
     for launch in launches:
         name = launch.kernel.fn.__name__
         kernel = compile_launch(launch, capability)
-        assert kernel.stack <= MAX_STACK.get(name, 0), f"{name} spills: {kernel.stack} bytes"
+        assert kernel.stack <= MAX_STACK, f"{name} spills: {kernel.stack} bytes"
         if name == "blend":
             assert "shfl" not in kernel.ptx, "the surfel axis must stay within a lane"
 
@@ -84,9 +84,30 @@ def test_kernels_of_many_features_compile(capability, features):
 @pytest.mark.slow
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_kernels_of_deterministic_gradients_compile(capability):
-    torch.use_deterministic_algorithms(True)
-    try:
-        launches = launches_of(3, has_color=True, has_jacobians=False)
-    finally:
-        torch.use_deterministic_algorithms(False)
-    check_launches(launches[-5:], capability)
+    """Numbering the pairs needs results, which recorded launches do not have."""
+    from vultus.kernels.surfel_raster._gpu_project_backward import sum_pairs
+    from vultus.kernels.triton_runtime import Launch
+
+    (recorded,) = (
+        launch
+        for launch in launches_of(3, has_color=True, has_jacobians=False)
+        if launch.kernel.fn.__name__ == "blend_backward"
+    )
+    names = [parameter.name for parameter in recorded.kernel.params]
+    arguments = list(recorded.arguments)
+    arguments[names.index("first_pairs")] = torch.zeros(1, dtype=torch.int64)
+    constants = {**recorded.constants, "IS_DETERMINISTIC": True}
+    floats, indices = torch.zeros(1), torch.zeros(1, dtype=torch.int64)
+    check_launches(
+        [
+            replace(recorded, arguments=tuple(arguments), constants=constants),
+            Launch(
+                sum_pairs,
+                (1,),
+                (floats, indices, indices, floats),
+                {"COLUMNS": 20, "PADDED": 32},
+                1,
+            ),
+        ],
+        capability,
+    )

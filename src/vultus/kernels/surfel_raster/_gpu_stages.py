@@ -34,7 +34,7 @@ __all__ = [
 _PROJECT_LANES, _PROJECT_BACKWARD_LANES, _LARGE_LANES, _FILTER_LANES = 32, 32, 128, 64
 _MANY_BINS, _LARGE_PROGRAMS = 32, 512
 _SORT_WARPS = 4
-_BLEND_CHUNK, _PIXELS_PER_TRIP = 32, 4
+_BLEND_CHUNK, _PIXELS_PER_TRIP = 8, 4
 _FEATURES_PER_LAUNCH = 16
 
 
@@ -212,7 +212,8 @@ def blend_lists(inputs: Inputs, lists: Lists) -> Blended:
         HAS_NORMAL=inputs.has("normal"), HAS_DEPTH=inputs.has("depth"),
         HAS_MEDIAN=inputs.has("median_depth"), HAS_DISTORTION=inputs.has("distortion"),
         HAS_BACKGROUND=inputs.background is not None, IS_SURFHEAD=inputs.is_surfhead,
-        IS_FAST=not is_interpreted(), CHUNK=_BLEND_CHUNK,
+        IS_FAST=not is_interpreted(),
+        CHUNK=layout.CHUNK.value if is_interpreted() else _BLEND_CHUNK,
     )  # fmt: skip
     return blended
 
