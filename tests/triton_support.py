@@ -72,6 +72,7 @@ def compile_launch(launch: Any, capability: int) -> CompiledKernel:
 def _type_name(value: Any) -> str:
     if isinstance(value, torch.Tensor):
         return {
+            torch.uint8: "*u8",
             torch.float32: "*fp32",
             torch.float64: "*fp64",
             torch.int32: "*i32",

@@ -24,14 +24,17 @@ def golden(golden_dir):
     return load_file(golden_dir / "relightable_blendshapes" / "visibility.safetensors")
 
 
-@pytest.fixture(params=["ref", "cpu"])
+@pytest.fixture(params=["ref", "cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
 def backend(request):
     return request.param
 
 
-def mesh(golden, backend: str) -> tuple[Bvh, torch.dtype]:
+def mesh(golden, backend: str) -> tuple[Bvh, torch.Tensor]:
+    """The hierarchy, and a tensor whose dtype and device rays must have."""
     dtype = torch.float64 if backend == "ref" else torch.float32
-    return Bvh.build(golden["mesh.vertices"].to(dtype), golden["mesh.faces"].long()), dtype
+    like = torch.zeros(0, dtype=dtype, device="cuda" if backend == "gpu" else "cpu")
+    faces = golden["mesh.faces"].long().to(like.device)
+    return Bvh.build(golden["mesh.vertices"].to(like), faces), like
 
 
 def light_directions(golden) -> torch.Tensor:
@@ -46,6 +49,7 @@ def light_directions(golden) -> torch.Tensor:
 
 
 def assert_same_visibility(golden, name: str, visible: torch.Tensor) -> None:
+    visible = visible.cpu()
     certain = golden[f"{name}.ambiguous"] == 0
     expected = golden[f"{name}.visible"]
     assert certain.float().mean() > 0.99
@@ -56,30 +60,31 @@ def assert_same_visibility(golden, name: str, visible: torch.Tensor) -> None:
 
 
 def test_surface_visibility_is_the_golden_one(golden, backend) -> None:
-    bvh, dtype = mesh(golden, backend)
-    normals = golden["mesh.vertex_normals"].to(dtype)
-    lights = light_directions(golden).to(dtype)
+    bvh, like = mesh(golden, backend)
+    normals = golden["mesh.vertex_normals"].to(like)
+    lights = light_directions(golden).to(like)
     visible = vertex_visibility(bvh, bvh.vertices, normals, lights, BIAS, backend=backend)
     assert_same_visibility(golden, "surface", visible)
 
 
 def test_volume_visibility_is_the_golden_one(golden, backend) -> None:
-    bvh, dtype = mesh(golden, backend)
-    points = golden["volume.origins"].to(dtype)
-    lights = light_directions(golden).to(dtype)
+    bvh, like = mesh(golden, backend)
+    points = golden["volume.origins"].to(like)
+    lights = light_directions(golden).to(like)
     visible = vertex_visibility(bvh, points, None, lights, 0.0, backend=backend)
     assert_same_visibility(golden, "volume", visible)
 
 
 def test_distances_and_faces_are_the_golden_ones(golden, backend) -> None:
-    bvh, dtype = mesh(golden, backend)
-    origins, directions = golden["dist.rays_o"].to(dtype), golden["dist.rays_d"].to(dtype)
+    bvh, like = mesh(golden, backend)
+    origins, directions = golden["dist.rays_o"].to(like), golden["dist.rays_d"].to(like)
     hits = first_hit(bvh, origins, directions, backend=backend)
     certain = golden["dist.ambiguous"] == 0
-    assert torch.equal(hits.face[certain], golden["dist.face"].long()[certain])
+    distance = hits.distance.double().cpu()
+    assert torch.equal(hits.face.cpu()[certain], golden["dist.face"].long()[certain])
     tolerance = 1e-12 if backend == "ref" else 2e-5
     torch.testing.assert_close(
-        hits.distance[certain].double(), golden["dist.t"][certain], atol=tolerance, rtol=tolerance
+        distance[certain], golden["dist.t"][certain], atol=tolerance, rtol=tolerance
     )
-    occluded = any_hit(bvh, origins, directions, backend=backend)
+    occluded = any_hit(bvh, origins, directions, backend=backend).cpu()
     assert torch.equal(occluded[certain], torch.isfinite(golden["dist.t"])[certain])

@@ -255,5 +255,3 @@ def test_bad_rays_are_refused() -> None:
         vertex_visibility(bvh, good, None, torch.tensor([[0.0, 1.0, 0.0, 0.5]]), 0.0)
     with pytest.raises(ValueError, match=r"direction \(0, 0, 0\)"):
         vertex_visibility(bvh, good, None, torch.zeros(1, 3), 0.0)
-    with pytest.raises(NotImplementedError, match="no GPU backend"):
-        first_hit(bvh, good, good, backend="gpu")

@@ -1,10 +1,13 @@
 """Rays against triangle meshes: nearest hits, occlusion, and visibility baked per vertex.
 
-``"ref"`` tests all pairs in the dtype of the inputs, ``"cpu"`` walks a hierarchy in float32.
+``"ref"`` tests all pairs in the dtype of the inputs, ``"cpu"`` and ``"gpu"`` walk a hierarchy in
+float32. The GPU takes rays in the order given, which its threads need less than the CPU's packets;
+values of inputs that a CUDA graph captures are not checked.
 """
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Literal
 
 import torch
@@ -15,7 +18,7 @@ from vultus.core.threads import num_threads as available_threads
 from vultus.kernels.ray_mesh import cpu, ref
 from vultus.kernels.ray_mesh.bvh import Bvh
 from vultus.kernels.ray_mesh.packing import pack_visibility, unpack_visibility
-from vultus.kernels.ray_mesh.rays import RayHits, morton_order
+from vultus.kernels.ray_mesh.rays import RayHits, is_capturing, morton_order
 
 __all__ = [
     "Backend",
@@ -46,8 +49,9 @@ def first_hit(
     """Find the nearest triangle along each ray.
 
     Hits have t_min <= t < t_max, where a hit lies at origin + t * direction; directions need not be
-    unit, but their length should lie between 1e-9 and 1e9. Triangles are two-sided. The CPU backend
-    accepts hits 1e-5 of an edge outside a triangle, so that no ray slips between two neighbours.
+    unit, but their length should lie between 1e-9 and 1e9. Triangles are two-sided. The float32
+    backends accept hits 1e-5 of an edge outside a triangle, so that no ray slips between two
+    neighbours.
 
     Args:
         bvh: The mesh.
@@ -56,17 +60,18 @@ def first_hit(
         t_min: Start of the interval.
         t_max: End of the interval.
         is_sorted: Claims that rays close in the list are close in space (such as 4x4 pixel blocks)
-            and saves the sorting that packets of 16 rays need.
-        num_threads: ``None`` takes all of ``vultus.core.threads.num_threads``.
+            and saves the sorting that packets of 16 rays need on the CPU.
+        num_threads: On the CPU; ``None`` takes all of ``vultus.core.threads.num_threads``.
         backend: ``"auto"`` follows the device of ``origins``.
 
     Raises:
-        ValueError: If a ray is not finite or a direction is zero.
-        NotImplementedError: For ``backend="gpu"``, and for ``"auto"`` with tensors on a GPU.
+        ValueError: If a ray is not finite, a direction is zero, or a tensor is on the wrong device.
+        ModuleNotFoundError: For ``backend="gpu"`` without Triton.
     """
     _check_rays(origins, directions)
-    if _resolve(backend, origins) == "ref":
-        return ref.first_hit(bvh, origins, directions, t_min, t_max)
+    chosen = _resolve(backend, origins)
+    if chosen != "cpu":
+        return _load(chosen).first_hit(bvh, origins, directions, t_min, t_max)
     order = _ray_order(origins, directions, is_sorted)
     threads = num_threads or available_threads()
     return cpu.first_hit(bvh, origins, directions, order, t_min, t_max, threads)
@@ -85,8 +90,9 @@ def any_hit(
 ) -> Bool[Tensor, " r"]:
     """Tell which rays hit a triangle; arguments and errors as in ``first_hit``."""
     _check_rays(origins, directions)
-    if _resolve(backend, origins) == "ref":
-        return ref.any_hit(bvh, origins, directions, t_min, t_max)
+    chosen = _resolve(backend, origins)
+    if chosen != "cpu":
+        return _load(chosen).any_hit(bvh, origins, directions, t_min, t_max)
     order = _ray_order(origins, directions, is_sorted)
     threads = num_threads or available_threads()
     return cpu.any_hit(bvh, origins, directions, order, t_min, t_max, threads)
@@ -120,33 +126,41 @@ def vertex_visibility(
         backend: ``"auto"`` follows the device of ``points``.
 
     Raises:
-        ValueError: If an input is not finite, a direction is zero or a w is neither 0 nor 1.
-        NotImplementedError: As in ``first_hit``.
+        ValueError: If an input is not finite, a direction is zero, a w is neither 0 nor 1, or a
+            tensor is on the wrong device.
+        ModuleNotFoundError: As in ``first_hit``.
     """
     if lights.shape[1] == 3:
         lights = torch.cat([lights, lights.new_zeros(lights.shape[0], 1)], dim=1)
-    elif not bool(((lights[:, 3] == 0) | (lights[:, 3] == 1)).all()):
-        raise ValueError(f"lights must have w = 0 or w = 1, got {lights[:, 3].unique().tolist()}")
-    _check_finite(points=points, lights=lights)
-    if normals is not None:
-        _check_finite(normals=normals)
-    if bool(((lights == 0).all(dim=1)).any()):
-        raise ValueError("lights must not have the direction (0, 0, 0)")
-    if _resolve(backend, points) == "ref":
-        return ref.vertex_visibility(bvh, points, normals, lights.to(points), bias)
+    if not is_capturing(points):
+        _check_lights(lights)
+        _check_finite(points=points, lights=lights)
+        if normals is not None:
+            _check_finite(normals=normals)
+    chosen = _resolve(backend, points)
+    if chosen != "cpu":
+        return _load(chosen).vertex_visibility(bvh, points, normals, lights.to(points), bias)
     order = torch.arange(points.shape[0]) if is_sorted else morton_order(points)
     threads = num_threads or available_threads()
     return cpu.vertex_visibility(bvh, points, normals, lights, order, bias, threads)
 
 
-def _resolve(backend: Backend, tensor: Tensor) -> Literal["ref", "cpu"]:
-    if backend == "gpu" or (backend == "auto" and tensor.device.type != "cpu"):
-        raise NotImplementedError(
-            "ray_mesh has no GPU backend: move the tensors to the CPU, or use backend='ref'"
-        )
-    if backend == "cpu" and tensor.device.type != "cpu":
+def _resolve(backend: Backend, tensor: Tensor) -> Literal["ref", "cpu", "gpu"]:
+    is_on_cpu = tensor.device.type == "cpu"
+    if backend == "cpu" and not is_on_cpu:
         raise ValueError(f"backend='cpu' needs tensors on the CPU, got {tensor.device}")
-    return "ref" if backend == "ref" else "cpu"
+    if backend == "auto":
+        return "cpu" if is_on_cpu else "gpu"
+    return backend
+
+
+def _load(backend: Literal["ref", "gpu"]) -> ModuleType:
+    """Import late: Triton must not be needed where there is no GPU."""
+    if backend == "ref":
+        return ref
+    from vultus.kernels.ray_mesh import gpu
+
+    return gpu
 
 
 def _ray_order(
@@ -163,11 +177,20 @@ def _ray_order(
 
 
 def _check_rays(origins: Float[Tensor, "r 3"], directions: Float[Tensor, "r 3"]) -> None:
+    if is_capturing(origins):
+        return
     _check_finite(origins=origins, directions=directions)
     largest = directions.abs().amax(dim=1)
     if len(largest) and float(largest.min()) == 0:
         row = int(largest.argmin())
         raise ValueError(f"directions must not be zero, got row {row}")
+
+
+def _check_lights(lights: Float[Tensor, "k 4"]) -> None:
+    if not bool(((lights[:, 3] == 0) | (lights[:, 3] == 1)).all()):
+        raise ValueError(f"lights must have w = 0 or w = 1, got {lights[:, 3].unique().tolist()}")
+    if bool((lights == 0).all(dim=1).any()):
+        raise ValueError("lights must not have the direction (0, 0, 0)")
 
 
 def _check_finite(**tensors: Tensor) -> None:

@@ -23,7 +23,7 @@ from vultus.core.simd import (
 from vultus.kernels.ray_mesh import _tree
 from vultus.kernels.ray_mesh._tree import LEAF_STRIDE
 
-__all__ = ["bake_visibility", "trace_rays"]
+__all__ = ["EDGE_TOLERANCE", "TINY", "bake_visibility", "trace_rays"]
 
 _compile = kernel(_tree.__file__)
 
@@ -31,16 +31,16 @@ _compile = kernel(_tree.__file__)
 _PACKETS_PER_JOB = 32
 # Barycentric slack of the triangle test. Two neighbours round their common edge differently, and a
 # ray aimed at it could slip through the surface.
-_EDGE_TOLERANCE = np.float32(1e-5)
+EDGE_TOLERANCE = np.float32(1e-5)
 # Smaller components of directions become this one, so that reciprocals and products are finite.
-_TINY = np.float32(1e-18)
+TINY = np.float32(1e-18)
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
 @_compile
 @no_type_check
 def _away_from_zero(x):
-    return vsel((x < _TINY) & (x > -_TINY), splat(_TINY), x)
+    return vsel((x < TINY) & (x > -TINY), splat(TINY), x)
 
 
 @_compile
@@ -103,7 +103,7 @@ def _walk(  # noqa: PLR0915 - one loop, so that the packet stays in registers
             u = (sx * px + sy * py + sz * pz) * inverse
             v = (dx * qx + dy * qy + dz * qz) * inverse
             t = (qx * g0 + qy * g1 + qz * g2) * inverse
-            hit = (vmin(u, v) >= -_EDGE_TOLERANCE) & (u + v <= _ONE + _EDGE_TOLERANCE)
+            hit = (vmin(u, v) >= -EDGE_TOLERANCE) & (u + v <= _ONE + EDGE_TOLERANCE)
             hit = hit & (t >= t_min) & (t < nearest)
             mask = bits(hit) & live
             if mask == 0:

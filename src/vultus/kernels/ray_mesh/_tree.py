@@ -11,7 +11,7 @@ import numpy as np
 
 from vultus.core.simd import kernel
 
-__all__ = ["LEAF_STRIDE", "build_tree", "refit_tree"]
+__all__ = ["LEAF_STRIDE", "PADDING", "build_tree", "refit_tree"]
 
 LEAF_SIZE = 4
 LEAF_STRIDE = 16
@@ -21,7 +21,7 @@ _BIN_SCALE = np.float32(NUM_BINS * 0.9999)
 _HUGE = np.float32(1e30)
 # Boxes grow by this share of the mesh's size. It covers the rounding of the slab test for origins
 # within a few sizes of the mesh, so that rays along shared edges do not slip between two leaves.
-_PADDING = np.float32(2e-6)
+PADDING = np.float32(2e-6)
 
 
 @kernel()
@@ -193,7 +193,7 @@ def refit_tree(vertices, faces, order, skip, leaf, boxes, triangles):
             triangles[place, 6 + axis] = vertices[c, axis] - corner
             low = min(low, corner)
             high = max(high, corner)
-    padding = _PADDING * (high - low)
+    padding = PADDING * (high - low)
     for node in range(skip.shape[0] - 1, -1, -1):
         if leaf[node] >= 0:
             first = leaf[node] // LEAF_STRIDE

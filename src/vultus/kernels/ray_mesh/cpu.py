@@ -36,7 +36,7 @@ def _run(
         trace_rays,
         np.zeros(1, np.int64),
         *_tree_arrays(bvh),
-        bvh.tree.order,
+        bvh.topology.order,
         _float_rows(origins),
         _float_rows(directions),
         order.numpy(),
@@ -104,7 +104,7 @@ def vertex_visibility(
 
 
 def _tree_arrays(bvh: Bvh) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    return bvh.tree.boxes, bvh.tree.skip, bvh.tree.leaf, bvh.tree.triangles
+    return bvh.tree.boxes, bvh.topology.skip, bvh.topology.leaf, bvh.tree.triangles
 
 
 def _float_rows(tensor: Tensor) -> np.ndarray:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["RayHits", "morton_order"]
+__all__ = ["RayHits", "is_capturing", "morton_order"]
 
 
 @dataclass(frozen=True)
@@ -41,3 +41,8 @@ def morton_order(points: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
         for axis in range(num_axes):
             codes |= ((cells[:, axis] >> bit) & 1) << (num_axes * bit + axis)
     return torch.argsort(codes, stable=True)
+
+
+def is_capturing(tensor: Tensor) -> bool:
+    """Whether work on the tensor goes into a CUDA graph, so that its values cannot be seen."""
+    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()

@@ -1,0 +1,301 @@
+"""GPU backend in Triton: one ray per lane, each walking the hierarchy on its own.
+
+A lane searches for its next leaf; once all 32 have one, or are done, all test their triangles
+(Aila and Laine, Understanding the Efficiency of Ray Traversal on GPUs, 2009). Neighbouring rays
+need not agree, but are faster when they do. Calls can be captured into CUDA graphs.
+"""
+
+# ruff: noqa: D417 -- arguments that all kernels share are described once.
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from vultus.kernels.ray_mesh import _packets, _tree
+from vultus.kernels.ray_mesh.bvh import Bvh
+from vultus.kernels.ray_mesh.rays import RayHits
+from vultus.kernels.triton_math import cross3, dot3, load4
+from vultus.kernels.triton_runtime import (
+    constexpr,
+    is_interpreted,
+    is_recording,
+    jit,
+    launch,
+    tl,
+)
+
+__all__ = ["any_hit", "first_hit", "vertex_visibility"]
+
+_LANES, _WARPS = 32, 1
+_LEAF_STRIDE = tl.constexpr(_tree.LEAF_STRIDE)
+_EDGE_TOLERANCE = tl.constexpr(float(_packets.EDGE_TOLERANCE))
+_TINY = tl.constexpr(float(_packets.TINY))
+
+
+def first_hit(
+    bvh: Bvh,
+    origins: Float[Tensor, "r 3"],
+    directions: Float[Tensor, "r 3"],
+    t_min: float,
+    t_max: float,
+) -> RayHits:
+    """Nearest hits in float32; see ``vultus.kernels.ray_mesh.first_hit``."""
+    num_rays = origins.shape[0]
+    hits = RayHits(
+        torch.empty(num_rays, device=origins.device),
+        torch.empty(num_rays, dtype=torch.int64, device=origins.device),
+        torch.empty(num_rays, 3, device=origins.device),
+    )
+    outputs = (hits.distance, hits.face, hits.barycentrics)
+    _trace(bvh, origins, directions, t_min, t_max, False, *outputs)
+    return hits
+
+
+def any_hit(
+    bvh: Bvh,
+    origins: Float[Tensor, "r 3"],
+    directions: Float[Tensor, "r 3"],
+    t_min: float,
+    t_max: float,
+) -> Bool[Tensor, " r"]:
+    """Whether rays hit; see ``vultus.kernels.ray_mesh.any_hit``."""
+    face = torch.empty(origins.shape[0], dtype=torch.int64, device=origins.device)
+    # Distances and barycentrics are not written.
+    _trace(bvh, origins, directions, t_min, t_max, True, face, face, face)
+    return face >= 0
+
+
+def vertex_visibility(
+    bvh: Bvh,
+    points: Float[Tensor, "v 3"],
+    normals: Float[Tensor, "v 3"] | None,
+    lights: Float[Tensor, "k 4"],
+    bias: float,
+) -> UInt8[Tensor, "v k"]:
+    """Bake visibility; see ``vultus.kernels.ray_mesh.vertex_visibility``."""
+    _check_device(bvh, points)
+    num_points, num_lights = points.shape[0], lights.shape[0]
+    visible = torch.empty(num_points, num_lights, dtype=torch.uint8, device=points.device)
+    points = _plain(points)
+    tree = bvh.gpu_tree
+    num_blocks = -(-num_points // _LANES)
+    launch(
+        bake_visibility, (num_blocks * num_lights,), tree.nodes, tree.triangles, len(tree.nodes),
+        points, points if normals is None else _plain(normals), _plain(lights.to(points)), visible,
+        num_points, num_lights, float(bias), HAS_NORMALS=normals is not None, LANES=_LANES,
+        num_warps=_WARPS,
+    )  # fmt: skip
+    return visible
+
+
+def _trace(
+    bvh: Bvh,
+    origins: Tensor,
+    directions: Tensor,
+    t_min: float,
+    t_max: float,
+    stop_at_any: bool,
+    distance: Tensor,
+    face: Tensor,
+    barycentrics: Tensor,
+) -> None:
+    _check_device(bvh, origins)
+    tree = bvh.gpu_tree
+    num_rays = len(face)
+    launch(
+        trace_rays, (-(-num_rays // _LANES),), tree.nodes, tree.triangles, len(tree.nodes),
+        _plain(origins), _plain(directions), num_rays, float(t_min), float(t_max),
+        distance, face, barycentrics, STOP_AT_ANY=stop_at_any, LANES=_LANES, num_warps=_WARPS,
+    )  # fmt: skip
+
+
+def _check_device(bvh: Bvh, tensor: Tensor) -> None:
+    is_usable = tensor.is_cuda or is_interpreted() or is_recording()
+    if bvh.vertices.device != tensor.device or not is_usable:
+        raise ValueError(
+            "backend='gpu' needs the mesh and the rays on one GPU, got "
+            f"{bvh.vertices.device} and {tensor.device}"
+        )
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach().float().contiguous()
+
+
+@jit
+def _away_from_zero(x):
+    return tl.where((x < _TINY) & (x > -_TINY), _TINY, x)
+
+
+@jit
+def _load_rows(rows, index, mask):
+    """A vector per lane."""
+    return (
+        tl.load(rows + 3 * index, mask=mask, other=0.0),
+        tl.load(rows + 3 * index + 1, mask=mask, other=0.0),
+        tl.load(rows + 3 * index + 2, mask=mask, other=0.0),
+    )
+
+
+@jit
+def _find_leaf(nodes, num_nodes, node, origin, inverse, t_min, nearest):
+    """Let every lane walk to its next leaf.
+
+    Returns:
+        The node behind the leaf, and the code of the leaf; -1 where there is none.
+    """
+    code = node * 0 - 1
+    while tl.max(((code < 0) & (node < num_nodes)).to(tl.int32), 0) > 0:
+        is_searching = (code < 0) & (node < num_nodes)
+        at = nodes + 8 * node.to(tl.int64)
+        x0, y0, z0, x1 = load4(at, is_searching)
+        y1, z1, skip, leaf = load4(at + 4, is_searching)
+        x0 = (x0 - origin[0]) * inverse[0]
+        x1 = (x1 - origin[0]) * inverse[0]
+        y0 = (y0 - origin[1]) * inverse[1]
+        y1 = (y1 - origin[1]) * inverse[1]
+        z0 = (z0 - origin[2]) * inverse[2]
+        z1 = (z1 - origin[2]) * inverse[2]
+        enter = tl.maximum(tl.minimum(x0, x1), tl.minimum(y0, y1))
+        enter = tl.maximum(enter, tl.maximum(tl.minimum(z0, z1), t_min))
+        leave = tl.minimum(tl.maximum(x0, x1), tl.maximum(y0, y1))
+        leave = tl.minimum(leave, tl.minimum(tl.maximum(z0, z1), nearest))
+        is_inside = enter <= leave
+        behind = tl.where(is_inside, node + 1, skip.to(tl.int32, bitcast=True))
+        code = tl.where(is_searching & is_inside, leaf.to(tl.int32, bitcast=True), code)
+        node = tl.where(is_searching, behind, node)
+    return node, code
+
+
+@jit
+def _intersect(triangles, place, mask, origin, direction):
+    """Moller and Trumbore 1997; returns t, u, v and the bits of the face's number.
+
+    A degenerate triangle makes them infinite or NaN; u + v <= 1 is then false.
+    """
+    at = triangles + 12 * place.to(tl.int64)
+    x, y, z, face = load4(at, mask)
+    e0, e1, e2, _ = load4(at + 4, mask)
+    g0, g1, g2, _ = load4(at + 8, mask)
+    first = (e0, e1, e2)
+    second = (g0, g1, g2)
+    p = cross3(direction, second)
+    inverse = 1.0 / dot3(p, first)
+    s = (origin[0] - x, origin[1] - y, origin[2] - z)
+    q = cross3(s, first)
+    u = dot3(s, p) * inverse
+    v = dot3(direction, q) * inverse
+    return dot3(q, second) * inverse, u, v, face.to(tl.int32, bitcast=True)
+
+
+@jit
+def _walk(
+    nodes, triangles, num_nodes, origin, direction, t_min, t_max, is_live, STOP_AT_ANY: constexpr
+):
+    """Send a ray per lane through the hierarchy.
+
+    Args:
+        nodes: See ``GpuTree``.
+        triangles: See ``GpuTree``.
+        origin: Three coordinates.
+        direction: Three coordinates; zeros are allowed.
+        t_min: Start of the interval.
+        t_max: End of the interval, per lane.
+        is_live: Lanes that have a ray.
+        STOP_AT_ANY: Whether a hit ends the walk.
+
+    Returns:
+        Distance, face (-1 on a miss) and last two barycentric coordinates of the nearest hit; with
+        STOP_AT_ANY only the sign of the face counts.
+    """
+    direction = (
+        _away_from_zero(direction[0]), _away_from_zero(direction[1]), _away_from_zero(direction[2])
+    )  # fmt: skip
+    inverse = (1.0 / direction[0], 1.0 / direction[1], 1.0 / direction[2])
+    nearest = t_max
+    best_face = is_live.to(tl.int32) * 0 - 1
+    best_u = origin[0] * 0.0
+    best_v = best_u
+    node = tl.where(is_live, 0, num_nodes)
+    while tl.min(node, 0) < num_nodes:
+        node, code = _find_leaf(nodes, num_nodes, node, origin, inverse, t_min, nearest)
+        count = tl.where(code >= 0, code % _LEAF_STRIDE, 0)
+        first = code // _LEAF_STRIDE
+        longest = tl.max(count, 0)
+        k = 0
+        while k < longest:
+            mask = k < count
+            t, u, v, face = _intersect(triangles, first + k, mask, origin, direction)
+            is_hit = mask & (tl.minimum(u, v) >= -_EDGE_TOLERANCE)
+            is_hit = is_hit & (u + v <= 1.0 + _EDGE_TOLERANCE) & (t >= t_min) & (t < nearest)
+            nearest = tl.where(is_hit, t, nearest)
+            best_face = tl.where(is_hit, face, best_face)
+            if not STOP_AT_ANY:
+                best_u = tl.where(is_hit, u, best_u)
+                best_v = tl.where(is_hit, v, best_v)
+            k += 1
+        if STOP_AT_ANY:
+            node = tl.where(best_face >= 0, num_nodes, node)
+    return nearest, best_face, best_u, best_v
+
+
+@jit
+def trace_rays(
+    nodes, triangles, num_nodes, origins, directions, num_rays, t_min, t_max,
+    distance, face, barycentrics, STOP_AT_ANY: constexpr, LANES: constexpr,
+):  # fmt: skip
+    """Trace LANES rays; with STOP_AT_ANY only ``face`` is written."""
+    ray = tl.program_id(0) * LANES + tl.arange(0, LANES)
+    mask = ray < num_rays
+    origin = _load_rows(origins, ray.to(tl.int64), mask)
+    direction = _load_rows(directions, ray.to(tl.int64), mask)
+    end = tl.zeros([LANES], tl.float32) + t_max
+    t, hit, u, v = _walk(
+        nodes, triangles, num_nodes, origin, direction, t_min, end, mask, STOP_AT_ANY
+    )
+    tl.store(face + ray, hit.to(tl.int64), mask=mask)
+    if not STOP_AT_ANY:
+        is_hit = hit >= 0
+        u = tl.maximum(u, 0.0)
+        v = tl.maximum(v, 0.0)
+        total = tl.maximum(u + v, 1.0)  # above 1 only within the slack at the edge
+        u = u / total
+        v = v / total
+        at = barycentrics + 3 * ray.to(tl.int64)
+        tl.store(distance + ray, tl.where(is_hit, t, float("inf")), mask=mask)
+        tl.store(at, tl.where(is_hit, 1.0 - u - v, 0.0), mask=mask)
+        tl.store(at + 1, tl.where(is_hit, u, 0.0), mask=mask)
+        tl.store(at + 2, tl.where(is_hit, v, 0.0), mask=mask)
+
+
+@jit
+def bake_visibility(
+    nodes, triangles, num_nodes, points, normals, lights, visible, num_points, num_lights, bias,
+    HAS_NORMALS: constexpr, LANES: constexpr,
+):  # fmt: skip
+    """Visibility of one homogeneous light from LANES points."""
+    num_blocks = tl.cdiv(num_points, LANES)
+    light = tl.program_id(0) // num_blocks
+    point = tl.program_id(0) % num_blocks * LANES + tl.arange(0, LANES)
+    is_live = point < num_points
+    origin = _load_rows(points, point.to(tl.int64), is_live)
+    if HAS_NORMALS:
+        normal = _load_rows(normals, point.to(tl.int64), is_live)
+        origin = (
+            origin[0] + normal[0] * bias, origin[1] + normal[1] * bias, origin[2] + normal[2] * bias
+        )  # fmt: skip
+    w = tl.load(lights + 4 * light + 3)
+    direction = (
+        tl.load(lights + 4 * light) - origin[0] * w,
+        tl.load(lights + 4 * light + 1) - origin[1] * w,
+        tl.load(lights + 4 * light + 2) - origin[2] * w,
+    )
+    out = visible + point.to(tl.int64) * num_lights + light
+    mask = is_live
+    if HAS_NORMALS:
+        is_live = is_live & (dot3(normal, direction) >= 0.0)
+    # The ray to a light at a position has the light at t = 1.
+    end = tl.zeros([LANES], tl.float32) + tl.where(w > 0.0, 1.0, float("inf"))
+    _, hit, _, _ = _walk(nodes, triangles, num_nodes, origin, direction, 0.0, end, is_live, True)
+    tl.store(out, (is_live & (hit < 0)).to(tl.uint8), mask=mask)
