@@ -1,4 +1,4 @@
-"""Backward pass of blending: one warp per subtile, 32 Gaussians on lanes, a line per trip.
+"""Backward pass of blending: one warp per subtile, 32 Gaussians on lanes, a few pixels per trip.
 
 With a Gaussian per lane its record and all of its sums over pixels stay in registers of that lane;
 only the two scans along the list, of transmittance and of the loss, cross lanes. With pixels on
@@ -32,7 +32,6 @@ from vultus.kernels.triton_tiles import (
     MIN_LOG2_ALPHA,
     MIN_TRANSMITTANCE,
     PIXELS,
-    SUBTILE_HEIGHT,
     SUBTILE_WIDTH,
     pixel_coordinates,
     subtile_origin,
@@ -90,22 +89,28 @@ def _prepare_pixels(
 
 
 @jit
-def _walk_line(
-    planes, parity, line, k, power, values, max_alpha,
-    HAS_MEDIAN: constexpr, HAS_PUBLISHED_GRADIENTS: constexpr, IS_FAST: constexpr,
+def _offsets(p, STEP: constexpr):
+    """Offsets of STEP pixels of a line, from pixel ``p`` on, from the subtile's centre."""
+    x = tl.arange(0, STEP).to(tl.float32) - MIDDLE_X + (p % SUBTILE_WIDTH) * 1.0
+    return x[:, None], (p // SUBTILE_WIDTH) * 1.0 - MIDDLE_Y
+
+
+@jit
+def _walk_pixels(
+    planes, parity, p, k, power, values, max_alpha,
+    HAS_MEDIAN: constexpr, HAS_PUBLISHED_GRADIENTS: constexpr, IS_FAST: constexpr, STEP: constexpr,
 ):  # fmt: skip
-    """Take a line of pixels through a trip's Gaussians.
+    """Take a few pixels of a line through a trip's Gaussians.
 
     Returns per pixel and Gaussian the gradient of log alpha, that of each channel's value, and that
     of the depth of the median.
     """
-    x = (tl.arange(0, SUBTILE_WIDTH).to(tl.float32) - MIDDLE_X)[:, None]
-    y = line * 1.0 - MIDDLE_Y
+    x, y = _offsets(p, STEP)
     one, along_x, along_y, xx, xy, yy = power
     log2_alpha = one + y * (along_y + yy * y) + x * (along_x + xy * y) + xx * (x * x)
     raw = tl.exp2(log2_alpha)
     alpha = tl.where(log2_alpha >= MIN_LOG2_ALPHA, tl.minimum(raw, max_alpha), 0.0)
-    pixel = line * SUBTILE_WIDTH + tl.arange(0, SUBTILE_WIDTH)
+    pixel = p + tl.arange(0, STEP)
     source = planes + (STATE + 2 * parity) * PIXELS + pixel
     target = planes + (STATE + 2 - 2 * parity) * PIXELS + pixel
     planes += pixel
@@ -115,7 +120,7 @@ def _walk_line(
     alpha = tl.where(after > MIN_TRANSMITTANCE, alpha, 0.0)
     weight = after * inverse_keep * alpha
 
-    gain = tl.load(planes + GAIN * PIXELS)[:, None] + weight * 0.0
+    gain = tl.load(planes + GAIN * PIXELS)[:, None]
     channel_terms = ()
     for c in tl.static_range(len(values)):
         grad = tl.load(planes + (FIRST_CHANNEL_PLANE + c) * PIXELS)[:, None]
@@ -142,10 +147,9 @@ def _walk_line(
 
 
 @jit
-def _add_moments(moments, grad, line):
-    """Add the moments 1, x, y, xx, xy, yy of a line about the subtile's centre."""
-    x = (tl.arange(0, SUBTILE_WIDTH).to(tl.float32) - MIDDLE_X)[:, None]
-    y = line * 1.0 - MIDDLE_Y
+def _add_moments(moments, grad, p, STEP: constexpr):
+    """Add the moments 1, x, y, xx, xy, yy of a trip's pixels about the subtile's centre."""
+    x, y = _offsets(p, STEP)
     one, along_x = tl.sum(grad, 0), tl.sum(grad * x, 0)
     return (
         moments[0] + one,
@@ -199,7 +203,7 @@ def blend_backward(
     FIRST_CHANNEL: constexpr, HAS_COLOR: constexpr, FIRST: constexpr, END: constexpr,
     NUM_FEATURES: constexpr, HAS_ALPHA: constexpr, HAS_DEPTH: constexpr, HAS_MEDIAN: constexpr,
     HAS_BACKGROUND: constexpr, HAS_PUBLISHED_GRADIENTS: constexpr, IS_DETERMINISTIC: constexpr,
-    IS_FAST: constexpr,
+    IS_FAST: constexpr, STEP: constexpr,
 ):  # fmt: skip
     """Gradients of records from those of the images, for one subtile and one group of channels.
 
@@ -251,14 +255,20 @@ def blend_backward(
             moments = zeros(6, CHUNK)
             channel_sums = zeros(COLORS + HAS_DEPTH, CHUNK)
             median_sum = zeros(HAS_MEDIAN, CHUNK)
-            for line in range(0, SUBTILE_HEIGHT):
-                grad, channel_terms, median_term = _walk_line(
-                    own_planes, parity, line, k, power, values, max_alpha,
-                    HAS_MEDIAN, HAS_PUBLISHED_GRADIENTS, IS_FAST,
-                )  # fmt: skip
-                moments = _add_moments(moments, grad, line)
-                channel_sums = add_sums(channel_sums, channel_terms)
-                median_sum = add_sums(median_sum, median_term)
+            for p in range(0, PIXELS, STEP):
+                state = own_planes + p + tl.arange(0, STEP)
+                transmittance = tl.load(state + (STATE + 2 * parity) * PIXELS)
+                # Opaque pixels and those outside of the image gain nothing from here on.
+                if tl.max(transmittance, 0) > MIN_TRANSMITTANCE:
+                    grad, channel_terms, median_term = _walk_pixels(
+                        own_planes, parity, p, k, power, values, max_alpha,
+                        HAS_MEDIAN, HAS_PUBLISHED_GRADIENTS, IS_FAST, STEP,
+                    )  # fmt: skip
+                    moments = _add_moments(moments, grad, p, STEP)
+                    channel_sums = add_sums(channel_sums, channel_terms)
+                    median_sum = add_sums(median_sum, median_term)
+                else:
+                    tl.store(state + (STATE + 2 - 2 * parity) * PIXELS, transmittance)
             slot = row
             if IS_DETERMINISTIC:
                 slot = tl.load(first_pairs + subtile) + k

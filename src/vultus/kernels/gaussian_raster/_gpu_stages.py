@@ -36,6 +36,8 @@ _PROJECT_LANES, _PROJECT_BACKWARD_LANES, _LARGE_LANES, _FILTER_LANES = 32, 32, 1
 _MANY_BINS, _LARGE_PROGRAMS = 24, 512
 _SORT_WARPS = 4
 _FEATURES_PER_LAUNCH = 16
+_PIXELS_PER_TRIP, _PIXELS_WITH_FEATURES, _FEW_FEATURES = 8, 4, 4
+"""More pixels hide more latency, fewer leave registers to the sums of many channels."""
 
 
 @dataclass(frozen=True)
@@ -284,7 +286,8 @@ def _launch_backward(
 ) -> None:
     """Run the backward pass of one group of channels."""
     is_first, has_color = group[0] == 0, inputs.has_color and group[0] == 0
-    planes = FIRST_CHANNEL_PLANE.value + 4 + group[1] - group[0]
+    count = group[1] - group[0]
+    planes = FIRST_CHANNEL_PLANE.value + 4 + count
     scratch = inputs.means.new_empty(2 * inputs.num_bins, planes * tiles.PIXELS.value)
     unused = lists.records
     grad_image = grads.image
@@ -306,6 +309,7 @@ def _launch_backward(
         HAS_BACKGROUND=inputs.background is not None,
         HAS_PUBLISHED_GRADIENTS=inputs.settings.gradients == "published",
         IS_DETERMINISTIC=pairs is not None, IS_FAST=not is_interpreted(),
+        STEP=_PIXELS_PER_TRIP if count <= _FEW_FEATURES else _PIXELS_WITH_FEATURES,
     )  # fmt: skip
 
 

@@ -55,7 +55,7 @@ _TENSORS = (
     "means", "quats", "scales", "opacities", "covariances", "features", "sh_coeffs", "jacobians",
     "screen_gradient",
 )  # fmt: skip
-_INPUTS = ("background", "camera", "settings", "world_to_camera", *_TENSORS)
+_INPUTS = ("background", "camera", "settings", "is_recorded", "world_to_camera", *_TENSORS)
 
 
 def rasterize(
@@ -81,8 +81,12 @@ def rasterize(
         if tensor is None or (tensor.dtype == torch.float32 and tensor.device == device):
             continue
         raise TypeError(f"{name} must be float32 on {device}, got {tensor.dtype}, {tensor.device}")
-    tensors = (getattr(gaussians, name) for name in _TENSORS)
-    return _Rasterize.apply(background, camera, settings, camera.world_to_camera, *tensors)
+    tensors = (camera.world_to_camera, *(getattr(gaussians, name) for name in _TENSORS))
+    # Inside of the function gradients are disabled, and what needs them does not depend on that.
+    is_recorded = torch.is_grad_enabled() and any(
+        tensor is not None and tensor.requires_grad for tensor in (background, *tensors)
+    )
+    return _Rasterize.apply(background, camera, settings, is_recorded, *tensors)
 
 
 def _gather_inputs(
@@ -162,11 +166,13 @@ class _Rasterize(torch.autograd.Function):
     """Ties the stages into autograd."""
 
     @staticmethod
-    def forward(ctx: Any, background: Any, camera: Camera, settings: Any, *tensors: Any) -> Any:
+    def forward(
+        ctx: Any, background: Any, camera: Camera, settings: Any, is_recorded: bool, *tensors: Any
+    ) -> Any:
         inputs = _gather_inputs(background, camera, settings, tensors)
         sizes = (inputs.batch, inputs.num, inputs.width, inputs.height)
         ctx.capacity = shared_capacity("gaussians", inputs.means.device, *sizes)
-        lists, blended, ctx.reading = _forward(inputs, ctx.capacity, any(ctx.needs_input_grad))
+        lists, blended, ctx.reading = _forward(inputs, ctx.capacity, is_recorded)
         # Outputs must be saved this way: as attributes they would keep their own graph alive.
         ctx.save_for_backward(blended.image, blended.alpha, blended.depth, blended.median)
         ctx.inputs, ctx.lists = inputs, lists
@@ -203,7 +209,7 @@ class _Rasterize(torch.autograd.Function):
         if inputs.features is not None:
             grad_features = grad_features.view(inputs.features.shape)
         return (
-            grad_background, None, None, result.world_to_camera, result.means, result.quats,
+            grad_background, None, None, None, result.world_to_camera, result.means, result.quats,
             result.scales, result.opacities, result.covariances,
             grad_features if inputs.features is not None else None, result.sh_coeffs,
             result.jacobians, result.screen,
