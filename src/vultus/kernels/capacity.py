@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TypeVar
 
 import torch
@@ -72,8 +71,23 @@ class Capacity:
     """Room for all (list, primitive) pairs together; deterministic gradients need it."""
     is_settled: bool = False
     """Whether a call has fitted since the last change."""
-    captured: list[Tensor] = field(default_factory=list)
-    """Longest list of every captured call, as of its last replay."""
+    peak: Tensor | None = None
+    """Longest list of captured calls since the last check, on the device."""
+
+    def prepare_capture(self, device: torch.device) -> None:
+        """Allocate what captured calls write to; must happen outside of a capture."""
+        if self.peak is None:
+            self.peak = torch.zeros(1, dtype=torch.int32, device=device)
+
+    def capture(self, longest: Tensor) -> None:
+        """Let the graph that is being captured note its longest list.
+
+        Raises:
+            RuntimeError: If no call of this kind has run before.
+        """
+        if self.peak is None:
+            raise RuntimeError("a call must run once before it is captured into a CUDA graph")
+        torch.maximum(self.peak, longest, out=self.peak)
 
     def update(self, longest: int, pairs: int = 0) -> bool:
         """Learn what a call needed; grow if that is too close to the limits.
@@ -90,32 +104,29 @@ class Capacity:
         return fits
 
 
-@lru_cache(maxsize=256)
+_shared: dict[tuple[object, ...], Capacity] = {}
+
+
 def shared_capacity(*key: object) -> Capacity:
-    """The sizes that belong to a kind of call: same kernel, device and shapes."""
-    capacity = Capacity()
-    _known.append(capacity)
-    return capacity
+    """The sizes that belong to a kind of call: same kernel, device, frames and image size.
 
-
-_known: list[Capacity] = []
+    The number of primitives is no part of it, so that densification keeps what has been learnt.
+    """
+    return _shared.setdefault(key, Capacity())
 
 
 def check_captured() -> None:
-    """Look at the last replay of every captured call; waits for the GPU.
+    """Look at what captured calls have noted since the last check; waits for the GPU.
 
     Raises:
         CapacityExceededError: If a list did not fit. The images of that replay hold NaN.
     """
-    exceeded = [
-        capacity
-        for capacity in _known
-        if capacity.captured
-        and not all([capacity.update(int(longest)) for longest in capacity.captured])
-    ]
-    for capacity in exceeded:
-        capacity.captured.clear()
-    if exceeded:
+    has_exceeded = False
+    for capacity in _shared.values():
+        if capacity.peak is not None:
+            has_exceeded |= not capacity.update(int(capacity.peak))
+            capacity.peak.zero_()
+    if has_exceeded:
         raise CapacityExceededError(
             "lists of a captured call did not fit; buffers have grown: capture the graph again"
         )

@@ -34,12 +34,10 @@ def device() -> torch.device:
 
 
 @pytest.fixture
-def small_buffers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin with buffers that are soon too small."""
     monkeypatch.setattr(capacity, "_INITIAL", 4)
-    capacity.shared_capacity.cache_clear()
-    yield
-    capacity.shared_capacity.cache_clear()
+    monkeypatch.setattr(capacity, "_shared", {})
 
 
 @pytest.fixture

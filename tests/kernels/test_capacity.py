@@ -1,0 +1,93 @@
+"""Buffers grow before and after lists stop fitting, and steps are repeated until they fit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vultus.kernels import capacity
+from vultus.kernels.capacity import (
+    Capacity,
+    CapacityExceededError,
+    Reading,
+    check_captured,
+    repeat_while_growing,
+    shared_capacity,
+)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity, "_shared", {})
+
+
+def test_lists_that_fit_easily_change_nothing_but_settle_the_size():
+    sizes = Capacity(per_list=512)
+    assert sizes.update(400)
+    assert sizes.per_list == 512
+    assert sizes.is_settled
+
+
+def test_a_list_close_to_its_end_fits_and_grows_the_buffer():
+    sizes = Capacity(per_list=512)
+    assert sizes.update(500)
+    assert sizes.per_list == 1024
+
+
+@pytest.mark.parametrize(("longest", "grown"), [(513, 1024), (900, 2048), (100_000, 131_072)])
+def test_a_list_that_does_not_fit_grows_the_buffer_to_a_power_of_two_with_headroom(longest, grown):
+    sizes = Capacity(per_list=512)
+    assert not sizes.update(longest)
+    assert not sizes.is_settled
+    assert sizes.per_list == grown
+    assert sizes.update(longest)
+
+
+def test_room_for_pairs_never_shrinks():
+    sizes = Capacity()
+    sizes.update(0, 1000)
+    sizes.update(0, 10)
+    assert sizes.pairs == 1250
+
+
+def test_the_same_kind_of_call_shares_its_sizes():
+    assert shared_capacity("a", 1) is shared_capacity("a", 1)
+    assert shared_capacity("a", 1) is not shared_capacity("a", 2)
+
+
+def test_counters_arrive():
+    assert Reading(torch.tensor([3, 5], dtype=torch.int32)).wait() == [3, 5]
+
+
+def test_a_captured_call_that_did_not_fit_is_reported_once():
+    sizes = shared_capacity("a")
+    with pytest.raises(RuntimeError, match="must run once before"):
+        sizes.capture(torch.tensor([10]))
+    sizes.prepare_capture(torch.device("cpu"))
+    sizes.capture(torch.tensor([10], dtype=torch.int32))
+    check_captured()
+    for longest in (5000, 20):
+        sizes.capture(torch.tensor([longest], dtype=torch.int32))
+    with pytest.raises(CapacityExceededError, match="capture the graph again"):
+        check_captured()
+    assert sizes.per_list >= 5000
+    check_captured()
+
+
+def test_a_step_is_repeated_until_it_fits_but_not_for_ever():
+    attempts = []
+
+    def step() -> int:
+        attempts.append(len(attempts))
+        if len(attempts) < 3:
+            raise CapacityExceededError("too small")
+        return 42
+
+    assert repeat_while_growing(step) == 42
+    assert len(attempts) == 3
+
+    def hopeless() -> None:
+        raise CapacityExceededError("too small")
+
+    with pytest.raises(CapacityExceededError):
+        repeat_while_growing(hopeless)
