@@ -74,6 +74,15 @@ def test_a_captured_call_that_did_not_fit_is_reported_once():
     check_captured()
 
 
+def test_a_graph_keeps_the_buffers_that_it_was_captured_with():
+    sizes = shared_capacity("a")
+    sizes.prepare_capture(torch.device("cpu"))
+    sizes.capture(torch.tensor([600], dtype=torch.int32))
+    assert not sizes.update(900)
+    with pytest.raises(CapacityExceededError):
+        check_captured()
+
+
 def test_a_step_is_repeated_until_it_fits_but_not_for_ever():
     attempts = []
 

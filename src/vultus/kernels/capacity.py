@@ -73,6 +73,8 @@ class Capacity:
     """Whether a call has fitted since the last change."""
     peak: Tensor | None = None
     """Longest list of captured calls since the last check, on the device."""
+    captured_per_list: int | None = None
+    """The smallest buffers that a graph has been captured with."""
 
     def prepare_capture(self, device: torch.device) -> None:
         """Allocate what captured calls write to; must happen outside of a capture."""
@@ -88,6 +90,18 @@ class Capacity:
         if self.peak is None:
             raise RuntimeError("a call must run once before it is captured into a CUDA graph")
         torch.maximum(self.peak, longest, out=self.peak)
+        self.captured_per_list = min(self.per_list, self.captured_per_list or self.per_list)
+
+    def captured_calls_fitted(self) -> bool:
+        """Whether all lists of captured calls since the last check did fit; waits for the GPU."""
+        if self.peak is None or self.captured_per_list is None:
+            return True
+        longest, available = int(self.peak), self.captured_per_list
+        self.peak.zero_()
+        self.update(longest)
+        if longest > available:
+            self.captured_per_list = None
+        return longest <= available
 
     def update(self, longest: int, pairs: int = 0) -> bool:
         """Learn what a call needed; grow if that is too close to the limits.
@@ -121,12 +135,8 @@ def check_captured() -> None:
     Raises:
         CapacityExceededError: If a list did not fit. The images of that replay hold NaN.
     """
-    has_exceeded = False
-    for capacity in _shared.values():
-        if capacity.peak is not None:
-            has_exceeded |= not capacity.update(int(capacity.peak))
-            capacity.peak.zero_()
-    if has_exceeded:
+    have_fitted = [capacity.captured_calls_fitted() for capacity in _shared.values()]
+    if not all(have_fitted):
         raise CapacityExceededError(
             "lists of a captured call did not fit; buffers have grown: capture the graph again"
         )
