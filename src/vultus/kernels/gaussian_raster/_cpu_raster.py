@@ -1,15 +1,16 @@
 """The tile loops: blending of depth-sorted Gaussians and its backward pass, 16 pixels at a time.
 
 Kernels are built per set of outputs, so that what is not asked for costs nothing. Per Gaussian and
-tile, one vector operation over the 16 rows finds the rows that the Gaussian can touch; the loop
-then visits the set bits. Transmittance keeps falling after a pixel has stopped, and weights are
-selected by ``after > MIN_TRANSMITTANCE``, which equals the published stop because it never rises.
+tile, one vector operation over the 16 rows finds the rows that the Gaussian can touch, one Gaussian
+ahead, since a mispredicted branch on that mask would have to wait for it; the loop then visits the
+set bits. Transmittance keeps falling after a pixel has stopped, and weights are selected by
+``after > MIN_TRANSMITTANCE``, which equals the published stop because it never rises.
 
 The backward pass walks front to back again: the part of the loss behind a Gaussian is the total
 minus the running prefix.
 """
 
-# ruff: noqa: C901, PLR0915 -- one loop body per direction; splitting it would hide the register use.
+# ruff: noqa: PLR0915 -- one loop body per direction; splitting it would hide the register use.
 from __future__ import annotations
 
 import math
@@ -59,6 +60,10 @@ _MIN_LOG2_ALPHA = np.float32(math.log2(MIN_ALPHA))
 _MIN_TRANSMITTANCE = np.float32(MIN_TRANSMITTANCE)
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _LAST = np.float32(TILE - 1)
+# Planes of scratch in the forward pass: transmittance, alpha, channels, then what is asked for; in
+# the backward pass transmittance, rest of the loss, gradient of alpha, weight, and so on.
+_FORWARD_COLORS = 2 * PLANE
+_AT_REST, _AT_ALPHA, _AT_WEIGHT, _BACKWARD_COLORS = PLANE, 2 * PLANE, 3 * PLANE, 4 * PLANE
 
 
 class RasterOptions(NamedTuple):
@@ -84,14 +89,136 @@ def _touched_rows(records, i, px, py):
     )
 
 
+@helper
+def _opacity(records, i, dx, dy, row_power, max_alpha):
+    """Opacity on a row of pixels: unclamped, clamped, and 0 where it is skipped."""
+    power = dx * (records[i, POWER_XY] * dy) + row_power
+    power += records[i, POWER_YY] * dy * dy
+    unclamped = vexp2(power)
+    opaque = vmin(unclamped, max_alpha)
+    return unclamped, opaque, vsel(power >= _MIN_LOG2_ALPHA, opaque, _ZERO)
+
+
+@helper
+def _open_tile(scratch, tile, tiles_x, width, height):
+    """Clear the planes; place of a tile, number of its rows and columns, its first pixel's centre.
+
+    Transmittance is 1 inside the image and 0 in the lanes beyond it.
+    """
+    y0, x0 = (tile // tiles_x) * TILE, (tile % tiles_x) * TILE
+    rows, cols = min(TILE, height - y0), min(TILE, width - x0)
+    scratch[:] = 0
+    inside = vsel(iota() < np.float32(cols), _ONE, _ZERO)
+    for r in range(rows):
+        vstore(scratch, r * TILE, inside)
+    return (
+        (x0, y0, rows, cols, width, width * height),
+        np.float32(x0) + _HALF,
+        np.float32(y0) + _HALF,
+    )
+
+
+@helper
+def _pass_through(scratch, o, opacity):
+    """Let the light of a row of pixels through: opacity and weight where blended, light before."""
+    before = vload(scratch, o)
+    weight = before * opacity
+    after = before - weight
+    vstore(scratch, o, after)
+    blended = after > _MIN_TRANSMITTANCE
+    return vsel(blended, opacity, _ZERO), vsel(blended, weight, _ZERO), before, blended
+
+
+@helper
+def _channel_gradients(scratch, o, weight, colors, first, channels):
+    """Gradients of the first three channels, and of the weight: those of all channels and alpha."""
+    at = _BACKWARD_COLORS + o
+    g_0, g_1, g_2 = vload(scratch, at), vload(scratch, at + PLANE), vload(scratch, at + 2 * PLANE)
+    gain = vload(scratch, _AT_ALPHA + o) + g_0 * colors[first]
+    if channels > 1:
+        gain += g_1 * colors[first + 1]
+    if channels > 2:
+        gain += g_2 * colors[first + 2]
+    if channels > 3:
+        vstore(scratch, _AT_WEIGHT + o, weight)
+        for c in range(3, channels):
+            gain += vload(scratch, at + c * PLANE) * colors[first + c]
+    return g_0, g_1, g_2, gain
+
+
+@helper
+def _write_images(scratch, place, options, at_median, background, images):
+    """Copy a tile's planes to the images, colours with the background behind them."""
+    x0, y0, rows, cols, width, size = place
+    num_colors, has_depth, has_median = options
+    image, alpha, depth, median, positions = images
+    for r in range(rows):
+        o, target = r * TILE, (y0 + r) * width + x0
+        behind = _ONE - vload(scratch, PLANE + o)
+        copy_row(scratch, PLANE + o, alpha, target, cols)
+        for c in range(num_colors):
+            at = _FORWARD_COLORS + c * PLANE + o
+            vstore(scratch, at, vload(scratch, at) + behind * background[c])
+            copy_row(scratch, at, image, c * size + target, cols)
+        if has_depth:
+            copy_row(scratch, _FORWARD_COLORS + num_colors * PLANE + o, depth, target, cols)
+        if has_median:
+            copy_row(scratch, at_median + o, median, target, cols)
+            copy_row(scratch, at_median + PLANE + o, positions, target, cols)
+
+
+@helper
+def _read_gradients(scratch, place, options, at_median, background, images, grads):
+    """Fill a tile's planes with the images' gradients and with the whole loss."""
+    x0, y0, rows, cols, width, size = place
+    num_colors, has_depth, has_median = options
+    image, alpha, depth, positions = images
+    grad_image, grad_alpha, grad_depth, grad_median = grads
+    for r in range(rows):
+        o, source = r * TILE, (y0 + r) * width + x0
+        g_alpha = load_row(grad_alpha, source, cols)
+        rest = g_alpha * load_row(alpha, source, cols)
+        for c in range(num_colors):
+            g = load_row(grad_image, c * size + source, cols)
+            vstore(scratch, _BACKWARD_COLORS + c * PLANE + o, g)
+            rest += g * (load_row(image, c * size + source, cols) - background[c])
+            g_alpha -= g * background[c]
+        if has_depth:
+            g = load_row(grad_depth, source, cols)
+            vstore(scratch, _BACKWARD_COLORS + num_colors * PLANE + o, g)
+            rest += g * load_row(depth, source, cols)
+        if has_median:
+            vstore(scratch, at_median + o, load_row(grad_median, source, cols))
+            vstore(scratch, at_median + PLANE + o, load_row(positions, source, cols))
+        vstore(scratch, _AT_REST + o, rest)
+        vstore(scratch, _AT_ALPHA + o, g_alpha)
+
+
+@helper
+def _write_pair(pair_grads, slot, sums, scratch, visited, num_planes):
+    """Write a pair's gradient: ten sums, and those of the channels from the fourth on."""
+    next_3, last_3 = (
+        (splat(_ZERO), splat(_ZERO), splat(_ZERO)),
+        (splat(_ZERO), splat(_ZERO), splat(_ZERO)),
+    )
+    if num_planes > 3:
+        next_3 = weighted_rows(scratch, visited, _AT_WEIGHT, _BACKWARD_COLORS + 3 * PLANE)
+    if num_planes > 6:
+        last_3 = weighted_rows(scratch, visited, _AT_WEIGHT, _BACKWARD_COLORS + 6 * PLANE)
+    vstore(pair_grads, slot, hsum16((*sums, *next_3, *last_3)))
+    for c in range(9, num_planes, 3):
+        total = weighted_rows(scratch, visited, _AT_WEIGHT, _BACKWARD_COLORS + c * PLANE)
+        pair_grads[slot + GRAD_CHANNELS + c] = hsum(total[0])
+        pair_grads[slot + GRAD_CHANNELS + c + 1] = hsum(total[1])
+        pair_grads[slot + GRAD_CHANNELS + c + 2] = hsum(total[2])
+
+
 @lru_cache(None)
 def forward_kernel(options: RasterOptions) -> Any:
     """Build the forward loop for one set of outputs."""
     channels, has_depth, has_median, _ = options
     num_colors = channels - has_depth
-    # Planes of scratch: transmittance, alpha, channels, then what is asked for.
-    first_color = 2 * PLANE
-    at_median = (2 + channels) * PLANE
+    at_median = _FORWARD_COLORS + channels * PLANE
     at_position = at_median + PLANE
     scratch_size = at_median + 2 * has_median * PLANE
 
@@ -104,22 +231,15 @@ def forward_kernel(options: RasterOptions) -> Any:
         num_tiles = list_ends.shape[0]
         tiles_x = (width + TILE - 1) // TILE
         scratch = aligned_floats(scratch_size)
-        size = width * height
-        zero, one = splat(_ZERO), splat(_ONE)
         while True:
             tile = fetch_add(job, 0, 1)
             if tile >= num_tiles:
                 break
-            y0, x0 = (tile // tiles_x) * TILE, (tile % tiles_x) * TILE
-            rows, cols = min(TILE, height - y0), min(TILE, width - x0)
-            px, py = np.float32(x0) + _HALF, np.float32(y0) + _HALF
-            scratch[:] = 0
-            inside = vsel(iota() < np.float32(cols), one, zero)
-            for r in range(TILE):
-                vstore(scratch, r * TILE, inside)
-                if has_median:
+            place, px, py = _open_tile(scratch, tile, tiles_x, width, height)
+            if has_median:
+                for r in range(TILE):
                     vstore(scratch, at_position + r * TILE, splat(np.float32(-1)))
-            alive = (1 << rows) - 1
+            alive = (1 << place[2]) - 1
             first, end = tile_starts[tile], tile_starts[tile + 1]
             k, upcoming = first, 0
             if k < end:
@@ -138,19 +258,11 @@ def forward_kernel(options: RasterOptions) -> Any:
                     r = cttz(todo)
                     todo &= todo - 1
                     dy = y + np.float32(r)
-                    power = dx * (records[i, POWER_XY] * dy) + row_power
-                    power += records[i, POWER_YY] * dy * dy
-                    opaque = vmin(vexp2(power), max_alpha)
-                    a = vsel(power >= _MIN_LOG2_ALPHA, opaque, zero)
+                    _, _, a = _opacity(records, i, dx, dy, row_power, max_alpha)
                     o = r * TILE
-                    before = vload(scratch, o)
-                    weight = before * a
-                    after = before - weight
-                    blended = after > _MIN_TRANSMITTANCE
-                    weight = vsel(blended, weight, zero)
-                    vstore(scratch, o, after)
+                    _, weight, before, blended = _pass_through(scratch, o, a)
                     vstore(scratch, PLANE + o, vload(scratch, PLANE + o) + weight)
-                    at = first_color + o
+                    at = _FORWARD_COLORS + o
                     for c in range(channels):
                         value = vload(scratch, at) + weight * colors[i * channels + c]
                         vstore(scratch, at, value)
@@ -166,19 +278,10 @@ def forward_kernel(options: RasterOptions) -> Any:
                     if bits(blended) == 0:
                         alive &= ~(1 << r)
             list_ends[tile] = k
-            for r in range(rows):
-                o, target = r * TILE, (y0 + r) * width + x0
-                behind = one - vload(scratch, PLANE + o)
-                copy_row(scratch, PLANE + o, alpha, target, cols)
-                for c in range(num_colors):
-                    at = first_color + c * PLANE + o
-                    vstore(scratch, at, vload(scratch, at) + behind * background[c])
-                    copy_row(scratch, at, image, c * size + target, cols)
-                if has_depth:
-                    copy_row(scratch, first_color + num_colors * PLANE + o, depth, target, cols)
-                if has_median:
-                    copy_row(scratch, at_median + o, median, target, cols)
-                    copy_row(scratch, at_position + o, positions, target, cols)
+            _write_images(
+                scratch, place, (num_colors, has_depth, has_median), at_median, background,
+                (image, alpha, depth, median, positions),
+            )  # fmt: skip
 
     return forward
 
@@ -188,12 +291,9 @@ def backward_kernel(options: RasterOptions) -> Any:
     """Build the backward loop for one set of outputs."""
     channels, has_depth, has_median, has_published_gradients = options
     num_colors = channels - has_depth
-    # Planes of scratch: transmittance, rest of the loss, gradient of alpha, weight, the channels'
-    # gradients, then what is asked for.
-    at_rest, at_alpha, at_weight, first_color = PLANE, 2 * PLANE, 3 * PLANE, 4 * PLANE
     num_grads = pair_grad_size(channels)
     num_planes = 3 * -(-channels // 3)
-    at_median = (4 + num_planes) * PLANE
+    at_median = _BACKWARD_COLORS + num_planes * PLANE
     at_position = at_median + PLANE
     scratch_size = at_median + 2 * has_median * PLANE
 
@@ -210,38 +310,17 @@ def backward_kernel(options: RasterOptions) -> Any:
         num_tiles = list_ends.shape[0]
         tiles_x = (width + TILE - 1) // TILE
         scratch = aligned_floats(scratch_size)
-        size = width * height
         zero, one = splat(_ZERO), splat(_ONE)
         while True:
             tile = fetch_add(job, 0, 1)
             if tile >= num_tiles:
                 break
-            y0, x0 = (tile // tiles_x) * TILE, (tile % tiles_x) * TILE
-            rows, cols = min(TILE, height - y0), min(TILE, width - x0)
-            px, py = np.float32(x0) + _HALF, np.float32(y0) + _HALF
-            scratch[:] = 0
-            inside = vsel(iota() < np.float32(cols), one, zero)
-            for r in range(rows):
-                o, source = r * TILE, (y0 + r) * width + x0
-                vstore(scratch, o, inside)
-                g_alpha = load_row(grad_alpha, source, cols)
-                rest = g_alpha * load_row(alpha, source, cols)
-                for c in range(num_colors):
-                    g = load_row(grad_image, c * size + source, cols)
-                    vstore(scratch, first_color + c * PLANE + o, g)
-                    color = load_row(image, c * size + source, cols)
-                    rest += g * (color - background[c])
-                    g_alpha -= g * background[c]
-                if has_depth:
-                    g = load_row(grad_depth, source, cols)
-                    vstore(scratch, first_color + num_colors * PLANE + o, g)
-                    rest += g * load_row(depth, source, cols)
-                if has_median:
-                    vstore(scratch, at_median + o, load_row(grad_median, source, cols))
-                    vstore(scratch, at_position + o, load_row(positions, source, cols))
-                vstore(scratch, at_rest + o, rest)
-                vstore(scratch, at_alpha + o, g_alpha)
-            alive = (1 << rows) - 1
+            place, px, py = _open_tile(scratch, tile, tiles_x, width, height)
+            _read_gradients(
+                scratch, place, (num_colors, has_depth, has_median), at_median, background,
+                (image, alpha, depth, positions), (grad_image, grad_alpha, grad_depth, grad_median),
+            )  # fmt: skip
+            alive = (1 << place[2]) - 1
             first, end = tile_starts[tile], list_ends[tile]
             upcoming = 0
             if first < end:
@@ -265,42 +344,18 @@ def backward_kernel(options: RasterOptions) -> Any:
                     r = cttz(todo)
                     todo &= todo - 1
                     dy = y + np.float32(r)
-                    power = dx * (records[i, POWER_XY] * dy) + row_power
-                    power += records[i, POWER_YY] * dy * dy
-                    unclamped = vexp2(power)
-                    opaque = vmin(unclamped, max_alpha)
-                    a = vsel(power >= _MIN_LOG2_ALPHA, opaque, zero)
+                    unclamped, opaque, a = _opacity(records, i, dx, dy, row_power, max_alpha)
                     o = r * TILE
-                    before = vload(scratch, o)
-                    weight = before * a
-                    after = before - weight
-                    blended = after > _MIN_TRANSMITTANCE
-                    weight, a = vsel(blended, weight, zero), vsel(blended, a, zero)
-                    vstore(scratch, o, after)
-
-                    # gain: gradient of the weight; then that of log alpha.
-                    at = first_color + o
-                    g_0, g_1, g_2 = (
-                        vload(scratch, at),
-                        vload(scratch, at + PLANE),
-                        vload(scratch, at + 2 * PLANE),
+                    a, weight, _, blended = _pass_through(scratch, o, a)
+                    g_0, g_1, g_2, gain = _channel_gradients(
+                        scratch, o, weight, colors, i * channels, channels
                     )
-                    gain = vload(scratch, at_alpha + o) + g_0 * colors[i * channels]
-                    if channels > 1:
-                        gain += g_1 * colors[i * channels + 1]
-                    if channels > 2:
-                        gain += g_2 * colors[i * channels + 2]
-                    if channels > 3:
-                        vstore(scratch, at_weight + o, weight)
-                        for c in range(3, channels):
-                            at_grad = at + c * PLANE
-                            gain += vload(scratch, at_grad) * colors[i * channels + c]
                     sum_0 += weight * g_0
                     sum_1 += weight * g_1
                     sum_2 += weight * g_2
                     gained = weight * gain
-                    rest = vload(scratch, at_rest + o) - gained
-                    vstore(scratch, at_rest + o, rest)
+                    rest = vload(scratch, _AT_REST + o) - gained
+                    vstore(scratch, _AT_REST + o, rest)
                     grad = gained - rest * (a / (one - a))
                     if has_published_gradients:
                         grad = grad * (unclamped / opaque)
@@ -317,20 +372,10 @@ def backward_kernel(options: RasterOptions) -> Any:
                     if bits(blended) == 0:
                         alive &= ~(1 << r)
                 sum_x = sum_a * dx
-                next_3, last_3 = (zero, zero, zero), (zero, zero, zero)
-                if num_planes > 3:
-                    next_3 = weighted_rows(scratch, visited, at_weight, first_color + 3 * PLANE)
-                if num_planes > 6:
-                    last_3 = weighted_rows(scratch, visited, at_weight, first_color + 6 * PLANE)
                 sums = (
                     sum_a, sum_x, sum_y, sum_x * dx, sum_y * dx, sum_yy, sum_depth,
-                    sum_0, sum_1, sum_2, *next_3, *last_3,
+                    sum_0, sum_1, sum_2,
                 )  # fmt: skip
-                vstore(pair_grads, slot, hsum16(sums))
-                for c in range(9, num_planes, 3):
-                    total = weighted_rows(scratch, visited, at_weight, first_color + c * PLANE)
-                    pair_grads[slot + GRAD_CHANNELS + c] = hsum(total[0])
-                    pair_grads[slot + GRAD_CHANNELS + c + 1] = hsum(total[1])
-                    pair_grads[slot + GRAD_CHANNELS + c + 2] = hsum(total[2])
+                _write_pair(pair_grads, slot, sums, scratch, visited, num_planes)
 
     return backward
