@@ -32,6 +32,7 @@ from vultus.kernels.triton_tiles import (
     MIN_LOG2_ALPHA,
     MIN_TRANSMITTANCE,
     PIXELS,
+    SUBTILE_HEIGHT,
     SUBTILE_WIDTH,
     pixel_coordinates,
     subtile_origin,
@@ -89,15 +90,15 @@ def _prepare_pixels(
 
 
 @jit
-def _offsets(p, STEP: constexpr):
-    """Offsets of STEP pixels of a line, from pixel ``p`` on, from the subtile's centre."""
-    x = tl.arange(0, STEP).to(tl.float32) - MIDDLE_X + (p % SUBTILE_WIDTH) * 1.0
-    return x[:, None], (p // SUBTILE_WIDTH) * 1.0 - MIDDLE_Y
+def _offsets(first, line, STEP: constexpr):
+    """Offsets of STEP pixels of a line from the subtile's centre."""
+    x = tl.arange(0, STEP).to(tl.float32) - MIDDLE_X + first * 1.0
+    return x[:, None], line * 1.0 - MIDDLE_Y
 
 
 @jit
 def _walk_pixels(
-    planes, parity, p, k, power, values, max_alpha,
+    planes, parity, first, line, k, power, values, max_alpha,
     HAS_MEDIAN: constexpr, HAS_PUBLISHED_GRADIENTS: constexpr, IS_FAST: constexpr, STEP: constexpr,
 ):  # fmt: skip
     """Take a few pixels of a line through a trip's Gaussians.
@@ -105,12 +106,12 @@ def _walk_pixels(
     Returns per pixel and Gaussian the gradient of log alpha, that of each channel's value, and that
     of the depth of the median.
     """
-    x, y = _offsets(p, STEP)
+    x, y = _offsets(first, line, STEP)
     one, along_x, along_y, xx, xy, yy = power
     log2_alpha = one + y * (along_y + yy * y) + x * (along_x + xy * y) + xx * (x * x)
     raw = tl.exp2(log2_alpha)
     alpha = tl.where(log2_alpha >= MIN_LOG2_ALPHA, tl.minimum(raw, max_alpha), 0.0)
-    pixel = p + tl.arange(0, STEP)
+    pixel = line * SUBTILE_WIDTH + first + tl.arange(0, STEP)
     source = planes + (STATE + 2 * parity) * PIXELS + pixel
     target = planes + (STATE + 2 - 2 * parity) * PIXELS + pixel
     planes += pixel
@@ -147,9 +148,9 @@ def _walk_pixels(
 
 
 @jit
-def _add_moments(moments, grad, p, STEP: constexpr):
+def _add_moments(moments, grad, first, line, STEP: constexpr):
     """Add the moments 1, x, y, xx, xy, yy of a trip's pixels about the subtile's centre."""
-    x, y = _offsets(p, STEP)
+    x, y = _offsets(first, line, STEP)
     one, along_x = tl.sum(grad, 0), tl.sum(grad * x, 0)
     return (
         moments[0] + one,
@@ -255,20 +256,21 @@ def blend_backward(
             moments = zeros(6, CHUNK)
             channel_sums = zeros(COLORS + HAS_DEPTH, CHUNK)
             median_sum = zeros(HAS_MEDIAN, CHUNK)
-            for p in range(0, PIXELS, STEP):
-                state = own_planes + p + tl.arange(0, STEP)
-                transmittance = tl.load(state + (STATE + 2 * parity) * PIXELS)
-                # Opaque pixels and those outside of the image gain nothing from here on.
-                if tl.max(transmittance, 0) > MIN_TRANSMITTANCE:
-                    grad, channel_terms, median_term = _walk_pixels(
-                        own_planes, parity, p, k, power, values, max_alpha,
-                        HAS_MEDIAN, HAS_PUBLISHED_GRADIENTS, IS_FAST, STEP,
-                    )  # fmt: skip
-                    moments = _add_moments(moments, grad, p, STEP)
-                    channel_sums = add_sums(channel_sums, channel_terms)
-                    median_sum = add_sums(median_sum, median_term)
-                else:
-                    tl.store(state + (STATE + 2 - 2 * parity) * PIXELS, transmittance)
+            for line in range(0, SUBTILE_HEIGHT):
+                for first in range(0, SUBTILE_WIDTH, STEP):
+                    state = own_planes + line * SUBTILE_WIDTH + first + tl.arange(0, STEP)
+                    transmittance = tl.load(state + (STATE + 2 * parity) * PIXELS)
+                    # Opaque pixels and those outside of the image gain nothing from here on.
+                    if tl.max(transmittance, 0) > MIN_TRANSMITTANCE:
+                        grad, channel_terms, median_term = _walk_pixels(
+                            own_planes, parity, first, line, k, power, values, max_alpha,
+                            HAS_MEDIAN, HAS_PUBLISHED_GRADIENTS, IS_FAST, STEP,
+                        )  # fmt: skip
+                        moments = _add_moments(moments, grad, first, line, STEP)
+                        channel_sums = add_sums(channel_sums, channel_terms)
+                        median_sum = add_sums(median_sum, median_term)
+                    else:
+                        tl.store(state + (STATE + 2 - 2 * parity) * PIXELS, transmittance)
             slot = row
             if IS_DETERMINISTIC:
                 slot = tl.load(first_pairs + subtile) + k
