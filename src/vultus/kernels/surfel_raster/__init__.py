@@ -110,7 +110,9 @@ def rasterize_surfels(
     needs_grad = torch.is_grad_enabled() and any(
         tensor is not None and tensor.requires_grad for tensor in inputs
     )
-    screen_gradient = means.new_zeros(*means.shape[:2], 2, requires_grad=needs_grad)
+    # One zero, seen everywhere: filling memory would wake the threads of PyTorch, which then spin
+    # on the cores that the CPU kernels need.
+    screen_gradient = means.new_zeros(()).expand(*means.shape[:2], 2).requires_grad_(needs_grad)
     if detach_distortion_weights is None:
         detach_distortion_weights = convention == "surfhead"
     settings = RasterSettings(
