@@ -50,16 +50,21 @@ def compile_launch(launch: Any, capability: int) -> CompiledKernel:
 
     names = [parameter.name for parameter in launch.kernel.params]
     signature, constants, attributes = {}, {}, {}
+    aligned = [["tt.divisibility", 16]]
     for k, name in enumerate(names):
-        value = launch.constants.get(name)
-        if name not in launch.constants:
-            value = launch.arguments[k]
-        if name in launch.constants or (isinstance(value, int) and value == 1):
-            signature[name], constants[(k,)] = "constexpr", value
+        if name in launch.constants:
+            signature[name], constants[(k,)] = "constexpr", launch.constants[name]
             continue
-        signature[name] = _type_name(value)
-        if isinstance(value, torch.Tensor) or (isinstance(value, int) and value % 16 == 0):
-            attributes[(k,)] = [["tt.divisibility", 16]]
+        value = launch.arguments[k]
+        if isinstance(value, tuple):
+            signature[name] = tuple(_type_name(item) for item in value)
+            attributes |= {(k, i): aligned for i in range(len(value))}
+        elif isinstance(value, int) and value == 1:
+            signature[name], constants[(k,)] = "constexpr", value
+        else:
+            signature[name] = _type_name(value)
+            if isinstance(value, torch.Tensor) or (isinstance(value, int) and value % 16 == 0):
+                attributes[(k,)] = aligned
     compiled = triton.compile(
         ASTSource(launch.kernel, signature, constants, attributes),
         target=GPUTarget("cuda", capability, 32),
