@@ -85,8 +85,8 @@ def test_kernels_of_many_features_compile(capability, features):
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_kernels_of_deterministic_gradients_compile(capability):
     """Numbering the pairs needs results, which recorded launches do not have."""
-    from vultus.kernels.surfel_raster._gpu_project_backward import sum_pairs
-    from vultus.kernels.triton_runtime import Launch
+    from vultus.kernels.triton_pairs import Pairs, sum_pairs
+    from vultus.kernels.triton_runtime import recorded_launches
 
     (recorded,) = (
         launch
@@ -97,17 +97,10 @@ def test_kernels_of_deterministic_gradients_compile(capability):
     arguments = list(recorded.arguments)
     arguments[names.index("first_pairs")] = torch.zeros(1, dtype=torch.int64)
     constants = {**recorded.constants, "IS_DETERMINISTIC": True}
-    floats, indices = torch.zeros(1), torch.zeros(1, dtype=torch.int64)
+    indices = torch.zeros(1, dtype=torch.int64)
+    with recorded_launches() as sums:
+        sum_pairs(torch.zeros(1, 20), Pairs(1, indices, indices, indices, torch.zeros(())), 1)
     check_launches(
-        [
-            replace(recorded, arguments=tuple(arguments), constants=constants),
-            Launch(
-                sum_pairs,
-                (1,),
-                (floats, indices, indices, floats),
-                {"COLUMNS": 20, "PADDED": 32},
-                1,
-            ),
-        ],
+        [replace(recorded, arguments=tuple(arguments), constants=constants), *sums],
         capability,
     )

@@ -143,8 +143,10 @@ def _forward(
     while True:
         lists = make_lists(inputs, capacity.per_list)
         if _is_capturing(inputs.means):
-            capacity.captured.append(lists.counters()[tiles.COUNT_LONGEST.value])
+            longest = tiles.COUNT_LONGEST.value
+            capacity.capture(lists.counters()[longest : longest + 1])
             return lists, blend_lists(inputs, lists), None
+        capacity.prepare_capture(inputs.means.device)
         blended = blend_lists(inputs, lists)
         reading = Reading(lists.counters())
         if is_recorded and capacity.is_settled:
@@ -170,7 +172,7 @@ class _Rasterize(torch.autograd.Function):
         ctx: Any, background: Any, camera: Camera, settings: Any, is_recorded: bool, *tensors: Any
     ) -> Any:
         inputs = _gather_inputs(background, camera, settings, tensors)
-        sizes = (inputs.batch, inputs.num, inputs.width, inputs.height)
+        sizes = (inputs.batch, inputs.width, inputs.height)
         ctx.capacity = shared_capacity("gaussians", inputs.means.device, *sizes)
         lists, blended, ctx.reading = _forward(inputs, ctx.capacity, is_recorded)
         # Outputs must be saved this way: as attributes they would keep their own graph alive.

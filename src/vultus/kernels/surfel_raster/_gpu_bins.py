@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from vultus.kernels.surfel_raster._gpu_layout import (
-    BIN,
-    COUNT_LARGE,
     RECORD,
     RECORD_ALPHA,
     RECORD_COLOR,
     RECORD_ELLIPSE,
     RECORD_EXTENT,
-    SUBTILE_HEIGHT,
-    SUBTILE_WIDTH,
 )
 from vultus.kernels.triton_math import load4
 from vultus.kernels.triton_runtime import constexpr, jit, tl
+from vultus.kernels.triton_tiles import (
+    BIN,
+    COUNT_LARGE,
+    SUBTILE_HEIGHT,
+    SUBTILE_WIDTH,
+    append_key,
+    key_of,
+)
 
-__all__ = ["filter_lists", "key_of", "list_bin", "list_large"]
+__all__ = ["filter_lists", "list_bin", "list_large"]
 
 # The outline's equation is compared with 1 plus these shares of 1 and of its largest terms.
 OUTLINE_SLACK, OUTLINE_ROUNDING = tl.constexpr(1.001), tl.constexpr(2e-6)
@@ -59,15 +63,7 @@ def list_bin(j, num, x0, y0, columns, outline, low, key, keys, counts, first_bin
     x, y = bin_x.to(tl.float32) * BIN + 0.5, bin_y.to(tl.float32) * BIN + 0.5
     is_hit = (j < num) & _touches(x, y, BIN, BIN, outline, low)
     index = first_bin + bin_y * bins_x + bin_x
-    slot = tl.atomic_add(counts + index, 1, mask=is_hit, sem="relaxed")
-    target = keys + index.to(tl.int64) * capacity + slot
-    tl.store(target, key, mask=is_hit & (slot < capacity))
-
-
-@jit
-def key_of(depth, row):
-    """Sort key: positive floats compare like their bits; rows break ties."""
-    return (depth.to(tl.int32, bitcast=True).to(tl.int64) << 32) | row.to(tl.int64)
+    append_key(is_hit, index, key, keys, counts, capacity)
 
 
 @jit

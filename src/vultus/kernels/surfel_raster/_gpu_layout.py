@@ -1,4 +1,4 @@
-"""What the GPU kernels hand to each other: columns of records and gradients, tiles, counters.
+"""What the GPU kernels hand to each other: columns of records and gradients.
 
 A record is 32 float32 (one cache line), read in quadruples so that a lane needs few instructions to
 fetch its surfel. With (x, y) the offset in pixels from the projected centre,
@@ -13,16 +13,7 @@ from __future__ import annotations
 
 from vultus.kernels.triton_runtime import tl
 
-__all__ = ["BIN", "RECORD", "SUBTILE_HEIGHT", "SUBTILE_WIDTH"]
-
-BIN = tl.constexpr(8)
-"""Edge in pixels of the bins that surfels are listed in."""
-SUBTILE_WIDTH = tl.constexpr(8)
-SUBTILE_HEIGHT = tl.constexpr(4)
-"""One warp rasterizes one subtile; a bin has two, one above the other."""
-PIXELS = tl.constexpr(32)
-CHUNK = tl.constexpr(32)
-"""Surfels per trip of the raster loops: one per lane when they are fetched."""
+__all__ = ["FAR", "GRADIENT", "MAX_ALPHA", "RECORD"]
 
 RECORD = tl.constexpr(32)
 # Quadruples of a record, by their first column.
@@ -44,15 +35,5 @@ GRADIENT_Z = tl.constexpr(8)  # z, z x, z y, low-pass x
 GRADIENT_COLOR = tl.constexpr(12)  # low-pass y, red, green, blue
 GRADIENT_NORMAL = tl.constexpr(16)  # normal, nothing
 
-# Counters behind the bins' counts.
-COUNT_LARGE = tl.constexpr(0)
-COUNT_LONGEST = tl.constexpr(1)
-COUNT_PAIRS = tl.constexpr(2)
-COUNT_PROBLEMS = tl.constexpr(3)
-NUM_COUNTERS = tl.constexpr(4)
-
-MIN_ALPHA = tl.constexpr(1.0 / 255.0)
-MIN_LOG2_ALPHA = tl.constexpr(-7.994353436858858)
 MAX_ALPHA = tl.constexpr(0.99)
-MIN_TRANSMITTANCE = tl.constexpr(1e-4)
 FAR = tl.constexpr(100.0)

@@ -7,12 +7,8 @@ radius need it, and the kernel waits for memory anyway.
 # ruff: noqa: PLR0915 -- one derivation, read from top to bottom.
 from __future__ import annotations
 
-from vultus.kernels.surfel_raster._gpu_bins import key_of, list_bin
+from vultus.kernels.surfel_raster._gpu_bins import list_bin
 from vultus.kernels.surfel_raster._gpu_layout import (
-    BIN,
-    COUNT_LARGE,
-    COUNT_PROBLEMS,
-    MIN_ALPHA,
     RECORD,
     RECORD_ALPHA,
     RECORD_COLOR,
@@ -25,22 +21,29 @@ from vultus.kernels.surfel_raster._gpu_layout import (
 from vultus.kernels.triton_math import (
     add3,
     apply3,
-    apply_transposed3,
-    color_sh_term,
     cross3,
     dot3,
     is_finite,
     load3,
     load4,
-    load_floats,
     rotation_columns,
     scale3,
     store4,
     unit_quat,
 )
 from vultus.kernels.triton_runtime import constexpr, jit, tl
+from vultus.kernels.triton_shade import load_view, shade
+from vultus.kernels.triton_tiles import (
+    COUNT_LARGE,
+    COUNT_PROBLEMS,
+    MIN_ALPHA,
+    bins_between,
+    key_of,
+    published_bins,
+    report,
+)
 
-__all__ = ["box_of", "inverse_rows", "load_surfel", "load_view", "project", "view_direction"]
+__all__ = ["box_of", "inverse_rows", "load_surfel", "project"]
 
 # 3 / sqrt(2), rounded as published: the radius of the low-pass at three standard deviations.
 LOW_PASS_RADIUS = tl.constexpr(3 * 0.707106)
@@ -52,40 +55,9 @@ SLACK = tl.constexpr(0.02)
 OUTLINE_VARIANCE = tl.constexpr(1e-3)
 # Surfels with a smaller cosine between view ray and normal are seen as lines and dropped.
 MIN_COSINE = tl.constexpr(1e-9)
-# Edge of the published tiles in bins.
-PUBLISHED_TILE = tl.constexpr(2)
 # Bits of the problem mask.
 BAD_MEANS, BAD_SHAPES, BAD_OPACITIES = tl.constexpr(1), tl.constexpr(2), tl.constexpr(4)
 BAD_JACOBIANS, BAD_SH, BAD_CAMERA = tl.constexpr(8), tl.constexpr(16), tl.constexpr(32)
-
-
-@jit
-def load_view(world_to_camera, intrinsics, frame):
-    """Rotation rows, translation and (fx, fy, cx, cy) of a camera, in double precision."""
-    m, k = world_to_camera + frame * 16, intrinsics + frame * 9
-    r0 = (tl.load(m).to(tl.float64), tl.load(m + 1).to(tl.float64), tl.load(m + 2).to(tl.float64))
-    r1 = (
-        tl.load(m + 4).to(tl.float64),
-        tl.load(m + 5).to(tl.float64),
-        tl.load(m + 6).to(tl.float64),
-    )
-    r2 = (
-        tl.load(m + 8).to(tl.float64),
-        tl.load(m + 9).to(tl.float64),
-        tl.load(m + 10).to(tl.float64),
-    )
-    t = (
-        tl.load(m + 3).to(tl.float64),
-        tl.load(m + 7).to(tl.float64),
-        tl.load(m + 11).to(tl.float64),
-    )
-    focal = (
-        tl.load(k).to(tl.float64),
-        tl.load(k + 4).to(tl.float64),
-        tl.load(k + 2).to(tl.float64),
-        tl.load(k + 5).to(tl.float64),
-    )
-    return (r0, r1, r2), t, focal
 
 
 @jit
@@ -166,61 +138,6 @@ def box_of(tu, tv, p, support):
 
 
 @jit
-def _published_bins(center, radius, tiles):
-    """First and end bin of the published square along one axis (pixel centres at integers)."""
-    edge: constexpr = BIN * PUBLISHED_TILE
-    low = tl.minimum(tl.maximum((center - 0.5 - radius) / edge, 0.0), tiles)
-    high = tl.minimum(tl.maximum((center - 0.5 + radius + (edge - 1)) / edge, 0.0), tiles)
-    return low.to(tl.int32) * PUBLISHED_TILE, high.to(tl.int32) * PUBLISHED_TILE
-
-
-@jit
-def _bins_between(low, high, bins):
-    """First and end bin with a pixel centre between two coordinates along one axis."""
-    first = tl.minimum(tl.maximum(tl.ceil(low - 0.5) / BIN, 0.0), bins)
-    end = tl.minimum(tl.maximum(tl.floor((high - 0.5) / BIN) + 1.0, 0.0), bins)
-    return first.to(tl.int32), end.to(tl.int32)
-
-
-@jit
-def _report(problems, bit, is_bad):
-    count = tl.sum(is_bad.to(tl.int32), 0)
-    tl.atomic_or(problems, bit, mask=count > 0, sem="relaxed")
-
-
-@jit
-def view_direction(rotation, translation, mean):
-    """Unit vector from the camera to a surfel in world axes, and the inverse distance."""
-    center = scale3(-1.0, apply_transposed3(rotation, translation))
-    offset = add3(mean, scale3(-1.0, center))
-    inverse = 1.0 / tl.sqrt(tl.maximum(dot3(offset, offset), 1e-24))
-    direction = (
-        (offset[0] * inverse).to(tl.float32),
-        (offset[1] * inverse).to(tl.float32),
-        (offset[2] * inverse).to(tl.float32),
-    )
-    return direction, inverse
-
-
-@jit
-def _shade(
-    rotation, translation, mean, sh_coeffs, row, visible, SH_TERMS: constexpr, SH_STORED: constexpr
-):
-    """Colour max(0, 0.5 + SH) in the direction from the camera."""
-    direction, _ = view_direction(rotation, translation, mean)
-    coeffs = load_floats(
-        sh_coeffs + row.to(tl.int64) * (3 * SH_STORED), visible, 3 * SH_TERMS, SH_STORED % 4 == 0
-    )
-    red, green, blue = coeffs[0] * 0.0 + 0.5, coeffs[0] * 0.0 + 0.5, coeffs[0] * 0.0 + 0.5
-    for term in tl.static_range(SH_TERMS):
-        value = color_sh_term(term, direction[0], direction[1], direction[2])
-        red += value * coeffs[3 * term]
-        green += value * coeffs[3 * term + 1]
-        blue += value * coeffs[3 * term + 2]
-    return red, green, blue
-
-
-@jit
 def project(
     world_to_camera, intrinsics, means, quats, scales, opacities, jacobians,
     sh_coeffs, records, radii, counts, keys, large,
@@ -247,14 +164,14 @@ def project(
     opacity = tl.load(opacities + row, mask=mask, other=0.0)
 
     problems = counts + num_bins + COUNT_PROBLEMS
-    _report(problems, BAD_MEANS, mask & ~is_finite(mean[0] + mean[1] + mean[2]))
+    report(problems, BAD_MEANS, mask & ~is_finite(mean[0] + mean[1] + mean[2]))
     shape = quat[0] + quat[1] + quat[2] + quat[3] + scale[0] + scale[1]
-    _report(problems, BAD_SHAPES, mask & ~is_finite(shape))
-    _report(problems, BAD_OPACITIES, mask & ~is_finite(opacity))
+    report(problems, BAD_SHAPES, mask & ~is_finite(shape))
+    report(problems, BAD_OPACITIES, mask & ~is_finite(opacity))
     if HAS_JACOBIANS:
-        _report(problems, BAD_JACOBIANS, mask & (~is_finite(determinant) | (determinant == 0.0)))
+        report(problems, BAD_JACOBIANS, mask & (~is_finite(determinant) | (determinant == 0.0)))
     skew = tl.load(intrinsics + frame * 9 + 1)
-    _report(problems, BAD_CAMERA, tl.where(mask, skew, 0.0) != 0.0)
+    report(problems, BAD_CAMERA, tl.where(mask, skew, 0.0) != 0.0)
 
     is_seen = mask & (p[2] > near)
     p = (p[0], p[1], tl.where(is_seen, p[2], 1.0))
@@ -269,9 +186,8 @@ def project(
         radius = 3.0 * tl.ceil(largest)
     else:
         radius = tl.ceil(tl.maximum(largest, LOW_PASS_RADIUS))
-    tiles_x, tiles_y = (bins_x + 1) // PUBLISHED_TILE, (bins_y + 1) // PUBLISHED_TILE
-    px0, px1 = _published_bins(low_x, radius, tiles_x)
-    py0, py1 = _published_bins(low_y, radius, tiles_y)
+    px0, px1 = published_bins(low_x, radius, bins_x)
+    py0, py1 = published_bins(low_y, radius, bins_y)
     is_touched = is_seen & (px1 > px0) & (py1 > py0)
     radius = tl.minimum(radius, 1073741824.0).to(tl.int32)
     tl.store(radii + row, tl.where(is_touched, radius, 0), mask=mask)
@@ -289,10 +205,10 @@ def project(
     half_x = fx * tl.sqrt(tl.maximum(xx, 0.0)) + SLACK
     half_y = fy * tl.sqrt(tl.maximum(yy, 0.0)) + SLACK
     disc = tl.sqrt(0.5 * threshold) + SLACK
-    x0, x1 = _bins_between(
+    x0, x1 = bins_between(
         tl.minimum(ox - half_x, low_x - disc), tl.maximum(ox + half_x, low_x + disc), bins_x
     )
-    y0, y1 = _bins_between(
+    y0, y1 = bins_between(
         tl.minimum(oy - half_y, low_y - disc), tl.maximum(oy + half_y, low_y + disc), bins_y
     )
     x0, x1 = tl.where(is_bounded, x0, 0), tl.where(is_bounded, x1, bins_x)
@@ -321,10 +237,10 @@ def project(
 
     red, green, blue = opacity * 0.0, opacity * 0.0, opacity * 0.0
     if SH_TERMS > 0:
-        red, green, blue = _shade(
+        red, green, blue = shade(
             rotation, translation, mean, sh_coeffs, row, visible, SH_TERMS, SH_STORED
         )
-        _report(problems, BAD_SH, visible & ~is_finite(red + green + blue))
+        report(problems, BAD_SH, visible & ~is_finite(red + green + blue))
     normal = apply3(rotation, apply3(inverse_transpose, columns[2]))
     is_away = normal[2] >= 0.0 if IS_SURFHEAD else dot3(p, normal) >= 0.0
     sign = tl.where(is_away, -1.0, 1.0)

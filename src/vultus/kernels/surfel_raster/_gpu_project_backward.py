@@ -1,6 +1,6 @@
 """Backward pass of the projection: from gradients of records to those of the inputs."""
 
-# ruff: noqa: PLR0915, RUF005 -- one derivation; Triton unpacks no tuples.
+# ruff: noqa: PLR0915 -- one derivation; Triton unpacks no tuples.
 from __future__ import annotations
 
 from vultus.kernels.surfel_raster._gpu_layout import (
@@ -19,26 +19,21 @@ from vultus.kernels.surfel_raster._gpu_project import (
     box_of,
     inverse_rows,
     load_surfel,
-    load_view,
-    view_direction,
 )
 from vultus.kernels.triton_math import (
     add3,
     apply3,
     apply_transposed3,
-    color_sh_gradient,
-    color_sh_term,
     dot3,
     load4,
-    load_floats,
     quat_gradient,
     scale3,
     store4,
-    store_floats,
 )
 from vultus.kernels.triton_runtime import constexpr, jit, tl
+from vultus.kernels.triton_shade import load_view, shade_backward
 
-__all__ = ["project_backward", "sum_pairs"]
+__all__ = ["project_backward"]
 
 
 @jit
@@ -66,42 +61,6 @@ def _store3(pointers, a, mask):
     tl.store(pointers, a[0].to(tl.float32), mask=mask)
     tl.store(pointers + 1, a[1].to(tl.float32), mask=mask)
     tl.store(pointers + 2, a[2].to(tl.float32), mask=mask)
-
-
-@jit
-def _shade_backward(
-    rotation, translation, mean, sh_coeffs, grad_sh, row, mask, record, gradient, visible,
-    SH_TERMS: constexpr, SH_STORED: constexpr,
-):  # fmt: skip
-    """Write the gradient of the coefficients; return that of the offset from the camera."""
-    _, red, green, blue = load4(record + RECORD_COLOR, visible)
-    _, grad_red, grad_green, grad_blue = load4(gradient + GRADIENT_COLOR, visible)
-    # Colours are clamped at zero from below.
-    grad_red = tl.where(red > 0.0, grad_red, 0.0)
-    grad_green = tl.where(green > 0.0, grad_green, 0.0)
-    grad_blue = tl.where(blue > 0.0, grad_blue, 0.0)
-    direction, inverse = view_direction(rotation, translation, mean)
-    x, y, z = direction
-    total = (x * 0.0, x * 0.0, x * 0.0)
-    start = row.to(tl.int64) * (3 * SH_STORED)
-    coeffs = load_floats(sh_coeffs + start, visible, 3 * SH_TERMS, SH_STORED % 4 == 0)
-    grads = ()
-    for term in tl.static_range(SH_TERMS):
-        value = color_sh_term(term, x, y, z)
-        grads = grads + (value * grad_red, value * grad_green, value * grad_blue)
-        if term > 0:
-            weight = grad_red * coeffs[3 * term] + grad_green * coeffs[3 * term + 1]
-            weight += grad_blue * coeffs[3 * term + 2]
-            total = add3(total, scale3(weight, color_sh_gradient(term, x, y, z)))
-    for _ in tl.static_range(SH_STORED - SH_TERMS):
-        grads = grads + (x * 0.0, x * 0.0, x * 0.0)
-    store_floats(grad_sh + start, grads, mask, 3 * SH_STORED, SH_STORED % 4 == 0)
-    tangential = add3(total, scale3(-dot3(total, direction), direction))
-    return (
-        tangential[0].to(tl.float64) * inverse,
-        tangential[1].to(tl.float64) * inverse,
-        tangential[2].to(tl.float64) * inverse,
-    )
 
 
 @jit
@@ -219,9 +178,11 @@ def project_backward(
     g_normal = apply_transposed3(inverse_transpose, apply_transposed3(rotation, g_n))
     g_offset = (g_p[0] * 0.0, g_p[0] * 0.0, g_p[0] * 0.0)
     if SH_TERMS > 0:
-        g_offset = _shade_backward(
-            rotation, translation, mean, sh_coeffs, grad_sh, row, mask, record, gradient, visible,
-            SH_TERMS, SH_STORED,
+        _, red, green, blue = load4(record + RECORD_COLOR, visible)
+        _, grad_red, grad_green, grad_blue = load4(gradient + GRADIENT_COLOR, visible)
+        g_offset = shade_backward(
+            rotation, translation, mean, sh_coeffs, grad_sh, row, mask, visible,
+            (red, green, blue), (grad_red, grad_green, grad_blue), SH_TERMS, SH_STORED,
         )  # fmt: skip
     _store3(grad_means + 3 * row, add3(w_p, g_offset), mask)
     opacity = tl.load(opacities + row, mask=visible, other=1.0)
@@ -252,26 +213,3 @@ def project_backward(
             rotation, translation, mean, normal, scale, axis_u, axis_v,
             g_tu, g_tv, g_p, g_n, g_offset,
         )  # fmt: skip
-
-
-@jit
-def sum_pairs(pairs, order, starts, totals, COLUMNS: constexpr, PADDED: constexpr):
-    """Sum the rows of ``pairs`` that belong to one surfel, in the given order.
-
-    Args:
-        pairs: One row of COLUMNS per (subtile, surfel) pair.
-        order: Indices of pairs, those of a surfel next to each other.
-        starts: Index in ``order`` of every surfel's first pair; one entry more than surfels.
-        totals: One row of COLUMNS per surfel.
-        COLUMNS: Numbers per row.
-        PADDED: The next power of two.
-    """
-    row = tl.program_id(0)
-    column = tl.arange(0, PADDED)
-    total = tl.zeros([PADDED], tl.float32)
-    k, end = tl.load(starts + row), tl.load(starts + row + 1)
-    while k < end:
-        source = pairs + tl.load(order + k).to(tl.int64) * COLUMNS
-        total += tl.load(source + column, mask=column < COLUMNS, other=0.0)
-        k += 1
-    tl.store(totals + row.to(tl.int64) * COLUMNS + column, total, mask=column < COLUMNS)

@@ -9,53 +9,32 @@ without a shuffle.
 from __future__ import annotations
 
 from vultus.kernels.surfel_raster._gpu_layout import (
-    BIN,
     FAR,
     MAX_ALPHA,
-    MIN_LOG2_ALPHA,
-    MIN_TRANSMITTANCE,
-    PIXELS,
     RECORD,
     RECORD_ALPHA,
     RECORD_COLOR,
     RECORD_NORMAL,
     RECORD_UV,
     RECORD_VZ,
-    SUBTILE_HEIGHT,
-    SUBTILE_WIDTH,
 )
-from vultus.kernels.triton_math import (
-    is_finite,
-    load4,
-    load_floats,
-    multiply_pairs,
-    reciprocal,
-)
+from vultus.kernels.triton_blend import add_weighted, as_columns, load_features, zeros
+from vultus.kernels.triton_math import is_finite, load4, multiply_pairs, reciprocal
 from vultus.kernels.triton_runtime import constexpr, jit, tl
+from vultus.kernels.triton_tiles import (
+    MIN_LOG2_ALPHA,
+    MIN_TRANSMITTANCE,
+    PIXELS,
+    pixel_coordinates,
+    subtile_origin,
+)
 
-__all__ = ["blend", "evaluate", "load_geometry", "pixel_coordinates", "subtile_origin"]
+__all__ = ["blend", "evaluate", "load_channels", "load_geometry"]
 
 HALF_LOG2_E = tl.constexpr(0.7213475204444817)
 # Planes met further away than this many units count as parallel to the ray.
 MIN_INVERSE_DEPTH = tl.constexpr(1e-12)
 BAD_FEATURES = tl.constexpr(64)
-
-
-@jit
-def subtile_origin(subtile, bins_x, bins_y):
-    """Frame and first pixel of a subtile."""
-    index = subtile // 2
-    frame = index // (bins_x * bins_y)
-    local = index - frame * (bins_x * bins_y)
-    y0 = local // bins_x * BIN + subtile % 2 * SUBTILE_HEIGHT
-    return frame, local % bins_x * BIN, y0
-
-
-@jit
-def pixel_coordinates(x0, y0):
-    """Column and row of every pixel of a subtile."""
-    p = tl.arange(0, PIXELS)
-    return x0 + p % SUBTILE_WIDTH, y0 + p // SUBTILE_WIDTH
 
 
 @jit
@@ -113,33 +92,6 @@ def evaluate(surfel, x, y, max_inverse, IS_SURFHEAD: constexpr, IS_FAST: constex
 
 
 @jit
-def _as_column(values):
-    """Add an axis for the pixels to every tensor of a tuple."""
-    columns = ()
-    for k in tl.static_range(len(values)):
-        columns = columns + (values[k][:, None],)
-    return columns
-
-
-@jit
-def _zeros(COUNT: constexpr):
-    """A tuple of zero vectors, one per channel."""
-    zeros = ()
-    for _ in tl.static_range(COUNT):
-        zeros = zeros + (tl.zeros([PIXELS], tl.float32),)
-    return zeros
-
-
-@jit
-def _add_weighted(sums, weight, values):
-    """Add the values of a trip's surfels, times their weights, to the sums per pixel."""
-    results = ()
-    for k in tl.static_range(len(values)):
-        results = results + (sums[k] + tl.sum(weight * values[k][:, None], 0),)
-    return results
-
-
-@jit
 def load_channels(
     record, features, rows, mask, HAS_COLOR: constexpr, FIRST: constexpr, END: constexpr,
     NUM_FEATURES: constexpr, HAS_NORMAL: constexpr,
@@ -149,8 +101,7 @@ def load_channels(
     if HAS_COLOR:
         _, red, green, blue = load4(record + RECORD_COLOR, mask)
         values = values + (red, green, blue)
-    first = features + rows.to(tl.int64) * NUM_FEATURES + FIRST
-    values = values + load_floats(first, mask, END - FIRST, NUM_FEATURES % 4 == 0)
+    values = values + load_features(features, rows, mask, FIRST, END, NUM_FEATURES)
     if HAS_NORMAL:
         x, y, z, _ = load4(record + RECORD_NORMAL, mask)
         values = values + (x, y, z)
@@ -190,7 +141,7 @@ def blend(
     length = tl.load(lengths + subtile)
     max_inverse = 1.0 / near
     COLORS: constexpr = 3 * HAS_COLOR + NUM_FEATURES
-    sums = _zeros(COLORS + 3 * HAS_NORMAL)
+    sums = zeros(COLORS + 3 * HAS_NORMAL, PIXELS)
     zero = tl.zeros([PIXELS], tl.float32)
     total, depth, median, first_moment, second_moment = zero, zero, zero, zero, zero
     position = zero.to(tl.int32) - 1
@@ -207,7 +158,7 @@ def blend(
         mask = k < length
         row = tl.load(segment + k, mask=mask, other=0)
         record = records + row * RECORD
-        surfel = _as_column(load_geometry(record, mask, IS_SURFHEAD))
+        surfel = as_columns(load_geometry(record, mask, IS_SURFHEAD))
         alpha, _, _, _, _, _, _, _, _, inverse_z, z, _, _ = evaluate(
             surfel, x, y, max_inverse, IS_SURFHEAD, IS_FAST
         )
@@ -220,7 +171,7 @@ def blend(
         values = load_channels(
             record, features, row, mask, HAS_COLOR, 0, NUM_FEATURES, NUM_FEATURES, HAS_NORMAL
         )
-        sums = _add_weighted(sums, weight, values)
+        sums = add_weighted(sums, weight, values)
         if HAS_DEPTH:
             depth += tl.sum(weight * z, 0)
         if HAS_MEDIAN:

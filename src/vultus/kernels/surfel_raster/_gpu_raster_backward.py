@@ -12,7 +12,6 @@ the part of the list that the forward pass needed, and stores nothing per pair.
 from __future__ import annotations
 
 from vultus.kernels.surfel_raster._gpu_layout import (
-    CHUNK,
     FAR,
     GRADIENT,
     GRADIENT_COLOR,
@@ -21,21 +20,25 @@ from vultus.kernels.surfel_raster._gpu_layout import (
     GRADIENT_V,
     GRADIENT_Z,
     MAX_ALPHA,
-    MIN_TRANSMITTANCE,
-    PIXELS,
     RECORD,
     RECORD_ALPHA,
-    SUBTILE_WIDTH,
 )
 from vultus.kernels.surfel_raster._gpu_raster import (
     evaluate,
     load_channels,
     load_geometry,
+)
+from vultus.kernels.triton_blend import add_sums, as_rows, emit, emit4, emit_features, zeros
+from vultus.kernels.triton_math import reciprocal
+from vultus.kernels.triton_runtime import constexpr, jit, tl
+from vultus.kernels.triton_tiles import (
+    CHUNK,
+    MIN_TRANSMITTANCE,
+    PIXELS,
+    SUBTILE_WIDTH,
     pixel_coordinates,
     subtile_origin,
 )
-from vultus.kernels.triton_math import join4, reciprocal
-from vultus.kernels.triton_runtime import constexpr, jit, tl
 
 __all__ = ["FIRST_CHANNEL_PLANE", "blend_backward"]
 
@@ -107,33 +110,6 @@ def _prepare_pixels(
     tl.store(planes + GAIN * PIXELS, gain)
     tl.store(planes + STATE * PIXELS, tl.where(inside, 1.0, 0.0))
     tl.store(planes + (STATE + 1) * PIXELS, rest)
-
-
-@jit
-def _as_row(values):
-    """Add an axis for the pixels in front of every tensor of a tuple."""
-    rows = ()
-    for k in tl.static_range(len(values)):
-        rows = rows + (values[k][None, :],)
-    return rows
-
-
-@jit
-def _zeros(COUNT: constexpr):
-    """A tuple of zero vectors, one number per surfel."""
-    zeros = ()
-    for _ in tl.static_range(COUNT):
-        zeros = zeros + (tl.zeros([CHUNK], tl.float32),)
-    return zeros
-
-
-@jit
-def _add_sums(sums, terms):
-    """Add the sums over a trip's pixels."""
-    results = ()
-    for k in tl.static_range(len(sums)):
-        results = results + (sums[k] + tl.sum(terms[k], 0),)
-    return results
 
 
 @jit
@@ -210,24 +186,6 @@ def _walk_pixels(
 
 
 @jit
-def _emit4(target, a, b, c, d, mask, IS_DETERMINISTIC: constexpr):
-    """Store four neighbours where every pair has its own row, else add them atomically."""
-    pointers = target[:, None] + tl.arange(0, 4)[None, :]
-    if IS_DETERMINISTIC:
-        tl.store(pointers, join4(a, b, c, d), mask=mask[:, None])
-    else:
-        tl.atomic_add(pointers, join4(a, b, c, d), mask=mask[:, None], sem="relaxed")
-
-
-@jit
-def _emit(target, value, mask, IS_DETERMINISTIC: constexpr):
-    if IS_DETERMINISTIC:
-        tl.store(target, value, mask=mask)
-    else:
-        tl.atomic_add(target, value, mask=mask, sem="relaxed")
-
-
-@jit
 def _emit_gradients(
     gradients, grad_features, slot, mask, sums, channels,
     HAS_COLOR: constexpr, FIRST: constexpr, END: constexpr, NUM_FEATURES: constexpr,
@@ -235,34 +193,27 @@ def _emit_gradients(
 ):  # fmt: skip
     """Hand over what a trip's surfels have summed; ``slot`` is the row to add to."""
     target = gradients + slot.to(tl.int64) * GRADIENT
-    _emit4(target + GRADIENT_U, sums[0], sums[1], sums[2], sums[3], mask, IS_DETERMINISTIC)
-    _emit4(target + GRADIENT_V, sums[4], sums[5], sums[6], sums[7], mask, IS_DETERMINISTIC)
-    _emit4(target + GRADIENT_Z, sums[8], sums[9], sums[10], sums[11], mask, IS_DETERMINISTIC)
+    emit4(target + GRADIENT_U, sums[0], sums[1], sums[2], sums[3], mask, IS_DETERMINISTIC)
+    emit4(target + GRADIENT_V, sums[4], sums[5], sums[6], sums[7], mask, IS_DETERMINISTIC)
+    emit4(target + GRADIENT_Z, sums[8], sums[9], sums[10], sums[11], mask, IS_DETERMINISTIC)
     COLORS: constexpr = 3 if HAS_COLOR else 0
     if HAS_COLOR:
-        _emit4(
+        emit4(
             target + GRADIENT_COLOR, sums[12], channels[0], channels[1], channels[2], mask,
             IS_DETERMINISTIC,
         )  # fmt: skip
     else:
-        _emit(target + GRADIENT_COLOR, sums[12], mask, IS_DETERMINISTIC)
+        emit(target + GRADIENT_COLOR, sums[12], mask, IS_DETERMINISTIC)
     if HAS_NORMAL:
         at: constexpr = COLORS + END - FIRST
         zero = sums[0] * 0.0
-        _emit4(
+        emit4(
             target + GRADIENT_NORMAL, channels[at], channels[at + 1], channels[at + 2], zero, mask,
             IS_DETERMINISTIC,
         )  # fmt: skip
-    first = grad_features + slot.to(tl.int64) * NUM_FEATURES
-    QUADS: constexpr = (END - FIRST) // 4 if NUM_FEATURES % 4 == 0 else 0
-    for quad in tl.static_range(QUADS):
-        _emit4(
-            first + FIRST + 4 * quad, channels[COLORS + 4 * quad], channels[COLORS + 4 * quad + 1],
-            channels[COLORS + 4 * quad + 2], channels[COLORS + 4 * quad + 3], mask,
-            IS_DETERMINISTIC,
-        )  # fmt: skip
-    for c in tl.static_range(FIRST + 4 * QUADS, END):
-        _emit(first + c, channels[COLORS + c - FIRST], mask, IS_DETERMINISTIC)
+    emit_features(
+        grad_features, slot, mask, channels, COLORS, FIRST, END, NUM_FEATURES, IS_DETERMINISTIC
+    )
 
 
 @jit
@@ -320,14 +271,14 @@ def blend_backward(
             mask = k < end
             row = tl.load(segment + k, mask=mask, other=0)
             record = records + row * RECORD
-            surfel = _as_row(load_geometry(record, mask, IS_SURFHEAD))
-            values = _as_row(
+            surfel = as_rows(load_geometry(record, mask, IS_SURFHEAD))
+            values = as_rows(
                 load_channels(
                     record, features, row, mask, HAS_COLOR, FIRST, END, NUM_FEATURES, HAS_NORMAL
                 )
             )
-            sums = _zeros(13)
-            channel_sums = _zeros(COLORS + (3 if HAS_NORMAL else 0))
+            sums = zeros(13, CHUNK)
+            channel_sums = zeros(COLORS + (3 if HAS_NORMAL else 0), CHUNK)
             for p in range(0, PIXELS, STEP):
                 pixel = p + tl.arange(0, STEP)
                 state = own_planes + (STATE + 2 * parity) * PIXELS + pixel
@@ -339,8 +290,8 @@ def blend_backward(
                         HAS_DEPTH, HAS_MEDIAN, HAS_DISTORTION, IS_DETACHED, IS_SURFHEAD, IS_FAST,
                         STEP,
                     )  # fmt: skip
-                    sums = _add_sums(sums, terms)
-                    channel_sums = _add_sums(channel_sums, channel_terms)
+                    sums = add_sums(sums, terms)
+                    channel_sums = add_sums(channel_sums, channel_terms)
                 else:
                     tl.store(own_planes + (STATE + 2 - 2 * parity) * PIXELS + pixel, transmittance)
             slot = row

@@ -8,14 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vultus.kernels import triton_tiles as tiles
 from vultus.kernels.surfel_raster import _gpu_layout as layout
 from vultus.kernels.surfel_raster._gpu_bins import filter_lists, list_large
 from vultus.kernels.surfel_raster._gpu_project import project
-from vultus.kernels.surfel_raster._gpu_project_backward import project_backward, sum_pairs
+from vultus.kernels.surfel_raster._gpu_project_backward import project_backward
 from vultus.kernels.surfel_raster._gpu_raster import blend
 from vultus.kernels.surfel_raster._gpu_raster_backward import FIRST_CHANNEL_PLANE, blend_backward
 from vultus.kernels.surfel_raster._types import RasterSettings
 from vultus.kernels.triton_lists import largest_network, sort_lists
+from vultus.kernels.triton_pairs import Pairs, number_pairs, sum_pairs
 from vultus.kernels.triton_runtime import is_interpreted, launch
 
 __all__ = [
@@ -90,7 +92,7 @@ class Inputs:
 
     @property
     def bins(self) -> tuple[int, int]:
-        edge = layout.BIN.value
+        edge = tiles.BIN.value
         return -(-self.width // edge), -(-self.height // edge)
 
     @property
@@ -119,7 +121,7 @@ class Lists:
 
     def counters(self) -> Tensor:
         """What the kernels have counted beside the bins' lengths."""
-        return self.counts[-layout.NUM_COUNTERS.value :]
+        return self.counts[-tiles.NUM_COUNTERS.value :]
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def make_lists(inputs: Inputs, per_list: int) -> Lists:
 
     records = empty(inputs.rows, layout.RECORD.value, dtype=torch.float32)
     radii = empty(inputs.batch, inputs.num)
-    counts = torch.zeros(num_bins + layout.NUM_COUNTERS.value, dtype=torch.int32, device=device)
+    counts = torch.zeros(num_bins + tiles.NUM_COUNTERS.value, dtype=torch.int32, device=device)
     keys, large = empty(num_bins, per_list, dtype=torch.int64), empty(inputs.rows)
     lists, lengths = empty(2 * num_bins, per_list), empty(2 * num_bins)
     launch(
@@ -165,7 +167,7 @@ def make_lists(inputs: Inputs, per_list: int) -> Lists:
         inputs.num, bins_x, bins_y, num_bins, per_list, LANES=_LARGE_LANES, num_warps=4,
     )  # fmt: skip
     words = keys.view(torch.int32)
-    longest = counts[num_bins + layout.COUNT_LONGEST.value :]
+    longest = counts[num_bins + tiles.COUNT_LONGEST.value :]
     launch(
         sort_lists, (num_bins,), keys, words, lists, counts, longest, per_list,
         LARGEST=largest_network(per_list), num_warps=_SORT_WARPS,
@@ -203,7 +205,7 @@ def blend_lists(inputs: Inputs, lists: Lists) -> Blended:
     launch(
         blend, (2 * inputs.num_bins,), lists.lists, lists.lengths, lists.records,
         _or(inputs.features, unused), _or(inputs.background, unused),
-        lists.counters()[layout.COUNT_PROBLEMS.value :],
+        lists.counters()[tiles.COUNT_PROBLEMS.value :],
         blended.image, blended.alpha, _or(blended.normal, unused), _or(blended.depth, unused),
         _or(blended.median, unused), _or(blended.distortion, unused),
         _or(blended.moments, unused), blended.ends,
@@ -213,7 +215,7 @@ def blend_lists(inputs: Inputs, lists: Lists) -> Blended:
         HAS_MEDIAN=inputs.has("median_depth"), HAS_DISTORTION=inputs.has("distortion"),
         HAS_BACKGROUND=inputs.background is not None, IS_SURFHEAD=inputs.is_surfhead,
         IS_FAST=not is_interpreted(),
-        CHUNK=layout.CHUNK.value if is_interpreted() else _BLEND_CHUNK,
+        CHUNK=tiles.CHUNK.value if is_interpreted() else _BLEND_CHUNK,
     )  # fmt: skip
     return blended
 
@@ -244,38 +246,9 @@ class InputGrads:
     world_to_camera: Tensor | None
 
 
-@dataclass(frozen=True)
-class _Pairs:
-    """How (subtile, surfel) pairs are numbered, and in which order those of a surfel are summed."""
-
-    num: int
-    first: Tensor
-    """Number of every subtile's first pair."""
-    order: Tensor
-    """Pairs sorted by surfel."""
-    starts: Tensor
-    """Where every surfel begins in ``order``; one more at the end."""
-    poison: Tensor
-    """0, or NaN where the pairs do not fit."""
-
-
 def count_pairs(blended: Blended) -> Tensor:
     """Number of (subtile, surfel) pairs that were blended."""
     return blended.ends.sum(dtype=torch.int64)
-
-
-def _number_pairs(inputs: Inputs, lists: Lists, ends: Tensor, num: int) -> _Pairs:
-    last = ends.cumsum(0, dtype=torch.int64)
-    first = last - ends
-    pair = torch.arange(num, device=ends.device)
-    subtile = torch.searchsorted(last, pair, right=True).clamp(max=len(ends) - 1)
-    position = (pair - first[subtile]).clamp(max=lists.per_list - 1)
-    row = lists.lists.view(-1)[subtile * lists.per_list + position]
-    row = torch.where(pair < last[-1], row, inputs.rows)
-    by_row, order = torch.sort(row, stable=True)
-    surfels = torch.arange(inputs.rows + 1, dtype=by_row.dtype, device=ends.device)
-    poison = torch.where(last[-1] > num, torch.nan, 0.0)
-    return _Pairs(num, first, order, torch.searchsorted(by_row, surfels), poison)
 
 
 def _groups(inputs: Inputs) -> list[tuple[int, int]]:
@@ -304,7 +277,7 @@ def gradients_of_records(
     totals = tuple(inputs.means.new_zeros(inputs.rows, size) for size in sizes)
     pairs = None
     if num_pairs is not None:
-        pairs = _number_pairs(inputs, lists, blended.ends, num_pairs)
+        pairs = number_pairs(lists.lists, lists.per_list, blended.ends, inputs.rows, num_pairs)
     for group in _groups(inputs):
         if pairs is None:
             _launch_backward(inputs, lists, blended, grads, group, totals, None)
@@ -312,19 +285,8 @@ def gradients_of_records(
         rows = tuple(inputs.means.new_zeros(pairs.num, size) for size in sizes)
         _launch_backward(inputs, lists, blended, grads, group, rows, pairs)
         for source, total in zip(rows, totals, strict=True):
-            total.add_(_sum_pairs(source, pairs, inputs.rows)).add_(pairs.poison)
+            total.add_(sum_pairs(source, pairs, inputs.rows))
     return totals[0], totals[1]
-
-
-def _sum_pairs(source: Tensor, pairs: _Pairs, rows: int) -> Tensor:
-    total = source.new_empty(rows, source.shape[1])
-    if total.numel():
-        columns = source.shape[1]
-        launch(
-            sum_pairs, (rows,), source, pairs.order, pairs.starts, total,
-            COLUMNS=columns, PADDED=1 << (columns - 1).bit_length(),
-        )  # fmt: skip
-    return total
 
 
 def _launch_backward(
@@ -334,13 +296,13 @@ def _launch_backward(
     grads: ImageGrads,
     group: tuple[int, int],
     targets: tuple[Tensor, ...],
-    pairs: _Pairs | None,
+    pairs: Pairs | None,
 ) -> None:
     """Run the backward pass of one group of channels."""
     is_first, has_color = group[0] == 0, inputs.has_color and group[0] == 0
     color_channels = 3 * inputs.has_color
     planes = FIRST_CHANNEL_PLANE.value + 6 + group[1] - group[0]
-    scratch = inputs.means.new_empty(2 * inputs.num_bins, planes * layout.PIXELS.value)
+    scratch = inputs.means.new_empty(2 * inputs.num_bins, planes * tiles.PIXELS.value)
     unused = lists.records
     grad_image = grads.image
     if grad_image is None:
@@ -365,7 +327,7 @@ def _launch_backward(
         HAS_BACKGROUND=inputs.background is not None,
         IS_DETACHED=inputs.settings.has_detached_weights, IS_SURFHEAD=inputs.is_surfhead,
         IS_DETERMINISTIC=pairs is not None, IS_FAST=not is_interpreted(),
-        STEP=layout.PIXELS.value if is_interpreted() else _PIXELS_PER_TRIP,
+        STEP=tiles.PIXELS.value if is_interpreted() else _PIXELS_PER_TRIP,
     )  # fmt: skip
 
 

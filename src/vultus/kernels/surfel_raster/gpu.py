@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from vultus.geometry.cameras import Camera
+from vultus.kernels import triton_tiles as tiles
 from vultus.kernels.capacity import Capacity, CapacityExceededError, Reading, shared_capacity
-from vultus.kernels.surfel_raster import _gpu_layout as layout
 from vultus.kernels.surfel_raster._gpu_stages import (
     Blended,
     ImageGrads,
@@ -115,11 +115,11 @@ def _gather_inputs(
 
 def _check(values: list[int], capacity: Capacity) -> bool:
     """Report bad inputs; learn from the lists' lengths whether they fitted."""
-    problems = values[layout.COUNT_PROBLEMS.value]
+    problems = values[tiles.COUNT_PROBLEMS.value]
     for bit, message in enumerate(_PROBLEMS):
         if problems >> bit & 1:
             raise ValueError(message)
-    return capacity.update(values[layout.COUNT_LONGEST.value])
+    return capacity.update(values[tiles.COUNT_LONGEST.value])
 
 
 def _is_capturing(tensor: Tensor) -> bool:
@@ -137,7 +137,7 @@ def _forward(
     while True:
         lists = make_lists(inputs, capacity.per_list)
         if _is_capturing(inputs.means):
-            longest = layout.COUNT_LONGEST.value
+            longest = tiles.COUNT_LONGEST.value
             capacity.capture(lists.counters()[longest : longest + 1])
             return lists, blend_lists(inputs, lists), None
         capacity.prepare_capture(inputs.means.device)
