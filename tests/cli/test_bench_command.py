@@ -63,6 +63,17 @@ def test_oracle_kernels_and_prototype_are_compared(
         assert name in out
 
 
+def test_rays_and_training_steps_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", "rays", "--num-faces", "200", "--size", "9", "--repeats", "1"]) == 0
+    out = capsys.readouterr().out
+    for part in ("200 faces, 9 x 9", "Mrays/s", "\nrefit ", "\ncamera ", "\nshadow "):
+        assert part in out
+    assert run(["bench", "training", "--num", "20", "--size", "9", "--repeats", "1"]) == 0
+    out = capsys.readouterr().out
+    for part in ("SSIM of 1 RGB images, 9 x 9", "\ncpu ", "Adam, 20 Gaussians on cpu", "\ntorch "):
+        assert part in out
+
+
 def test_a_dry_run_times_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", "raster", "--dry-run"]) == 0
     assert capsys.readouterr().out == "would time 20000 gaussians and surfels at 256 x 256\n"
@@ -74,6 +85,8 @@ def test_a_dry_run_times_nothing(capsys: pytest.CaptureFixture[str]) -> None:
         (["volume"], "vultus bench volume does not exist"),
         (["raster", "--repeats", "0"], "--repeats must be positive, got 0"),
         (["raster", "--num-features", "-1"], "--num-features must not be negative, got"),
+        (["rays", "--num-faces", "0"], "--num-faces must be positive, got 0"),
+        (["training", "--batch", "0"], "--batch must be positive, got 0"),
         (["raster", "--primitives"], "--primitives must not be empty"),
         (["raster", "--prototype", "nowhere.py"], "prototype nowhere.py does not exist"),
     ],

@@ -23,7 +23,7 @@ from vultus.bench.raster import (
 )
 from vultus.bench.timing import Timing
 
-__all__ = ["bench_surfels_on_gpu", "load_gpu_prototype", "time_on_gpu"]
+__all__ = ["bench_surfels_on_gpu", "captured", "load_gpu_prototype", "time_on_gpu"]
 
 _WARMUP = 3
 
@@ -67,7 +67,7 @@ def bench_surfels_on_gpu(
         for k, kind in enumerate(("forward", "both")):
             functions = {name: call[k] for name, call in calls.items()}
             if mode == "graph":
-                functions = {name: _captured(function) for name, function in functions.items()}
+                functions = {name: captured(function) for name, function in functions.items()}
             times[kind] = time_on_gpu(functions, repeats)
         results += [
             RasterResult(label, f"{name}, {mode}", times["both"][name], times["forward"][name])
@@ -114,7 +114,7 @@ def load_gpu_prototype(path: Path) -> ModuleType:
         sys.path.pop()
 
 
-def _captured(function: Callable[[], object]) -> Callable[[], object]:
+def captured(function: Callable[[], object]) -> Callable[[], object]:
     """Capture a call into a CUDA graph; returns its replay."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
