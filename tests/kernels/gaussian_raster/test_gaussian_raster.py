@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 from torch import Tensor
 
 from gaussian_scenes import (
@@ -342,6 +343,16 @@ def test_values_that_are_not_finite_are_reported(backend, name):
 def test_wrong_options_are_reported(options, message):
     with pytest.raises(ValueError, match=message):
         make_scene().render(make_camera(), **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("cull", "box"), ("gradients", "none"), ("outputs", ("normal",)), ("backend", "tpu")],
+)
+def test_unknown_names_are_reported(name, value):
+    """By the function, or before by the checker of types where it is switched on."""
+    with pytest.raises((ValueError, TypeCheckError), match=name):
+        make_scene().render(make_camera(), **{name: value})
 
 
 def test_contradictory_inputs_are_reported():
