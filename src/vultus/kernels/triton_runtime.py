@@ -12,9 +12,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import triton
-import triton.language
-from triton import knobs
+
+try:
+    import triton
+    import triton.language
+    from triton import knobs
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "backend gpu needs Triton, which comes with PyTorch for CUDA: pip install 'triton>=3.6'"
+    ) from error
 
 if TYPE_CHECKING:
     from typing import Any as constexpr

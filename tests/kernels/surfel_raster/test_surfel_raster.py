@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -202,6 +204,17 @@ def test_singular_jacobians_are_reported(backend):
     scene = replace(make_scene(), jacobians=torch.zeros(1, 60, 3, 3))
     with pytest.raises(ValueError, match=r"jacobians must be .*invertible"):
         scene.render(make_camera(), backend=backend)
+
+
+def test_triton_is_imported_by_the_gpu_backend_alone():
+    code = (
+        "import sys, vultus.kernels.surfel_raster, vultus.cli.main;"
+        "sys.modules['triton'] = None;"
+        "assert not any(name.startswith('triton.') for name in sys.modules);"
+        "import vultus.kernels.surfel_raster.gpu"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "backend gpu needs Triton" in result.stderr
 
 
 def test_wrong_arguments_are_reported():

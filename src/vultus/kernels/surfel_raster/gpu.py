@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from vultus.geometry.cameras import Camera
 from vultus.kernels import triton_tiles as tiles
@@ -183,6 +184,7 @@ class _Rasterize(torch.autograd.Function):
         )  # fmt: skip
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         inputs: Inputs = ctx.inputs
         if ctx.reading is not None and not _check(ctx.reading.wait(), ctx.capacity):
