@@ -96,13 +96,13 @@ def _shape_gradient(
     if HAS_COVARIANCES:
         half_x = add3(scale3(g[0], axis_x), scale3(g[1], axis_y))
         half_y = add3(scale3(g[1], axis_x), scale3(g[2], axis_y))
+        x = add3(scale3(half_x[0], axis_x), scale3(half_y[0], axis_y))
+        y = add3(scale3(half_x[1], axis_x), scale3(half_y[1], axis_y))
+        zz = half_x[2] * axis_x[2] + half_y[2] * axis_y[2]
         # Off the diagonal, an entry stands for both triangles.
-        for k in tl.static_range(6):
-            i: constexpr = (0, 0, 0, 1, 1, 2)[k]
-            j: constexpr = (0, 1, 2, 1, 2, 2)[k]
-            entry = half_x[i] * axis_x[j] + half_y[i] * axis_y[j]
-            entry = entry if i == j else 2.0 * entry
-            tl.store(grad_covariances + 6 * row + k, tl.where(visible, entry, 0.0), mask=mask)
+        target = grad_covariances + 6 * row
+        _store3(target, _keep3(visible, (x[0], 2.0 * x[1], 2.0 * x[2])), mask)
+        _store3(target + 3, _keep3(visible, (y[1], 2.0 * y[2], zz)), mask)
         image_x, image_y = apply3(covariance, axis_x), apply3(covariance, axis_y)
         g_x = add3(scale3(g[0] * 2.0, image_x), scale3(g[1] * 2.0, image_y))
         return g_x, add3(scale3(g[1] * 2.0, image_x), scale3(g[2] * 2.0, image_y))

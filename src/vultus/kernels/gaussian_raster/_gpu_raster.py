@@ -1,4 +1,4 @@
-"""Forward blending: one warp per subtile, pixels on lanes, 32 Gaussians of the list per trip.
+"""Forward blending: one warp per subtile, pixels on lanes, a few Gaussians of the list per trip.
 
 Tensors of a trip are [Gaussians, pixels]. With one warp and the pixels last, Triton keeps the whole
 axis of Gaussians in the registers of each lane, so that scans and sums along it are plain
@@ -18,39 +18,16 @@ from vultus.kernels.triton_blend import add_weighted, load_features, zeros
 from vultus.kernels.triton_math import is_finite, load4, multiply_pairs
 from vultus.kernels.triton_runtime import constexpr, jit, tl
 from vultus.kernels.triton_tiles import (
-    CHUNK,
     MIN_LOG2_ALPHA,
     MIN_TRANSMITTANCE,
     PIXELS,
-    SUBTILE_HEIGHT,
-    SUBTILE_WIDTH,
     pixel_coordinates,
     subtile_origin,
 )
 
-__all__ = ["blend", "load_channels", "load_power"]
+__all__ = ["blend", "load_channels"]
 
 BAD_FEATURES = tl.constexpr(64)
-# Offset of a subtile's centre from its first pixel's.
-MIDDLE_X = tl.constexpr(SUBTILE_WIDTH.value / 2 - 0.5)
-MIDDLE_Y = tl.constexpr(SUBTILE_HEIGHT.value / 2 - 0.5)
-
-
-@jit
-def load_power(record, mask, x0, y0):
-    """Coefficients of log2 alpha about a subtile's centre; masked Gaussians are transparent.
-
-    Returns the offset of the Gaussian from there, the coefficients of 1, x, y, xx, xy, yy, and its
-    depth.
-    """
-    center_x, center_y, xx, xy = load4(record + RECORD_POWER, mask)
-    yy, log2_opacity, depth, _ = load4(record + RECORD_DEPTH, mask)
-    log2_opacity = tl.where(mask, log2_opacity, -1e30)
-    dx = center_x - (x0 + SUBTILE_WIDTH / 2)
-    dy = center_y - (y0 + SUBTILE_HEIGHT / 2)
-    one = log2_opacity + dx * (xx * dx + xy * dy) + yy * dy * dy
-    x, y = -(2 * xx * dx + xy * dy), -(2 * yy * dy + xy * dx)
-    return (dx, dy), (one, x, y, xx, xy, yy), depth
 
 
 @jit
@@ -75,7 +52,7 @@ def blend(
     image, alpha_image, depth_image, median_image, positions, ends,
     width, height, bins_x, bins_y, capacity, max_alpha,
     HAS_COLOR: constexpr, NUM_FEATURES: constexpr, HAS_DEPTH: constexpr, HAS_MEDIAN: constexpr,
-    HAS_BACKGROUND: constexpr,
+    HAS_BACKGROUND: constexpr, CHUNK: constexpr,
 ):  # fmt: skip
     """Blend one subtile front to back.
 
@@ -91,12 +68,12 @@ def blend(
         image: And the other images: [frames, channels, height, width].
         positions: Of the median Gaussian in the list, per pixel.
         ends: Length of the part of every list that was needed.
+        CHUNK: Gaussians per trip.
     """
     subtile = tl.program_id(0)
     frame, x0, y0 = subtile_origin(subtile, bins_x, bins_y)
-    p = tl.arange(0, PIXELS)
-    x = ((p % SUBTILE_WIDTH).to(tl.float32) - MIDDLE_X)[None, :]
-    y = ((p // SUBTILE_WIDTH).to(tl.float32) - MIDDLE_Y)[None, :]
+    column, line = pixel_coordinates(x0, y0)
+    x, y = (column.to(tl.float32) + 0.5)[None, :], (line.to(tl.float32) + 0.5)[None, :]
     segment = lists + subtile.to(tl.int64) * capacity
     length = tl.load(lengths + subtile)
     COLORS: constexpr = 3 * HAS_COLOR + NUM_FEATURES
@@ -113,10 +90,12 @@ def blend(
         mask = k < length
         row = tl.load(segment + k, mask=mask, other=0)
         record = records + row * RECORD
-        _, power, z = load_power(record, mask, x0, y0)
-        log2_alpha = power[0][:, None] + power[1][:, None] * x + power[2][:, None] * y
-        log2_alpha += power[3][:, None] * (x * x) + power[4][:, None] * (x * y)
-        log2_alpha += power[5][:, None] * (y * y)
+        center_x, center_y, xx, xy = load4(record + RECORD_POWER, mask)
+        yy, log2_opacity, z, _ = load4(record + RECORD_DEPTH, mask)
+        log2_opacity = tl.where(mask, log2_opacity, -1e30)
+        dx, dy = x - center_x[:, None], y - center_y[:, None]
+        log2_alpha = log2_opacity[:, None] + dx * (xx[:, None] * dx + xy[:, None] * dy)
+        log2_alpha += yy[:, None] * dy * dy
         is_kept = log2_alpha >= MIN_LOG2_ALPHA
         alpha = tl.where(is_kept, tl.minimum(tl.exp2(log2_alpha), max_alpha), 0.0)
         # Exclusive and inclusive transmittance from one scan; the first row carries the past.
@@ -141,7 +120,6 @@ def blend(
         i += CHUNK
     tl.store(ends + subtile, tl.minimum(i, length))
 
-    column, line = pixel_coordinates(x0, y0)
     inside = (column < width) & (line < height)
     size = width * height
     pixel = frame.to(tl.int64) * size + line * width + column

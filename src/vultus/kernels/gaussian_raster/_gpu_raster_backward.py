@@ -17,15 +17,12 @@ from vultus.kernels.gaussian_raster._gpu_layout import (
     GRADIENT_REST,
     GRADIENT_SHAPE,
     RECORD,
+    RECORD_DEPTH,
+    RECORD_POWER,
 )
-from vultus.kernels.gaussian_raster._gpu_raster import (
-    MIDDLE_X,
-    MIDDLE_Y,
-    load_channels,
-    load_power,
-)
+from vultus.kernels.gaussian_raster._gpu_raster import load_channels
 from vultus.kernels.triton_blend import add_sums, as_rows, emit, emit4, emit_features, zeros
-from vultus.kernels.triton_math import reciprocal
+from vultus.kernels.triton_math import load4, reciprocal
 from vultus.kernels.triton_runtime import constexpr, jit, tl
 from vultus.kernels.triton_tiles import (
     CHUNK,
@@ -45,6 +42,26 @@ __all__ = ["FIRST_CHANNEL_PLANE", "blend_backward"]
 STATE = tl.constexpr(0)  # transmittance, rest of the loss; twice
 GAIN, GRAD_MEDIAN, MEDIAN_POSITION = tl.constexpr(4), tl.constexpr(5), tl.constexpr(6)
 FIRST_CHANNEL_PLANE = tl.constexpr(7)
+# Offset of a subtile's centre from its first pixel's.
+MIDDLE_X = tl.constexpr(SUBTILE_WIDTH.value / 2 - 0.5)
+MIDDLE_Y = tl.constexpr(SUBTILE_HEIGHT.value / 2 - 0.5)
+
+
+@jit
+def _load_power(record, mask, x0, y0):
+    """Coefficients of log2 alpha about a subtile's centre; masked Gaussians are transparent.
+
+    Returns the offset of the Gaussian from there, the coefficients of 1, x, y, xx, xy, yy, and its
+    depth.
+    """
+    center_x, center_y, xx, xy = load4(record + RECORD_POWER, mask)
+    yy, log2_opacity, depth, _ = load4(record + RECORD_DEPTH, mask)
+    log2_opacity = tl.where(mask, log2_opacity, -1e30)
+    dx = center_x - (x0 + SUBTILE_WIDTH / 2)
+    dy = center_y - (y0 + SUBTILE_HEIGHT / 2)
+    one = log2_opacity + dx * (xx * dx + xy * dy) + yy * dy * dy
+    x, y = -(2 * xx * dx + xy * dy), -(2 * yy * dy + xy * dx)
+    return (dx, dy), (one, x, y, xx, xy, yy), depth
 
 
 @jit
@@ -245,7 +262,7 @@ def blend_backward(
             mask = k < end
             row = tl.load(segment + k, mask=mask, other=0)
             record = records + row * RECORD
-            offset, power, depth = load_power(record, mask, x0, y0)
+            offset, power, depth = _load_power(record, mask, x0, y0)
             power = as_rows(power)
             values = as_rows(
                 load_channels(

@@ -35,7 +35,7 @@ __all__ = [
 _PROJECT_LANES, _PROJECT_BACKWARD_LANES, _LARGE_LANES, _FILTER_LANES = 32, 32, 128, 64
 _MANY_BINS, _LARGE_PROGRAMS = 24, 512
 _SORT_WARPS = 4
-_FEATURES_PER_LAUNCH = 16
+_BLEND_CHUNK, _FEATURES_PER_LAUNCH = 8, 16
 _PIXELS_PER_TRIP, _PIXELS_WITH_FEATURES, _FEW_FEATURES = 8, 4, 4
 """More pixels hide more latency, fewer leave registers to the sums of many channels."""
 
@@ -207,7 +207,7 @@ def blend_lists(inputs: Inputs, lists: Lists) -> Blended:
         inputs.width, inputs.height, *inputs.bins, lists.per_list, inputs.settings.max_alpha,
         HAS_COLOR=inputs.has_color, NUM_FEATURES=inputs.num_features,
         HAS_DEPTH=inputs.has("depth"), HAS_MEDIAN=has_median,
-        HAS_BACKGROUND=inputs.background is not None,
+        HAS_BACKGROUND=inputs.background is not None, CHUNK=_BLEND_CHUNK,
     )  # fmt: skip
     return blended
 

@@ -1,0 +1,329 @@
+"""Triton kernels against the oracle; on a GPU, or on tiny images in Triton's interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from gaussian_scenes import (
+    OUTPUTS,
+    Scene,
+    check_against_oracle,
+    double,
+    gradients_of,
+    make_camera,
+    make_scene,
+    maps_of,
+    random_loss,
+    with_covariances,
+)
+from triton_support import triton_device
+from vultus.kernels import capacity
+from vultus.kernels.capacity import CapacityExceededError, repeat_while_growing
+
+pytestmark = pytest.mark.triton
+SIZE = (11, 7)
+
+
+@pytest.fixture
+def device() -> torch.device:
+    return triton_device()
+
+
+@pytest.fixture
+def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin with buffers that are soon too small."""
+    monkeypatch.setattr(capacity, "_INITIAL", 4)
+    monkeypatch.setattr(capacity, "_shared", {})
+
+
+@pytest.fixture
+def deterministic() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def check(scene: Scene, device: torch.device, size: tuple[int, int] = SIZE, **options: Any) -> None:
+    batch = scene.means.shape[0]
+    check_against_oracle(
+        scene, make_camera(*size, batch=batch), backend="gpu", device=device, **options
+    )
+
+
+def opaque_scene(num: int = 24) -> Scene:
+    """Gaussians of many pixels, some of them fully opaque, so that alpha is clamped."""
+    scene = make_scene(num, seed=3)
+    assert scene.scales is not None
+    opacities = scene.opacities.clone()
+    opacities[:, ::6] = 0.997
+    return replace(scene, opacities=opacities, scales=3 * scene.scales)
+
+
+def test_gpu_agrees_with_the_oracle_on_a_batch(device):
+    background = torch.tensor([0.2, 0.5, 0.9, -1.0, 0.3])
+    check(make_scene(30, batch=2), device, background=background)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"antialiased": True},
+        {"dilation": 0.0},
+        {"normalize_quats": False},
+        {"max_alpha": 0.95, "gradients": "published"},
+        {"cull": "3sigma"},
+        {"pixel_center": 0.0, "scale_modifier": 0.4},
+        {"sh_degree": 1, "outputs": ("median_depth",)},
+        {"near": 1.9, "outputs": ()},
+    ],
+    ids=str,
+)
+def test_gpu_obeys_every_option(device, options):
+    check(opaque_scene(), device, **options)
+
+
+def test_gpu_draws_covariances(device):
+    check(with_covariances(make_scene(30, seed=1)), device, antialiased=True)
+
+
+def test_gpu_blends_sh_alone(device):
+    scene = replace(make_scene(30, seed=1), features=None, jacobians=None)
+    assert scene.sh_coeffs is not None
+    check(replace(scene, sh_coeffs=scene.sh_coeffs[:, :, :9]), device, outputs=("depth",))
+
+
+@pytest.mark.parametrize("channels", [1, 16, 33])
+def test_gpu_blends_any_number_of_feature_channels(device, channels):
+    features = torch.randn(1, 30, channels, generator=torch.Generator().manual_seed(3))
+    scene = replace(make_scene(30), features=features, sh_coeffs=None)
+    background = torch.linspace(-1, 1, channels)
+    check(scene, device, outputs=("median_depth",), background=background)
+
+
+def test_gpu_draws_gaussians_beside_and_behind_the_camera(device):
+    """Some lie behind, some so far aside that their rays are clamped, some are huge."""
+    scene = make_scene(32, seed=4)
+    assert scene.scales is not None
+    means, scales = scene.means.clone(), scene.scales.clone()
+    means[:, :8] = torch.tensor([0.9, 0.7, 4.5])
+    means[:, 8:16] += torch.tensor([1.5, 0.9, 0.3])
+    scales[:, 8:16] = 0.7
+    scales[:, 16:24] = 30.0
+    scene = replace(scene, means=means, scales=scales, opacities=0.3 * scene.opacities)
+    for rule in ("exact", "published"):
+        check(scene, device, outlier_share=0.01, gradient_tolerance=1e-2, gradients=rule)
+
+
+def test_gpu_fills_the_image_with_scales_beyond_all_bounds(device):
+    scene = make_scene(3, seed=4)
+    assert scene.scales is not None
+    scene = replace(scene, scales=torch.full_like(scene.scales, 1e12)).to(torch.float32, device)
+    images = scene.render(make_camera(*SIZE).to(device), antialiased=True, backend="gpu")
+    expected = 1 - (1 - scene.opacities).prod()
+    torch.testing.assert_close(images.alpha, expected.expand_as(images.alpha))
+    random_loss(images).backward()
+    assert all(bool(g.isfinite().all()) for g in gradients_of(scene, images).values())
+
+
+def test_gpu_draws_needles_and_specks(device):
+    scene = make_scene(40, seed=5)
+    assert scene.scales is not None
+    scales = scene.scales.clone()
+    scales[:, :15] = torch.tensor([0.4, 4e-4, 4e-4])
+    scales[:, 15:25] = 1e-3
+    scales[:, 25:30] = 0.0
+    check(
+        replace(scene, scales=scales), device, outlier_share=0.01, gradient_tolerance=1e-2,
+        antialiased=True,
+    )  # fmt: skip
+
+
+@pytest.mark.gpu
+def test_gpu_ranks_thousands_of_gaussians_on_one_pixel(device):
+    """Lists beyond the sorting networks, after buffers have grown; too slow for the interpreter."""
+    scene = make_scene(3000, seed=6)
+    assert scene.scales is not None
+    scene = replace(
+        scene,
+        means=0.02 * scene.means,
+        scales=0.2 * scene.scales,
+        opacities=0.05 * scene.opacities,
+    )
+    check(scene, device, (37, 21), outlier_share=0.02, gradient_tolerance=2e-2)
+
+
+def test_gpu_orders_equal_depths_by_row(device):
+    """The camera looks along z, and every depth occurs three times."""
+    scene = make_scene(24, seed=7)
+    means = scene.means.clone()
+    means[..., 2] = 0.1 * (torch.arange(24) // 3)
+    matrix = torch.eye(4)[None].clone()
+    matrix[:, 2, 3] = 2.0
+    camera = replace(make_camera(*SIZE), world_to_camera=matrix)
+    check_against_oracle(replace(scene, means=means), camera, backend="gpu", device=device)
+
+
+def test_gpu_draws_nothing_where_nothing_is_visible(device):
+    scene = make_scene(20)
+    scene = replace(scene, opacities=torch.zeros_like(scene.opacities)).to(torch.float32, device)
+    background = torch.rand(5, device=device)
+    camera = make_camera(*SIZE).to(device)
+    images = scene.render(camera, background=background, outputs=OUTPUTS, backend="gpu")
+    assert torch.equal(images.image, background[:, None, None].expand_as(images.image))
+    random_loss(images).backward()
+    assert all(float(g.detach().abs().sum()) == 0 for g in gradients_of(scene, images).values())
+
+
+def test_gpu_draws_an_empty_scene(device):
+    scene = make_scene().map(lambda value: value[:, :0]).to(torch.float32, device)
+    images = scene.render(
+        make_camera(*SIZE).to(device), background=torch.ones(5, device=device), outputs=OUTPUTS,
+        backend="gpu",
+    )  # fmt: skip
+    assert torch.equal(images.image, torch.ones_like(images.image))
+    assert not images.alpha.any()
+    random_loss(images).backward()
+    assert images.radii.shape == (1, 0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (17, 1), (3, 35)])
+def test_gpu_draws_images_of_odd_sizes(device, size):
+    check(make_scene(20, seed=8), device, size, outlier_share=0.02)
+
+
+def test_gpu_gives_camera_and_background_gradients(device):
+    scene = make_scene(30)
+    scene.means[:, :9] += torch.tensor([1.2, 0.9, 0.3])
+    results = []
+    for backend, dtype, place in (("gpu", torch.float32, device), ("ref", torch.float64, "cpu")):
+        camera = double(make_camera(*SIZE)).to(place)
+        matrix = camera.world_to_camera.to(dtype).requires_grad_()
+        background = torch.linspace(0, 1, 5, dtype=dtype, device=place).requires_grad_()
+        moved = replace(camera, world_to_camera=matrix, intrinsics=camera.intrinsics.to(dtype))
+        images = scene.to(dtype, place).render(
+            moved, background=background, outputs=OUTPUTS, backend=backend
+        )
+        random_loss(images).backward()
+        assert matrix.grad is not None
+        assert background.grad is not None
+        results.append((matrix.grad[:, :3].double().cpu(), background.grad.double().cpu()))
+    for actual, expected in zip(*results, strict=True):
+        assert (actual - expected).norm() < 1e-4 * expected.norm()
+
+
+@pytest.mark.usefixtures("deterministic")
+def test_deterministic_gradients_agree_with_the_oracle_and_are_bitwise_equal(device):
+    features = torch.randn(1, 16, 18, generator=torch.Generator().manual_seed(3))
+    scene, results = replace(make_scene(16), features=features), []
+    check(scene, device)
+    for _ in range(2):
+        leaves = scene.to(torch.float32, device)
+        images = leaves.render(make_camera(*SIZE).to(device), outputs=OUTPUTS, backend="gpu")
+        random_loss(images).backward()
+        results.append([*maps_of(images).values(), *gradients_of(leaves, images).values()])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.usefixtures("small_buffers")
+def test_images_without_gradients_never_see_lists_that_do_not_fit(device):
+    scene, camera = make_scene(60), make_camera(*SIZE)
+    elsewhere = replace(scene, means=scene.means + 50)
+    with torch.no_grad():
+        elsewhere.to(torch.float32, device).render(camera.to(device), backend="gpu")
+        actual = scene.to(torch.float32, device).render(camera.to(device), backend="gpu")
+    expected = scene.to(torch.float64).render(double(camera), backend="ref")
+    error = actual.image.cpu() - expected.image.detach()
+    assert float(error.abs().max()) < 1e-4
+
+
+@pytest.mark.usefixtures("small_buffers")
+def test_a_step_that_does_not_fit_is_loud_and_fits_when_repeated(device):
+    """The first scene teaches a small capacity, so that the second one is not looked after."""
+    camera = make_camera(*SIZE).to(device)
+    small, large = make_scene(60), make_scene(60)
+    small = replace(small, means=small.means + 50)
+    attempts = []
+
+    def step(scene: Scene) -> Scene:
+        leaves = scene.to(torch.float32, device)
+        images = leaves.render(camera, backend="gpu")
+        attempts.append(bool(images.image.isnan().any()))
+        random_loss(images).backward()
+        return leaves
+
+    step(small)
+    with pytest.raises(CapacityExceededError, match="did not fit"):
+        step(large)
+    repeated = repeat_while_growing(lambda: step(large))
+    assert attempts[:2] == [False, True]
+    assert not attempts[-1]
+    assert repeated.means.grad is not None
+    assert torch.isfinite(repeated.means.grad).all()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["means", "quats", "scales", "opacities", "jacobians", "features", "sh_coeffs", "covariances"],
+)
+def test_gpu_reports_values_that_are_not_finite(device, name):
+    scene = make_scene(20)
+    if name == "covariances":
+        scene = with_covariances(scene)
+    value = getattr(scene, name).clone()
+    value.view(-1)[:: value.shape[2:].numel()] = torch.nan
+    leaves = replace(scene, **{name: value}).to(torch.float32, device)
+    with torch.no_grad(), pytest.raises(ValueError, match=rf"{name}.* must be finite"):
+        leaves.render(make_camera(*SIZE).to(device), backend="gpu")
+
+
+def test_gpu_reports_skewed_cameras(device):
+    scene, camera = make_scene(20).to(torch.float32, device), make_camera(*SIZE).to(device)
+    intrinsics = camera.intrinsics.clone()
+    intrinsics[:, 0, 1] = 1.0
+    with torch.no_grad(), pytest.raises(ValueError, match="must have no skew"):
+        scene.render(replace(camera, intrinsics=intrinsics), backend="gpu")
+
+
+def test_gpu_rejects_what_it_does_not_support(device):
+    scene, camera = make_scene(20), make_camera(*SIZE).to(device)
+    with pytest.raises(TypeError, match="means must be float32"):
+        scene.to(torch.float64, device).render(camera, backend="gpu")
+    intrinsics = camera.intrinsics.clone().requires_grad_()
+    with pytest.raises(ValueError, match="intrinsics must not require"):
+        scene.to(torch.float32, device).render(
+            replace(camera, intrinsics=intrinsics), backend="gpu"
+        )
+
+
+@pytest.mark.gpu
+def test_a_captured_graph_replays_new_values(device):
+    """Forward and backward pass as one CUDA graph; inputs change in place."""
+    camera = make_camera(64, 48).to(device)
+    leaves = make_scene(60).to(torch.float32, device)
+    tensors = [value for value in vars(leaves).values() if value is not None]
+    images = leaves.render(camera, outputs=OUTPUTS, backend="gpu")
+    random_loss(images).backward()
+    weights = [torch.randn_like(value) for value in maps_of(images).values()]
+
+    def step() -> list[torch.Tensor]:
+        for value in tensors:
+            value.grad = None
+        maps = list(maps_of(leaves.render(camera, outputs=OUTPUTS, backend="gpu")).values())
+        torch.autograd.backward(maps, weights)
+        return [*maps, *(value.grad for value in tensors if value.grad is not None)]
+
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        replayed = step()
+    with torch.no_grad():
+        leaves.means.add_(0.01)
+    graph.replay()
+    capacity.check_captured()
+    actual = [value.clone() for value in replayed]
+    for a, e in zip(actual, step(), strict=True):
+        assert float((a - e).norm()) <= 1e-5 * float(e.norm()) + 1e-6

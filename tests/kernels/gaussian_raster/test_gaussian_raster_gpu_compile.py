@@ -1,0 +1,97 @@
+"""Every kernel of the GPU backend compiles for the GPUs that we support, without spilling."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from gaussian_scenes import OUTPUTS, make_camera, make_scene, random_loss, with_covariances
+from triton_support import compile_launch, is_interpreting
+
+CAPABILITIES = (80, 90)
+MAX_STACK = 32
+"""Bytes per thread: a few may hold an address; more are spilled registers."""
+
+
+def launches_of(features: int, *, has_color: bool, has_all: bool = False, **options: Any) -> Any:
+    """What a forward and a backward pass would launch."""
+    from vultus.kernels.triton_runtime import recorded_launches
+
+    num = 2000
+    scene = make_scene(num)
+    scene = replace(
+        with_covariances(scene) if has_all else scene,
+        features=torch.randn(1, num, features) if features else None,
+        sh_coeffs=scene.sh_coeffs if has_color else None,
+        jacobians=scene.jacobians if has_all else None,
+    ).to(torch.float32)
+    camera = make_camera(128, 128)
+    matrix = camera.world_to_camera.clone().requires_grad_(has_all)
+    with recorded_launches() as launches:
+        images = scene.render(replace(camera, world_to_camera=matrix), backend="gpu", **options)
+        random_loss(images).backward()
+    return launches
+
+
+def check_launches(launches: Any, capability: int) -> None:
+    for launch in launches:
+        name = launch.kernel.fn.__name__
+        kernel = compile_launch(launch, capability)
+        assert kernel.stack <= MAX_STACK, f"{name} spills: {kernel.stack} bytes"
+        if name == "blend":
+            assert "shfl" not in kernel.ptx, "the axis of Gaussians must stay within a lane"
+
+
+@pytest.fixture(autouse=True)
+def _compiler() -> None:
+    pytest.importorskip("triton")
+    if is_interpreting():
+        pytest.skip("interpreted functions cannot be compiled")
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_kernels_of_color_and_alpha_compile(capability):
+    launches = launches_of(0, has_color=True)
+    assert {launch.kernel.fn.__name__ for launch in launches} == {
+        "project", "list_large", "sort_lists", "filter_lists", "blend", "blend_backward",
+        "project_backward",
+    }  # fmt: skip
+    check_launches([x for x in launches if x.kernel.fn.__name__ != "sort_lists"], capability)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_kernels_of_all_inputs_and_outputs_compile(capability):
+    launches = launches_of(
+        2, has_color=True, has_all=True, outputs=OUTPUTS, cull="3sigma", antialiased=True,
+        gradients="published", background=torch.zeros(5),
+    )  # fmt: skip
+    check_launches(launches, capability)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize("features", [16, 32, 64])
+def test_kernels_of_many_features_compile(capability, features):
+    launches = launches_of(features, has_color=False)
+    check_launches([x for x in launches if "blend" in x.kernel.fn.__name__], capability)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_kernels_of_deterministic_gradients_compile(capability):
+    """Numbering the pairs needs results, which recorded launches do not have."""
+    (recorded,) = (
+        launch
+        for launch in launches_of(3, has_color=True)
+        if launch.kernel.fn.__name__ == "blend_backward"
+    )
+    names = [parameter.name for parameter in recorded.kernel.params]
+    arguments = list(recorded.arguments)
+    arguments[names.index("first_pairs")] = torch.zeros(1, dtype=torch.int64)
+    constants = {**recorded.constants, "IS_DETERMINISTIC": True}
+    changed = replace(recorded, arguments=tuple(arguments), constants=constants)
+    check_launches([changed], capability)
