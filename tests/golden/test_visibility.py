@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from triton_support import is_interpreting, triton_device
 from vultus.kernels.ray_mesh import (
     Bvh,
     any_hit,
@@ -24,7 +25,7 @@ def golden(golden_dir):
     return load_file(golden_dir / "relightable_blendshapes" / "visibility.safetensors")
 
 
-@pytest.fixture(params=["ref", "cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+@pytest.fixture(params=["ref", "cpu", pytest.param("gpu", marks=pytest.mark.triton)])
 def backend(request):
     return request.param
 
@@ -32,9 +33,15 @@ def backend(request):
 def mesh(golden, backend: str) -> tuple[Bvh, torch.Tensor]:
     """The hierarchy, and a tensor whose dtype and device rays must have."""
     dtype = torch.float64 if backend == "ref" else torch.float32
-    like = torch.zeros(0, dtype=dtype, device="cuda" if backend == "gpu" else "cpu")
+    device = triton_device() if backend == "gpu" else torch.device("cpu")
+    like = torch.zeros(0, dtype=dtype, device=device)
     faces = golden["mesh.faces"].long().to(like.device)
     return Bvh.build(golden["mesh.vertices"].to(like), faces), like
+
+
+def sample(backend: str, step: int) -> slice:
+    """Everything, except in Triton's interpreter, which takes seconds for a hundred rays."""
+    return slice(None, None, step if backend == "gpu" and is_interpreting() else 1)
 
 
 def light_directions(golden) -> torch.Tensor:
@@ -48,12 +55,11 @@ def light_directions(golden) -> torch.Tensor:
     return directions.reshape(-1, 3) @ golden["in.rot_ray"].T
 
 
-def assert_same_visibility(golden, name: str, visible: torch.Tensor) -> None:
-    visible = visible.cpu()
+def assert_same_visibility(golden, name: str, visible: torch.Tensor, lights: slice) -> None:
     certain = golden[f"{name}.ambiguous"] == 0
     expected = golden[f"{name}.visible"]
     assert certain.float().mean() > 0.99
-    assert torch.equal(visible.T[certain], expected[certain])
+    assert torch.equal(visible.cpu().T[certain[lights]], expected[lights][certain[lights]])
     words = pack_visibility(expected.T.contiguous())
     assert torch.equal(words.T, golden[f"{name}.words"])
     assert torch.equal(unpack_visibility(words, expected.shape[0]).T, expected)
@@ -62,29 +68,31 @@ def assert_same_visibility(golden, name: str, visible: torch.Tensor) -> None:
 def test_surface_visibility_is_the_golden_one(golden, backend) -> None:
     bvh, like = mesh(golden, backend)
     normals = golden["mesh.vertex_normals"].to(like)
-    lights = light_directions(golden).to(like)
+    part = sample(backend, 100)
+    lights = light_directions(golden)[part].to(like)
     visible = vertex_visibility(bvh, bvh.vertices, normals, lights, BIAS, backend=backend)
-    assert_same_visibility(golden, "surface", visible)
+    assert_same_visibility(golden, "surface", visible, part)
 
 
 def test_volume_visibility_is_the_golden_one(golden, backend) -> None:
     bvh, like = mesh(golden, backend)
     points = golden["volume.origins"].to(like)
-    lights = light_directions(golden).to(like)
+    part = sample(backend, 70)
+    lights = light_directions(golden)[part].to(like)
     visible = vertex_visibility(bvh, points, None, lights, 0.0, backend=backend)
-    assert_same_visibility(golden, "volume", visible)
+    assert_same_visibility(golden, "volume", visible, part)
 
 
 def test_distances_and_faces_are_the_golden_ones(golden, backend) -> None:
     bvh, like = mesh(golden, backend)
-    origins, directions = golden["dist.rays_o"].to(like), golden["dist.rays_d"].to(like)
+    part = sample(backend, 19)
+    origins, directions = (golden[f"dist.rays_{x}"][part].to(like) for x in "od")
     hits = first_hit(bvh, origins, directions, backend=backend)
-    certain = golden["dist.ambiguous"] == 0
-    distance = hits.distance.double().cpu()
-    assert torch.equal(hits.face.cpu()[certain], golden["dist.face"].long()[certain])
+    certain = golden["dist.ambiguous"][part] == 0
+    assert torch.equal(hits.face.cpu()[certain], golden["dist.face"][part].long()[certain])
     tolerance = 1e-12 if backend == "ref" else 2e-5
-    torch.testing.assert_close(
-        distance[certain], golden["dist.t"][certain], atol=tolerance, rtol=tolerance
-    )
+    distance = hits.distance.double().cpu()
+    expected = golden["dist.t"][part]
+    torch.testing.assert_close(distance[certain], expected[certain], atol=tolerance, rtol=tolerance)
     occluded = any_hit(bvh, origins, directions, backend=backend).cpu()
-    assert torch.equal(occluded[certain], torch.isfinite(golden["dist.t"])[certain])
+    assert torch.equal(occluded[certain], torch.isfinite(expected)[certain])

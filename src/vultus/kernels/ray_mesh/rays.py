@@ -30,13 +30,13 @@ def morton_order(points: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
     """
     num_points, num_axes = points.shape
     if num_points == 0:
-        return torch.empty(0, dtype=torch.int64)
+        return torch.empty(0, dtype=torch.int64, device=points.device)
     num_bits = 30 // num_axes
     low = points.amin(dim=0)
     extent = float((points.amax(dim=0) - low).max())
     scale = (2**num_bits - 1) / extent if extent > 0 else 0.0
     cells = ((points - low) * scale).to(torch.int64)
-    codes = torch.zeros(num_points, dtype=torch.int64)
+    codes = torch.zeros(num_points, dtype=torch.int64, device=points.device)
     for bit in range(num_bits):
         for axis in range(num_axes):
             codes |= ((cells[:, axis] >> bit) & 1) << (num_axes * bit + axis)

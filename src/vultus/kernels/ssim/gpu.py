@@ -26,7 +26,7 @@ _RADIUS, _TAPS = tl.constexpr(RADIUS), tl.constexpr(2 * RADIUS + 1)
 _WEIGHTS = tl.constexpr(WEIGHTS)
 _C1, _C2 = tl.constexpr(C1), tl.constexpr(C2)
 
-# Launch parameters, chosen by measurement on an H100.
+# 32 rows: 10 more are blurred for the overlap, and an RGB image of 512 x 512 still has 768 warps.
 _ROWS, _COLUMNS, _WARPS = 32, 64, 2
 
 
