@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.core.config import config_to_data
+from vultus.core.devices import find_device
 from vultus.core.files import read_json
 from vultus.core.run_folder import RunFolder
 from vultus.data.readers import absolute_options, read_sequence
@@ -130,12 +131,13 @@ def output_path(chosen: Path | None, default: Path, suffixes: Collection[str]) -
     return path
 
 
-def open_run(path: Path, data: Path | None = None) -> OpenRun:
+def open_run(path: Path, data: Path | None = None, device: str = "auto") -> OpenRun:
     """Rebuild a run's avatar from its config and last checkpoint.
 
     Args:
         path: Run folder.
         data: Where the capture lies now, if it was moved.
+        device: Where the avatar goes; see ``core.devices.find_device``.
 
     Raises:
         FileNotFoundError: If the folder holds no run or no complete checkpoint.
@@ -153,7 +155,7 @@ def open_run(path: Path, data: Path | None = None) -> OpenRun:
         hint = "; if it was moved, say where with --data" if data is None else ""
         raise FileNotFoundError(f"{options.data}: the capture is not there{hint}")
     sequence = options.read()
-    avatar = build_method(run.method, run.config, sequence, run.seed)
+    avatar = build_method(run.method, run.config, sequence, run.seed, find_device(device))
     step = restore_weights(folder, avatar)
     return OpenRun(folder, run.method, run.config, run.seed, options, sequence, avatar, step)
 

@@ -22,6 +22,7 @@ from vultus.cli.avatar_run import (
 )
 from vultus.cli.console import console, print_table
 from vultus.cli.render import path_cameras
+from vultus.core.devices import find_device
 from vultus.core.seeding import seed_everything
 from vultus.core.video_io import write_video
 from vultus.data.frame_store import FrameStore
@@ -63,6 +64,8 @@ class DemoOptions:
     """Subject, performance and training."""
     steps: int | None = None
     """Training steps; default: those of the demo preset."""
+    device: str = "auto"
+    """What trains and renders: cpu, cuda or cuda:N; auto takes a GPU if there is one."""
     fresh: bool = False
     """Delete an earlier demo in the folder first; other files stay."""
     dry_run: bool = False
@@ -76,7 +79,7 @@ def main(arguments: list[str]) -> None:
     if options.steps is not None:
         config = replace(config, steps=options.steps)
     capture, run_path = options.out / "capture", options.out / "run"
-    data = DataOptions(capture)
+    data, device = DataOptions(capture), find_device(options.device)
     settings = run_settings(_METHOD, options.seed, data, config)
     if options.fresh and not options.dry_run:
         _clear(options.out)
@@ -89,9 +92,9 @@ def main(arguments: list[str]) -> None:
     sequence = read_sequence(capture)
     run = open_or_create_run(run_path, settings)
     seed_everything(options.seed)
-    avatar = build_method(_METHOD, config, sequence, options.seed)
+    avatar = build_method(_METHOD, config, sequence, options.seed, device)
     with run.stage("training"):
-        fit(avatar, FrameStore(sequence, "train"), config, run, options.seed)
+        fit(avatar, FrameStore(sequence, "train").to(device), config, run, options.seed)
     opened = OpenRun(run, _METHOD, config, options.seed, data, sequence, avatar, config.steps)
     _show(opened, options.out)
 

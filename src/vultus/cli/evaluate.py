@@ -24,6 +24,8 @@ class EvaluateOptions:
     """Folder that train wrote."""
     data: Path | None = None
     """Where the capture lies now, if it was moved."""
+    device: str = "auto"
+    """What renders: cpu, cuda or cuda:N; auto takes a GPU if there is one."""
     protocol: str = "surfhead-v1"
     """What is measured; every number carries this id."""
     splits: tuple[Split, ...] = ("val", "test")
@@ -38,7 +40,7 @@ def main(arguments: list[str]) -> None:
     """Evaluate and print."""
     options = tyro.cli(EvaluateOptions, args=arguments, prog="vultus evaluate", description=__doc__)
     protocol = find_protocol(options.protocol)
-    opened = open_run(options.run, options.data)
+    opened = open_run(options.run, options.data, options.device)
     if options.dry_run:
         console.print(f"would evaluate step {opened.step} of {options.run}")
         return

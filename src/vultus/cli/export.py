@@ -33,6 +33,8 @@ class ExportOptions:
     """Moment of the capture whose pose the posed formats have."""
     data: Path | None = None
     """Where the capture lies now, if it was moved."""
+    device: str = "auto"
+    """What renders: cpu, cuda or cuda:N; auto takes a GPU if there is one."""
     dry_run: bool = False
     """Check everything, write nothing."""
 
@@ -40,7 +42,7 @@ class ExportOptions:
 def main(arguments: list[str]) -> None:
     """Export."""
     options = tyro.cli(ExportOptions, args=arguments, prog="vultus export", description=__doc__)
-    opened = open_run(options.run, options.data)
+    opened = open_run(options.run, options.data, options.device)
     out = output_path(options.out, opened.folder.media_path / _NAMES[options.format], [".ply"])
     pose = opened.pose(options.timestep)
     if options.dry_run:

@@ -55,6 +55,8 @@ class MeshOptions:
     """Rendered views around the head, beside the training cameras."""
     data: Path | None = None
     """Where the capture lies now, if it was moved."""
+    device: str = "auto"
+    """What renders: cpu, cuda or cuda:N; auto takes a GPU if there is one."""
     compare: CompareOptions = field(default_factory=CompareOptions)
     """Comparison with a scan."""
     dry_run: bool = False
@@ -64,7 +66,7 @@ class MeshOptions:
 def main(arguments: list[str]) -> None:
     """Fuse and write."""
     options = tyro.cli(MeshOptions, args=arguments, prog="vultus mesh", description=__doc__)
-    opened = open_run(options.run, options.data)
+    opened = open_run(options.run, options.data, options.device)
     out = output_path(options.out, opened.folder.media_path / "mesh.ply", MESH_SUFFIXES)
     pose = opened.pose(options.timestep)
     scan = _read_scan(options.compare)

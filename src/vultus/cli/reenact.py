@@ -42,6 +42,8 @@ class ReenactOptions:
     """Of built-in tracks."""
     data: Path | None = None
     """Where the capture lies now, if it was moved."""
+    device: str = "auto"
+    """What renders: cpu, cuda or cuda:N; auto takes a GPU if there is one."""
     dry_run: bool = False
     """Check everything, write nothing."""
 
@@ -49,7 +51,7 @@ class ReenactOptions:
 def main(arguments: list[str]) -> None:
     """Map the track to the rig, render, write the film."""
     options = tyro.cli(ReenactOptions, args=arguments, prog="vultus reenact", description=__doc__)
-    opened = open_run(options.run, options.data)
+    opened = open_run(options.run, options.data, options.device)
     recording = options.track if isinstance(options.track, Path) else None
     name: TrackName = "arkit" if isinstance(options.track, Path) else options.track
     motion = build_track(

@@ -49,6 +49,8 @@ class RenderOptions:
     """Frames per second."""
     data: Path | None = None
     """Where the capture lies now, if it was moved."""
+    device: str = "auto"
+    """What renders: cpu, cuda or cuda:N; auto takes a GPU if there is one."""
     dry_run: bool = False
     """Check everything, write nothing."""
 
@@ -56,7 +58,7 @@ class RenderOptions:
 def main(arguments: list[str]) -> None:
     """Render and write the film."""
     options = tyro.cli(RenderOptions, args=arguments, prog="vultus render", description=__doc__)
-    opened = open_run(options.run, options.data)
+    opened = open_run(options.run, options.data, options.device)
     default = opened.folder.media_path / f"render_{options.path}.mp4"
     out = output_path(options.out, default, [".mp4"])
     film = _film(opened, options)

@@ -16,6 +16,7 @@ from vultus.cli.avatar_run import (
     run_settings,
 )
 from vultus.cli.console import console, print_table
+from vultus.core.devices import find_device
 from vultus.core.run_folder import RunFolder
 from vultus.core.seeding import seed_everything
 from vultus.data.frame_store import FrameStore
@@ -46,6 +47,8 @@ class TrainOptions:
     """Of everything random; the same seed gives the same avatar."""
     resume: bool = True
     """Continue a run that was stopped. With --no-resume an existing run is an error."""
+    device: str = "auto"
+    """What trains: cpu, cuda or cuda:N; auto takes a GPU if there is one."""
     protocol: str = "surfhead-v1"
     """What is measured after training; every number carries this id."""
     dry_run: bool = False
@@ -80,6 +83,7 @@ def main(arguments: list[str]) -> None:
 def train(method: str, config: Any, options: TrainOptions) -> None:
     """Train, evaluate the held-out splits and write the report."""
     protocol = find_protocol(options.protocol)
+    device = find_device(options.device)
     sequence = options.data.read()
     settings = run_settings(method, options.seed, options.data, config)
     check_run_folder(options.out, settings, resume=options.resume)
@@ -96,7 +100,7 @@ def train(method: str, config: Any, options: TrainOptions) -> None:
         return
     run = open_or_create_run(options.out, settings, resume=options.resume)
     seed_everything(options.seed)
-    avatar = build_method(method, config, sequence, options.seed)
+    avatar = build_method(method, config, sequence, options.seed, device)
 
     def evaluate(step: int) -> None:
         for split in _held_out(sequence):
@@ -104,7 +108,7 @@ def train(method: str, config: Any, options: TrainOptions) -> None:
             run.log_metrics(step, {f"{split}.{name}": value for name, value in mean.items()})
 
     with run.stage("training"):
-        fit(avatar, frames, config, run, options.seed, evaluate)
+        fit(avatar, frames.to(device), config, run, options.seed, evaluate)
     run.update_card(**avatar.summary())
     _finish(run, avatar, sequence, method, protocol)
 

@@ -39,7 +39,10 @@ def restore(run: RunFolder, method: ReconstructionMethod) -> int:
             if key.startswith(prefix)
         }
         if state:
-            method.optimizer.state[group["params"][0]] = state
+            parameter = group["params"][0]
+            method.optimizer.state[parameter] = {
+                key: value.to(parameter.device) for key, value in state.items()
+            }
     run.rewind_metrics(checkpoint.step)
     return checkpoint.step
 

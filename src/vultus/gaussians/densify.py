@@ -304,7 +304,9 @@ class AdaptiveDensity:
         if self._config.split_noise == "local":
             deviations = work.parameters["log_scales"].exp()
         deviations = torch.cat([deviations[split]] * _CHILDREN)
-        noise = torch.randn(deviations.shape, generator=generator, device=deviations.device)
+        # Drawn where the generator is, so that a seed means the same on every device.
+        noise = torch.randn(deviations.shape, generator=generator, device=generator.device)
+        noise = noise.to(deviations.device)
         # Surfels have no third axis: their children stay in the parent's plane.
         offsets = pad(noise * deviations, (0, 3 - deviations.shape[1]))
         children["local_means"] = children["local_means"] + quaternion_rotate(

@@ -45,7 +45,16 @@ class FitSettings(Protocol):
 
 @runtime_checkable
 class ReconstructionMethod(Protocol):
-    """One subject's avatar under training."""
+    """One subject's avatar under training.
+
+    Batches of ``training_step`` lie on ``device``; what other methods take and return lies on the
+    CPU, but for ``tensors``.
+    """
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        ...
 
     @property
     def head(self) -> HeadModel:
@@ -94,6 +103,8 @@ class ReconstructionMethod(Protocol):
 class MethodFactory(Protocol):
     """Builds a method for a sequence."""
 
-    def __call__(self, config: Any, sequence: HeadSequence, seed: int) -> ReconstructionMethod:
+    def __call__(
+        self, config: Any, sequence: HeadSequence, seed: int, device: torch.device
+    ) -> ReconstructionMethod:
         """Initialise every parameter; deterministic in ``seed``."""
         ...

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+import torch
+
 from vultus.data.sequence import HeadSequence
 from vultus.methods.base import ReconstructionMethod
 
@@ -44,11 +46,17 @@ def method_presets(name: str) -> Mapping[str, Any]:
     return import_module(f"{_entry(name).module}.config").PRESETS
 
 
-def build_method(name: str, config: Any, sequence: HeadSequence, seed: int) -> ReconstructionMethod:
+def build_method(
+    name: str,
+    config: Any,
+    sequence: HeadSequence,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> ReconstructionMethod:
     """Initialise a method for a sequence."""
     entry = _entry(name)
     factory = getattr(import_module(f"{entry.module}.model"), entry.class_name)
-    return factory(config, sequence, seed)
+    return factory(config, sequence, seed, torch.device(device))
 
 
 def _entry(name: str) -> MethodEntry:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -33,6 +34,11 @@ class RenderOutput:
     depth_normals: Float[Tensor, "b 3 h w"] | None = None
     """World normals of the depth map, times alpha."""
     distortion: Float[Tensor, "b 1 h w"] | None = None
+
+    def to(self, device: torch.device | str) -> RenderOutput:
+        """The same maps on a device."""
+        maps = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{n: m.to(device) for n, m in maps.items() if m is not None})
 
     @property
     def surface_depth(self) -> Float[Tensor, "b 1 h w"] | None:

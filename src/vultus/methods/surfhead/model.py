@@ -46,24 +46,33 @@ _EYEBALLS = ("left_eyeball", "right_eyeball")
 class SurfHead:
     """The avatar of one subject; satisfies ``methods.base.ReconstructionMethod``."""
 
-    def __init__(self, config: SurfHeadConfig, sequence: HeadSequence, seed: int) -> None:
+    def __init__(
+        self,
+        config: SurfHeadConfig,
+        sequence: HeadSequence,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
         """Put one surfel on every face.
 
         Args:
             config: All settings.
             sequence: The capture; its training cameras decide the extent.
-            seed: Decides initial colours and the offsets of split surfels.
+            seed: Decides initial colours and the offsets of split surfels; the same on any device.
+            device: Where parameters lie and batches of ``training_step`` must lie.
         """
         self.config = config
+        self.device = torch.device(device)
         self.head: HeadModel = sequence.head
         self._seed = seed
-        self._background = torch.tensor(sequence.background)
+        self._background = torch.tensor(sequence.background, device=self.device)
+        self._is_white = all(value == 1 for value in sequence.background)
         self._extent = max(sequence.extent(), _MIN_EXTENT)
-        self._rig = RigTrack(sequence.head, sequence.pose, config.model, config.optim)
+        self._rig = RigTrack(sequence.head, sequence.pose, config.model, config.optim, self.device)
         topology = sequence.head.topology
-        self._eyeball_faces = topology.face_region(*_EYEBALLS)
-        self._boundary_faces = topology.face_region("boundary")
-        self._teeth_faces = topology.face_region("teeth")
+        self._eyeball_faces = topology.face_region(*_EYEBALLS).to(self.device)
+        self._boundary_faces = topology.face_region("boundary").to(self.device)
+        self._teeth_faces = topology.face_region("teeth").to(self.device)
 
         generator = torch_generator(seed, "surfhead.init")
         values = initial_surfels(topology.faces.shape[0], config.model.sh_degree, generator)
@@ -71,7 +80,7 @@ class SurfHead:
         values["opacity_logits"].fill_(logit(config.model.initial_opacity))
         if config.model.initial_shape == "triangle":
             values |= fill_triangles(
-                self._rig.rest_vertices, topology.faces, config.model.initial_scale
+                self._rig.rest_vertices.cpu(), topology.faces, config.model.initial_scale
             )
         else:
             values["log_scales"].fill_(math.log(config.model.initial_scale))
@@ -81,9 +90,10 @@ class SurfHead:
             values["blend_weight_logits"] = initial_blend_logits(
                 self._face_index.shape[0], config.model.blend_self_logit
             )
-        self.surfels = {name: Parameter(value) for name, value in values.items()}
+        self._face_index = self._face_index.to(self.device)
+        self.surfels = {name: Parameter(value.to(self.device)) for name, value in values.items()}
         self.optimizer = self._build_optimizer()
-        self._density = AdaptiveDensity(config.densify, self._face_index.shape[0])
+        self._density = AdaptiveDensity(config.densify, self._face_index.shape[0], self.device)
         self._index_surfels()
 
     # ---- rendering -------------------------------------------------------------------------
@@ -91,7 +101,7 @@ class SurfHead:
     @property
     def track(self) -> HeadPose:
         """The pose of every timestep with the current fine-tuning."""
-        return self._rig.pose
+        return self._rig.pose.to("cpu")
 
     def active_sh_degree(self, step: int | None) -> int:
         """Degree of colour at a step; the full degree once training is over."""
@@ -114,14 +124,15 @@ class SurfHead:
         return transport(bound, self._rig.rest, faces, rigid)
 
     def posed_surfels(self, pose: HeadPose) -> PosedSurfels:
-        """Surfels in the world for any pose of this head."""
-        return self.place(self._rig.faces(pose))
+        """Surfels in the world for any pose of this head, on the avatar's device."""
+        return self.place(self._rig.faces(pose.to(self.device)))
 
     def render(self, pose: HeadPose, camera: Camera, step: int | None = None) -> RenderOutput:
-        """Image, depth and normals of the avatar."""
+        """Image, depth and normals of the avatar, on the CPU."""
+        outputs: tuple[OutputName, ...] = ("depth", "normal", "median_depth")
         with torch.no_grad():
             placed = self.posed_surfels(pose)
-            return self._rasterize(placed, camera, step, ("depth", "normal", "median_depth"))
+            return self._rasterize(placed, camera.to(self.device), step, outputs).to("cpu")
 
     def _rasterize(
         self,
@@ -150,11 +161,12 @@ class SurfHead:
 
     def splats(self, pose: HeadPose | None) -> Splats:
         """Surfels for files: in the world for one pose, in their faces' frames without."""
-        values = {name: value.detach() for name, value in self.surfels.items()}
+        values = {name: value.detach().cpu() for name, value in self.surfels.items()}
         if pose is None:
-            return surfels_to_splats(Surfels.from_dict(values | {"face_index": self._face_index}))
+            index = self._face_index.cpu()
+            return surfels_to_splats(Surfels.from_dict(values | {"face_index": index}))
         with torch.no_grad():
-            placed = self.posed_surfels(pose)
+            placed = self.posed_surfels(pose).to("cpu")
         return posed_splats(
             placed.means[0],
             placed.quats[0],
@@ -205,7 +217,7 @@ class SurfHead:
             extent=self._extent,
             generator=torch_generator(self._seed, f"surfhead.densify.{step}"),
             frozen=self._eyeball_surfels if self.config.model.detach_eyeball_geometry else None,
-            is_white=bool((self._background == 1).all()),
+            is_white=self._is_white,
         )
         if edited is not None:
             self.surfels, self._face_index = edited.parameters, edited.extras["face_index"]
@@ -253,11 +265,12 @@ class SurfHead:
         missing = [n for n in (*self.surfels, "face_index") if n not in tensors]
         if missing:
             raise ValueError(f"checkpoint lacks {missing[0]!r}: was it trained with another rig?")
-        self.surfels = {name: Parameter(tensors[name].clone()) for name in self.surfels}
-        self._face_index = tensors["face_index"].clone()
-        self._rig.load({n.removeprefix(_RIG_PREFIX): t for n, t in tensors.items()})
+        own = {name: tensor.to(self.device, copy=True) for name, tensor in tensors.items()}
+        self.surfels = {name: Parameter(own[name]) for name in self.surfels}
+        self._face_index = own["face_index"]
+        self._rig.load({n.removeprefix(_RIG_PREFIX): t for n, t in own.items()})
         self._density.load_tensors(
-            {n.removeprefix("density."): t for n, t in tensors.items() if n.startswith("density.")}
+            {n.removeprefix("density."): t for n, t in own.items() if n.startswith("density.")}
         )
         self.optimizer = self._build_optimizer()
         self._index_surfels()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import fields
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
+from torch.nn import Module, Parameter
 
 from vultus.heads.base import HeadModel, HeadPose
 from vultus.methods.surfhead.config import ModelConfig, OptimConfig
@@ -23,10 +24,19 @@ class RigTrack:
     """
 
     def __init__(
-        self, head: HeadModel, pose: HeadPose, model: ModelConfig, optim: OptimConfig
+        self,
+        head: HeadModel,
+        pose: HeadPose,
+        model: ModelConfig,
+        optim: OptimConfig,
+        device: torch.device | str = "cpu",
     ) -> None:
-        """Prepare the rest mesh and make trainable what ``optim`` asks for."""
-        self.head = head
+        """Prepare the rest mesh and make trainable what ``optim`` asks for.
+
+        On another device than the CPU, a copy of the head is posed; the caller's stays.
+        """
+        self._head = _on_device(head, torch.device(device))
+        pose = pose.to(device)
         self._model = model
         self._rates = {} if not optim.finetune_rig else _learning_rates(pose, optim)
         self._pose = pose
@@ -34,8 +44,10 @@ class RigTrack:
             name: Parameter(getattr(pose, name).clone().contiguous()) for name in self._rates
         }
         with torch.no_grad():
-            self.rest_vertices = head.vertices(_rest_pose(pose))[0]
-        self.rest = RestMesh.build(self.rest_vertices, head.topology.faces, model.third_edge)
+            self.rest_vertices = self._head.vertices(_rest_pose(pose))[0]
+        self.rest = RestMesh.build(
+            self.rest_vertices, head.topology.faces.to(device), model.third_edge
+        )
         self._cache: dict[int, PosedFaces] = {}
 
     @property
@@ -59,7 +71,7 @@ class RigTrack:
 
     def faces(self, pose: HeadPose) -> PosedFaces:
         """Triangles of any poses of this head."""
-        return pose_faces(self.head.vertices(pose), self.rest, self._model.rig)
+        return pose_faces(self._head.vertices(pose), self.rest, self._model.rig)
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Overwrite the trained fields."""
@@ -82,6 +94,14 @@ class RigTrack:
         if (len(self._cache) + 1) * size <= self._model.pose_cache_mib * 2**20:
             self._cache[timestep] = posed
         return posed
+
+
+def _on_device(head: HeadModel, device: torch.device) -> HeadModel:
+    if device.type == "cpu":
+        return head
+    if not isinstance(head, Module):
+        raise TypeError(f"head {head.name!r} must be a torch.nn.Module to be posed on {device}")
+    return copy.deepcopy(head).to(device)
 
 
 def _rest_pose(pose: HeadPose) -> HeadPose:

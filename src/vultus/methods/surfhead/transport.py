@@ -102,6 +102,13 @@ class PosedSurfels:
     scales: Float[Tensor, "b n 2"]
     jacobians: Float[Tensor, "b n 3 3"] | None
 
+    def to(self, device: torch.device | str) -> PosedSurfels:
+        """The same surfels on a device."""
+        jacobians = None if self.jacobians is None else self.jacobians.to(device)
+        return PosedSurfels(
+            self.means.to(device), self.quats.to(device), self.scales.to(device), jacobians
+        )
+
     def normals(self) -> Float[Tensor, "b n 3"]:
         """J^-T times the third axis; not unit length after a stretch."""
         axes = quaternion_to_matrix(torch.nn.functional.normalize(self.quats, dim=-1))[..., 2]
