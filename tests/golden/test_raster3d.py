@@ -8,21 +8,27 @@ import pytest
 import torch
 from torch import Tensor
 
+from triton_support import is_interpreting, triton_device
 from vultus.geometry.cameras import Camera
 from vultus.kernels.gaussian_raster import Backend, GaussianImages, rasterize_gaussians, ref
 
 INPUTS = ("means3D", "rotations", "scales", "cov3D_precomp", "opacities", "shs", "colors_precomp")
+PIXELS_TO_INTERPRET = 1024
 LOSSES = ("color", "colorofficial", "depth", "alpha", "feat")
 pytestmark = pytest.mark.golden("raster3d/*.safetensors")
 
 
-@pytest.fixture(params=["ref", "cpu"])
+@pytest.fixture(params=["ref", "cpu", pytest.param("gpu", marks=pytest.mark.triton)])
 def backend(request, golden, monkeypatch):
     """The oracle has to agree to ten digits, so it gets two habits of the published program.
 
     It divides by depth + 1e-7, and its projection and camera position are inputs that were rounded
     to float32 on their own.
     """
+    if request.param == "gpu":
+        triton_device()
+        if is_interpreting() and golden["safe_pixels"].numel() > PIXELS_TO_INTERPRET:
+            pytest.skip("too large an image for Triton's interpreter")
     if request.param == "ref":
 
         def pixel_positions(points: Tensor, intrinsics: Tensor, size: Tensor) -> Tensor:
@@ -33,6 +39,10 @@ def backend(request, golden, monkeypatch):
         monkeypatch.setattr(ref, "_pixel_positions", pixel_positions)
         monkeypatch.setattr(ref, "camera_centers", lambda camera: golden["in_campos"][None])
     return request.param
+
+
+def device_of(backend: str) -> torch.device:
+    return triton_device() if backend == "gpu" else torch.device("cpu")
 
 
 def golden_camera(golden: dict[str, Tensor], dtype: torch.dtype) -> Camera:
@@ -47,8 +57,9 @@ def rasterize(
 ) -> tuple[dict[str, Tensor], GaussianImages]:
     """Colours and the five extra channels in one pass; there is a background behind colour only."""
     dtype = torch.float64 if backend == "ref" else torch.float32
+    device = device_of(backend)
     inputs = {
-        name: golden[f"in_{name}"][None].to(dtype).requires_grad_()
+        name: golden[f"in_{name}"][None].to(device, dtype).requires_grad_()
         for name in (*INPUTS, "features")
         if f"in_{name}" in golden
     }
@@ -63,12 +74,12 @@ def rasterize(
         inputs.get("rotations"),
         inputs.get("scales"),
         inputs["opacities"][..., 0],
-        golden_camera(golden, dtype),
+        golden_camera(golden, dtype).to(device),
         covariances=inputs.get("cov3D_precomp"),
         features=torch.cat(colors, dim=-1),
         sh_coeffs=inputs.get("shs"),
         sh_degree=int(golden["in_sh_degree"]) if "shs" in inputs else None,
-        background=torch.cat([golden["in_bg"], torch.zeros(5)]).to(dtype),
+        background=torch.cat([golden["in_bg"], torch.zeros(5)]).to(device, dtype),
         scale_modifier=float(golden["in_scale_modifier"]),
         normalize_quats=False,
         outputs=("depth",),
@@ -99,20 +110,21 @@ def test_images_agree_with_the_fixture(golden, backend, cull, suffix):
         if f"out_{name}{suffix}" not in golden:
             continue
         tolerance = 1e-10 if backend == "ref" else 1e-4 if name == "depth" else 2e-5
-        error = (actual - golden[f"out_{name}{suffix}"])[..., golden["safe_pixels"] > 0].abs().max()
+        error = actual.cpu() - golden[f"out_{name}{suffix}"]
+        error = error[..., golden["safe_pixels"] > 0].abs().max()
         assert error < tolerance, f"{name}: {error}"
 
 
 def test_radii_agree_with_the_fixture(golden, backend):
     _, images = rasterize(golden, backend)
-    assert torch.equal(images.radii[0], golden["out_radii"])
+    assert torch.equal(images.radii[0].cpu(), golden["out_radii"])
 
 
 def test_inverse_depth_is_a_feature(golden, backend):
     inverse = {"in_features": (1 / golden["mid_viewz"])[:, None].expand(-1, 5)}
     _, images = rasterize({**golden, **inverse}, backend, cull="3sigma")
     safe = golden["safe_pixels"] > 0
-    error = (images.image[0, 3] - golden["out_invdepth"][0])[safe].abs().max()
+    error = (images.image[0, 3].cpu() - golden["out_invdepth"][0])[safe].abs().max()
     assert error < (1e-10 if backend == "ref" else 2e-5)
 
 
@@ -121,7 +133,8 @@ def test_gradients_agree_with_the_fixture(golden, backend, loss):
     rule = "published" if loss == "colorofficial" else "exact"
     inputs, images = rasterize(golden, backend, cull="3sigma", gradients=rule)
     name = {"feat": "features", "colorofficial": "color"}.get(loss, loss)
-    (maps_of(images)[name] * golden[f"in_dL_d{name}"]).sum().backward()
+    weights = golden[f"in_dL_d{name}"].to(images.image.device)
+    (maps_of(images)[name] * weights).sum().backward()
     gradients = {key: value.grad for key, value in inputs.items()}
     gradients["means2D"] = images.screen_gradient.grad
     compared = 0
@@ -133,7 +146,7 @@ def test_gradients_agree_with_the_fixture(golden, backend, loss):
             continue
         if key == "means2D":
             expected = expected[:, :2]
-        error = (gradient[0] - expected).abs().max() / expected.abs().max()
+        error = (gradient[0].cpu() - expected).abs().max() / expected.abs().max()
         assert error < (1e-9 if backend == "ref" else 2e-4), f"{key}: {error}"
         compared += 1
     assert compared >= 3
