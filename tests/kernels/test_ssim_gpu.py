@@ -100,10 +100,11 @@ def test_gpu_kernels_compile_without_spilling(capability):
 
     a, b = images((3, 64, 96), torch.device("cpu"))
     with recorded_launches() as launches:
-        ssim_map(a, b.detach(), backend="gpu").mean().backward()
+        ssim(a, b.detach(), backend="gpu").backward()
         (ssim_map(a, b.detach(), backend="gpu") * b.detach()).sum().backward()
     names = [launch.kernel.fn.__name__ for launch in launches]
     assert names == ["compare", "compare_backward"] * 2
+    assert [launches[k].constants["IS_UNIFORM"] for k in (1, 3)] == [True, False]
     for launch in [*launches[:2], launches[3]]:
         kernel = compile_launch(launch, capability)
         assert kernel.stack == 0

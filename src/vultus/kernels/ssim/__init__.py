@@ -57,4 +57,5 @@ def ssim(
     a: Float[Tensor, "*b c h w"], b: Float[Tensor, "*b c h w"], *, backend: Backend = "auto"
 ) -> Float[Tensor, ""]:
     """Average ``ssim_map`` over everything; arguments and errors are the same."""
-    return ssim_map(a, b, backend=backend).mean()
+    # The gradient of a sum stays one number, which the GPU backend reads; that of a mean is a map.
+    return ssim_map(a, b, backend=backend).sum() / a.numel()

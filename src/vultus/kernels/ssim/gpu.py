@@ -63,7 +63,7 @@ class _Ssim(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None]:
         a, b, partials = ctx.saved_tensors
         grad = grad_outputs[0]
-        # The gradient of a mean is one number; broadcasting it would cost as much as reading a map.
+        # The gradient of a sum is one number; broadcasting it would cost as much as reading a map.
         is_uniform = not any(grad.stride())
         grad = grad if is_uniform else grad.contiguous()
         grad_a = grad_b = None
@@ -139,8 +139,8 @@ def _moments(a, b, x, end, COLUMNS: constexpr):
     for k in tl.static_range(_TAPS):
         column = x + (k - _RADIUS)
         mask = (column >= 0) & (column < end)
-        value_a = tl.load(a + column, mask=mask, other=0.0)
-        value_b = tl.load(b + column, mask=mask, other=0.0)
+        value_a = tl.load(a + x + (k - _RADIUS), mask=mask, other=0.0)
+        value_b = tl.load(b + x + (k - _RADIUS), mask=mask, other=0.0)
         weighted_a = value_a * _WEIGHTS[k]
         weighted_b = value_b * _WEIGHTS[k]
         m_a += weighted_a
@@ -224,7 +224,7 @@ def compare_backward(
         for k in tl.static_range(_TAPS):
             column = x + (k - _RADIUS)
             mask = (column >= 0) & (column < end)
-            at = line + column
+            at = line + x + (k - _RADIUS)
             if IS_UNIFORM:
                 weight = _WEIGHTS[k]
             else:
