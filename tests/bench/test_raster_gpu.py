@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from vultus.bench.raster_gpu import bench_surfels_on_gpu, load_gpu_prototype, time_on_gpu
+from vultus.bench.raster_gpu import (
+    bench_gaussians_on_gpu,
+    bench_surfels_on_gpu,
+    load_gpu_prototype,
+    time_on_gpu,
+)
 
 
 def test_a_gpu_prototype_may_import_its_neighbours(tmp_path: Path):
@@ -33,8 +38,9 @@ def test_the_clock_runs_while_the_gpu_works():
 
 
 @pytest.mark.gpu
-def test_every_implementation_has_an_eager_and_a_graph_row():
-    results = bench_surfels_on_gpu(200, 64, 3, batch=2, num_features=4)
+@pytest.mark.parametrize("bench", [bench_gaussians_on_gpu, bench_surfels_on_gpu])
+def test_every_implementation_has_an_eager_and_a_graph_row(bench):
+    results = bench(200, 64, 3, batch=2, num_features=4)
     assert [result.implementation for result in results] == [
         "gpu, eager", "gpu, all outputs, eager", "gpu, graph", "gpu, all outputs, graph",
     ]  # fmt: skip

@@ -20,7 +20,7 @@ from vultus.bench.timing import time_in_alternation
 from vultus.geometry.cameras import Camera
 from vultus.kernels.gaussian_raster import OutputName, rasterize_gaussians
 
-__all__ = ["bench_gaussian_reference", "bench_gaussians", "head_like_gaussians"]
+__all__ = ["ALL_OUTPUTS", "bench_gaussian_reference", "bench_gaussians", "head_like_gaussians"]
 
 ALL_OUTPUTS: tuple[OutputName, ...] = ("depth", "median_depth")
 _DEGREE = 3

@@ -12,7 +12,11 @@ import tyro
 
 from vultus.bench.gaussians import bench_gaussian_reference, bench_gaussians
 from vultus.bench.raster import RasterResult, bench_reference, bench_surfels, load_prototype
-from vultus.bench.raster_gpu import bench_surfels_on_gpu, load_gpu_prototype
+from vultus.bench.raster_gpu import (
+    bench_gaussians_on_gpu,
+    bench_surfels_on_gpu,
+    load_gpu_prototype,
+)
 from vultus.bench.rays import RayResult, bench_rays
 from vultus.bench.training import bench_adam, bench_ssim
 from vultus.cli.console import console, print_table
@@ -139,24 +143,26 @@ def _raster(arguments: list[str]) -> None:
     if "surfels" in options.primitives:
         _print_results(bench_reference(*small), baseline="ref")
         _print_results(bench_surfels(*large, prototype), baseline)
-        if torch.cuda.is_available():
-            _surfels_on_gpu(options)
+    if torch.cuda.is_available():
+        _rasters_on_gpu(options, [rasters[p] for p in options.primitives])
 
 
-def _surfels_on_gpu(options: RasterBenchOptions) -> None:
+def _rasters_on_gpu(options: RasterBenchOptions, rasters: list[str]) -> None:
     """Print the rows of the GPU: eager calls, and CUDA graphs."""
     prototype = None
     if options.gpu_prototype is not None:
-        prototype = load_gpu_prototype(options.gpu_prototype)
-    results = bench_surfels_on_gpu(
-        options.num,
-        options.size,
-        max(options.repeats, _GPU_REPEATS),
-        batch=options.batch,
-        num_features=options.num_features,
-        prototype=prototype,
-    )
-    _print_results(results, "gpu, graph" if prototype is None else "prototype, graph")
+        prototype = load_gpu_prototype(options.gpu_prototype, rasters)
+    benches = {"gaussians": bench_gaussians_on_gpu, "surfels": bench_surfels_on_gpu}
+    for primitives in options.primitives:
+        results = benches[primitives](
+            options.num,
+            options.size,
+            max(options.repeats, _GPU_REPEATS),
+            batch=options.batch,
+            num_features=options.num_features,
+            prototype=prototype,
+        )
+        _print_results(results, "gpu, graph" if prototype is None else "prototype, graph")
 
 
 def _rays(arguments: list[str]) -> None:
