@@ -14,6 +14,7 @@ from vultus.data.frame_store import Batch, FrameStore
 from vultus.data.sequence import HeadSequence
 from vultus.engine.checkpoint import restore_weights
 from vultus.engine.fit import fit
+from vultus.kernels.capacity import CapacityExceededError
 from vultus.methods.surfhead.model import SurfHead
 from vultus.render.output import RenderOutput
 
@@ -121,3 +122,40 @@ def test_a_checkpoint_of_a_given_step_can_be_asked_for(
     assert restore_weights(run, Watched(sequence), step=9) == 9
     with pytest.raises(FileNotFoundError, match="no checkpoint of step 4; complete steps: 9, 10"):
         restore_weights(run, Watched(sequence), step=4)
+
+
+class _Overflow(torch.autograd.Function):
+    """Passes a loss on and reports in the backward pass that a buffer was too small."""
+
+    @staticmethod
+    def forward(ctx, loss):
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise CapacityExceededError("lists did not fit")
+
+
+class Overflowing(Watched):
+    """Overflows at the first call of every third step, after gradients of another term."""
+
+    def training_step(
+        self, batch: Batch, step: int
+    ) -> tuple[RenderOutput, dict[str, torch.Tensor]]:
+        is_first = len(self.seen) == 0 or self.last != step
+        self.last = step
+        output, terms = super().training_step(batch, step)
+        if step % 3 == 0 and is_first:
+            terms["l1"] = _Overflow.apply(terms["l1"])
+        return output, terms
+
+
+def test_a_step_whose_buffers_were_too_small_is_repeated_without_a_trace(
+    sequence: HeadSequence, frames: FrameStore, tmp_path: Path
+) -> None:
+    plain, disturbed = Watched(sequence), Overflowing(sequence)
+    for avatar, name in ((plain, "plain"), (disturbed, "disturbed")):
+        fit(avatar, frames, Settings(), RunFolder.create(tmp_path / name, Settings(), seed=0), 0)
+    assert len(disturbed.seen) == len(plain.seen) + 3
+    for name, tensor in plain.tensors().items():
+        assert torch.equal(tensor, disturbed.tensors()[name]), name

@@ -15,7 +15,9 @@ from vultus.core.run_folder import RunFolder
 from vultus.core.seeding import torch_generator
 from vultus.data.frame_store import Batch, FrameStore
 from vultus.engine.checkpoint import restore, take_checkpoint
+from vultus.kernels.capacity import repeat_while_growing
 from vultus.methods.base import FitSettings, ReconstructionMethod
+from vultus.render.output import RenderOutput
 
 __all__ = ["FitResult", "fit"]
 
@@ -85,11 +87,16 @@ def fit(
 def _step(
     method: ReconstructionMethod, batch: Batch, step: int
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    output, terms = method.training_step(batch, step)
-    loss = torch.stack(list(terms.values())).sum()
-    loss.backward()
+    def forward_and_backward() -> tuple[RenderOutput, dict[str, Tensor], Tensor]:
+        method.optimizer.zero_grad(set_to_none=True)
+        output, terms = method.training_step(batch, step)
+        loss = torch.stack(list(terms.values())).sum()
+        loss.backward()
+        return output, terms, loss.detach()
+
+    output, terms, loss = repeat_while_growing(forward_and_backward)
     method.after_backward(output, step)
-    return loss.detach(), terms
+    return loss, terms
 
 
 def _is_due(step: int, settings: FitSettings) -> bool:
