@@ -133,10 +133,9 @@ def _walk_pixels(
     target = planes + (STATE + 2 - 2 * parity) * PIXELS + pixel
     planes += pixel
     keep = 1.0 - alpha
-    inverse_keep = reciprocal(keep, IS_FAST)
     after = tl.cumprod(keep, 1) * tl.load(source)[:, None]
-    alpha = tl.where(after > MIN_TRANSMITTANCE, alpha, 0.0)
-    weight = after * inverse_keep * alpha
+    ratio = tl.where(after > MIN_TRANSMITTANCE, alpha * reciprocal(keep, IS_FAST), 0.0)
+    weight = after * ratio
 
     gain = tl.load(planes + GAIN * PIXELS)[:, None]
     channel_terms = ()
@@ -155,7 +154,7 @@ def _walk_pixels(
     tl.store(target[:, None] + tl.zeros([1, CHUNK], tl.int32), after, mask=is_last)
     tl.store(target[:, None] + PIXELS + tl.zeros([1, CHUNK], tl.int32), rest, mask=is_last)
 
-    grad = gained - rest * (alpha * inverse_keep)
+    grad = gained - rest * ratio
     if HAS_PUBLISHED_GRADIENTS:
         # d alpha / d raw = 1 even where alpha is clamped.
         grad = tl.where(raw > max_alpha, grad * (raw / max_alpha), grad)
@@ -275,10 +274,13 @@ def blend_backward(
             median_sum = zeros(HAS_MEDIAN, CHUNK)
             for line in range(0, SUBTILE_HEIGHT):
                 for first in range(0, SUBTILE_WIDTH, STEP):
-                    state = own_planes + line * SUBTILE_WIDTH + first + tl.arange(0, STEP)
+                    # Opaque pixels and those outside of the image gain nothing from here on. A
+                    # maximum of integers over the warp is a branch that the compiler knows to be
+                    # the same for all lanes: the scans need no code for others.
+                    pixel = line * SUBTILE_WIDTH + first + tl.arange(0, CHUNK) % STEP
+                    state = own_planes + pixel
                     transmittance = tl.load(state + (STATE + 2 * parity) * PIXELS)
-                    # Opaque pixels and those outside of the image gain nothing from here on.
-                    if tl.max(transmittance, 0) > MIN_TRANSMITTANCE:
+                    if tl.max((transmittance > MIN_TRANSMITTANCE).to(tl.int32), 0) > 0:
                         grad, channel_terms, median_term = _walk_pixels(
                             own_planes, parity, first, line, k, power, values, max_alpha,
                             HAS_MEDIAN, HAS_PUBLISHED_GRADIENTS, IS_FAST, STEP,

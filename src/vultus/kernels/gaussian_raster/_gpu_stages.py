@@ -161,7 +161,8 @@ def make_lists(inputs: Inputs, per_list: int) -> Lists:
         _or(inputs.jacobians, records), _or(inputs.sh_coeffs, records),
         records, radii, counts, keys, large,
         inputs.num, inputs.width, inputs.height, bins_x, bins_y, num_bins, per_list,
-        settings.near, settings.dilation, 0.5 - settings.pixel_center, settings.max_alpha,
+        float(settings.near), float(settings.dilation), 0.5 - float(settings.pixel_center),
+        settings.max_alpha,
         **inputs.shape_flags(), HAS_PUBLISHED_CULL=settings.cull == "3sigma",
         MANY_BINS=_MANY_BINS, LANES=_PROJECT_LANES,
     )  # fmt: skip
@@ -287,7 +288,8 @@ def _launch_backward(
     """Run the backward pass of one group of channels."""
     is_first, has_color = group[0] == 0, inputs.has_color and group[0] == 0
     count = group[1] - group[0]
-    planes = FIRST_CHANNEL_PLANE.value + 4 + count
+    has_depth = is_first and grads.depth is not None
+    planes = FIRST_CHANNEL_PLANE.value + 3 * has_color + count + has_depth
     scratch = inputs.means.new_empty(2 * inputs.num_bins, planes * tiles.PIXELS.value)
     unused = lists.records
     grad_image = grads.image
@@ -304,7 +306,7 @@ def _launch_backward(
         FIRST_CHANNEL=0 if is_first else 3 * inputs.has_color + group[0], HAS_COLOR=has_color,
         FIRST=group[0], END=group[1], NUM_FEATURES=inputs.num_features,
         HAS_ALPHA=is_first and grads.alpha is not None,
-        HAS_DEPTH=is_first and grads.depth is not None,
+        HAS_DEPTH=has_depth,
         HAS_MEDIAN=is_first and grads.median is not None,
         HAS_BACKGROUND=inputs.background is not None,
         HAS_PUBLISHED_GRADIENTS=inputs.settings.gradients == "published",
@@ -343,7 +345,7 @@ def gradients_of_inputs(
         grads.means, _or(grads.quats, unused), _or(grads.scales, unused),
         _or(grads.covariances, unused), grads.opacities, _or(grads.jacobians, unused),
         _or(grads.sh_coeffs, unused), grads.screen, _or(sums, unused),
-        inputs.num, inputs.width, inputs.height, inputs.settings.dilation,
+        inputs.num, inputs.width, inputs.height, float(inputs.settings.dilation),
         **inputs.shape_flags(),
         HAS_PUBLISHED_GRADIENTS=inputs.settings.gradients == "published", HAS_DEPTH=has_depth,
         NEEDS_VIEW=needs_view, LANES=_PROJECT_BACKWARD_LANES,
