@@ -119,6 +119,14 @@ def test_gpu_draws_gaussians_beside_and_behind_the_camera(device):
         check(scene, device, outlier_share=0.01, gradient_tolerance=1e-2, gradients=rule)
 
 
+def test_gpu_lists_large_gaussians(device, monkeypatch):
+    """They have a kernel of their own, which takes all with more than one bin here."""
+    from vultus.kernels.gaussian_raster import _gpu_stages
+
+    monkeypatch.setattr(_gpu_stages, "_MANY_BINS", 1)
+    check(make_scene(20, batch=2), device, (19, 13), outputs=())
+
+
 def test_gpu_fills_the_image_with_scales_beyond_all_bounds(device):
     scene = make_scene(3, seed=4)
     assert scene.scales is not None

@@ -74,6 +74,7 @@ def blend(
     frame, x0, y0 = subtile_origin(subtile, bins_x, bins_y)
     column, line = pixel_coordinates(x0, y0)
     x, y = (column.to(tl.float32) + 0.5)[None, :], (line.to(tl.float32) + 0.5)[None, :]
+    inside = (column < width) & (line < height)
     segment = lists + subtile.to(tl.int64) * capacity
     length = tl.load(lengths + subtile)
     COLORS: constexpr = 3 * HAS_COLOR + NUM_FEATURES
@@ -81,7 +82,7 @@ def blend(
     zero = tl.zeros([PIXELS], tl.float32)
     total, median = zero, zero
     position = zero.to(tl.int32) - 1
-    transmittance = zero + 1.0
+    transmittance = tl.where(inside, 1.0, 0.0)
     is_first = tl.arange(0, CHUNK)[:, None] == 0
     i = 0
     alive = 1
@@ -120,7 +121,6 @@ def blend(
         i += CHUNK
     tl.store(ends + subtile, tl.minimum(i, length))
 
-    inside = (column < width) & (line < height)
     size = width * height
     pixel = frame.to(tl.int64) * size + line * width + column
     at = line * width + column + frame.to(tl.int64) * size * COLORS
