@@ -225,7 +225,10 @@ def test_a_state_dict_is_checked_to_be_one(tmp_path: Path) -> None:
 
 
 def test_official_state_dicts_are_read_as_torch_reads_them(golden_dir: Path) -> None:
-    paths = sorted((golden_dir / "gaussianhead" / "official_ckpt").rglob("*.pth"))
+    folder = golden_dir / "gaussianhead" / "official_ckpt"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there; it is not among the small fixtures")
+    paths = sorted(folder.rglob("*.pth"))
     assert len(paths) == 3
     for path in paths:
         expected = torch.load(path, weights_only=True)
