@@ -131,7 +131,7 @@ def output_path(chosen: Path | None, default: Path, suffixes: Collection[str]) -
     return path
 
 
-def open_run(path: Path, data: Path | None = None, device: str = "auto") -> OpenRun:
+def open_run(path: Path, data: Path | None = None, device: str = "cpu") -> OpenRun:
     """Rebuild a run's avatar from its config and last checkpoint.
 
     Args:

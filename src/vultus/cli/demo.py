@@ -64,8 +64,8 @@ class DemoOptions:
     """Subject, performance and training."""
     steps: int | None = None
     """Training steps; default: those of the demo preset."""
-    device: str = "auto"
-    """What trains and renders: cpu, cuda or cuda:N; auto takes a GPU if there is one."""
+    device: str = "cpu"
+    """What trains and renders: cpu, cuda, cuda:N, or auto, which takes a GPU if there is one."""
     fresh: bool = False
     """Delete an earlier demo in the folder first; other files stay."""
     dry_run: bool = False

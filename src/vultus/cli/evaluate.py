@@ -24,8 +24,8 @@ class EvaluateOptions:
     """Folder that train wrote."""
     data: Path | None = None
     """Where the capture lies now, if it was moved."""
-    device: str = "auto"
-    """What renders: cpu, cuda or cuda:N; auto takes a GPU if there is one."""
+    device: str = "cpu"
+    """What renders: cpu, cuda, cuda:N, or auto, which takes a GPU if there is one."""
     protocol: str = "surfhead-v1"
     """What is measured; every number carries this id."""
     splits: tuple[Split, ...] = ("val", "test")

@@ -55,8 +55,8 @@ class MeshOptions:
     """Rendered views around the head, beside the training cameras."""
     data: Path | None = None
     """Where the capture lies now, if it was moved."""
-    device: str = "auto"
-    """What renders: cpu, cuda or cuda:N; auto takes a GPU if there is one."""
+    device: str = "cpu"
+    """What renders: cpu, cuda, cuda:N, or auto, which takes a GPU if there is one."""
     compare: CompareOptions = field(default_factory=CompareOptions)
     """Comparison with a scan."""
     dry_run: bool = False

@@ -49,8 +49,8 @@ class RenderOptions:
     """Frames per second."""
     data: Path | None = None
     """Where the capture lies now, if it was moved."""
-    device: str = "auto"
-    """What renders: cpu, cuda or cuda:N; auto takes a GPU if there is one."""
+    device: str = "cpu"
+    """What renders: cpu, cuda, cuda:N, or auto, which takes a GPU if there is one."""
     dry_run: bool = False
     """Check everything, write nothing."""
 

@@ -47,8 +47,8 @@ class TrainOptions:
     """Of everything random; the same seed gives the same avatar."""
     resume: bool = True
     """Continue a run that was stopped. With --no-resume an existing run is an error."""
-    device: str = "auto"
-    """What trains: cpu, cuda or cuda:N; auto takes a GPU if there is one."""
+    device: str = "cpu"
+    """What trains: cpu, cuda, cuda:N, or auto, which takes a GPU if there is one."""
     protocol: str = "surfhead-v1"
     """What is measured after training; every number carries this id."""
     dry_run: bool = False

@@ -34,6 +34,8 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
+from vultus.core.compiling import pause_collector_while_compiling
+
 __all__ = [
     "KERNEL_OPTIONS",
     "LANES",
@@ -104,6 +106,7 @@ def kernel(*watched: str) -> Callable[[Callable[..., Any]], Any]:
         watched: Further files whose functions or constants the kernel uses (their ``__file__``).
     """
     version = source_version(__file__, *watched)
+    pause_collector_while_compiling()
 
     def decorate(function: Callable[..., Any]) -> Any:
         dispatcher: Any = njit(**KERNEL_OPTIONS)(inspect.unwrap(function))
