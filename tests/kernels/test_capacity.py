@@ -11,6 +11,7 @@ from vultus.kernels.capacity import (
     CapacityExceededError,
     Reading,
     check_captured,
+    overflow_flag,
     repeat_while_growing,
     shared_capacity,
 )
@@ -19,6 +20,7 @@ from vultus.kernels.capacity import (
 @pytest.fixture(autouse=True)
 def _nothing_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capacity, "_shared", {})
+    monkeypatch.setattr(capacity, "_flags", {})
 
 
 def test_lists_that_fit_easily_change_nothing_but_settle_the_size():
@@ -100,3 +102,30 @@ def test_a_step_is_repeated_until_it_fits_but_not_for_ever():
 
     with pytest.raises(CapacityExceededError):
         repeat_while_growing(hopeless)
+
+
+def test_the_flag_of_an_overflow_stays_up_until_the_check():
+    sizes, flag = shared_capacity("a"), overflow_flag(torch.device("cpu"))
+    sizes.prepare_capture(torch.device("cpu"))
+    flags = []
+    for longest in (5, 5000, 5):
+        sizes.capture(torch.tensor([longest], dtype=torch.int32))
+        flags.append(int(flag))
+    assert flags == [0, 1, 1]
+    with pytest.raises(CapacityExceededError):
+        check_captured()
+    assert int(flag) == 0
+
+
+def test_captured_pairs_that_did_not_fit_are_reported():
+    sizes = shared_capacity("a")
+    sizes.prepare_capture(torch.device("cpu"))
+    sizes.update(0, 100)
+    sizes.capture(torch.tensor([5], dtype=torch.int32))
+    sizes.capture_pairs(torch.tensor(120))
+    check_captured()
+    sizes.capture_pairs(torch.tensor(200))
+    assert int(overflow_flag(torch.device("cpu"))) == 1
+    with pytest.raises(CapacityExceededError):
+        check_captured()
+    assert sizes.pairs == 250

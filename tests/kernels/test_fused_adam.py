@@ -89,6 +89,25 @@ def test_gpu_step_equals_the_reference(device):
         assert float(mine.step) == float(theirs.step)
 
 
+@pytest.mark.parametrize("backend", ["ref", pytest.param("gpu", marks=triton_test)])
+def test_a_step_that_is_to_be_skipped_changes_nothing(backend, device):
+    """Not even where gradients are not finite."""
+    tensors, plain = (make_tensors(torch.float32, device) for _ in range(2))
+    rates = torch.ones(3, device=device)
+    skip = torch.ones(1, dtype=torch.int32, device=device)
+    good = [each.gradient.clone() for each in tensors]
+    for each in tensors:
+        each.gradient.fill_(torch.nan)
+    adam_step(tensors, rates, skip=skip, backend=backend)
+    for each, gradient in zip(tensors, good, strict=True):
+        each.gradient.copy_(gradient)
+    adam_step(tensors, rates, skip=torch.zeros_like(skip), backend=backend)
+    adam_step(plain, rates, backend=backend)
+    for mine, theirs in zip(tensors, plain, strict=True):
+        for name in ("parameter", "mean", "square", "step"):
+            assert torch.equal(getattr(mine, name), getattr(theirs, name))
+
+
 def parameters(num: int, device: torch.device) -> dict[str, Parameter]:
     generator = torch.Generator().manual_seed(num)
     shapes = {"means": (num, 3), "colors": (num, 2, 3), "opacities": (num,)}

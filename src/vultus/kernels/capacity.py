@@ -9,7 +9,8 @@ to repeat the step, before any parameter has changed. Other calls repeat themsel
 grow ahead of time, when a list comes close to its end, so that repeating is rare.
 
 Calls that are captured into a CUDA graph cannot be looked after here: whoever replays the graph
-calls ``check_captured`` now and then, and captures anew after it has raised.
+calls ``check_captured`` now and then, and captures anew after it has raised. Until then
+``overflow_flag`` tells later kernels of the graph that they work on NaN.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "CapacityExceededError",
     "Reading",
     "check_captured",
+    "overflow_flag",
     "repeat_while_growing",
     "shared_capacity",
 ]
@@ -71,15 +74,18 @@ class Capacity:
     """Room for all (list, primitive) pairs together; deterministic gradients need it."""
     is_settled: bool = False
     """Whether a call has fitted since the last change."""
-    peak: Tensor | None = None
-    """Longest list of captured calls since the last check, on the device."""
+    peaks: Tensor | None = None
+    """Longest list and most pairs of captured calls since the last check, on the device."""
     captured_per_list: int | None = None
     """The smallest buffers that a graph has been captured with."""
+    captured_pairs: int | None = None
+    """The same for pairs; only calls with deterministic gradients count them."""
 
     def prepare_capture(self, device: torch.device) -> None:
         """Allocate what captured calls write to; must happen outside of a capture."""
-        if self.peak is None:
-            self.peak = torch.zeros(1, dtype=torch.int32, device=device)
+        if self.peaks is None:
+            self.peaks = torch.zeros(2, dtype=torch.int64, device=device)
+            overflow_flag(device)
 
     def capture(self, longest: Tensor) -> None:
         """Let the graph that is being captured note its longest list.
@@ -87,21 +93,33 @@ class Capacity:
         Raises:
             RuntimeError: If no call of this kind has run before.
         """
-        if self.peak is None:
-            raise RuntimeError("a call must run once before it is captured into a CUDA graph")
-        torch.maximum(self.peak, longest, out=self.peak)
+        self._note(0, longest, self.per_list)
         self.captured_per_list = min(self.per_list, self.captured_per_list or self.per_list)
 
+    def capture_pairs(self, pairs: Tensor) -> None:
+        """Let the graph note how many pairs it had; see ``capture``."""
+        self._note(1, pairs, self.pairs)
+        self.captured_pairs = min(self.pairs, self.captured_pairs or self.pairs)
+
+    def _note(self, index: int, needed: Tensor, available: int) -> None:
+        if self.peaks is None:
+            raise RuntimeError("a call must run once before it is captured into a CUDA graph")
+        peak, needed = self.peaks[index : index + 1], needed.view(1)
+        torch.maximum(peak, needed, out=peak)
+        overflow_flag(self.peaks.device).logical_or_(needed > available)
+
     def captured_calls_fitted(self) -> bool:
-        """Whether all lists of captured calls since the last check did fit; waits for the GPU."""
-        if self.peak is None or self.captured_per_list is None:
+        """Whether all captured calls since the last check did fit; waits for the GPU."""
+        if self.peaks is None or self.captured_per_list is None:
             return True
-        longest, available = int(self.peak), self.captured_per_list
-        self.peak.zero_()
-        self.update(longest)
-        if longest > available:
-            self.captured_per_list = None
-        return longest <= available
+        longest, pairs = self.peaks.tolist()
+        self.peaks.zero_()
+        self.update(longest, pairs)
+        fits = longest <= self.captured_per_list
+        fits = fits and (self.captured_pairs is None or pairs <= self.captured_pairs)
+        if not fits:
+            self.captured_per_list = self.captured_pairs = None
+        return fits
 
     def update(self, longest: int, pairs: int = 0) -> bool:
         """Learn what a call needed; grow if that is too close to the limits.
@@ -119,6 +137,7 @@ class Capacity:
 
 
 _shared: dict[tuple[object, ...], Capacity] = {}
+_flags: dict[torch.device, Tensor] = {}
 
 
 def shared_capacity(*key: object) -> Capacity:
@@ -129,6 +148,16 @@ def shared_capacity(*key: object) -> Capacity:
     return _shared.setdefault(key, Capacity())
 
 
+def overflow_flag(device: torch.device) -> Int[Tensor, " 1"]:
+    """Not zero from the first captured call on that did not fit, until ``check_captured``.
+
+    Kernels of the same graph read it before they change what a repeated step needs.
+    """
+    if device not in _flags:
+        _flags[device] = torch.zeros(1, dtype=torch.int32, device=device)
+    return _flags[device]
+
+
 def check_captured() -> None:
     """Look at what captured calls have noted since the last check; waits for the GPU.
 
@@ -136,6 +165,8 @@ def check_captured() -> None:
         CapacityExceededError: If a list did not fit. The images of that replay hold NaN.
     """
     have_fitted = [capacity.captured_calls_fitted() for capacity in _shared.values()]
+    for flag in _flags.values():
+        flag.zero_()
     if not all(have_fitted):
         raise CapacityExceededError(
             "lists of a captured call did not fit; buffers have grown: capture the graph again"

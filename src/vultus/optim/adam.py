@@ -37,8 +37,11 @@ class GpuAdam(torch.optim.Adam):
 
     Groups and state are laid out as in ``torch.optim.Adam``. Learning rates and step counts are
     read on the device, so that a CUDA graph may capture ``step`` after it has run once; whoever
-    replays the graph calls ``upload_rates`` after changing a rate.
+    replays the graph calls ``upload_rates`` after changing a rate. While ``skip`` is set and not
+    zero on the device, ``step`` changes nothing.
     """
+
+    skip: Tensor | None = None
 
     def __init__(
         self, groups: list[dict[str, Any]], betas: tuple[float, float], epsilon: float
@@ -73,7 +76,14 @@ class GpuAdam(torch.optim.Adam):
             rates = torch.stack([rates[index] for index, _ in used])
         group = self.param_groups[0]
         tensors = [each for _, each in used]
-        adam_step(tensors, rates, betas=group["betas"], epsilon=group["eps"], backend="gpu")
+        adam_step(
+            tensors,
+            rates,
+            betas=group["betas"],
+            epsilon=group["eps"],
+            skip=self.skip,
+            backend="gpu",
+        )
         return loss
 
     def _used(self) -> Iterator[tuple[int, AdamTensors]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from vultus.kernels.fused_adam import ref
@@ -28,6 +28,7 @@ def adam_step(
     *,
     betas: tuple[float, float] = (0.9, 0.999),
     epsilon: float = 1e-15,
+    skip: Int[Tensor, " 1"] | None = None,
     backend: Backend = "auto",
 ) -> None:
     """Change parameters and moments in place, and count the step.
@@ -39,6 +40,7 @@ def adam_step(
         rates: Learning rate of each of them.
         betas: Decay of the two moments.
         epsilon: Added to the root of the second moment.
+        skip: If not zero, nothing changes; decided where the parameters are, without waiting.
         backend: ``"auto"``: ``"gpu"`` for parameters on a GPU, else ``"ref"``.
 
     Raises:
@@ -54,9 +56,9 @@ def adam_step(
     if backend == "auto":
         backend = "gpu" if rates.is_cuda else "ref"
     if backend == "ref":
-        ref.adam_step(tensors, rates, betas, epsilon)
+        ref.adam_step(tensors, rates, betas, epsilon, skip)
         return
     # Triton must not be needed where there is no GPU.
     from vultus.kernels.fused_adam import gpu
 
-    gpu.adam_step(tensors, rates, betas, epsilon)
+    gpu.adam_step(tensors, rates, betas, epsilon, skip)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from vultus.kernels.fused_adam._types import AdamTensors
@@ -29,6 +29,7 @@ def adam_step(
     rates: Float[Tensor, " k"],
     betas: tuple[float, float],
     epsilon: float,
+    skip: Int[Tensor, " 1"] | None = None,
 ) -> None:
     """See ``vultus.kernels.fused_adam.adam_step``."""
     for index, each in enumerate(tensors):
@@ -36,7 +37,8 @@ def adam_step(
     if not tensors:
         return
     steps = [each.step for each in tensors]
-    torch._foreach_add_(steps, 1)  # pyright: ignore[reportPrivateImportUsage]
+    count = 1 if skip is None else (skip[0] == 0).float()
+    torch._foreach_add_(steps, count)  # pyright: ignore[reportPrivateImportUsage]
     sizes = tuple(each.parameter.numel() for each in tensors)
     launch(
         adam,
@@ -48,11 +50,13 @@ def adam_step(
         tuple(steps),
         rates,
         _sizes_on(rates.device, sizes),
+        rates if skip is None else skip,
         epsilon,
         BETA1=betas[0],
         BETA2=betas[1],
         LOG2_BETA1=math.log2(betas[0]),
         LOG2_BETA2=math.log2(betas[1]),
+        HAS_SKIP=skip is not None,
         BLOCK=_BLOCK,
         num_warps=_WARPS,
     )
@@ -99,9 +103,9 @@ def _update(
 
 @jit
 def adam(
-    parameters, gradients, means, squares, steps, rates, sizes, epsilon,
+    parameters, gradients, means, squares, steps, rates, sizes, skip, epsilon,
     BETA1: constexpr, BETA2: constexpr, LOG2_BETA1: constexpr, LOG2_BETA2: constexpr,
-    BLOCK: constexpr,
+    HAS_SKIP: constexpr, BLOCK: constexpr,
 ):  # fmt: skip
     """Update one block of one of the parameters.
 
@@ -110,7 +114,11 @@ def adam(
         steps: With this step.
         rates: One per parameter.
         sizes: Elements of each parameter.
+        skip: With ``HAS_SKIP``, nothing changes where this is not zero.
     """
+    if HAS_SKIP:
+        if tl.load(skip) != 0:
+            return
     block = tl.program_id(0)
     parameter = parameters[0]
     gradient = gradients[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from vultus.kernels.fused_adam._types import AdamTensors
@@ -19,8 +19,11 @@ def adam_step(
     rates: Float[Tensor, " k"],
     betas: tuple[float, float],
     epsilon: float,
+    skip: Int[Tensor, " 1"] | None = None,
 ) -> None:
     """See ``vultus.kernels.fused_adam.adam_step``."""
+    if skip is not None and int(skip) != 0:
+        return
     for each, rate in zip(tensors, rates, strict=True):
         each.step.add_(1)
         each.mean.mul_(betas[0]).add_((1 - betas[0]) * each.gradient)

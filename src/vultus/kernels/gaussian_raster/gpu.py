@@ -159,8 +159,11 @@ def _room_for_pairs(blended: Blended, capacity: Capacity) -> int | None:
     """How many pairs deterministic gradients must provide for; None if they need not be that."""
     if not torch.are_deterministic_algorithms_enabled():
         return None
-    if not _is_capturing(blended.ends):
-        capacity.update(0, int(blended.ends.sum(dtype=torch.int64)))
+    pairs = blended.ends.sum(dtype=torch.int64)
+    if _is_capturing(blended.ends):
+        capacity.capture_pairs(pairs)
+    else:
+        capacity.update(0, int(pairs))
     return max(1, capacity.pairs)
 
 
