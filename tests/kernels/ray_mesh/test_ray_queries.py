@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from vultus.kernels.ray_mesh import Bvh, any_hit, first_hit, morton_order, vertex_visibility
+from vultus.kernels.ray_mesh import (
+    Backend,
+    Bvh,
+    any_hit,
+    first_hit,
+    morton_order,
+    vertex_visibility,
+)
 
 SQUARE = torch.tensor([[-1.0, -1.0, 0.0], [1.0, -1.0, 0.0], [1.0, 1.0, 0.0], [-1.0, 1.0, 0.0]])
 SQUARE_FACES = torch.tensor([[0, 1, 2], [0, 2, 3]])
@@ -195,6 +202,23 @@ def test_baked_visibility_equals_brute_force(use_normals: bool) -> None:
     assert (visible != expected).float().mean() < 2e-3
 
 
+@pytest.mark.parametrize("backend", ["cpu", "ref"])
+def test_points_that_are_not_wanted_see_nothing(backend: Backend) -> None:
+    vertices, faces = triangle_soup(80, seed=4)
+    bvh = Bvh.build(vertices, faces)
+    points, normals = random_rays(60, seed=2)
+    lights, _ = random_rays(7, seed=3)
+    is_wanted = torch.arange(60) % 3 == 0
+    everything = vertex_visibility(bvh, points, normals, lights, 1e-3, backend=backend)
+    assert 0.1 < float(everything[is_wanted].float().mean()) < 0.95
+    visible = vertex_visibility(
+        bvh, points, normals, lights, 1e-3, is_wanted=is_wanted, backend=backend
+    )
+    assert torch.equal(visible, everything * is_wanted[:, None])
+    none = is_wanted & ~is_wanted
+    assert not vertex_visibility(bvh, points, None, lights, 0.0, is_wanted=none).any()
+
+
 def test_a_light_at_a_position_is_not_hidden_by_what_lies_behind_it() -> None:
     bvh = Bvh.build(SQUARE, SQUARE_FACES)
     points = torch.tensor([[0.2, 0.1, 1.0]])
@@ -237,6 +261,7 @@ def test_bad_meshes_are_refused() -> None:
     bvh = Bvh.build(SQUARE, SQUARE_FACES)
     with pytest.raises(ValueError, match="vertices must be finite"):
         bvh.refit(broken)
+    assert bvh.refit(broken, check_values=False).vertices is broken
     with pytest.raises(ValueError, match="must keep the shape"):
         bvh.refit(SQUARE[:3])
     with pytest.raises(ValueError, match="faces must index the 4 vertices"):
@@ -251,6 +276,9 @@ def test_bad_rays_are_refused() -> None:
         first_hit(bvh, bad, good)
     with pytest.raises(ValueError, match="directions must not be zero, got row 1"):
         any_hit(bvh, good, torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]))
+    huge = torch.full((2, 3), 3e38)  # Their sum is infinite, they are not.
+    assert not any_hit(bvh, huge, good).any()
+    assert first_hit(bvh, bad, good, check_values=False).face.shape == (2,)
     with pytest.raises(ValueError, match="w = 0 or w = 1"):
         vertex_visibility(bvh, good, None, torch.tensor([[0.0, 1.0, 0.0, 0.5]]), 0.0)
     with pytest.raises(ValueError, match=r"direction \(0, 0, 0\)"):

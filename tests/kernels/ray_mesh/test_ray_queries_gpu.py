@@ -136,6 +136,24 @@ def test_gpu_visibility_equals_brute_force(device, use_normals):
 
 
 @triton_test
+def test_points_that_are_not_wanted_see_nothing_on_the_gpu(device):
+    vertices, faces = bumpy_sphere(4, device)
+    bvh = Bvh.build(vertices, faces)
+    generator = torch.Generator().manual_seed(2)
+    points = 1.2 * torch.randn(70, 3, generator=generator).to(device)
+    lights = torch.randn(3, 3, generator=generator).to(device)
+    is_wanted = (torch.arange(70, device=device) % 3 == 0) & (points[:, 0] > -0.5)
+    # What is not wanted may hold anything.
+    points[~is_wanted] = torch.nan
+    visible = vertex_visibility(
+        bvh, points, None, lights, 0.0, is_wanted=is_wanted, check_values=False, backend="gpu"
+    )
+    everything = vertex_visibility(bvh, points.nan_to_num(), None, lights, 0.0, backend="gpu")
+    assert 0.1 < float(everything[is_wanted].float().mean()) < 0.95
+    assert torch.equal(visible, everything * is_wanted[:, None])
+
+
+@triton_test
 def test_gpu_rays_miss_degenerate_faces_and_empty_meshes(device):
     line = torch.tensor([[0.0, 0.0, 1.0], [0.5, 0.5, 1.0], [1.0, 1.0, 1.0]], device=device)
     faces = torch.tensor([[0, 1, 2], [0, 0, 0]], device=device)
@@ -189,11 +207,17 @@ def test_ray_kernels_compile_without_spilling(capability):
         bvh = Bvh.build(*bumpy_sphere(8, device))
         first_hit(bvh, origins, directions, backend="gpu")
         any_hit(bvh, origins, directions, backend="gpu")
-        for normals in (None, directions):
-            vertex_visibility(bvh, origins, normals, directions, 1e-3, backend="gpu")
+        for normals, is_wanted in (
+            (None, None),
+            (directions, None),
+            (directions, origins[:, 0] > 0),
+        ):
+            vertex_visibility(
+                bvh, origins, normals, directions, 1e-3, is_wanted=is_wanted, backend="gpu"
+            )
     names = [launch.kernel.fn.__name__ for launch in launches]
     assert names[:2] == ["place_triangles", "bound_nodes"]
-    assert names[2:] == ["trace_rays", "trace_rays", "bake_visibility", "bake_visibility"]
+    assert names[2:] == ["trace_rays"] * 2 + ["bake_visibility"] * 3
     for launch in launches:
         kernel = compile_launch(launch, capability)
         assert kernel.stack == 0

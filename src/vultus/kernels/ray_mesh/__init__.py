@@ -1,8 +1,9 @@
 """Rays against triangle meshes: nearest hits, occlusion, and visibility baked per vertex.
 
 ``"ref"`` tests all pairs in the dtype of the inputs, ``"cpu"`` and ``"gpu"`` walk a hierarchy in
-float32. The GPU takes rays in the order given, which its threads need less than the CPU's packets;
-values of inputs that a CUDA graph captures are not checked.
+float32. The GPU takes rays in the order given, which its threads need less than the CPU's packets.
+Checking values waits for a GPU: ``check_values=False`` trusts them instead, and what a CUDA graph
+captures is never checked.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def first_hit(
     t_max: float = torch.inf,
     *,
     is_sorted: bool = False,
+    check_values: bool = True,
     num_threads: int | None = None,
     backend: Backend = "auto",
 ) -> RayHits:
@@ -61,6 +63,7 @@ def first_hit(
         t_max: End of the interval.
         is_sorted: Claims that rays close in the list are close in space (such as 4x4 pixel blocks)
             and saves the sorting that packets of 16 rays need on the CPU.
+        check_values: ``False`` where rays are known to be finite, and directions not to be zero.
         num_threads: On the CPU; ``None`` takes all of ``vultus.core.threads.num_threads``.
         backend: ``"auto"`` follows the device of ``origins``.
 
@@ -68,7 +71,8 @@ def first_hit(
         ValueError: If a ray is not finite, a direction is zero, or a tensor is on the wrong device.
         ModuleNotFoundError: For ``backend="gpu"`` without Triton.
     """
-    _check_rays(origins, directions)
+    if check_values:
+        _check_rays(origins, directions)
     chosen = _resolve(backend, origins)
     if chosen != "cpu":
         return _load(chosen).first_hit(bvh, origins, directions, t_min, t_max)
@@ -85,11 +89,13 @@ def any_hit(
     t_max: float = torch.inf,
     *,
     is_sorted: bool = False,
+    check_values: bool = True,
     num_threads: int | None = None,
     backend: Backend = "auto",
 ) -> Bool[Tensor, " r"]:
     """Tell which rays hit a triangle; arguments and errors as in ``first_hit``."""
-    _check_rays(origins, directions)
+    if check_values:
+        _check_rays(origins, directions)
     chosen = _resolve(backend, origins)
     if chosen != "cpu":
         return _load(chosen).any_hit(bvh, origins, directions, t_min, t_max)
@@ -105,7 +111,9 @@ def vertex_visibility(
     lights: Float[Tensor, "k 3"] | Float[Tensor, "k 4"],
     bias: float,
     *,
+    is_wanted: Bool[Tensor, " v"] | None = None,
     is_sorted: bool = False,
+    check_values: bool = True,
     num_threads: int | None = None,
     backend: Backend = "auto",
 ) -> UInt8[Tensor, "v k"]:
@@ -121,7 +129,9 @@ def vertex_visibility(
         lights: Directions towards lights at infinity; or homogeneous (x, y, z, w), where w = 0 is a
             direction and w = 1 a position, which only what lies before it can hide.
         bias: Offset along the normal in world units, against hits of the point's own triangles.
+        is_wanted: Points to look at; rows of the others are 0. By default all.
         is_sorted: Claims that points close in the list are close in space.
+        check_values: ``False`` where points, normals and lights are known to be valid.
         num_threads: ``None`` takes all of ``vultus.core.threads.num_threads``.
         backend: ``"auto"`` follows the device of ``points``.
 
@@ -132,14 +142,25 @@ def vertex_visibility(
     """
     if lights.shape[1] == 3:
         lights = torch.cat([lights, lights.new_zeros(lights.shape[0], 1)], dim=1)
-    if not is_capturing(points):
+    if check_values and not is_capturing(points):
         _check_lights(lights)
         _check_finite(points=points, lights=lights)
         if normals is not None:
             _check_finite(normals=normals)
     chosen = _resolve(backend, points)
-    if chosen != "cpu":
-        return _load(chosen).vertex_visibility(bvh, points, normals, lights.to(points), bias)
+    lights = lights.to(points)
+    if chosen == "gpu":
+        return _load(chosen).vertex_visibility(bvh, points, normals, lights, bias, is_wanted)
+    if is_wanted is not None:
+        rows = is_wanted.nonzero()[:, 0]
+        visible = torch.zeros(len(points), len(lights), dtype=torch.uint8, device=points.device)
+        visible[rows] = vertex_visibility(
+            bvh, points[rows], None if normals is None else normals[rows], lights, bias,
+            is_sorted=is_sorted, check_values=False, num_threads=num_threads, backend=chosen,
+        )  # fmt: skip
+        return visible
+    if chosen == "ref":
+        return ref.vertex_visibility(bvh, points, normals, lights, bias)
     order = torch.arange(points.shape[0]) if is_sorted else morton_order(points)
     threads = num_threads or available_threads()
     return cpu.vertex_visibility(bvh, points, normals, lights, order, bias, threads)
@@ -179,10 +200,14 @@ def _ray_order(
 def _check_rays(origins: Float[Tensor, "r 3"], directions: Float[Tensor, "r 3"]) -> None:
     if is_capturing(origins):
         return
+    # One flag, so that a GPU is waited for once. A sum is finite where all is.
+    is_finite = torch.isfinite(origins.sum() + directions.sum())
+    is_direction = (directions != 0).any(dim=1)
+    if bool(is_finite & is_direction.all()):
+        return
     _check_finite(origins=origins, directions=directions)
-    largest = directions.abs().amax(dim=1)
-    if len(largest) and float(largest.min()) == 0:
-        row = int(largest.argmin())
+    if not bool(is_direction.all()):
+        row = int(is_direction.int().argmin())
         raise ValueError(f"directions must not be zero, got row {row}")
 
 
@@ -195,7 +220,7 @@ def _check_lights(lights: Float[Tensor, "k 4"]) -> None:
 
 def _check_finite(**tensors: Tensor) -> None:
     for name, tensor in tensors.items():
-        # The sum is finite where all is, and much faster to test.
+        # The sum is much faster to test.
         if not bool(torch.isfinite(tensor.sum())) and not bool(torch.isfinite(tensor).all()):
             row = int((~torch.isfinite(tensor)).any(dim=1).nonzero()[0])
             raise ValueError(f"{name} must be finite, got row {row}: {tensor[row].tolist()}")

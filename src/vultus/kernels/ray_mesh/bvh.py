@@ -108,8 +108,13 @@ class Bvh:
         topology = TreeTopology(packed_faces, order, skip[:count].copy(), leaf[:count].copy())
         return Bvh(vertices, faces, topology)
 
-    def refit(self, vertices: Float[Tensor, "v 3"]) -> Bvh:
+    def refit(self, vertices: Float[Tensor, "v 3"], *, check_values: bool = True) -> Bvh:
         """The same topology in another shape; a CUDA graph may capture it, which checks no values.
+
+        Args:
+            vertices: Another shape.
+            check_values: ``False`` where they are known to be finite: a look at them would wait
+                for a GPU.
 
         Raises:
             ValueError: If a vertex is not finite or the number of vertices changed.
@@ -119,7 +124,8 @@ class Bvh:
                 f"vertices must keep the shape {tuple(self.vertices.shape)} of the topology, "
                 f"got {tuple(vertices.shape)}"
             )
-        _check_vertices(vertices)
+        if check_values:
+            _check_vertices(vertices)
         return Bvh(vertices, self.faces, self.topology)
 
 

@@ -72,6 +72,7 @@ def vertex_visibility(
     normals: Float[Tensor, "v 3"] | None,
     lights: Float[Tensor, "k 4"],
     bias: float,
+    is_wanted: Bool[Tensor, " v"] | None,
 ) -> UInt8[Tensor, "v k"]:
     """Bake visibility; see ``vultus.kernels.ray_mesh.vertex_visibility``."""
     _check_device(bvh, points)
@@ -82,9 +83,10 @@ def vertex_visibility(
     num_blocks = -(-num_points // _LANES)
     launch(
         bake_visibility, (num_blocks * num_lights,), tree.nodes, tree.triangles, len(tree.nodes),
-        points, points if normals is None else _plain(normals), _plain(lights.to(points)), visible,
-        num_points, num_lights, float(bias), HAS_NORMALS=normals is not None, LANES=_LANES,
-        num_warps=_WARPS,
+        points, points if normals is None else _plain(normals), _plain(lights),
+        visible if is_wanted is None else is_wanted.to(torch.uint8), visible, num_points,
+        num_lights, float(bias), HAS_NORMALS=normals is not None, HAS_MASK=is_wanted is not None,
+        LANES=_LANES, num_warps=_WARPS,
     )  # fmt: skip
     return visible
 
@@ -271,14 +273,17 @@ def trace_rays(
 
 @jit
 def bake_visibility(
-    nodes, triangles, num_nodes, points, normals, lights, visible, num_points, num_lights, bias,
-    HAS_NORMALS: constexpr, LANES: constexpr,
+    nodes, triangles, num_nodes, points, normals, lights, is_wanted, visible, num_points,
+    num_lights, bias, HAS_NORMALS: constexpr, HAS_MASK: constexpr, LANES: constexpr,
 ):  # fmt: skip
     """Visibility of one homogeneous light from LANES points."""
     num_blocks = tl.cdiv(num_points, LANES)
     light = tl.program_id(0) // num_blocks
     point = tl.program_id(0) % num_blocks * LANES + tl.arange(0, LANES)
-    is_live = point < num_points
+    mask = point < num_points
+    is_live = mask
+    if HAS_MASK:
+        is_live = tl.load(is_wanted + point, mask=mask, other=0) > 0
     origin = _load_rows(points, point.to(tl.int64), is_live)
     if HAS_NORMALS:
         normal = _load_rows(normals, point.to(tl.int64), is_live)
@@ -292,7 +297,6 @@ def bake_visibility(
         tl.load(lights + 4 * light + 2) - origin[2] * w,
     )
     out = visible + point.to(tl.int64) * num_lights + light
-    mask = is_live
     if HAS_NORMALS:
         is_live = is_live & (dot3(normal, direction) >= 0.0)
     # The ray to a light at a position has the light at t = 1.
