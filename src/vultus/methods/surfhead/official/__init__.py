@@ -1,0 +1,3 @@
+"""Checkpoints of the published SurFhead and GaussianAvatars programs, read and written."""
+
+__all__: list[str] = []
