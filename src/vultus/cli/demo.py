@@ -94,7 +94,7 @@ def main(arguments: list[str]) -> None:
     seed_everything(options.seed)
     avatar = build_method(_METHOD, config, sequence, options.seed, device)
     with run.stage("training"):
-        fit(avatar, FrameStore(sequence, "train").to(device), config, run, options.seed)
+        fit(avatar, FrameStore(sequence, "train"), config, run, options.seed)
     opened = OpenRun(run, _METHOD, config, options.seed, data, sequence, avatar, config.steps)
     _show(opened, options.out)
 

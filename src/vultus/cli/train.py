@@ -18,7 +18,8 @@ from vultus.cli.avatar_run import (
 from vultus.cli.console import console, print_table
 from vultus.core.devices import find_device
 from vultus.core.run_folder import RunFolder
-from vultus.core.seeding import seed_everything
+from vultus.core.seeding import make_deterministic, seed_everything
+from vultus.data.frame_feed import FeedChoice
 from vultus.data.frame_store import FrameStore
 from vultus.data.sequence import HeadSequence, Split
 from vultus.engine.evaluate import check_frames, check_protocol, evaluate_split
@@ -49,6 +50,14 @@ class TrainOptions:
     """Continue a run that was stopped. With --no-resume an existing run is an error."""
     device: str = "cpu"
     """What trains: cpu, cuda, cuda:N, or auto, which takes a GPU if there is one."""
+    graph: bool = True
+    """On a GPU, replay whole steps as CUDA graphs. Launching op by op is slower and shows in a
+    debugger where something goes wrong."""
+    images: FeedChoice = "auto"
+    """On a GPU, where the images are: on the GPU as bytes (resident), or streamed from host memory
+    while steps run. By default resident if they take less than half of the free GPU memory."""
+    deterministic: bool = False
+    """On a GPU, the same bits in every run; somewhat slower. The CPU always gives the same bits."""
     protocol: str = "surfhead-v1"
     """What is measured after training; every number carries this id."""
     dry_run: bool = False
@@ -99,6 +108,8 @@ def train(method: str, config: Any, options: TrainOptions) -> None:
         )
         return
     run = open_or_create_run(options.out, settings, resume=options.resume)
+    if options.deterministic:
+        make_deterministic()
     seed_everything(options.seed)
     avatar = build_method(method, config, sequence, options.seed, device)
 
@@ -108,7 +119,16 @@ def train(method: str, config: Any, options: TrainOptions) -> None:
             run.log_metrics(step, {f"{split}.{name}": value for name, value in mean.items()})
 
     with run.stage("training"):
-        fit(avatar, frames.to(device), config, run, options.seed, evaluate)
+        fit(
+            avatar,
+            frames,
+            config,
+            run,
+            options.seed,
+            evaluate,
+            graph=options.graph,
+            images=options.images,
+        )
     run.update_card(**avatar.summary())
     _finish(run, avatar, sequence, method, protocol)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 __all__ = [
     "capture_random_state",
     "derive_seed",
+    "make_deterministic",
     "numpy_generator",
     "restore_random_state",
     "seed_everything",
@@ -48,6 +50,17 @@ def seed_everything(seed: int) -> None:
     random.seed(derive_seed(seed, "python"))
     np.random.seed(derive_seed(seed, "numpy") % 2**32)  # noqa: NPY002 - libraries may draw from it
     torch.manual_seed(derive_seed(seed, "torch"))
+
+
+def make_deterministic() -> None:
+    """Let torch use algorithms that give the same bits in every run, or raise where it has none.
+
+    Must be called before the first matrix product on a GPU.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    # Memory that is written before it is read need not be cleared.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def capture_random_state(

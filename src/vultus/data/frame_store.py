@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,17 +33,6 @@ class Batch:
     camera: Camera
     rgb: Float[Tensor, "b 3 h w"]
     mask: Float[Tensor, "b 1 h w"] | None
-
-    @staticmethod
-    def from_bytes(
-        timesteps: Int[Tensor, " b"],
-        camera: Camera,
-        rgb: UInt8[Tensor, "b 3 h w"],
-        mask: UInt8[Tensor, "b 1 h w"] | None,
-    ) -> Batch:
-        """Turn stored bytes into floats in [0, 1]."""
-        scaled = None if mask is None else mask.float() / 255.0
-        return Batch(timesteps, camera, rgb.float() / 255.0, scaled)
 
 
 class FrameStore:
@@ -81,8 +71,8 @@ class FrameStore:
         label = f"reading {split} images"
         for i, image in enumerate(track(decoded, len(self.records), label, "images")):
             pixels[i] = image
-        self.images: UInt8[Tensor, "n 3 h w"] = pixels[:, :3]
-        self.masks: UInt8[Tensor, "n 1 h w"] | None = pixels[:, 3:] if has_masks else None
+        self.pixels: UInt8[Tensor, "n c h w"] = pixels
+        """RGB, and the mask as fourth channel if there are masks."""
         self.camera = camera
         self.timesteps = torch.tensor([record.timestep for record in self.records])
 
@@ -90,19 +80,35 @@ class FrameStore:
         """Number of images."""
         return len(self.records)
 
-    def batch(self, indices: Sequence[int]) -> Batch:
-        """Take images out as floats."""
-        rows = torch.as_tensor(indices, dtype=torch.int64, device=self.images.device)
-        masks = None if self.masks is None else self.masks[rows]
-        return Batch.from_bytes(self.timesteps[rows], self.camera[rows], self.images[rows], masks)
+    @property
+    def num_bytes(self) -> int:
+        """Memory that the images take."""
+        return self.pixels.numel()
 
-    def to(self, device: torch.device | str) -> FrameStore:
-        """Move the stored bytes and cameras; returns itself."""
-        self.images = self.images.to(device)
-        self.masks = None if self.masks is None else self.masks.to(device)
-        self.camera = self.camera.to(device)
-        self.timesteps = self.timesteps.to(device)
-        return self
+    def batch(self, indices: Sequence[int] | Int[Tensor, " b"]) -> Batch:
+        """Take images out as floats; a tensor of indices may lie on a GPU and is not read."""
+        rows = torch.as_tensor(indices, dtype=torch.int64, device=self.pixels.device)
+        return self.batch_with(rows, self.pixels.index_select(0, rows))
+
+    def batch_with(self, rows: Int[Tensor, " b"], pixels: UInt8[Tensor, "b c h w"]) -> Batch:
+        """Make a batch of some rows from their pixels."""
+        values = pixels.float() / 255.0
+        mask = values[:, 3:] if values.shape[1] == 4 else None
+        return Batch(self.timesteps[rows], self.camera[rows], values[:, :3].contiguous(), mask)
+
+    def on_device(self, device: torch.device | str) -> FrameStore:
+        """The same images, cameras and timesteps on a device."""
+        moved = copy.copy(self)
+        moved.pixels = self.pixels.to(device)
+        moved.camera = self.camera.to(device)
+        moved.timesteps = self.timesteps.to(device)
+        return moved
+
+    def without_images(self) -> FrameStore:
+        """Cameras and timesteps alone."""
+        bare = copy.copy(self)
+        bare.pixels = self.pixels[:0]
+        return bare
 
 
 def _check_uniform(sequence: HeadSequence, records: tuple[FrameRecord, ...]) -> tuple[Camera, bool]:

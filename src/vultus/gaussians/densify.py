@@ -133,6 +133,7 @@ class AdaptiveDensity:
         radii: Int[Tensor, "*b n"] | Float[Tensor, "*b n"],
         *,
         amplified: Bool[Tensor, " n"] | None = None,
+        skip: Int[Tensor, " 1"] | None = None,
     ) -> None:
         """Add the statistics of one or more images. Primitives of radius 0 are not visible.
 
@@ -141,6 +142,7 @@ class AdaptiveDensity:
                 the image size (d loss / d normalised device coordinates).
             radii: Extent on the screen in pixels.
             amplified: Where to multiply the gradient by ``gradient_gain``.
+            skip: If not zero, nothing changes; decided where the tensors are, without waiting.
         """
         num = self._count.shape[0]
         norms = screen_gradient.detach().reshape(-1, num, 2).norm(dim=-1)
@@ -148,9 +150,13 @@ class AdaptiveDensity:
             norms = torch.where(amplified, norms * self._config.gradient_gain, norms)
         radii = radii.reshape(-1, num)
         visible = radii > 0
+        if skip is not None:
+            visible = visible & (skip == 0)
+            radii = radii * (skip == 0)
         self._gradient += torch.where(visible, norms, 0.0).sum(dim=0)
         self._count += visible.sum(dim=0)
-        self._radius = torch.maximum(self._radius, radii.amax(dim=0).float())
+        # In place, so that a CUDA graph may capture it.
+        torch.maximum(self._radius, radii.amax(dim=0).float(), out=self._radius)
 
     @torch.no_grad()
     def edit(

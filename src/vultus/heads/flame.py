@@ -287,7 +287,7 @@ class FlameHead(nn.Module):
     def _skinned(self, shaped: Float[Tensor, "c v 3"], pose: HeadPose) -> Float[Tensor, "b v 3"]:
         rotations = head_joint_rotations(pose, like=shaped)
         joints = self.joint_regressor @ shaped
-        identity = torch.eye(3).to(rotations)
+        identity = torch.eye(3, dtype=rotations.dtype, device=rotations.device)
         features = (rotations[:, 1:] - identity).flatten(start_dim=1)
         corrected = add_shapes(shaped, self.pose_basis, features)
         posed = linear_blend_skinning(

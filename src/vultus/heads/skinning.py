@@ -82,7 +82,8 @@ def joint_transforms(
         rotations.append(rotation)
         translations.append(offset)
     upper = torch.cat([torch.stack(rotations, 1), torch.stack(translations, 1)[..., None]], dim=-1)
-    last_row = upper.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*upper.shape[:2], 1, 4)
+    last_row = torch.eye(4, dtype=upper.dtype, device=upper.device)[3]
+    last_row = last_row.expand(*upper.shape[:2], 1, 4)
     return torch.cat([upper, last_row], dim=2)
 
 

@@ -7,6 +7,7 @@ Reference: SurFhead, arXiv 2410.11682, and its public release.
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -40,7 +41,7 @@ def blend_weight(weights: Float[Tensor, "n 4"], visible: Bool[Tensor, " n"]) -> 
         weights: Rows sum to 1; the first column is the surfel's own face.
         visible: Surfels that some pixel met.
     """
-    return _mean((weights[visible, 1:] - _FREE_BLEND_WEIGHT).relu().norm(dim=-1))
+    return _visible_mean((weights[:, 1:] - _FREE_BLEND_WEIGHT).relu().norm(dim=-1), visible)
 
 
 def normal_norm(normals: Float[Tensor, "n 3"], visible: Bool[Tensor, " n"]) -> Float[Tensor, ""]:
@@ -50,7 +51,7 @@ def normal_norm(normals: Float[Tensor, "n 3"], visible: Bool[Tensor, " n"]) -> F
         normals: Transported, not normalised.
         visible: Surfels that some pixel met.
     """
-    return _mean((normals[visible].norm(dim=-1) - 1.0).abs())
+    return _visible_mean((normals.norm(dim=-1) - 1.0).abs(), visible)
 
 
 def surfel_normal(
@@ -92,7 +93,7 @@ def xyz(
         visible: Surfels that some pixel met.
         threshold: Free distance, same unit.
     """
-    return _mean((local_means[visible].norm(dim=-1) - threshold).relu())
+    return _visible_mean((local_means.norm(dim=-1) - threshold).relu(), visible)
 
 
 def metric_xyz(
@@ -107,7 +108,7 @@ def metric_xyz(
         visible: Surfels that some pixel met.
         threshold: Free distance along an axis, world units.
     """
-    return _mean((offsets[visible] - threshold).relu().norm(dim=-1))
+    return _visible_mean((offsets - threshold).relu().norm(dim=-1), visible)
 
 
 def scale(
@@ -120,7 +121,7 @@ def scale(
         visible: Surfels that some pixel met.
         threshold: Free size, same unit.
     """
-    return _mean((scales[visible] - threshold).relu().norm(dim=-1))
+    return _visible_mean((scales - threshold).relu().norm(dim=-1), visible)
 
 
 def metric_scale(
@@ -149,6 +150,14 @@ def laplacian(
     flat = moved.movedim(-2, 0).reshape(moved.shape[-2], -1)
     delta = (laplacian_matrix @ flat).unflatten(-1, (-1, 3))
     return _mean(delta.square().sum(dim=-1))
+
+
+def _visible_mean(values: Tensor, visible: Tensor) -> Tensor:
+    """Average over the rows of a mask.
+
+    The rows are not taken out: a GPU would have to tell the host how many there are.
+    """
+    return torch.where(visible, values, 0.0).sum() / visible.sum().clamp(min=1)
 
 
 def _mean(values: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -75,12 +75,41 @@ class ReconstructionMethod(Protocol):
         """Image of the avatar; ``step`` None means finished."""
         ...
 
-    def training_step(self, batch: Batch, step: int) -> tuple[RenderOutput, dict[str, Tensor]]:
-        """Render a batch and return the weighted loss terms by name."""
+    def phase(self, step: int) -> Hashable:
+        """What decides which kernels a training step launches, apart from the primitives.
+
+        Steps of one phase may replay one captured graph: in them, ``training_step`` and ``update``
+        use ``step`` for nothing else.
+        """
         ...
 
-    def after_backward(self, output: RenderOutput, step: int) -> None:
-        """Steer gradients, step the optimiser, edit the set of primitives."""
+    def training_step(self, batch: Batch, step: int) -> tuple[RenderOutput, dict[str, Tensor]]:
+        """Render a batch and return the weighted loss terms by name.
+
+        Nothing in it may wait for a GPU, or copy to or from one.
+        """
+        ...
+
+    def set_rates(self, step: int) -> None:
+        """Give the optimiser the learning rates of a step."""
+        ...
+
+    def update(self, output: RenderOutput, step: int, skip: Tensor | None = None) -> None:
+        """Steer gradients, step the optimiser, gather statistics; does not wait for a GPU.
+
+        Args:
+            output: What ``training_step`` returned; the backward pass has run.
+            step: The same as there.
+            skip: An integer on the device; where it is not zero, nothing may change.
+        """
+        ...
+
+    def edits_at(self, step: int) -> bool:
+        """Whether ``edit`` has something to do after a step."""
+        ...
+
+    def edit(self, step: int) -> None:
+        """Add and remove primitives as is due after a step; may replace every parameter."""
         ...
 
     def tensors(self) -> dict[str, Tensor]:

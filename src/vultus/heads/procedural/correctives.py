@@ -6,6 +6,8 @@ millimetres.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -50,7 +52,7 @@ def close_lids(
             was made: alone, it would leave wide-eyed faces up to 4.4 mm open.
     """
     moving = torch.cat([rows[: LID_LOOPS - 1], rows[LID_LOOPS:]])
-    falloff = vertices.new_tensor([*UPPER_LID_FALLOFF[:-1], 1.0])[:, None, None]
+    falloff = _falloff(vertices.dtype, vertices.device)[:, None, None]
     lids = vertices[:, moving]
     upper, lower = lids[:, :, 1:_HALF], lids[:, :, _HALF + 1 :].flip(2)
     at_rest = rest[:, rows[0]]
@@ -68,6 +70,12 @@ def close_lids(
     rim = _push_out(rim, eye, (EYE_RADIUS + _RIM_CLEARANCE) * MILLIMETRE)
     lids = torch.cat([near, rest_of_lid, rim], dim=1)
     return vertices.index_copy(1, moving.flatten(), lids.flatten(1, 2))
+
+
+@lru_cache(maxsize=8)
+def _falloff(dtype: torch.dtype, device: torch.device) -> Float[Tensor, " loops"]:
+    """Share of the blink per loop; kept, because copies to a GPU cannot be captured in a graph."""
+    return torch.tensor([*UPPER_LID_FALLOFF[:-1], 1.0], dtype=dtype, device=device)
 
 
 def _push_out(points: Tensor, center: Tensor, radius: float) -> Tensor:

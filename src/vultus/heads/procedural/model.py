@@ -217,7 +217,7 @@ class ProceduralHead(nn.Module):
         self, pose: HeadPose, coeffs: Float[Tensor, "b e"], joints: Float[Tensor, "b 5 3"]
     ) -> Float[Tensor, "b 5 4 4"]:
         jaw_open = coeffs[:, EXPRESSION_NAMES.index("jawOpen"), None]
-        jaw = jaw_open * jaw_open.new_tensor([JAW_OPEN_ANGLE, 0, 0])
+        jaw = nn.functional.pad(JAW_OPEN_ANGLE * jaw_open, (0, 2))
         eyes = coeffs @ self.gaze_angles
         turned = pose.replace(
             jaw_pose=jaw if pose.jaw_pose is None else pose.jaw_pose.to(jaw) + jaw,
@@ -226,11 +226,11 @@ class ProceduralHead(nn.Module):
         rotations = head_joint_rotations(turned, self.template)
         transforms = joint_transforms(rotations, joints, HEAD_JOINT_PARENTS)
         # The condyle slides forward and down in the frame of the skull.
-        slide = jaw_open * jaw_open.new_tensor(JAW_SLIDE) * MILLIMETRE
+        slide = torch.cat([MILLIMETRE * way * jaw_open for way in JAW_SLIDE], dim=1)
         slide = transforms[:, _NECK, :3, :3] @ slide[..., None]
         column = nn.functional.pad(slide, (3, 0, 0, 1))
-        is_jaw = column.new_tensor([index == _JAW for index in range(len(HEAD_JOINTS))])
-        return transforms + is_jaw[:, None, None] * column[:, None]
+        jaw_only = (0, 0, 0, 0, _JAW, len(HEAD_JOINTS) - 1 - _JAW)
+        return transforms + nn.functional.pad(column[:, None], jaw_only)
 
 
 def named_expressions(**weights: float | int) -> Float[Tensor, "1 52"]:

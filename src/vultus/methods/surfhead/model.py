@@ -6,7 +6,7 @@ Reference: SurFhead, arXiv 2410.11682; figures in brackets are sections of our s
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ from vultus.methods.surfhead.config import SurfHeadConfig
 from vultus.methods.surfhead.jacobian_blending import blend_weights, initial_blend_logits
 from vultus.methods.surfhead.rig_track import RigTrack
 from vultus.methods.surfhead.transport import BoundSurfels, PosedFaces, PosedSurfels, transport
-from vultus.optim.adam import build_adam
+from vultus.optim.adam import GpuAdam, build_adam, set_learning_rate
 from vultus.optim.schedules import exponential_decay
 from vultus.render.output import RenderOutput
 from vultus.render.surfels import render_surfels
@@ -179,11 +179,19 @@ class SurfHead:
 
     # ---- training --------------------------------------------------------------------------
 
+    def phase(self, step: int) -> Hashable:
+        """Degree of colour, terms that have started, and whether densification still watches."""
+        return (
+            self.active_sh_degree(step),
+            self._compares_normals(step),
+            self._distorts(step),
+            self._density.is_active(step),
+        )
+
     def training_step(self, batch: Batch, step: int) -> tuple[RenderOutput, dict[str, Tensor]]:
         """Render a batch and return the weighted loss terms of section 5."""
         weights = self.config.losses
-        compare_normals = weights.surfel_normal_weight > 0 and step > weights.surfel_normal_from
-        distort = weights.distortion_weight > 0 and step > weights.distortion_from
+        compare_normals, distort = self._compares_normals(step), self._distorts(step)
         outputs: list[OutputName] = ["depth", "normal", "median_depth"] if compare_normals else []
         if distort:
             outputs.append("distortion")
@@ -195,18 +203,37 @@ class SurfHead:
         }
         terms |= objectives.image_terms(output, batch, weights, compare_normals, distort)
         terms |= objectives.surfel_terms(
-            self.surfels, placed, output.radii, self._eyeball_surfels, self.config
+            self.surfels, placed, output.radii, self._eyeball_index, self.config
         )
         return output, terms
 
-    def after_backward(self, output: RenderOutput, step: int) -> None:
-        """Freeze what must not move, step Adam, grow and prune surfels."""
+    def set_rates(self, step: int) -> None:
+        """Let the positions' rate decay; the others stay."""
+        optim = self.config.optim
+        rate = exponential_decay(
+            step, optim.position_lr_init, optim.position_lr_final, optim.position_lr_steps
+        )
+        set_learning_rate(self.optimizer, "local_means", rate * self._extent)
+
+    def update(self, output: RenderOutput, step: int, skip: Tensor | None = None) -> None:
+        """Freeze what must not move, step Adam, gather statistics of densification."""
         self._mask_gradients()
-        self._set_position_rate(step)
+        if isinstance(self.optimizer, GpuAdam):
+            self.optimizer.skip = skip
         self.optimizer.step()
         screen_gradient = output.screen_gradient.grad
         if screen_gradient is not None and self._density.is_active(step):
-            self._density.accumulate(screen_gradient, output.radii, amplified=self._teeth_surfels)
+            self._density.accumulate(
+                screen_gradient, output.radii, amplified=self._teeth_surfels, skip=skip
+            )
+
+    def edits_at(self, step: int) -> bool:
+        """Whether surfels are added, removed or made fainter after a step."""
+        density = self._density
+        return density.grows_at(step) or density.resets_at(step, is_white=self._is_white)
+
+    def edit(self, step: int) -> None:
+        """Grow and prune surfels, or reset their opacities."""
         self.optimizer.zero_grad(set_to_none=True)
         edited = self._density.edit(
             step,
@@ -223,6 +250,14 @@ class SurfHead:
             self.surfels, self._face_index = edited.parameters, edited.extras["face_index"]
             self._index_surfels()
 
+    def _compares_normals(self, step: int) -> bool:
+        weights = self.config.losses
+        return weights.surfel_normal_weight > 0 and step > weights.surfel_normal_from
+
+    def _distorts(self, step: int) -> bool:
+        weights = self.config.losses
+        return weights.distortion_weight > 0 and step > weights.distortion_from
+
     def _world_scales(self) -> Tensor:
         scales = self.surfels["log_scales"].detach().exp()
         return scales * self._rig.rest.scales[self._face_index][:, None]
@@ -238,16 +273,7 @@ class SurfHead:
     def _zero_gradient(self, name: str, mask: Tensor) -> None:
         parameter = self.surfels.get(name)
         if parameter is not None and parameter.grad is not None:
-            parameter.grad[mask] = 0.0
-
-    def _set_position_rate(self, step: int) -> None:
-        optim = self.config.optim
-        rate = exponential_decay(
-            step, optim.position_lr_init, optim.position_lr_final, optim.position_lr_steps
-        )
-        for group in self.optimizer.param_groups:
-            if group["name"] == "local_means":
-                group["lr"] = rate * self._extent
+            parameter.grad.masked_fill_(mask.view(-1, *(1,) * (parameter.ndim - 1)), 0.0)
 
     # ---- state -----------------------------------------------------------------------------
 
@@ -281,6 +307,7 @@ class SurfHead:
 
     def _index_surfels(self) -> None:
         self._eyeball_surfels = self._eyeball_faces[self._face_index]
+        self._eyeball_index = self._eyeball_surfels.nonzero()[:, 0]
         self._boundary_surfels = self._boundary_faces[self._face_index]
         self._teeth_surfels = self._teeth_faces[self._face_index]
 

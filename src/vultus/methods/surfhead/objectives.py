@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from vultus.data.frame_store import Batch
@@ -38,10 +38,18 @@ def surfel_terms(
     surfels: Mapping[str, Tensor],
     placed: PosedSurfels,
     radii: Int[Tensor, "b n"],
-    eyeballs: Bool[Tensor, " n"],
+    eyeballs: Int[Tensor, " e"],
     config: SurfHeadConfig,
 ) -> dict[str, Tensor]:
-    """Terms on the surfels themselves; "visible" means touched by a pixel in any frame."""
+    """Terms on the surfels themselves; "visible" means touched by a pixel in any frame.
+
+    Args:
+        surfels: Raw parameters.
+        placed: The same surfels in the world.
+        radii: On the screen, 0 where not visible.
+        eyeballs: Indices of the surfels on eyeballs.
+        config: Weights, and which terms there are.
+    """
     weights = config.losses
     visible = (radii > 0).any(dim=0)
     terms = {
@@ -50,9 +58,9 @@ def surfel_terms(
         "scale": weights.scale_weight
         * regularizers.scale(surfels["log_scales"].exp(), visible, weights.scale_threshold),
     }
-    if weights.eye_alpha_weight > 0 and bool(eyeballs.any()):
-        opacities = surfels["opacity_logits"].sigmoid()
-        terms["eye_alpha"] = weights.eye_alpha_weight * regularizers.eye_alpha(opacities[eyeballs])
+    if weights.eye_alpha_weight > 0 and eyeballs.numel() > 0:
+        opacities = surfels["opacity_logits"].index_select(0, eyeballs).sigmoid()
+        terms["eye_alpha"] = weights.eye_alpha_weight * regularizers.eye_alpha(opacities)
     if weights.blend_weight_weight > 0 and "blend_weight_logits" in surfels:
         terms["blend_weight"] = weights.blend_weight_weight * regularizers.blend_weight(
             blend_weights(surfels["blend_weight_logits"]), visible

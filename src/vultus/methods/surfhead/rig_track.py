@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import fields
 
 import torch
 from torch import Tensor
@@ -49,6 +48,8 @@ class RigTrack:
             self.rest_vertices, head.topology.faces.to(device), model.third_edge
         )
         self._cache: dict[int, PosedFaces] = {}
+        self._all: PosedFaces | None = None
+        self._has_looked_at_all = False
 
     @property
     def pose(self) -> HeadPose:
@@ -62,12 +63,15 @@ class RigTrack:
 
     def training_faces(self, timesteps: Tensor) -> PosedFaces:
         """Triangles of training timesteps, differentiable in the trained fields."""
-        if not self.parameters:
-            if timesteps.shape[0] == 1:
-                return self._cached(int(timesteps[0]))
-            return self.faces(self._pose[timesteps])
-        pose = self._pose.replace(**self.parameters)
-        return self.faces(pose[timesteps])
+        if self.parameters:
+            return self.faces(self._pose.replace(**self.parameters)[timesteps])
+        if timesteps.is_cuda:
+            # Which timestep it is, only the GPU knows.
+            posed = self._all_timesteps()
+            return self.faces(self._pose[timesteps]) if posed is None else posed[timesteps]
+        if timesteps.shape[0] == 1:
+            return self._cached(int(timesteps[0]))
+        return self.faces(self._pose[timesteps])
 
     def faces(self, pose: HeadPose) -> PosedFaces:
         """Triangles of any poses of this head."""
@@ -84,16 +88,22 @@ class RigTrack:
             return self._cache[timestep]
         with torch.no_grad():
             posed = self.faces(self._pose[timestep])
-        size = sum(
-            tensor.numel() * tensor.element_size()
-            for tensor in (getattr(posed, field.name) for field in fields(posed))
-            if tensor is not None
-        )
         # Epochs repeat one order, so that a full cache had better keep what it has: replacing the
         # oldest entry would throw out each one before its next use.
-        if (len(self._cache) + 1) * size <= self._model.pose_cache_mib * 2**20:
+        if (len(self._cache) + 1) * posed.num_bytes <= self._model.pose_cache_mib * 2**20:
             self._cache[timestep] = posed
         return posed
+
+    @torch.no_grad()
+    def _all_timesteps(self) -> PosedFaces | None:
+        """Triangles of all timesteps, made at the first call; None if the cache has no room."""
+        if not self._has_looked_at_all:
+            self._has_looked_at_all = True
+            first, num = self.faces(self._pose[0]), len(self._pose)
+            if num * first.num_bytes <= self._model.pose_cache_mib * 2**20:
+                others = [self.faces(self._pose[i]) for i in range(1, num)]
+                self._all = PosedFaces.cat([first, *others])
+        return self._all
 
 
 def _on_device(head: HeadModel, device: torch.device) -> HeadModel:

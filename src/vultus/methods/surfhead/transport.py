@@ -7,7 +7,7 @@ Reference: spec of SurFhead sections 4.1 to 4.4; paper arXiv 2410.11682.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
@@ -80,6 +80,26 @@ class PosedFaces:
     """Axis-angle of the polar rotation, detached (jbs)."""
     stretches: Float[Tensor, "b f 3 3"] | None = None
     """Polar stretch, detached (jbs)."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The fields that are set."""
+        named = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: tensor for name, tensor in named if tensor is not None}
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that the triangles take."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors().values())
+
+    def __getitem__(self, index: Int[Tensor, " k"]) -> PosedFaces:
+        """Select frames."""
+        return PosedFaces(**{n: t.index_select(0, index) for n, t in self.tensors().items()})
+
+    @staticmethod
+    def cat(parts: list[PosedFaces]) -> PosedFaces:
+        """Concatenate frames of the same rig."""
+        names = parts[0].tensors()
+        return PosedFaces(**{n: torch.cat([getattr(part, n) for part in parts]) for n in names})
 
 
 @dataclass(frozen=True)
