@@ -1,5 +1,9 @@
 """Compiling and launching Triton kernels, and recording launches without a GPU.
 
+Triton binds the arguments of every launch to the kernel's signature and checks every constant that
+its code mentions: 50 microseconds for the rasterizers' kernels, which take less on the GPU. Here a
+launch that resembles an earlier one goes straight to what Triton has compiled for that.
+
 Importing this module imports Triton; only modules of the gpu backends do so.
 """
 
@@ -9,14 +13,17 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
 try:
     import triton
     import triton.language
     from triton import knobs
+    from triton.runtime import driver
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         "backend gpu needs Triton, which comes with PyTorch for CUDA: pip install 'triton>=3.6'"
@@ -41,6 +48,7 @@ __all__ = [
 
 tl: Any = triton.language
 """Triton's language without its types: they describe what runs before, not inside, compilation."""
+_driver: Any = driver
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,11 @@ class Launch:
 
 
 _recordings: list[list[Launch]] = []
+_compiled: dict[tuple[Any, ...], Any] = {}
+"""What Triton has compiled, by everything that it compiles for."""
+_MAX_COMPILED = 4096
+_ALIGNMENT = 16
+"""Bytes; Triton compiles other code for pointers that are not aligned to this."""
 
 
 def jit(function: Callable[..., Any]) -> Any:
@@ -62,8 +75,12 @@ def jit(function: Callable[..., Any]) -> Any:
     return triton.jit(inspect.unwrap(function))
 
 
+@cache
 def is_interpreted() -> bool:
-    """Whether kernels run in Triton's interpreter, on CPU tensors (``TRITON_INTERPRET=1``)."""
+    """Whether kernels run in Triton's interpreter, on CPU tensors (``TRITON_INTERPRET=1``).
+
+    Triton decides that when a kernel is defined; later changes would be ignored.
+    """
     return bool(knobs.runtime.interpret)
 
 
@@ -93,7 +110,53 @@ def launch(
         with np.errstate(all="ignore"):
             kernel[grid](*arguments, **constants)
     else:
-        kernel[grid](*arguments, **constants, num_warps=num_warps, enable_fp_fusion=True)
+        _launch_compiled(kernel, grid, arguments, constants, num_warps)
+
+
+def _launch_compiled(
+    kernel: Any,
+    grid: tuple[int, ...],
+    arguments: tuple[Any, ...],
+    constants: dict[str, Any],
+    num_warps: int,
+) -> None:
+    """Run what has been compiled for such arguments; the first time let Triton look at them."""
+    device = _driver.active.get_current_device()
+    values, kinds = _specialize(arguments, device)
+    key = (kernel.fn, device, num_warps, *kinds, *constants.items())
+    if None not in kinds and (compiled := _compiled.get(key)) is not None:
+        compiled[(*grid, 1, 1)[:3]](*values, *constants.values())
+        return
+    compiled = kernel[grid](*arguments, **constants, num_warps=num_warps, enable_fp_fusion=True)
+    if len(_compiled) >= _MAX_COMPILED:
+        _compiled.clear()
+    _compiled[key] = compiled
+
+
+def _specialize(arguments: tuple[Any, ...], device: int) -> tuple[list[Any], list[Any]]:
+    """What to hand to a compiled kernel, and what it depends on.
+
+    Returns:
+        Addresses in place of tensors, which spares looking them up again; and types, or the values
+        of integers, on which code may depend. None stands for what only Triton should handle.
+    """
+    values, kinds = [], []
+    for argument in arguments:
+        value, kind = argument, type(argument)
+        if isinstance(argument, Tensor):
+            value, kind = argument.data_ptr(), argument.dtype
+            if argument.get_device() != device:
+                kind = None
+            elif value % _ALIGNMENT:
+                kind = (kind, value % _ALIGNMENT)
+        elif kind is int:
+            kind = argument
+        elif kind is tuple:
+            items, item_kinds = _specialize(argument, device)
+            value, kind = tuple(items), None if None in item_kinds else tuple(item_kinds)
+        values.append(value)
+        kinds.append(kind)
+    return values, kinds
 
 
 @contextmanager
