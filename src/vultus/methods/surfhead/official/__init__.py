@@ -1,3 +1,19 @@
 """Checkpoints of the published SurFhead and GaussianAvatars programs, read and written."""
 
-__all__: list[str] = []
+from vultus.methods.surfhead.official.checkpoint import (
+    OfficialAvatar,
+    read_official,
+    write_official,
+)
+from vultus.methods.surfhead.official.gaussian_avatars import (
+    flatten_gaussians,
+    read_gaussian_avatars,
+)
+
+__all__ = [
+    "OfficialAvatar",
+    "flatten_gaussians",
+    "read_gaussian_avatars",
+    "read_official",
+    "write_official",
+]
