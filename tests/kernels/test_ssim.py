@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tolerances import assert_close
-from vultus.kernels.ssim import ssim, ssim_map
+from vultus.kernels.ssim import l1_ssim, ssim, ssim_map
 from vultus.kernels.ssim.window import C1, C2, WEIGHTS
 
 SIZES = [(1, 1), (3, 16), (11, 17), (40, 48), (5, 33)]
@@ -106,3 +106,11 @@ def test_cpu_rejects_other_dtypes() -> None:
     a, b = images((1, 9, 16), torch.float64)
     with pytest.raises(TypeError, match=r"needs float32 images on the CPU, got torch\.float64"):
         ssim_map(a, b, backend="cpu")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_l1_and_ssim_are_the_means_of_their_maps(dtype: torch.dtype) -> None:
+    a, b = images((2, 3, 11, 17), dtype)
+    difference, similarity = l1_ssim(a, b)
+    assert_close(difference, (a - b).abs().mean())
+    assert_close(similarity, ssim_map(a, b, backend="ref").mean())

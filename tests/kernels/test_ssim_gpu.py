@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tolerances import assert_close
 from triton_support import compile_launch, is_interpreting, triton_device
-from vultus.kernels.ssim import ssim, ssim_map
+from vultus.kernels.ssim import l1_ssim, ssim, ssim_map
 
 REASON = "variances in float32 lose digits against the constant 9e-4"
 triton_test = pytest.mark.triton
@@ -66,6 +66,31 @@ def test_gpu_gradient_of_the_mean_reads_one_number(device):
 
 
 @triton_test
+@pytest.mark.parametrize("shape", [(1, 2, 1), (2, 1, 3, 7), (1, 6, 18)])
+def test_gpu_l1_and_ssim_of_one_pass_equal_the_reference(shape, device):
+    """Weights differ, so that neither gradient can stand in for the other."""
+    a, b = images(shape, device)
+    with torch.no_grad():
+        a[..., 0, 0] = b[..., 0, 0]  # where L1 has no derivative, its gradient is 0
+    exact = [x.detach().double().cpu().requires_grad_() for x in (a, b)]
+    expected, actual = l1_ssim(*exact, backend="ref"), l1_ssim(a, b, backend="gpu")
+    for mine, theirs in zip(actual, expected, strict=True):
+        assert_close(mine.cpu(), theirs, looser=5, reason=REASON)
+    weights = (0.8, -0.2)
+    assert_same_gradients(
+        torch.autograd.grad(sum(w * x for w, x in zip(weights, actual, strict=True)), (a, b)),
+        torch.autograd.grad(sum(w * x for w, x in zip(weights, expected, strict=True)), exact),
+    )
+
+
+@triton_test
+def test_gpu_gradient_of_l1_alone_is_the_sign(device):
+    a, b = images((1, 6, 9), device)
+    (grad,) = torch.autograd.grad(l1_ssim(a, b, backend="gpu")[0], (a,))
+    assert_close(grad, (a - b).sign() / a.numel())
+
+
+@triton_test
 def test_gpu_accepts_images_that_are_not_contiguous_and_empty_batches(device):
     a, b = images((1, 4, 6), device)
     turned = ssim_map(a.transpose(1, 2), b.transpose(1, 2), backend="gpu")
@@ -73,6 +98,7 @@ def test_gpu_accepts_images_that_are_not_contiguous_and_empty_batches(device):
     empty = torch.zeros(0, 3, 4, 16, device=a.device, requires_grad=True)
     ssim_map(empty, empty.detach(), backend="gpu").sum().backward()
     assert empty.grad is not None
+    assert l1_ssim(empty, empty, backend="gpu")[0].isnan()
 
 
 @triton_test
@@ -102,10 +128,12 @@ def test_gpu_kernels_compile_without_spilling(capability):
     with recorded_launches() as launches:
         ssim(a, b.detach(), backend="gpu").backward()
         (ssim_map(a, b.detach(), backend="gpu") * b.detach()).sum().backward()
+        sum(l1_ssim(a, b.detach(), backend="gpu")).backward()
     names = [launch.kernel.fn.__name__ for launch in launches]
-    assert names == ["compare", "compare_backward"] * 2
-    assert [launches[k].constants["IS_UNIFORM"] for k in (1, 3)] == [True, False]
-    for launch in [*launches[:2], launches[3]]:
+    pair = ["compare", "compare_backward"]
+    assert names == [*pair, *pair, "compare", "mean_of_sums", "compare_backward"]
+    assert [launches[k].constants["IS_UNIFORM"] for k in (1, 3, 6)] == [True, False, True]
+    for launch in [*launches[:2], *launches[3:]]:
         kernel = compile_launch(launch, capability)
         assert kernel.stack == 0
         assert kernel.registers <= 168, "fewer than 12 warps fit on a multiprocessor"

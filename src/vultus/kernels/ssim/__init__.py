@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vultus.kernels.ssim import cpu, ref
 
-__all__ = ["Backend", "ssim", "ssim_map"]
+__all__ = ["Backend", "l1_ssim", "ssim", "ssim_map"]
 
 Backend = Literal["auto", "ref", "cpu", "gpu"]
 
@@ -36,13 +36,12 @@ def ssim_map(
 
     Reference: Wang et al., Image quality assessment, 2004, eq. 13; zero padding as in 3DGS.
     """
-    places = {(x.dtype, x.device.type) for x in (a, b)}
-    if backend == "gpu" or (backend == "auto" and places == {(torch.float32, "cuda")}):
+    if _is_for_gpu(a, b, backend):
         # Triton must not be needed where there is no GPU.
         from vultus.kernels.ssim import gpu
 
         return gpu.ssim_map(a, b)
-    is_native = places == {(torch.float32, "cpu")}
+    is_native = _places(a, b) == {(torch.float32, "cpu")}
     if backend == "cpu" and not is_native:
         raise TypeError(
             'backend="cpu" needs float32 images on the CPU, got '
@@ -59,3 +58,35 @@ def ssim(
     """Average ``ssim_map`` over everything; arguments and errors are the same."""
     # The gradient of a sum stays one number, which the GPU backend reads; that of a mean is a map.
     return ssim_map(a, b, backend=backend).sum() / a.numel()
+
+
+def l1_ssim(
+    a: Float[Tensor, "*b c h w"], b: Float[Tensor, "*b c h w"], *, backend: Backend = "auto"
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Average the absolute difference, and SSIM: the two terms of 3DGS's loss.
+
+    On a GPU both come from one pass over the images, and so do their gradients. The mean of an
+    empty batch is NaN.
+
+    Args:
+        a: First image.
+        b: Second image; exchanging the two changes nothing.
+        backend: As for ``ssim_map``; errors are the same, too.
+
+    Reference: Kerbl et al., 3D Gaussian Splatting, 2023, eq. 7.
+    """
+    if _is_for_gpu(a, b, backend) and a.numel():
+        from vultus.kernels.ssim import gpu
+
+        return gpu.l1_ssim(a, b)
+    return (a - b).abs().mean(), ssim(a, b, backend=backend)
+
+
+def _places(a: Tensor, b: Tensor) -> set[tuple[torch.dtype, str]]:
+    return {(x.dtype, x.device.type) for x in (a, b)}
+
+
+def _is_for_gpu(a: Tensor, b: Tensor, backend: Backend) -> bool:
+    if backend == "auto":
+        return _places(a, b) == {(torch.float32, "cuda")}
+    return backend == "gpu"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -26,7 +28,13 @@ def ssim_map(
 
 
 def _blur(x: Tensor) -> Tensor:
-    window = torch.tensor(WEIGHTS, dtype=x.dtype, device=x.device)
+    window = _window(x.dtype, x.device)
     planes = x.reshape(-1, 1, *x.shape[-2:])
     planes = conv2d(planes, window.view(1, 1, -1, 1), padding=(RADIUS, 0))
     return conv2d(planes, window.view(1, 1, 1, -1), padding=(0, RADIUS)).view(x.shape)
+
+
+@lru_cache(maxsize=16)
+def _window(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Kept on the device: a copy from the host could not be captured into a CUDA graph."""
+    return torch.tensor(WEIGHTS, dtype=dtype, device=device)
