@@ -17,30 +17,26 @@ from vultus.core.simd import (
     vmax,
     vsqrt,
 )
+from vultus.data.studio import _materials
+from vultus.data.studio._materials import (
+    EYE_GRAZING,
+    EYE_REFLECTANCE,
+    EYE_ROUGHNESS,
+    EYE_SHARPNESS,
+    MAX_BOUNCE_GAIN,
+    MIN_ROUGHNESS,
+    NUM_MAPS,
+    SPECULAR_FADE,
+    SPECULAR_SCALE,
+    WRAP,
+)
 
-__all__ = ["NUM_MAPS", "shade_samples"]
-
-NUM_MAPS = 9
-"""Linear albedo (3), roughness, specular, scatter, tangent-space normal (3)."""
+__all__ = ["shade_samples"]
 
 _SAMPLES_PER_JOB = 256
-# Wrapped diffuse light reaches further around the terminator in red than in blue, as it does in
-# skin. Chosen by eye for a scatter of 1.
-_WRAP = (0.30, 0.12, 0.05)
-_MIN_ROUGHNESS = 0.3
-_SPECULAR_SCALE = 0.08
-# Below this share of the specular map reflections fade out: cavities and painted shadows.
-_SPECULAR_FADE = 0.25
-# Eyes: a cornea with a smooth coat; its grazing reflection is kept below Schlick's value of 1.
-_EYE_REFLECTANCE = 0.03
-_EYE_GRAZING = 0.5
-_EYE_ROUGHNESS = 0.15
-# Width (as exp2(s (cos - 1))) over which visibility is averaged around the mirror direction.
-_EYE_SHARPNESS = 40.0
-_MAX_BOUNCE_GAIN = 3.0
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
-_compile = kernel()
+_compile = kernel(_materials.__file__)
 
 
 @_compile
@@ -118,7 +114,7 @@ def _bounce_gain(openness, albedo):
     b = -4.7951 * albedo + 0.6417
     c = 2.7552 * albedo + 0.6903
     bounced = max(openness, ((openness * a + b) * openness + c) * openness)
-    return min(bounced / max(openness, 1e-3), _MAX_BOUNCE_GAIN)
+    return min(bounced / max(openness, 1e-3), MAX_BOUNCE_GAIN)
 
 
 @_compile
@@ -132,13 +128,13 @@ def _sum_lights(  # noqa: PLR0915 - one loop over the lights, kept in registers
     blended from three rows. ``sums`` receives diffuse (3), specular (3), openness, and visibility
     around the mirror direction.
     """
-    roughness = max(material[3], _MIN_ROUGHNESS) if not is_eye else _EYE_ROUGHNESS
-    base = _SPECULAR_SCALE * material[4] if not is_eye else _EYE_REFLECTANCE
+    roughness = max(material[3], MIN_ROUGHNESS) if not is_eye else EYE_ROUGHNESS
+    base = SPECULAR_SCALE * material[4] if not is_eye else EYE_REFLECTANCE
     n_v = max(_dot(normal, view), 0.02)
     k = (roughness + 1) * (roughness + 1) / 8
     view_term = 1.0 / (4.0 * math.pi * (n_v * (1 - k) + k))
     mirror = _combine(normal, 2.0 * n_v, view, -1.0)
-    wrap_0, wrap_1, wrap_2 = _WRAP[0] * material[5], _WRAP[1] * material[5], _WRAP[2] * material[5]
+    wrap_0, wrap_1, wrap_2 = WRAP[0] * material[5], WRAP[1] * material[5], WRAP[2] * material[5]
     diffuse_0 = splat(_ZERO)
     diffuse_1 = splat(_ZERO)
     diffuse_2 = splat(_ZERO)
@@ -193,7 +189,7 @@ def _sum_lights(  # noqa: PLR0915 - one loop over the lights, kept in registers
         specular_2 += lobe * e2
         if is_eye:
             cosine = lx * mirror[0] + ly * mirror[1] + lz * mirror[2]
-            near = vexp2((cosine - _ONE) * _EYE_SHARPNESS)
+            near = vexp2((cosine - _ONE) * EYE_SHARPNESS)
             all_mirror += near
             seen_mirror += near * visibility
     sums[0] = hsum(diffuse_0)
@@ -286,7 +282,7 @@ def shade_samples(
                 sums,
             )
             has_mirror = is_eye and environment.shape[0] > 0
-            fade = 1.0 if is_eye else min(material[4] / _SPECULAR_FADE, 1.0)
+            fade = 1.0 if is_eye else min(material[4] / SPECULAR_FADE, 1.0)
             if has_mirror:
                 n_v = max(_dot(normal, view), 0.0)
                 mirror = _combine(normal, 2.0 * n_v, view, -1.0)
@@ -294,7 +290,7 @@ def shade_samples(
                 x = (turn - math.floor(turn)) * (environment.shape[1] - 2) + 1.0
                 polar = math.acos(min(max(mirror[1], -1.0), 1.0))
                 _look_up(environment, x, polar / math.pi * environment.shape[0], mirrored)
-                fade = sums[7] * (_EYE_REFLECTANCE + _EYE_GRAZING * (1.0 - n_v) ** 5)
+                fade = sums[7] * (EYE_REFLECTANCE + EYE_GRAZING * (1.0 - n_v) ** 5)
             for c in range(3):
                 gain = _bounce_gain(sums[6], material[c])
                 reflected = mirrored[c] if has_mirror else sums[3 + c]

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from vultus.core.threads import num_threads
-from vultus.data.studio._pixel_blocks import block_directions, pixel_sums
-from vultus.data.studio.shading import PackedSurface, SurfaceSamples, shade, tone_map
-from vultus.geometry.cameras import Camera, camera_centers
-from vultus.geometry.meshes import vertex_normals
+from vultus.data.studio._pixel_blocks import block_rays, dense_pixel_sums, pixel_sums
+from vultus.data.studio._smooth_normals import SmoothNormals
+from vultus.data.studio.shading import (
+    PackedLight,
+    PackedSurface,
+    ShadingBackend,
+    SurfaceSamples,
+    shade,
+    tone_map,
+)
+from vultus.geometry.cameras import Camera
 from vultus.heads.appearance import HeadAppearance
-from vultus.kernels.ray_mesh import Bvh, RayHits, first_hit, morton_order, vertex_visibility
+from vultus.kernels.ray_mesh import Bvh, first_hit, morton_order, vertex_visibility
 from vultus.render.lighting.envmap import EnvironmentMap, cluster_lights
 from vultus.render.lighting.lights import LightList
 
@@ -27,7 +35,7 @@ Shadows = Literal["baked_all", "baked_seen", "traced", "none"]
 # Shadow rays start this far (metres) off the surface: a tenth of a head's mean edge.
 _SHADOW_BIAS = 5e-4
 # Samples whose visibility is held at once (a byte per light each).
-_TRACED_CHUNK = 65536
+_TRACED_CHUNK = {"cpu": 2**16, "gpu": 2**20}
 
 
 @dataclass(frozen=True)
@@ -57,31 +65,66 @@ class _PosedMesh:
     normals: Float[Tensor, "v 3"]
 
 
+@dataclass(frozen=True)
+class _View:
+    """Samples of a picture."""
+
+    samples: SurfaceSamples
+    depth: Float[Tensor, " m"]
+    index: Int[Tensor, " m"] | None
+    """Place of the samples among ``block_rays``, where those without a face were left out."""
+    width: int
+    height: int
+    per_axis: int
+
+    def pixel_sums(self, values: Float[Tensor, "m c"]) -> Float[Tensor, "c h w"]:
+        """Add up what is seen in each pixel."""
+        if self.index is not None:
+            return pixel_sums(values, self.index, self.width, self.height, self.per_axis)
+        is_empty = self.samples.face[:, None] < 0
+        values = values.masked_fill(is_empty, 0.0)
+        return dense_pixel_sums(values, self.width, self.height, self.per_axis)
+
+
 class StudioRenderer:
     """A studio around one subject: set the light, pose the head, take pictures.
 
-    Visibility is baked once per pose and light and serves all cameras. Everything runs on the CPU
-    and gives the same pictures for any number of threads.
+    Visibility is baked once per pose and light and serves all cameras. The pictures repeat on a
+    device, for any number of threads; those of CPU and GPU differ by the rounding of float32.
+
+    On a GPU, calls return before their work is done, and only setting the light waits for it.
     """
 
     def __init__(
-        self, faces: Int[Tensor, "f 3"], appearance: HeadAppearance, threads: int | None = None
+        self,
+        faces: Int[Tensor, "f 3"],
+        appearance: HeadAppearance,
+        threads: int | None = None,
+        *,
+        device: torch.device | str = "cpu",
+        backend: ShadingBackend | None = None,
     ) -> None:
         """Prepare a subject.
 
         Args:
             faces: Topology of the vertices that ``pose`` gets.
             appearance: Textures; per-face fields belong to ``faces``.
-            threads: ``None`` takes all.
+            threads: On the CPU; ``None`` takes all.
+            device: Where pictures are made.
+            backend: Of rays and shading; by default that of the device.
 
         Raises:
             ValueError: If the appearance does not fit the faces.
+            ModuleNotFoundError: For ``"gpu"`` without Triton, when the first picture is taken.
         """
-        self._faces = faces
-        self._surface = PackedSurface.pack(faces, appearance)
-        self._labels = _shifted_labels(appearance.face_labels)
+        self._device = torch.device(device)
+        self._backend: ShadingBackend = backend or ("cpu" if self._device.type == "cpu" else "gpu")
+        self._faces = faces.to(self._device)
+        self._surface = PackedSurface.pack(faces, appearance, self._device)
+        self._labels = _shifted_labels(appearance.face_labels).to(self._device)
+        self._normals: SmoothNormals | None = None
         self._threads = threads or num_threads()
-        self._lights: LightList | None = None
+        self._light: PackedLight | None = None
         self._environment: EnvironmentMap | None = None
         self._mesh: _PosedMesh | None = None
         self._order: Tensor | None = None
@@ -95,7 +138,7 @@ class StudioRenderer:
     @property
     def lights(self) -> LightList | None:
         """The lights in effect, with exposure."""
-        return self._lights
+        return None if self._light is None else self._light.lights
 
     def set_light(
         self,
@@ -117,12 +160,14 @@ class StudioRenderer:
             raise ValueError(f"exposure must be positive, got {exposure}")
         self._baked = None
         if isinstance(light, LightList):
-            self._environment, self._lights = None, light.scaled(exposure)
+            self._environment = None
+            self._light = PackedLight.pack(light.scaled(exposure), None, self._device)
             return
         if max_radiance_ratio is not None:
             light = light.limited(max_radiance_ratio)
         self._environment = light.scaled(exposure)
-        self._lights = cluster_lights(self._environment, num_lights)
+        lights = cluster_lights(self._environment, num_lights)
+        self._light = PackedLight.pack(lights, self._environment, self._device)
 
     def pose(
         self, vertices: Float[Tensor, "v 3"], rest_vertices: Float[Tensor, "v 3"] | None = None
@@ -130,18 +175,22 @@ class StudioRenderer:
         """Put the head into the studio.
 
         Args:
-            vertices: World, metres.
+            vertices: World, metres. On a GPU they must be finite; a look would wait for it.
             rest_vertices: Shape that the ray hierarchy is built for, at the first pose only;
                 by default these vertices. It changes the speed, not the picture.
+
+        Raises:
+            ValueError: If a vertex is not finite; on a GPU at the first pose only.
         """
-        vertices = vertices.detach().float()
-        if self._mesh is None:
-            rest = vertices if rest_vertices is None else rest_vertices.detach().float()
-            bvh = Bvh.build(rest, self._faces)
+        vertices = vertices.detach().to(self._device, torch.float32).contiguous()
+        if self._mesh is None or self._normals is None:
+            rest = vertices if rest_vertices is None else rest_vertices.detach().to(vertices)
             self._order = morton_order(rest)
+            self._normals = SmoothNormals(self._faces, len(vertices))
+            bvh = Bvh.build(rest, self._faces).refit(vertices)
         else:
-            bvh = self._mesh.bvh
-        self._mesh = _PosedMesh(bvh.refit(vertices), vertex_normals(vertices, self._faces))
+            bvh = self._mesh.bvh.refit(vertices, check_values=not vertices.is_cuda)
+        self._mesh = _PosedMesh(bvh, self._normals.of(vertices))
         self._baked = None
 
     def render(
@@ -170,62 +219,68 @@ class StudioRenderer:
             raise ValueError(f"render takes one camera, got {len(camera)}")
         if samples < 1:
             raise ValueError(f"samples must be at least 1, got {samples}")
-        if self._mesh is None or self._lights is None:
+        if self._mesh is None or self._light is None:
             missing = "pose" if self._mesh is None else "set_light"
             raise ValueError(f"call {missing} before render")
-        directions = block_directions(camera, samples)
-        hits = self._cast(self._mesh, camera, directions)
-        index = (hits.face >= 0).nonzero()[:, 0]
-        seen = SurfaceSamples(hits.face[index], hits.barycentrics[index], directions[index])
-        shaded = self._shade(self._mesh, self._lights, seen, shadows)
-        values = torch.cat([*shaded, torch.ones(len(index), 1)], dim=1)
-        sums = pixel_sums(values, index, camera.width, camera.height, samples)
+        view = self._look(self._mesh, camera, samples)
+        shaded = self._shade(self._mesh, self._light, view.samples, shadows)
+        is_seen = torch.ones(len(view.samples.face), 1, device=self._device)
+        sums = view.pixel_sums(torch.cat([*shaded, is_seen], dim=1))
         means, alpha = sums[:6] / sums[6:].clamp(min=1.0), sums[6:] / samples**2
         rgb = tone_map(means[:3])
         if background is not None:
-            rgb = alpha * rgb + (1.0 - alpha) * rgb.new_tensor(background)[:, None, None]
+            behind = _color(background, self._device)[:, None, None]
+            rgb = alpha * rgb + (1.0 - alpha) * behind
         depth, normals, labels = self._geometry(self._mesh, camera)
         return StudioFrame(rgb, alpha, depth, normals, means[3:], labels)
 
-    def _cast(self, mesh: _PosedMesh, camera: Camera, directions: Float[Tensor, "n 3"]) -> RayHits:
-        origins = camera_centers(camera).float().expand_as(directions)
-        return first_hit(mesh.bvh, origins, directions, is_sorted=True, num_threads=self._threads)
+    def _look(self, mesh: _PosedMesh, camera: Camera, samples: int) -> _View:
+        """Find out what a camera sees."""
+        origins, directions = block_rays(camera, samples, self._device)
+        hits = first_hit(
+            mesh.bvh, origins, directions, is_sorted=True, check_values=False,
+            num_threads=self._threads, backend=self._backend,
+        )  # fmt: skip
+        seen = SurfaceSamples(hits.face, hits.barycentrics, directions)
+        if self._backend == "gpu":
+            return _View(seen, hits.distance, None, camera.width, camera.height, samples)
+        index = (hits.face >= 0).nonzero()[:, 0]
+        depth = hits.distance[index]
+        return _View(seen[index], depth, index, camera.width, camera.height, samples)
 
     def _geometry(
         self, mesh: _PosedMesh, camera: Camera
     ) -> tuple[Float[Tensor, "1 h w"], Float[Tensor, "3 h w"], UInt8[Tensor, "h w"]]:
         """Depth, normals and labels at the pixel centres."""
-        directions = block_directions(camera, samples=1)
-        hits = self._cast(mesh, camera, directions)
-        index = (hits.face >= 0).nonzero()[:, 0]
-        face = hits.face[index]
-        centers = SurfaceSamples(face, hits.barycentrics[index], directions[index])
-        # Directions have camera z = 1, so that the distance along them is the depth.
-        depth, labels = hits.distance[index, None], self._labels[face, None].float()
-        values = torch.cat([depth, _smooth_normals(mesh, centers), labels], dim=1)
-        image = pixel_sums(values, index, camera.width, camera.height, samples=1)
+        view = self._look(mesh, camera, samples=1)
+        labels = self._labels[view.samples.face, None].float()
+        normals = _smooth_normals(mesh, view.samples)
+        image = view.pixel_sums(torch.cat([view.depth[:, None], normals, labels], dim=1))
         return image[:1], image[1:4], image[4].to(torch.uint8)
 
     def _shade(
-        self, mesh: _PosedMesh, lights: LightList, samples: SurfaceSamples, shadows: Shadows
+        self, mesh: _PosedMesh, light: PackedLight, samples: SurfaceSamples, shadows: Shadows
     ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
         """Radiance and albedo."""
-        environment = None if self._environment is None else self._environment.radiance
         vertices, normals = mesh.bvh.vertices, mesh.normals
 
         def shade_part(part: SurfaceSamples, visible: Tensor) -> tuple[Tensor, Tensor]:
             return shade(
-                self._surface, vertices, normals, part, lights, visible, environment, self._threads
+                self._surface, vertices, normals, part, light, visible, self._threads, self._backend
             )
 
         if shadows != "traced":
-            return shade_part(samples, self._vertex_visibility(mesh, lights, samples, shadows))
+            visible = self._vertex_visibility(mesh, light.lights, samples, shadows)
+            return shade_part(samples, visible)
         parts = []
-        for start in range(0, max(len(samples.face), 1), _TRACED_CHUNK):
-            part = samples[start : start + _TRACED_CHUNK]
+        chunk = _TRACED_CHUNK[self._backend]
+        for start in range(0, max(len(samples.face), 1), chunk):
+            part = samples[start : start + chunk]
             weights = part.barycentrics[..., None]
             points = (vertices[self._faces[part.face]] * weights).sum(dim=1)
-            visible = self._trace(mesh, points, _smooth_normals(mesh, part), lights)
+            normals_there = _smooth_normals(mesh, part)
+            is_wanted = part.face >= 0 if self._backend == "gpu" else None
+            visible = self._trace(mesh, points, normals_there, light.lights, is_wanted)
             parts.append(shade_part(part, visible))
         radiance, albedo = zip(*parts, strict=True)
         return torch.cat(radiance), torch.cat(albedo)
@@ -238,7 +293,8 @@ class StudioRenderer:
         if shadows == "none":
             return _above_horizon(vertices, normals, lights)
         assert self._order is not None
-        if shadows == "baked_all":
+        # To collect the vertices in view, a GPU would be waited for.
+        if shadows == "baked_all" or self._backend == "gpu":
             if self._baked is None:
                 self._baked = self._bake(mesh, lights, self._order)
             return self._baked
@@ -250,9 +306,9 @@ class StudioRenderer:
         self, mesh: _PosedMesh, lights: LightList, order: Int[Tensor, " m"]
     ) -> UInt8[Tensor, "v k"]:
         """Visibility of the vertices that are listed, neighbours next to each other."""
-        visible = torch.zeros(mesh.normals.shape[0], len(lights), dtype=torch.uint8)
-        visible[order] = self._trace(mesh, mesh.bvh.vertices[order], mesh.normals[order], lights)
-        return visible
+        found = self._trace(mesh, mesh.bvh.vertices[order], mesh.normals[order], lights)
+        visible = found.new_zeros(mesh.normals.shape[0], len(lights))
+        return visible.index_copy_(0, order, found)
 
     def _trace(
         self,
@@ -260,16 +316,12 @@ class StudioRenderer:
         points: Float[Tensor, "n 3"],
         normals: Float[Tensor, "n 3"],
         lights: LightList,
+        is_wanted: Bool[Tensor, " n"] | None = None,
     ) -> UInt8[Tensor, "n k"]:
         return vertex_visibility(
-            mesh.bvh,
-            points,
-            normals,
-            lights.positions,
-            _SHADOW_BIAS,
-            is_sorted=True,
-            num_threads=self._threads,
-        )
+            mesh.bvh, points, normals, lights.positions, _SHADOW_BIAS, is_wanted=is_wanted,
+            is_sorted=True, check_values=False, num_threads=self._threads, backend=self._backend,
+        )  # fmt: skip
 
 
 def _smooth_normals(mesh: _PosedMesh, samples: SurfaceSamples) -> Float[Tensor, "n 3"]:
@@ -288,6 +340,12 @@ def _above_horizon(
     """Which lights are above the horizon of each vertex: dot(n, position - w vertex) >= 0."""
     planes = torch.cat([normals, -(normals * vertices).sum(dim=1, keepdim=True)], dim=1)
     return (planes @ lights.positions.T >= 0).to(torch.uint8)
+
+
+@lru_cache(maxsize=8)
+def _color(rgb: tuple[float, float, float], device: torch.device) -> Float[Tensor, 3]:
+    """Kept, because sending it waits for a GPU."""
+    return torch.tensor(rgb, device=device)
 
 
 def _shifted_labels(face_labels: Int[Tensor, " f"]) -> Int[Tensor, " f"]:

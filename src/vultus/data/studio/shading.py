@@ -12,10 +12,11 @@ the picture.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Int32, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
@@ -24,9 +25,20 @@ from vultus.core.simd import LANES, run_workers
 from vultus.core.srgb import linear_to_srgb, srgb_to_linear
 from vultus.data.studio._shading_kernel import shade_samples
 from vultus.heads.appearance import HeadAppearance
+from vultus.render.lighting.envmap import EnvironmentMap
 from vultus.render.lighting.lights import LightList
 
-__all__ = ["PackedSurface", "SurfaceSamples", "inverse_tone_map", "shade", "tone_map"]
+__all__ = [
+    "PackedLight",
+    "PackedSurface",
+    "ShadingBackend",
+    "SurfaceSamples",
+    "inverse_tone_map",
+    "shade",
+    "tone_map",
+]
+
+ShadingBackend = Literal["cpu", "gpu"]
 
 # Radiance above this bends towards 1; the slope is continuous there.
 _SHOULDER = 0.6
@@ -34,16 +46,19 @@ _SHOULDER = 0.6
 
 @dataclass(frozen=True)
 class PackedSurface:
-    """Faces and textures as the kernel reads them."""
+    """Faces and textures as the kernels read them."""
 
-    faces: NDArray[np.int32]
-    uv: NDArray[np.float32]
-    uv_faces: NDArray[np.int32]
-    maps: NDArray[np.float32]
-    is_eyeball: NDArray[np.bool_]
+    faces: Int32[Tensor, "f 3"]
+    uv: Float[Tensor, "t 2"]
+    uv_faces: Int32[Tensor, "f 3"]
+    maps: Float[Tensor, "h w 9"]
+    """Linear albedo (3), roughness, specular, scatter, tangent-space normal (3)."""
+    is_eyeball: Bool[Tensor, " f"]
 
     @staticmethod
-    def pack(faces: Int[Tensor, "f 3"], appearance: HeadAppearance) -> PackedSurface:
+    def pack(
+        faces: Int[Tensor, "f 3"], appearance: HeadAppearance, device: torch.device | str = "cpu"
+    ) -> PackedSurface:
         """Bring the textures of one subject together.
 
         Raises:
@@ -61,11 +76,41 @@ class PackedSurface:
                     f"{name} must have one row per face ({faces.shape[0]}), got {count}"
                 )
         return PackedSurface(
-            faces.to(torch.int32).contiguous().numpy(),
-            appearance.uv.float().contiguous().numpy(),
-            appearance.uv_faces.to(torch.int32).contiguous().numpy(),
-            torch.cat([layer.float() for layer in layers], dim=2).contiguous().numpy(),
-            appearance.eyeball_faces.contiguous().numpy(),
+            faces.to(device, torch.int32).contiguous(),
+            appearance.uv.to(device, torch.float32).contiguous(),
+            appearance.uv_faces.to(device, torch.int32).contiguous(),
+            torch.cat([layer.float() for layer in layers], dim=2).to(device).contiguous(),
+            appearance.eyeball_faces.to(device).contiguous(),
+        )
+
+
+@dataclass(frozen=True)
+class PackedLight:
+    """Lights as the kernels read them."""
+
+    lights: LightList
+    planes: Float[Tensor, "8 p"]
+    """Position (4), intensity (3) and spread; padded with dark lights to whole vectors."""
+    mirrored: Float[Tensor, "h w 3"]
+    """What eyes mirror (our orientation), with one more column on either side that repeats the
+    opposite border; empty where they show the lights."""
+
+    @staticmethod
+    def pack(
+        lights: LightList, environment: EnvironmentMap | None, device: torch.device | str = "cpu"
+    ) -> PackedLight:
+        """Bring lights, and the map that they stand for, to a device."""
+        fields = (lights.positions, lights.intensity, lights.spread)
+        lights = LightList(*(field.to(device, torch.float32) for field in fields))
+        planes = torch.cat([lights.positions, lights.intensity, lights.spread[:, None]], dim=1).T
+        mirrored = torch.zeros(3, 0, 0)
+        if environment is not None:
+            radiance = environment.radiance
+            mirrored = torch.cat([radiance[..., -1:], radiance, radiance[..., :1]], dim=2)
+        return PackedLight(
+            lights,
+            pad(planes, (0, -len(lights) % LANES)).contiguous(),
+            mirrored.permute(1, 2, 0).to(device, torch.float32).contiguous(),
         )
 
 
@@ -74,11 +119,12 @@ class SurfaceSamples:
     """Points on a posed surface and the rays that look at them."""
 
     face: Int[Tensor, " n"]
+    """-1 where a ray sees nothing, on a GPU only: to leave those out, it would be waited for."""
     barycentrics: Float[Tensor, "n 3"]
     directions: Float[Tensor, "n 3"]
     """From the eye to the point; any length."""
 
-    def __getitem__(self, rows: slice) -> SurfaceSamples:
+    def __getitem__(self, rows: slice | Tensor) -> SurfaceSamples:
         """Some of the samples."""
         return SurfaceSamples(self.face[rows], self.barycentrics[rows], self.directions[rows])
 
@@ -88,23 +134,23 @@ def shade(
     vertices: Float[Tensor, "v 3"],
     normals: Float[Tensor, "v 3"],
     samples: SurfaceSamples,
-    lights: LightList,
+    light: PackedLight,
     visible: UInt8[Tensor, "m k"],
-    environment: Float[Tensor, "3 h w"] | None,
     num_threads: int,
+    backend: ShadingBackend,
 ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
-    """Radiance towards the eye, and linear albedo.
+    """Radiance towards the eye, and linear albedo; 0 for samples without a face.
 
     Args:
         surface: Faces and textures.
         vertices: Posed.
         normals: Unit normals at the vertices.
         samples: What to shade.
-        lights: Lit by these.
+        light: Lit by this.
         visible: 1 where a light is seen. One row per vertex, which is interpolated; any other
             number of rows must be that of the samples.
-        environment: What the eyes mirror (our orientation); without it they show the lights.
-        num_threads: Workers.
+        num_threads: Workers of ``"cpu"``.
+        backend: ``"cpu"`` takes samples with a face only.
 
     Raises:
         ValueError: If ``visible`` has another number of rows.
@@ -116,34 +162,28 @@ def shade(
             f"visible must have a row per vertex ({vertices.shape[0]}) or per sample "
             f"({num_samples}), got {visible.shape[0]}"
         )
-    padding = -len(lights) % LANES
-    planes = torch.cat([lights.positions, lights.intensity, lights.spread[:, None]], dim=1).T
-    mirrored = torch.zeros(3, 0, 0)
-    if environment is not None:
-        mirrored = torch.cat([environment[..., -1:], environment, environment[..., :1]], dim=2)
-    radiance = torch.empty(num_samples, 3)
-    albedo = torch.empty(num_samples, 3)
+    radiance = torch.empty(num_samples, 3, device=vertices.device)
+    albedo = torch.empty(num_samples, 3, device=vertices.device)
+    if backend == "gpu":
+        # Imported late: Triton must not be needed where there is no GPU.
+        from vultus.data.studio._shading_gpu import shade_on_gpu
+
+        is_eyeball = surface.is_eyeball.view(torch.uint8)
+        texture = (surface.uv, surface.uv_faces, surface.maps, is_eyeball)
+        shade_on_gpu(
+            samples.face, samples.barycentrics, samples.directions,
+            (surface.faces, vertices, normals), texture, light.planes, visible, light.mirrored,
+            radiance, albedo,
+        )  # fmt: skip
+        return radiance, albedo
     run_workers(
-        num_threads,
-        shade_samples,
-        np.zeros(1, np.int64),
-        samples.face.contiguous().numpy(),
-        _array(samples.barycentrics),
-        _array(samples.directions),
-        surface.faces,
-        _array(vertices),
-        _array(normals),
-        surface.uv,
-        surface.uv_faces,
-        surface.maps,
-        surface.is_eyeball,
-        _array(pad(planes, (0, padding))),
-        pad(visible, (0, padding)).numpy() if padding else visible.contiguous().numpy(),
-        is_per_sample,
-        _array(mirrored.permute(1, 2, 0)),
-        radiance.numpy(),
-        albedo.numpy(),
-    )
+        num_threads, shade_samples, np.zeros(1, np.int64), samples.face.contiguous().numpy(),
+        _array(samples.barycentrics), _array(samples.directions), surface.faces.numpy(),
+        _array(vertices), _array(normals), _array(surface.uv), surface.uv_faces.numpy(),
+        _array(surface.maps), surface.is_eyeball.numpy(), _array(light.planes),
+        pad(visible, (0, -visible.shape[1] % LANES)).contiguous().numpy(), is_per_sample,
+        _array(light.mirrored), radiance.numpy(), albedo.numpy(),
+    )  # fmt: skip
     return radiance, albedo
 
 
