@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any, get_args, get_type_hints
 
 from vultus.data.frames import load_frame
+from vultus.data.readers.facetalk import is_corpus
 from vultus.data.readers.manifest import read_manifest
 from vultus.data.readers.options import parse_options
 from vultus.data.sequence import HeadSequence
@@ -20,6 +21,7 @@ READERS = {
     "studio": "vultus.data.readers.studio",
     "obama_vhap": "vultus.data.readers.obama_vhap",
     "lps_multiview": "vultus.data.readers.lps_multiview",
+    "facetalk": "vultus.data.readers.facetalk",
 }
 """Module of each format, with a dataclass ``Options`` and a function ``read``."""
 
@@ -89,7 +91,10 @@ def detect_format(root: Path) -> str:
             f"{root / name}: frames have no flame_param_path, no ICT expression and no {{light}}; "
             "name the format if it is another one"
         )
+    first_below = next(iter(sorted(root.glob("*/transforms.json"))), None)
+    if first_below is not None and is_corpus(read_manifest(first_below)):
+        return "facetalk"
     raise ValueError(
-        f"{root}: no known capture: neither rig.json nor transforms_train.json, transforms.json or "
-        "train/transforms.json"
+        f"{root}: no known capture: neither rig.json nor transforms_train.json, transforms.json, "
+        "train/transforms.json or folders of FaceTalk"
     )
