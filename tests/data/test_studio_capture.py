@@ -13,11 +13,11 @@ from vultus.core.image_io import read_image, to_bytes
 from vultus.data.frames import load_frame
 from vultus.data.readers import read_sequence
 from vultus.data.rig_files import read_flame_row, write_flame_row
-from vultus.data.studio import capture
-from vultus.data.studio.capture import build_scene, film, plan_film
+from vultus.data.studio.capture import film, plan_film
 from vultus.data.studio.config import PRESETS, StudioConfig, demo_config
 from vultus.data.studio.lights import auto_exposure, load_light, studio_light
 from vultus.data.studio.renderer import StudioRenderer
+from vultus.data.studio.scene import Shooting, build_scene
 from vultus.data.studio.subject import Subject, build_subject, plain_appearance
 from vultus.geometry.cameras import camera_centers
 from vultus.heads.base import HeadPose
@@ -133,15 +133,15 @@ def test_a_second_filming_takes_nothing_and_a_lost_file_is_filmed_again(filmed):
 
 
 def test_a_stopped_filming_continues_to_the_same_pictures(filmed, tmp_path, monkeypatch):
-    shots = capture._shots
+    take = Shooting.take
 
     def stop_after_five(*arguments):
-        for count, shot in enumerate(shots(*arguments)):
+        for count, shot in enumerate(take(*arguments)):
             if count == 5:
                 raise KeyboardInterrupt
             yield shot
 
-    monkeypatch.setattr(capture, "_shots", stop_after_five)
+    monkeypatch.setattr(Shooting, "take", stop_after_five)
     out = tmp_path / "capture"
     with pytest.raises(KeyboardInterrupt):
         film(TINY, out, subject=fake_subject())

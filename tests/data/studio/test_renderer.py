@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vultus.data.studio.renderer import StudioFrame, StudioRenderer
+from vultus.data.studio.frames import StudioFrame
+from vultus.data.studio.renderer import StudioRenderer
 from vultus.data.studio.shading import inverse_tone_map, tone_map
 from vultus.geometry.cameras import Camera, look_at, pixel_directions
 from vultus.heads.appearance import HeadAppearance

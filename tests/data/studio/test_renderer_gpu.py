@@ -10,7 +10,8 @@ from torch.nn.functional import normalize
 from fakes import FakeHead
 from triton_support import compile_launch, is_interpreting, triton_device
 from vultus.core.image_io import to_bytes
-from vultus.data.studio.renderer import Shadows, StudioFrame, StudioRenderer
+from vultus.data.studio.frames import StudioFrame
+from vultus.data.studio.renderer import Shadows, StudioRenderer
 from vultus.data.studio.shading import PackedLight, PackedSurface, SurfaceSamples, shade
 from vultus.geometry.cameras import Camera, look_at
 from vultus.heads.appearance import HeadAppearance

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,78 +13,17 @@ from vultus.core.config import config_to_data
 from vultus.core.exr_io import write_exr
 from vultus.core.files import read_json, write_json
 from vultus.core.progress import Progress
-from vultus.core.threads import map_in_threads, num_threads
+from vultus.core.threads import map_in_threads
 from vultus.data.rig_files import RigCard
 from vultus.data.studio.config import StudioConfig, demo_config
+from vultus.data.studio.frames import StudioFrame
 from vultus.data.studio.layout import CaptureFolder
-from vultus.data.studio.lights import auto_exposure, load_light, studio_light
-from vultus.data.studio.renderer import StudioFrame, StudioRenderer
-from vultus.data.studio.rigs import build_rig, head_center
-from vultus.data.studio.subject import Subject, build_subject
-from vultus.data.studio.tracks import build_track, turn_around
-from vultus.geometry.cameras import Camera
-from vultus.heads.base import HeadPose
-from vultus.render.lighting.envmap import EnvironmentMap
+from vultus.data.studio.scene import Scene, Shooting, build_scene
+from vultus.data.studio.subject import Subject
 
-__all__ = ["FilmPlan", "Scene", "build_scene", "demo_config", "film", "plan_film"]
+__all__ = ["FilmPlan", "demo_config", "film", "plan_film"]
 
 _FORMAT = "vultus-studio-1"
-
-
-@dataclass(frozen=True)
-class Scene:
-    """All that a filming needs, checked."""
-
-    subject: Subject
-    pose: HeadPose
-    """One row per moment, identity included."""
-    cameras: Camera
-    light: EnvironmentMap
-    """Without exposure."""
-    exposure: float
-
-
-def build_scene(config: StudioConfig, subject: Subject | None = None) -> Scene:
-    """Open and check everything that a config names.
-
-    Args:
-        config: What to film.
-        subject: Who is filmed, in place of the config's head and seed.
-
-    Raises:
-        FileNotFoundError: If a file is missing.
-        ValueError: If a file or a choice is wrong.
-    """
-    light = studio_light()
-    if config.light is not None:
-        light = load_light(config.light, config.light_orientation)
-    if config.light_turn:
-        light = light.rotated(config.light_turn)
-    if subject is None:
-        subject = build_subject(config.head, config.head_file, config.seed, config.texture_size)
-    head = subject.head
-    track = build_track(
-        config.track,
-        head,
-        config.frames,
-        seed=config.seed,
-        arkit_path=config.arkit_file,
-        stride=config.track_stride,
-    )
-    track = turn_around(track, config.turn_around)
-    cameras = build_rig(
-        config.rig,
-        config.cameras,
-        radius=config.radius,
-        fov=config.fov,
-        size=config.size,
-        target=head_center(head, subject.identity),
-        arc=config.arc,
-        elevation=config.elevation,
-    )
-    exposure = auto_exposure(light) if config.exposure is None else config.exposure
-    pose = track.replace(identity_coeffs=subject.identity)
-    return Scene(subject, pose, cameras, light, exposure)
 
 
 @dataclass(frozen=True)
@@ -142,6 +81,7 @@ def film(
     *,
     subject: Subject | None = None,
     threads: int | None = None,
+    device: torch.device | str = "cpu",
 ) -> int:
     """Film into a folder that the reader ``studio`` understands.
 
@@ -151,7 +91,8 @@ def film(
         config: What to film.
         out: Folder; made if missing.
         subject: Who is filmed, in place of the config's head and seed.
-        threads: Workers of the renderer; ``None`` takes all. They do not change the pictures.
+        threads: Workers of the CPU's renderer; ``None`` takes all. They do not change the pictures.
+        device: Where pictures are made; those of a GPU differ by the rounding of float32.
 
     Returns:
         Number of pictures taken now.
@@ -170,30 +111,16 @@ def film(
     for timestep in range(config.frames):
         folder.write_rig(timestep, scene.pose[timestep])
 
-    def write(shot: tuple[int, int, StudioFrame]) -> None:
-        folder.write_frame(*shot)
+    def write(shot: tuple[tuple[int, int], StudioFrame]) -> None:
+        (timestep, camera), frame = shot
+        folder.write_frame(timestep, camera, frame)
 
+    shooting = Shooting(scene, config, threads=threads, device=device)
     with Progress("filming", plan.num_missing, "images") as progress:
-        for _ in map_in_threads(write, _shots(plan, threads or num_threads())):
+        for _ in map_in_threads(write, shooting.take(plan.missing)):
             progress.advance()
     folder.write_manifests(scene.cameras, config)
     return plan.num_missing
-
-
-def _shots(plan: FilmPlan, threads: int) -> Iterator[tuple[int, int, StudioFrame]]:
-    """Render what is missing, all cameras of a moment after each other."""
-    scene, config = plan.scene, plan.config
-    head = scene.subject.head
-    renderer = StudioRenderer(head.topology.faces, scene.subject.appearance, threads)
-    # The scene's light is limited already; see ``load_light``.
-    renderer.set_light(scene.light, config.num_lights, scene.exposure, max_radiance_ratio=None)
-    for timestep, cameras in plan.missing.items():
-        with torch.no_grad():
-            renderer.pose(head.vertices(scene.pose[timestep])[0], head.neutral)
-        for index in cameras:
-            camera = scene.cameras[index]
-            frame = renderer.render(camera, config.samples, config.shadows, config.background)
-            yield timestep, index, frame
 
 
 def _note(config: StudioConfig, card: RigCard, scene: Scene) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from vultus.core.srgb import linear_to_srgb
 from vultus.data.rig_files import FLAME_KEYS, write_flame_row, write_rig_row
 from vultus.data.sequence import Split
 from vultus.data.studio.config import StudioConfig
-from vultus.data.studio.renderer import StudioFrame
+from vultus.data.studio.frames import StudioFrame
 from vultus.geometry.cameras import Camera, opencv_to_opengl
 from vultus.heads.base import HeadModel, HeadPose
 

@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 from vultus.core.threads import num_threads
 from vultus.data.studio._pixel_blocks import block_rays, dense_pixel_sums, pixel_sums
 from vultus.data.studio._smooth_normals import SmoothNormals
+from vultus.data.studio.frames import StudioFrame
 from vultus.data.studio.shading import (
     PackedLight,
     PackedSurface,
@@ -28,7 +29,7 @@ from vultus.kernels.ray_mesh import Bvh, first_hit, morton_order, vertex_visibil
 from vultus.render.lighting.envmap import EnvironmentMap, cluster_lights
 from vultus.render.lighting.lights import LightList
 
-__all__ = ["Shadows", "StudioFrame", "StudioRenderer"]
+__all__ = ["Shadows", "StudioRenderer"]
 
 Shadows = Literal["baked_all", "baked_seen", "traced", "none"]
 
@@ -36,27 +37,6 @@ Shadows = Literal["baked_all", "baked_seen", "traced", "none"]
 _SHADOW_BIAS = 5e-4
 # Samples whose visibility is held at once (a byte per light each).
 _TRACED_CHUNK = {"cpu": 2**16, "gpu": 2**20}
-
-
-@dataclass(frozen=True)
-class StudioFrame:
-    """One photograph and its ground truth."""
-
-    rgb: Float[Tensor, "3 h w"]
-    """Display-encoded (``tone_map`` of the mean radiance of the covered samples), then composited:
-    alpha * rgb + (1 - alpha) * background. Without a background it is not multiplied by alpha, and
-    0 where alpha is 0."""
-    alpha: Float[Tensor, "1 h w"]
-    """Share of the pixel's samples that are covered."""
-    depth: Float[Tensor, "1 h w"]
-    """Camera z at the pixel centre in metres; 0 where the centre is not covered."""
-    normals: Float[Tensor, "3 h w"]
-    """Unit, world axes, towards the camera; smooth shading normals without the normal map, at the
-    pixel centre; 0 where it is not covered."""
-    albedo: Float[Tensor, "3 h w"]
-    """Linear, mean of the covered samples; 0 where alpha is 0."""
-    labels: UInt8[Tensor, "h w"]
-    """At the pixel centre: 0 for background, else the face's label + 1."""
 
 
 @dataclass(frozen=True)
