@@ -211,6 +211,7 @@ def _facts(sequence: HeadSequence, format: str) -> dict[str, str]:
         "depth": [r.depth_path for r in frames],
         "albedo": [r.albedo_path for r in frames],
         "labels": [r.labels_path for r in frames],
+        "face masks": [r.face_mask_path for r in frames],
     }
     complete = [name for name, paths in truth.items() if all(path is not None for path in paths)]
     head = sequence.head

@@ -16,7 +16,7 @@ from vultus.data.neck_cut import is_above_cut
 from vultus.data.sequence import Frame, FrameRecord, HeadSequence
 from vultus.geometry.cameras import opengl_to_opencv, ray_distance_to_depth
 
-__all__ = ["load_colors", "load_depth", "load_frame", "load_normals"]
+__all__ = ["load_colors", "load_depth", "load_face_mask", "load_frame", "load_normals"]
 
 _NORMAL_LENGTH_ERROR = 0.5
 """Decoded normals are unknown where their length is off by more: grey (0) and black (1.7)
@@ -37,6 +37,7 @@ def load_frame(sequence: HeadSequence, record: FrameRecord) -> Frame:
         None if mask is None else mask[None],
         load_normals(sequence, record),
         load_depth(sequence, record),
+        load_face_mask(record),
     )
 
 
@@ -66,6 +67,15 @@ def load_colors(
         rgb, mask = _cut_off(sequence, record, sequence.cut_height, rgb, mask)
     rgb = _resized(rgb.clamp(0, 1), record)
     return rgb, None if mask is None else _resized(mask, record)
+
+
+def load_face_mask(record: FrameRecord) -> Float[Tensor, "1 1 h w"] | None:
+    """Read where a face parser sees the face."""
+    if record.face_mask_path is None:
+        return None
+    mask = read_mask(record.face_mask_path)
+    _check_size(record.face_mask_path, mask, record)
+    return _resized(mask, record)[None]
 
 
 def load_normals(sequence: HeadSequence, record: FrameRecord) -> Float[Tensor, "1 3 h w"] | None:

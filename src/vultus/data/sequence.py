@@ -38,6 +38,8 @@ class FrameRecord:
     """Ground-truth depth in metres, ``.npz`` with ``depth`` [h w]."""
     albedo_path: Path | None = None
     labels_path: Path | None = None
+    face_mask_path: Path | None = None
+    """Face pixels by a face parser, which published evaluations mask with."""
     depth_index: int | None = None
     """Row of a depth file that stacks all frames, [n h w]."""
     file_size: tuple[int, int] | None = None
@@ -56,6 +58,13 @@ class Frame:
     """Unit, world axes; zero where unknown."""
     depth: Float[Tensor, "1 1 h w"] | None = None
     """Camera z in metres; zero where unknown."""
+    face_mask: Float[Tensor, "1 1 h w"] | None = None
+    """Where a face parser sees the face, without neck and clothes."""
+
+    @property
+    def evaluation_mask(self) -> Float[Tensor, "1 1 h w"] | None:
+        """What masked metrics look at: the face if it is known, else the foreground."""
+        return self.mask if self.face_mask is None else self.face_mask
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vultus.core.image_io import image_size
 from vultus.data.head_files import open_head
-from vultus.data.readers.manifest import Manifest, read_manifest, resize
+from vultus.data.readers.manifest import Manifest, file_beside, read_manifest, resize
 from vultus.data.readers.options import ReaderOptions
 from vultus.data.rig_files import assemble_track
 from vultus.data.sequence import FrameRecord, HeadSequence, Split
@@ -39,7 +39,6 @@ TEST_CORPORA = (
 # fmt: on
 _POSE_FIELDS = {"global_rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eye_pose": 6}
 """Parts of ``pose`` in their order; angles are radians."""
-_IMAGES = "images"
 _BACKGROUNDS = {"scene": None, "white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
 
 
@@ -134,8 +133,8 @@ def _record(
         camera_index=camera_index,
         camera=resized,
         image_path=image,
-        mask_path=_beside(image, "masks"),
-        normal_path=_beside(image, "normals"),
+        mask_path=file_beside(image, "masks"),
+        normal_path=file_beside(image, "normals"),
         file_size=file_size,
     )
 
@@ -148,20 +147,6 @@ def _image(manifest: Manifest, index: int) -> Path:
         if path.is_file():
             return path
     return manifest.required_file(index, "file_path")
-
-
-def _beside(image: Path, folder: str) -> Path | None:
-    """The file of another folder of the corpus, if the corpus has that folder.
-
-    Raises:
-        FileNotFoundError: If the folder is there without the file.
-    """
-    if image.parent.name != _IMAGES or not (image.parent.parent / folder).is_dir():
-        return None
-    path = image.parent.parent / folder / image.name
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist, though {image} does")
-    return path
 
 
 def _camera(manifest: Manifest, image: Path) -> Camera:

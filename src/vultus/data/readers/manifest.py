@@ -15,7 +15,9 @@ from vultus.core.image_io import image_size
 from vultus.data.readers.options import ReaderOptions
 from vultus.geometry.cameras import Camera, check_rigid, fov_to_focal, opengl_to_opencv
 
-__all__ = ["Manifest", "read_manifest", "resize"]
+__all__ = ["Manifest", "file_beside", "read_manifest", "resize"]
+
+_IMAGES = "images"
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,20 @@ def resize(camera: Camera, options: ReaderOptions) -> tuple[Camera, tuple[int, i
         )
     height = max(round(camera.height * width / camera.width), 1)
     return camera.resized(width, height), (camera.width, camera.height)
+
+
+def file_beside(image: Path, folder: str) -> Path | None:
+    """The file of the same name in another folder than ``images/``, if that folder exists.
+
+    Raises:
+        FileNotFoundError: If the folder is there without the file.
+    """
+    if image.parent.name != _IMAGES or not (image.parent.parent / folder).is_dir():
+        return None
+    path = image.parent.parent / folder / image.name
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist, though {image} does")
+    return path
 
 
 def _default(value: float | None, fallback: float) -> float:

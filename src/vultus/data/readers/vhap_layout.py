@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from vultus.data.readers.manifest import Manifest, read_manifest, resize
+from vultus.data.readers.manifest import Manifest, file_beside, read_manifest, resize
 from vultus.data.readers.options import ReaderOptions
 from vultus.data.rig_files import assemble_track
 from vultus.data.sequence import FrameRecord, Split
 from vultus.heads.base import HeadModel, HeadPose
 
-__all__ = ["LayoutFrames", "VhapOptions", "read_layout", "read_track"]
+__all__ = ["LayoutFrames", "VhapOptions", "held_out_camera", "read_layout", "read_track"]
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _HELD_OUT_CAMERA = 8
 """Camera that VHAP holds out; the last one where there is no camera 8."""
+_FACE_MASK_FOLDERS = ("face_masks", "binary_facer")
+"""Folders beside ``images/`` with the face pixels; the second is SurFhead's name, whose files were
+never distributed."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,14 @@ def read_layout(root: Path, options: VhapOptions, rig_key: str) -> LayoutFrames:
     return LayoutFrames(tuple(records), splits, rig_files, manifests[0][1])
 
 
+def held_out_camera(camera_indices: Iterable[int]) -> int | None:
+    """The camera that VHAP takes for the split ``val``; none where there is but one."""
+    cameras = sorted(set(camera_indices))
+    if len(cameras) < 2:
+        return None
+    return _HELD_OUT_CAMERA if _HELD_OUT_CAMERA in cameras else cameras[-1]
+
+
 def read_track(
     frames: LayoutFrames,
     head: HeadModel,
@@ -133,8 +144,16 @@ def _record(manifest: Manifest, index: int, options: VhapOptions) -> FrameRecord
         depth_path=manifest.file(index, "depth_path"),
         albedo_path=manifest.file(index, "albedo_path"),
         labels_path=manifest.file(index, "labels_path"),
+        face_mask_path=_face_mask(manifest, index, image),
         file_size=file_size,
     )
+
+
+def _face_mask(manifest: Manifest, index: int, image: Path) -> Path | None:
+    """Named by the manifest, or in a folder beside ``images/``."""
+    named = manifest.file(index, "face_mask_path")
+    found = (file_beside(image, folder) for folder in _FACE_MASK_FOLDERS)
+    return named or next((path for path in found if path is not None), None)
 
 
 def _split_single(records: list[FrameRecord], train_share: float) -> list[Split]:
@@ -142,13 +161,11 @@ def _split_single(records: list[FrameRecord], train_share: float) -> list[Split]
     timesteps = sorted({record.timestep for record in records})
     num_train = math.ceil(len(timesteps) * train_share)
     test_times = set(timesteps[num_train:])
-    cameras = sorted({record.camera_index for record in records})
-    held_out = _HELD_OUT_CAMERA if _HELD_OUT_CAMERA in cameras else cameras[-1]
-    is_held_out = len(cameras) > 1
+    held_out = held_out_camera(record.camera_index for record in records)
 
     def split(record: FrameRecord) -> Split:
         if record.timestep in test_times:
             return "test"
-        return "val" if is_held_out and record.camera_index == held_out else "train"
+        return "val" if record.camera_index == held_out else "train"
 
     return [split(record) for record in records]

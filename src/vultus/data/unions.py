@@ -1,0 +1,166 @@
+"""Unions: several sequences of one subject as one capture, in the way of VHAP and NeRSemble.
+
+A union folder holds manifests alone, whose paths lead into the sequence folders beside it. Moments
+are numbered through; whole sequences are held out for the split ``test``.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vultus.core.files import atomic_path, write_json, write_text
+from vultus.data.readers.manifest import Manifest, read_manifest
+from vultus.data.readers.vhap_layout import held_out_camera
+from vultus.data.sequence import Split
+
+__all__ = ["write_union"]
+
+_MANIFEST = "transforms.json"
+_SUBJECT_FILES = ("rig.json", "canonical_flame_param.npz")
+"""What belongs to the subject and lies in every sequence folder that has it."""
+_CAMERA_KEYS = ("cx", "cy", "fl_x", "fl_y", "h", "w", "camera_angle_x", "camera_angle_y")
+"""May stand at the top of a sequence's manifest; in a union every frame has its own."""
+_DROPPED_KEYS = ("timestep_id",)
+"""Ambiguous once moments of several sequences have one number line."""
+
+
+def write_union(
+    root: Path,
+    sequences: Sequence[Path],
+    *,
+    test_sequences: Collection[str] = (),
+    val_cameras: Collection[int] | None = None,
+) -> dict[Split, int]:
+    """Join sequence folders, each with a ``transforms.json`` of all its frames.
+
+    Args:
+        root: Folder to write; made if missing.
+        sequences: The folders, in the order of their moments.
+        test_sequences: Names of the folders that are held out with all their cameras.
+        val_cameras: Cameras held out in the other sequences; by default VHAP's choice, camera 8 or
+            the last one, and none where there is one camera alone.
+
+    Returns:
+        Number of frames of each split.
+
+    Raises:
+        FileNotFoundError: If a sequence has no manifest.
+        ValueError: If names repeat or are unknown, sequences show different subjects or
+            backgrounds, or nothing is left for training.
+    """
+    names = [folder.resolve().name for folder in sequences]
+    _check_names(names, test_sequences)
+    manifests = [read_manifest(folder / _MANIFEST) for folder in sequences]
+    _check_backgrounds(manifests)
+    if val_cameras is None:
+        val_cameras = _default_val_cameras(manifests)
+    named = dict(zip(names, manifests, strict=True))
+    frames = _split_frames(root, named, test_sequences, val_cameras)
+    if not frames["train"]:
+        raise ValueError(f"{root}: split 'train' is empty; hold out fewer sequences or cameras")
+    root.mkdir(parents=True, exist_ok=True)
+    _copy_subject(root, sequences)
+    for split, entries in frames.items():
+        write_json(root / f"transforms_{split}.json", _manifest(entries, manifests[0]))
+    listed = {"trainval": [n for n in names if n not in test_sequences], "test": test_sequences}
+    for group, members in listed.items():
+        write_text(root / f"sequences_{group}.txt", "".join(f"{name}\n" for name in members))
+    return {split: len(entries) for split, entries in frames.items()}
+
+
+def _check_names(names: Sequence[str], test_sequences: Collection[str]) -> None:
+    if not names:
+        raise ValueError("sequences must name at least one folder")
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise ValueError(f"sequences must have different names, {repeated!r} comes twice")
+    unknown = next((name for name in test_sequences if name not in names), None)
+    if unknown is not None:
+        raise ValueError(f"test_sequences must be of {', '.join(names)}, got {unknown!r}")
+
+
+def _check_backgrounds(manifests: Sequence[Manifest]) -> None:
+    first, *others = manifests
+    for other in others:
+        if other.shared.get("background") != first.shared.get("background"):
+            raise ValueError(f"{other.path}: background must be that of {first.path}")
+
+
+def _default_val_cameras(manifests: Sequence[Manifest]) -> tuple[int, ...]:
+    held_out = held_out_camera(
+        manifest.count(index, "camera_index", 0)
+        for manifest in manifests
+        for index in range(len(manifest.frames))
+    )
+    return () if held_out is None else (held_out,)
+
+
+def _split_frames(
+    root: Path,
+    manifests: Mapping[str, Manifest],
+    test_sequences: Collection[str],
+    val_cameras: Collection[int],
+) -> dict[Split, list[dict[str, Any]]]:
+    frames: dict[Split, list[dict[str, Any]]] = {"train": [], "val": [], "test": []}
+    first_moment = 0
+    for name, manifest in manifests.items():
+        moments = 0
+        for index in range(len(manifest.frames)):
+            timestep = manifest.count(index, "timestep_index")
+            moments = max(moments, timestep + 1)
+            camera = manifest.count(index, "camera_index", 0)
+            is_val = camera in val_cameras
+            split: Split = "test" if name in test_sequences else "val" if is_val else "train"
+            frames[split].append(_entry(root, manifest, index, first_moment + timestep))
+        first_moment += moments
+    return frames
+
+
+def _entry(root: Path, manifest: Manifest, index: int, timestep: int) -> dict[str, Any]:
+    """A frame with its own camera and with paths from the union."""
+    frame = manifest.frames[index]
+    values = {key: manifest.value(index, key) for key in _CAMERA_KEYS}
+    camera = {key: value for key, value in values.items() if value is not None}
+    own = {k: v for k, v in frame.items() if k not in (*_CAMERA_KEYS, *_DROPPED_KEYS)}
+    below = os.path.relpath(manifest.path.parent.resolve(), root.resolve())
+    paths = {
+        key: Path(below, value).as_posix()
+        for key, value in own.items()
+        if key == "file_path" or (key.endswith("_path") and isinstance(value, str))
+    }
+    original = frame.get("timestep_index_original", frame["timestep_index"])
+    return {
+        **own,
+        **paths,
+        **camera,
+        "timestep_index": timestep,
+        "timestep_index_original": original,
+    }
+
+
+def _manifest(entries: list[dict[str, Any]], first: Manifest) -> dict[str, Any]:
+    shared = {key: first.shared[key] for key in ("background",) if key in first.shared}
+    return {
+        **shared,
+        "timestep_indices": sorted({entry["timestep_index"] for entry in entries}),
+        "camera_indices": sorted({entry.get("camera_index", 0) for entry in entries}),
+        "frames": entries,
+    }
+
+
+def _copy_subject(root: Path, sequences: Sequence[Path]) -> None:
+    """Copy the files of the subject, which must be equal in all sequences that have them."""
+    for name in _SUBJECT_FILES:
+        copies = [folder / name for folder in sequences if (folder / name).is_file()]
+        if not copies:
+            continue
+        for other in copies[1:]:
+            if name == "rig.json" and not filecmp.cmp(copies[0], other, shallow=False):
+                raise ValueError(f"{other}: must equal {copies[0]}: sequences show one subject")
+        with atomic_path(root / name) as temporary:
+            shutil.copyfile(copies[0], temporary)
