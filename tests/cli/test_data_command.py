@@ -54,6 +54,8 @@ def test_wrong_choices_are_one_line(tmp_path, capsys):
     assert "--preset must be one of demo, standard, reference" in capsys.readouterr().err
     assert run(["data", "studio", "--out", out, "--light", str(tmp_path / "sun.exr")]) == 2
     assert "sun.exr does not exist" in capsys.readouterr().err
+    assert run(["data", "studio", "--out", out, "--device", "tpu"]) == 2
+    assert "device must be auto, cpu, cuda or cuda:N, got 'tpu'" in capsys.readouterr().err
 
 
 def test_unknown_subcommands_list_the_known_ones(capsys):

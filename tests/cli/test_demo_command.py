@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tiny_captures import TINY_STUDIO
 from vultus.cli import demo
@@ -27,8 +28,8 @@ def filmed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     original = demo.film
 
-    def film(config: Any, out: Path) -> int:
-        counts.append(original(config, out))
+    def film(config: Any, out: Path, device: torch.device) -> int:
+        counts.append(original(config, out, device=device))
         return counts[-1]
 
     monkeypatch.setattr(demo, "film", film)

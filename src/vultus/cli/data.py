@@ -12,6 +12,7 @@ import tyro
 from tyro.conf import Positional
 
 from vultus.cli.console import console, print_error, print_table
+from vultus.core.devices import find_device
 from vultus.data.check import check_capture
 from vultus.data.check_sheet import draw_check_sheet
 from vultus.data.frame_store import FrameStore
@@ -34,7 +35,9 @@ class StudioOptions:
     out: Path
     """Folder; made if missing, continued if it holds a stopped filming of the same settings."""
     threads: int | None = None
-    """Workers of the renderer; default: all cores."""
+    """Workers of the CPU's renderer; default: all cores."""
+    device: str = "cpu"
+    """Where pictures are made: cpu, cuda, cuda:N, or auto, which takes a GPU if there is one."""
     dry_run: bool = False
     """Check everything, write nothing."""
 
@@ -114,12 +117,13 @@ def _studio(arguments: list[str]) -> None:
         f"Presets: {', '.join(PRESETS)}; the defaults below are those of {preset!r}.",
     )
     config, options = parsed.config, parsed.run
+    device = find_device(options.device)
     if options.dry_run:
         plan = plan_film(config, options.out)
         rows = [[name, value] for name, value in plan.facts().items()]
         print_table(f"would film into {options.out}", ["", ""], rows)
         return
-    count = film(config, options.out, threads=options.threads)
+    count = film(config, options.out, threads=options.threads, device=device)
     total = config.frames * config.cameras
     console.print(f"{options.out}: {total} pictures, {count} of them new")
     console.print(f"look at it: vultus data check {options.out}")

@@ -65,7 +65,8 @@ class DemoOptions:
     steps: int | None = None
     """Training steps; default: those of the demo preset."""
     device: str = "cpu"
-    """What trains and renders: cpu, cuda, cuda:N, or auto, which takes a GPU if there is one."""
+    """What films, trains and renders: cpu, cuda, cuda:N, or auto, which takes a GPU where there is
+    one."""
     fresh: bool = False
     """Delete an earlier demo in the folder first; other files stay."""
     dry_run: bool = False
@@ -88,7 +89,7 @@ def main(arguments: list[str]) -> None:
     if options.dry_run:
         console.print(f"would film, train {config.steps} steps and write {options.out}")
         return
-    film(demo_config(options.seed), capture)
+    film(demo_config(options.seed), capture, device=device)
     sequence = read_sequence(capture)
     run = open_or_create_run(run_path, settings)
     seed_everything(options.seed)
