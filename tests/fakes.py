@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from vultus.geometry.rotations import axis_angle_to_matrix
 from vultus.heads.base import HeadPose, ParameterSpec, Topology
 
 
@@ -47,21 +48,13 @@ class FakeHead(torch.nn.Module):
         if pose.identity_coeffs is not None:
             rest = rest * (1 + 0.1 * pose.identity_coeffs[:, :, None])
         if pose.expression_coeffs is not None:
-            up = self.neutral.new_tensor([0.0, 0.01, 0.0])
+            up = 0.01 * torch.eye(3, dtype=self.neutral.dtype, device=self.neutral.device)[1]
             jaw, smile = pose.expression_coeffs.unbind(dim=1)
             rest = rest - jaw[:, None, None] * (self.neutral[:, 1:2] < 0) * up
             rest = rest + smile[:, None, None] * (self.neutral[:, 0:1] > 0) * up
         if pose.global_rotation is not None:
-            rest = rest @ rotation_matrices(pose.global_rotation).transpose(1, 2)
+            rest = rest @ axis_angle_to_matrix(pose.global_rotation).transpose(1, 2)
         return rest if pose.translation is None else rest + pose.translation[:, None]
-
-
-def rotation_matrices(axis_angle: torch.Tensor) -> torch.Tensor:
-    """Rotations as exponentials of skew matrices."""
-    x, y, z = axis_angle.unbind(dim=1)
-    zero = torch.zeros_like(x)
-    rows = [zero, -z, y, z, zero, -x, -y, x, zero]
-    return torch.linalg.matrix_exp(torch.stack(rows, dim=1).reshape(-1, 3, 3))
 
 
 def _sphere(rings: int, segments: int) -> tuple[torch.Tensor, torch.Tensor]:

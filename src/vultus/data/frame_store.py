@@ -76,9 +76,19 @@ class FrameStore:
         self.camera = camera
         self.timesteps = torch.tensor([record.timestep for record in self.records])
 
+    @classmethod
+    def from_pixels(
+        cls, pixels: UInt8[Tensor, "n c h w"], camera: Camera, timesteps: Int[Tensor, " n"]
+    ) -> FrameStore:
+        """Images that are in memory already, RGB with or without a mask; they have no records."""
+        store = cls.__new__(cls)
+        store.records = ()
+        store.pixels, store.camera, store.timesteps = pixels, camera, timesteps
+        return store
+
     def __len__(self) -> int:
         """Number of images."""
-        return len(self.records)
+        return self.timesteps.shape[0]
 
     @property
     def num_bytes(self) -> int:

@@ -184,19 +184,15 @@ def project_points(
 
 def pixel_directions(camera: Camera) -> Float[Tensor, "b h w 3"]:
     """Camera-space directions through the pixel centres, scaled so that z = 1."""
-    device, dtype = camera.intrinsics.device, camera.intrinsics.dtype
-    x = torch.arange(camera.width, device=device, dtype=dtype) + 0.5
-    y = torch.arange(camera.height, device=device, dtype=dtype) + 0.5
-    grid = torch.stack(
-        [
-            x.expand(camera.height, -1),
-            y[:, None].expand(-1, camera.width),
-            torch.ones(camera.height, camera.width, device=device, dtype=dtype),
-        ],
-        dim=-1,
-    )
-    inverse = torch.linalg.inv(camera.intrinsics)
-    return grid @ inverse.transpose(1, 2)[:, None]
+    matrix = camera.intrinsics
+    x = torch.arange(camera.width, device=matrix.device, dtype=matrix.dtype) + 0.5
+    y = torch.arange(camera.height, device=matrix.device, dtype=matrix.dtype) + 0.5
+    # Back substitution: a general inverse makes the host wait for the GPU.
+    (fx, skew, cx), (fy, cy) = matrix[:, 0, :, None].unbind(1), matrix[:, 1, 1:, None].unbind(1)
+    down = ((y - cy) / fy)[:, :, None].expand(-1, -1, camera.width)
+    across = (x - cx)[:, None] - skew[..., None] * down
+    across = across / fx[..., None]
+    return torch.stack([across, down, torch.ones_like(down)], dim=-1)
 
 
 def ray_distance_to_depth(

@@ -37,8 +37,9 @@ def adam_step(
     if not tensors:
         return
     steps = [each.step for each in tensors]
-    count = 1 if skip is None else (skip[0] == 0).float()
-    torch._foreach_add_(steps, count)  # pyright: ignore[reportPrivateImportUsage]
+    # As a list: PyTorch reads a single tensor on the host.
+    counts = 1 if skip is None else [(skip[0] == 0).float()] * len(steps)
+    torch._foreach_add_(steps, counts)  # pyright: ignore[reportPrivateImportUsage]
     sizes = tuple(each.parameter.numel() for each in tensors)
     launch(
         adam,
