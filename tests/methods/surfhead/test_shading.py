@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tolerances import assert_close
 from vultus.geometry.rotations import axis_angle_to_matrix
@@ -163,6 +164,42 @@ def test_canonical_colors_of_a_head_that_turns_with_its_camera_stay() -> None:
     assert_close(colors, (evaluate_color_sh(coeffs, directions, 3) + 0.5).clamp(min=0))
     turned = canonical_sh_colors(coeffs, 3, means @ TURN.T, EYE @ TURN.T, TURN.expand(1, 24, 3, 3))
     assert_close(turned, colors)
+
+
+class NoWaiting(TorchDispatchMode):
+    """Fails on operations that read a value back or copy one over, which graphs cannot hold."""
+
+    FORBIDDEN = ("_local_scalar_dense", "nonzero", "lift_fresh", "is_nonzero", "equal", "unique")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func.overloadpacket.__name__ not in self.FORBIDDEN, func
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("rig", RIGS)
+@pytest.mark.parametrize("quirks", [False, True])
+def test_shading_and_its_gradient_can_be_captured(rig: str, quirks: bool) -> None:
+    vertices, faces = ellipsoid()
+    rest = RestMesh.build(vertices, faces, "sqrt_area")
+    surfels = random_surfels()
+    posed = pose_faces(vertices[None], rest, rig)
+    placed = transport(surfels, rest, posed)
+    network = SpecularNetwork("lasg", 5, torch.Generator().manual_seed(0)).double()
+    features = torch.randn(24, 5, generator=torch.Generator().manual_seed(3)).double()
+    features.requires_grad_()
+    coeffs = torch.zeros(24, 16, 3, dtype=torch.float64, requires_grad=True)
+    chosen, rigid = torch.tensor([20, 3, 7]), surfels.face_index < 3
+    with NoWaiting():
+        shading = shading_of(
+            surfels, rest, posed, placed, EYE, chosen, rigid, official_quirks=quirks
+        )
+        rotations = canonical_rotations(surfels, rest, posed, rigid)
+        colors = shade(network, features, shading, chosen)
+        colors = colors + canonical_sh_colors(coeffs, 3, placed.means, EYE, rotations)
+        colors.sum().backward()
+    assert float(features.grad[chosen].abs().max()) > 0
+    with pytest.raises(AssertionError, match="lift_fresh"), NoWaiting():
+        torch.tensor([1.0])
 
 
 def test_placed_rows_are_differentiable_and_leave_the_rest_zero() -> None:

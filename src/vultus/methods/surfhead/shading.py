@@ -25,7 +25,7 @@ from vultus.geometry.rotations import (
     matrix_to_quaternion,
     quaternion_multiply,
 )
-from vultus.geometry.spherical_harmonics import evaluate_color_sh
+from vultus.geometry.spherical_harmonics import light_sh_basis, num_sh_terms
 from vultus.methods.surfhead.specular import SpecularNetwork
 from vultus.methods.surfhead.transport import BoundSurfels, PosedFaces, PosedSurfels, RestMesh
 
@@ -146,7 +146,12 @@ def canonical_sh_colors(
     colours that it never learned for that side; its option ``rotSH`` has no effect.
     """
     directions = _turn_back(rotations, normalize(means - camera_centers[:, None], dim=-1))
-    return (evaluate_color_sh(sh_coeffs, directions, sh_degree) + 0.5).clamp(min=0.0)
+    x, y, z = directions.unbind(dim=-1)
+    # A half turn about z changes the signs of odd orders, which is how the two bases differ; a
+    # tensor of signs would be a copy to the GPU.
+    basis = light_sh_basis(torch.stack([-x, -y, z], dim=-1), sh_degree)
+    terms = sh_coeffs[:, : num_sh_terms(sh_degree)]
+    return ((basis[..., None] * terms).sum(dim=-2) + 0.5).clamp(min=0.0)
 
 
 def place_rows(
