@@ -275,6 +275,15 @@ def _no_rig_path(root: Path) -> None:
     edit(root / "transforms.json", lambda d: d["frames"][5].pop("flame_param_path"))
 
 
+def _one_array(root: Path) -> None:
+    with (root / "flame_param/00002.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+
+
+def _cut_archive(root: Path) -> None:
+    (root / "flame_param/00002.npz").write_bytes(b"PK\x03\x04 cut")
+
+
 def _missing_key(root: Path) -> None:
     row = flame_row(2, 70)
     del row["eyes_pose"]
@@ -298,6 +307,8 @@ def _no_frames(root: Path) -> None:
         (_nan_in_rig, ValueError, r"00002\.npz: jaw_pose must be finite"),
         (_other_model_size, ValueError, r"00002\.npz: expression_coeffs must have size 100"),
         (_no_rig_path, ValueError, r"frames\[5\]\.flame_param_path is missing"),
+        (_one_array, ValueError, r"00002\.npz: not a readable \.npz file"),
+        (_cut_archive, ValueError, r"00002\.npz: not a readable \.npz file"),
         (_missing_key, ValueError, r"00002\.npz: 'eyes_pose' is missing"),
         (_broken_json, ValueError, r"transforms\.json:1: not JSON"),
         (_no_frames, ValueError, r"transforms\.json: split 'train' is empty"),

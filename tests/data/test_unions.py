@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +17,9 @@ from studio_flame import StandInFlame, film_stand_in
 from vultus.core.image_io import write_image
 from vultus.data.check import check_capture
 from vultus.data.readers import detect_format, load_frame, read_sequence
-from vultus.data.sequence import HeadSequence
+from vultus.data.sequence import HeadSequence, Split
 from vultus.data.studio.config import StudioConfig
-from vultus.data.unions import write_union
+from vultus.data.unions import plan_union
 
 CONFIG = StudioConfig(
     frames=2, cameras=3, size=40, texture_size=128, samples=1, num_lights=16, test_share=0.0
@@ -40,6 +41,13 @@ def filmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sequences(filmed: Path, tmp_path: Path) -> list[Path]:
     """Copies that a test may damage."""
     return [Path(shutil.copytree(filmed / name, tmp_path / name)) for name in NAMES]
+
+
+def write_union(root: Path, sequences: list[Path], **choices: Any) -> dict[Split, int]:
+    plan = plan_union(root, sequences, **choices)
+    assert not root.exists()
+    plan.write()
+    return plan.counts
 
 
 def read(root: Path, **options: object) -> HeadSequence:

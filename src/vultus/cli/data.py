@@ -1,4 +1,4 @@
-"""``vultus data``: film captures in the virtual studio, check any capture, fit a head to one."""
+"""``vultus data``: film in the virtual studio; check and join captures; fit a head to one."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from vultus.data.readers import READERS, read_sequence
 from vultus.data.rig_files import write_rig_row
 from vultus.data.studio.capture import film, plan_film
 from vultus.data.studio.config import PRESETS, StudioConfig
+from vultus.data.unions import plan_union
 from vultus.heads.fitting import MaskFitConfig, fit_to_masks
 
-__all__ = ["CheckOptions", "FitOptions", "StudioOptions", "main"]
+__all__ = ["CheckOptions", "FitOptions", "StudioOptions", "UnionOptions", "main"]
 
 _BAD_CAPTURE = 2
 """Exit code of ``check`` when it found errors, as for any wrong input."""
@@ -78,6 +79,22 @@ class FitOptions:
     """Steps and weights of the optimisation."""
     dry_run: bool = False
     """Check everything, fit and write nothing."""
+
+
+@dataclass(frozen=True)
+class UnionOptions:
+    """Which sequences of one subject to join."""
+
+    sequences: Positional[tuple[Path, ...]]
+    """Folders with a transforms.json each, in the order of their moments."""
+    out: Path
+    """Folder for the manifests; pictures stay where they are."""
+    test: tuple[str, ...] = ()
+    """Names of the folders that are held out with all their cameras."""
+    val_cameras: tuple[int, ...] | None = None
+    """Cameras held out in the others; default: camera 8, or the last of several."""
+    dry_run: bool = False
+    """Check everything, write nothing."""
 
 
 def main(arguments: list[str]) -> None:
@@ -192,8 +209,33 @@ def _fit(arguments: list[str]) -> None:
     )
 
 
+def _union(arguments: list[str]) -> None:
+    """Join sequence folders into one capture."""
+    options = tyro.cli(
+        UnionOptions,
+        args=arguments,
+        prog="vultus data union",
+        description="Write the manifests of a capture made of several sequences of one subject, "
+        "holding out whole sequences (test) and cameras (val), as VHAP does.",
+    )
+    plan = plan_union(
+        options.out,
+        options.sequences,
+        test_sequences=options.test,
+        val_cameras=options.val_cameras,
+    )
+    frames = ", ".join(f"{count} {split}" for split, count in plan.counts.items())
+    facts = f"{options.out}: {len(options.sequences)} sequences ({frames} frames)"
+    if options.dry_run:
+        console.print(f"would write {facts}")
+        return
+    plan.write()
+    console.print(facts)
+
+
 _SUBCOMMANDS: dict[str, Callable[[list[str]], None]] = {
     "check": _check,
     "fit": _fit,
     "studio": _studio,
+    "union": _union,
 }

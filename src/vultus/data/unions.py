@@ -10,18 +10,20 @@ import filecmp
 import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vultus.core.files import atomic_path, write_json, write_text
 from vultus.data.readers.manifest import Manifest, read_manifest
 from vultus.data.readers.vhap_layout import held_out_camera
 from vultus.data.sequence import Split
 
-__all__ = ["write_union"]
+__all__ = ["UnionPlan", "plan_union"]
 
 _MANIFEST = "transforms.json"
-_SUBJECT_FILES = ("rig.json", "canonical_flame_param.npz")
+_RIG_CARD = "rig.json"
+_SUBJECT_FILES = (_RIG_CARD, "canonical_flame_param.npz")
 """What belongs to the subject and lies in every sequence folder that has it."""
 _CAMERA_KEYS = ("cx", "cy", "fl_x", "fl_y", "h", "w", "camera_angle_x", "camera_angle_y")
 """May stand at the top of a sequence's manifest; in a union every frame has its own."""
@@ -29,24 +31,60 @@ _DROPPED_KEYS = ("timestep_id",)
 """Ambiguous once moments of several sequences have one number line."""
 
 
-def write_union(
+@dataclass(frozen=True)
+class UnionPlan:
+    """A union that was checked but not written."""
+
+    root: Path
+    frames: Mapping[Split, list[dict[str, Any]]]
+    """Entries of the manifests."""
+    sequences: Mapping[Literal["trainval", "test"], tuple[str, ...]]
+    subject_files: tuple[Path, ...]
+    background: object
+    """As in the manifests of the sequences; ``None`` where they have none."""
+
+    @property
+    def counts(self) -> dict[Split, int]:
+        """Number of frames of each split."""
+        return {split: len(entries) for split, entries in self.frames.items()}
+
+    def write(self) -> None:
+        """Write the manifests, the lists of sequences and the files of the subject."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        for source in self.subject_files:
+            with atomic_path(self.root / source.name) as temporary:
+                shutil.copyfile(source, temporary)
+        for group, names in self.sequences.items():
+            text = "".join(f"{name}\n" for name in names)
+            write_text(self.root / f"sequences_{group}.txt", text)
+        for split, entries in self.frames.items():
+            write_json(self.root / f"transforms_{split}.json", self._manifest(entries))
+
+    def _manifest(self, entries: list[dict[str, Any]]) -> dict[str, Any]:
+        shared = {} if self.background is None else {"background": self.background}
+        return {
+            **shared,
+            "timestep_indices": sorted({entry["timestep_index"] for entry in entries}),
+            "camera_indices": sorted({entry.get("camera_index", 0) for entry in entries}),
+            "frames": entries,
+        }
+
+
+def plan_union(
     root: Path,
     sequences: Sequence[Path],
     *,
     test_sequences: Collection[str] = (),
     val_cameras: Collection[int] | None = None,
-) -> dict[Split, int]:
+) -> UnionPlan:
     """Join sequence folders, each with a ``transforms.json`` of all its frames.
 
     Args:
-        root: Folder to write; made if missing.
+        root: Folder to write.
         sequences: The folders, in the order of their moments.
         test_sequences: Names of the folders that are held out with all their cameras.
         val_cameras: Cameras held out in the other sequences; by default VHAP's choice, camera 8 or
             the last one, and none where there is one camera alone.
-
-    Returns:
-        Number of frames of each split.
 
     Raises:
         FileNotFoundError: If a sequence has no manifest.
@@ -63,14 +101,16 @@ def write_union(
     frames = _split_frames(root, named, test_sequences, val_cameras)
     if not frames["train"]:
         raise ValueError(f"{root}: split 'train' is empty; hold out fewer sequences or cameras")
-    root.mkdir(parents=True, exist_ok=True)
-    _copy_subject(root, sequences)
-    for split, entries in frames.items():
-        write_json(root / f"transforms_{split}.json", _manifest(entries, manifests[0]))
-    listed = {"trainval": [n for n in names if n not in test_sequences], "test": test_sequences}
-    for group, members in listed.items():
-        write_text(root / f"sequences_{group}.txt", "".join(f"{name}\n" for name in members))
-    return {split: len(entries) for split, entries in frames.items()}
+    return UnionPlan(
+        root,
+        frames,
+        {
+            "trainval": tuple(name for name in names if name not in test_sequences),
+            "test": tuple(name for name in names if name in test_sequences),
+        },
+        _subject_files(sequences),
+        manifests[0].shared.get("background"),
+    )
 
 
 def _check_names(names: Sequence[str], test_sequences: Collection[str]) -> None:
@@ -143,24 +183,13 @@ def _entry(root: Path, manifest: Manifest, index: int, timestep: int) -> dict[st
     }
 
 
-def _manifest(entries: list[dict[str, Any]], first: Manifest) -> dict[str, Any]:
-    shared = {key: first.shared[key] for key in ("background",) if key in first.shared}
-    return {
-        **shared,
-        "timestep_indices": sorted({entry["timestep_index"] for entry in entries}),
-        "camera_indices": sorted({entry.get("camera_index", 0) for entry in entries}),
-        "frames": entries,
-    }
-
-
-def _copy_subject(root: Path, sequences: Sequence[Path]) -> None:
-    """Copy the files of the subject, which must be equal in all sequences that have them."""
+def _subject_files(sequences: Sequence[Path]) -> tuple[Path, ...]:
+    """The files of the subject; the card of the rig must be the same in all sequences."""
+    found = []
     for name in _SUBJECT_FILES:
         copies = [folder / name for folder in sequences if (folder / name).is_file()]
-        if not copies:
-            continue
         for other in copies[1:]:
-            if name == "rig.json" and not filecmp.cmp(copies[0], other, shallow=False):
+            if name == _RIG_CARD and not filecmp.cmp(copies[0], other, shallow=False):
                 raise ValueError(f"{other}: must equal {copies[0]}: sequences show one subject")
-        with atomic_path(root / name) as temporary:
-            shutil.copyfile(copies[0], temporary)
+        found += copies[:1]
+    return tuple(found)
