@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vultus.bench.raster import head_like_camera
-from vultus.bench.raster_gpu import captured, time_on_gpu
-from vultus.bench.timing import Timing, time_in_alternation
+from vultus.bench.results import Row
+from vultus.bench.scenes import head_like_camera
+from vultus.bench.training import time_modes
 from vultus.kernels.ray_mesh import Bvh, any_hit, first_hit
 
-__all__ = ["RayResult", "bench_rays", "head_like_mesh"]
+__all__ = ["bench_rays", "head_like_mesh"]
 
 _BLOCK = 4
 """Rays are ordered in squares of so many pixels, as the studio orders its own."""
 _BIAS = 1e-4
 _LIGHT = (0.5, 0.7, 0.5)
-
-Calls = Mapping[str, Callable[[], object]]
-
-
-@dataclass(frozen=True)
-class RayResult:
-    """One line of the table."""
-
-    query: str
-    implementation: str
-    num_rays: int
-    """0 for refits."""
-    timing: Timing
-    """Seconds per call."""
 
 
 def head_like_mesh(num_faces: int) -> tuple[Float[Tensor, "v 3"], Int[Tensor, "f 3"]]:
@@ -56,7 +40,7 @@ def head_like_mesh(num_faces: int) -> tuple[Float[Tensor, "v 3"], Int[Tensor, "f
 
 def bench_rays(
     num_faces: int, size: int, repeats: int, *, device: torch.device | str = "cpu"
-) -> list[RayResult]:
+) -> list[Row]:
     """Time refits, first hits of a camera's rays, and shadow rays from where they hit.
 
     On a GPU there are rows of eager calls, which check their rays, and of CUDA graphs.
@@ -87,21 +71,19 @@ def bench_rays(
         "shadow": lambda: any_hit(bvh, points, towards, is_sorted=True),
     }
     counts = {"refit": 0, "camera": len(origins), "shadow": len(points)}
+    scene = f"{num_faces} faces, {size} x {size}"
+    facts = {"bench": "rays", "num_faces": num_faces, "size": size}
+    name = "gpu" if vertices.is_cuda else "cpu"
     return [
-        RayResult(query, implementation, counts[query], timing)
-        for implementation, timings in _time(calls, repeats, moved.device.type).items()
-        for query, timing in timings.items()
+        Row(
+            scene,
+            name,
+            mode,
+            {query: timing},
+            facts={**facts, "query": query, "num_rays": counts[query]},
+        )
+        for (query, mode), timing in time_modes(calls, repeats, device).items()
     ]
-
-
-def _time(calls: Calls, repeats: int, device: str) -> dict[str, dict[str, Timing]]:
-    if device == "cpu":
-        return {"cpu": time_in_alternation(calls, repeats)}
-    graphs = {name: captured(call) for name, call in calls.items()}
-    return {
-        "gpu, eager": time_on_gpu(calls, repeats),
-        "gpu, graph": time_on_gpu(graphs, repeats),
-    }
 
 
 def _camera_rays(size: int) -> tuple[Float[Tensor, "r 3"], Float[Tensor, "r 3"]]:

@@ -5,62 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 import tyro
 
-from vultus.bench.gaussians import bench_gaussian_reference, bench_gaussians
-from vultus.bench.raster import RasterResult, bench_reference, bench_surfels, load_prototype
-from vultus.bench.raster_gpu import (
-    bench_gaussians_on_gpu,
-    bench_surfels_on_gpu,
-    load_gpu_prototype,
-)
-from vultus.bench.rays import RayResult, bench_rays
+from vultus.bench.prototypes import RASTERS, load_module
+from vultus.bench.rays import bench_rays
+from vultus.bench.results import Row, write_rows
+from vultus.bench.scenes import Primitive
+from vultus.bench.start import bench_start
 from vultus.bench.training import bench_adam, bench_ssim
+from vultus.bench.training_step import bench_training_step
+from vultus.cli.bench_raster import GPU_REPEATS, run_raster
+from vultus.cli.bench_tables import print_rows, require_positive
 from vultus.cli.console import console, print_table
 
-__all__ = ["RasterBenchOptions", "RayBenchOptions", "TrainingBenchOptions", "main"]
-
-_GPU_REPEATS = 50
-"""Calls take a millisecond there, and vary more."""
-
-
-@dataclass(frozen=True)
-class RasterBenchOptions:
-    """Time forward and backward passes of the rasterizers on a head-like scene."""
-
-    primitives: tuple[Literal["gaussians", "surfels"], ...] = ("gaussians", "surfels")
-    """Which rasterizers."""
-    num: int = 20_000
-    """Primitives."""
-    size: int = 256
-    """Width and height of the image."""
-    repeats: int = 11
-    """Timed calls of each implementation; they alternate."""
-    reference_num: int = 500
-    """Primitives of the comparison with the oracle, which cannot hold a large scene in memory."""
-    reference_size: int = 64
-    num_features: int = 0
-    """Channels beside RGB: of the Gaussians, on a GPU of the surfels, too."""
-    batch: int = 1
-    """Frames per call on a GPU, each with its own primitives."""
-    prototype: Path | None = None
-    """Python file of a prototype to compare with, in the same process."""
-    gpu_prototype: Path | None = None
-    """The same for the rows of the GPU."""
-    dry_run: bool = False
-
-    def __post_init__(self) -> None:
-        """Reject sizes that cannot be timed."""
-        _require_positive(
-            self, "num", "size", "repeats", "reference_num", "reference_size", "batch"
-        )
-        if not self.primitives:
-            raise ValueError("--primitives must not be empty")
-        if self.num_features < 0:
-            raise ValueError(f"--num-features must not be negative, got {self.num_features}")
+__all__ = ["RayBenchOptions", "StartBenchOptions", "TrainingBenchOptions", "main"]
 
 
 @dataclass(frozen=True)
@@ -73,96 +33,70 @@ class RayBenchOptions:
     """Width and height of the image, one ray per pixel."""
     repeats: int = 11
     """Timed calls of each query."""
+    json: Path | None = None
+    """File for all rows and facts about the machine."""
     dry_run: bool = False
 
     def __post_init__(self) -> None:
         """Reject sizes that cannot be timed."""
-        _require_positive(self, "num_faces", "size", "repeats")
+        require_positive(self, "num_faces", "size", "repeats")
 
 
 @dataclass(frozen=True)
 class TrainingBenchOptions:
-    """Time SSIM and Adam on the CPU, and on the GPU where there is one."""
+    """Time whole training steps and their parts on the CPU, and on the GPU where there is one."""
 
     num: int = 20_000
-    """Gaussians of 59 floats that Adam updates."""
+    """Gaussians of 59 floats."""
     batch: int = 1
-    """RGB images that SSIM compares at once."""
+    """RGB images that SSIM compares at once; the whole step has one."""
     size: int = 512
     """Their width and height."""
     repeats: int = 11
-    """Timed calls of each implementation; they alternate."""
+    """Timed calls of each implementation, at least 50 on a GPU; they alternate."""
+    gpu_prototype: tuple[Path, Path] | None = None
+    """Triton prototypes of the rasterizer (Raster3D) and of what surrounds it (Loss, Adam)."""
+    json: Path | None = None
+    """File for all rows and facts about the machine."""
     dry_run: bool = False
 
     def __post_init__(self) -> None:
         """Reject sizes that cannot be timed."""
-        _require_positive(self, "num", "batch", "size", "repeats")
+        require_positive(self, "num", "batch", "size", "repeats")
+
+
+@dataclass(frozen=True)
+class StartBenchOptions:
+    """Time the first pass of the CPU rasterizers in new processes."""
+
+    primitives: tuple[Primitive, ...] = ("gaussians", "surfels")
+    """Which rasterizers."""
+    repeats: int = 3
+    """Processes with an empty Numba cache, and with a filled one."""
+    json: Path | None = None
+    """File for all rows and facts about the machine."""
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        """Reject counts below one."""
+        require_positive(self, "repeats")
 
 
 def main(arguments: list[str]) -> None:
     """Run one benchmark."""
     if not arguments or arguments[0] in ("-h", "--help"):
         console.print(
-            "usage: vultus bench {raster,rays,training} [options]\n\n"
+            f"usage: vultus bench {{{','.join(_SUBCOMMANDS)}}} [options]\n\n"
             "  raster    the rasterizers\n"
             "  rays      rays against a mesh\n"
-            "  training  SSIM and Adam"
+            "  training  training steps of Gaussians, L1 with SSIM, Adam\n"
+            "  start     the first pass in a new process"
         )
         return
     name, *rest = arguments
     if name not in _SUBCOMMANDS:
         raise ValueError(f"vultus bench {name} does not exist; choose from {sorted(_SUBCOMMANDS)}")
     _SUBCOMMANDS[name](rest)
-
-
-def _raster(arguments: list[str]) -> None:
-    """Print the tables of the rasterizers."""
-    options = tyro.cli(
-        RasterBenchOptions,
-        args=arguments,
-        prog="vultus bench raster",
-        description="Time the rasterizers, forward and backward, implementations in alternation: "
-        "3D Gaussians with RGB of degree-3 SH and alpha; surfels with depth, normal and "
-        "distortion, too.",
-    )
-    rasters = {"gaussians": "Raster3D", "surfels": "Raster2D"}
-    prototype = None
-    if options.prototype is not None:
-        prototype = load_prototype(options.prototype, [rasters[p] for p in options.primitives])
-    if options.dry_run:
-        primitives = " and ".join(options.primitives)
-        console.print(f"would time {options.num} {primitives} at {options.size} x {options.size}")
-        return
-    baseline = "cpu" if prototype is None else "prototype"
-    small = options.reference_num, options.reference_size, options.repeats
-    large = options.num, options.size, options.repeats
-    if "gaussians" in options.primitives:
-        _print_results(bench_gaussian_reference(*small), baseline="ref")
-        results = bench_gaussians(*large, num_features=options.num_features, prototype=prototype)
-        _print_results(results, baseline)
-    if "surfels" in options.primitives:
-        _print_results(bench_reference(*small), baseline="ref")
-        _print_results(bench_surfels(*large, prototype), baseline)
-    if torch.cuda.is_available():
-        _rasters_on_gpu(options, [rasters[p] for p in options.primitives])
-
-
-def _rasters_on_gpu(options: RasterBenchOptions, rasters: list[str]) -> None:
-    """Print the rows of the GPU: eager calls, and CUDA graphs."""
-    prototype = None
-    if options.gpu_prototype is not None:
-        prototype = load_gpu_prototype(options.gpu_prototype, rasters)
-    benches = {"gaussians": bench_gaussians_on_gpu, "surfels": bench_surfels_on_gpu}
-    for primitives in options.primitives:
-        results = benches[primitives](
-            options.num,
-            options.size,
-            max(options.repeats, _GPU_REPEATS),
-            batch=options.batch,
-            num_features=options.num_features,
-            prototype=prototype,
-        )
-        _print_results(results, "gpu, graph" if prototype is None else "prototype, graph")
 
 
 def _rays(arguments: list[str]) -> None:
@@ -172,87 +106,80 @@ def _rays(arguments: list[str]) -> None:
         size = f"{options.size} x {options.size}"
         console.print(f"would trace {options.num_faces} faces at {size}")
         return
-    results: list[RayResult] = []
+    rows: list[Row] = []
     for device in _devices():
-        repeats = max(options.repeats, _GPU_REPEATS) if device == "cuda" else options.repeats
-        results += bench_rays(options.num_faces, options.size, repeats, device=device)
-    rows = [
-        [
-            result.query,
-            result.implementation,
-            result.num_rays or None,
-            1e3 * result.timing.median,
-            1e3 * result.timing.minimum,
-            1e-6 * result.num_rays / result.timing.median if result.num_rays else None,
-        ]
-        for result in results
-    ]
-    print_table(
-        f"{options.num_faces} faces, {options.size} x {options.size}",
-        ["query", "implementation", "rays", "ms", "fastest ms", "Mrays/s"],
-        rows,
-    )
+        repeats = _repeats(options.repeats, device)
+        rows += bench_rays(options.num_faces, options.size, repeats, device=device)
+    cells = []
+    for row in rows:
+        count = int(row.facts["num_rays"])
+        time = row.total
+        rate = 1e-6 * count / time.median if count else None
+        names = [row.facts["query"], row.implementation, row.mode]
+        cells.append([*names, count or None, 1e3 * time.median, 1e3 * time.minimum, rate])
+    columns = ["query", "implementation", "mode", "rays", "ms", "fastest ms", "Mrays/s"]
+    print_table(rows[0].scene, columns, cells)
+    _write(options.json, rows)
 
 
 def _training(arguments: list[str]) -> None:
-    """Print the tables of SSIM and Adam."""
+    """Print the tables of training steps and their parts."""
     options = tyro.cli(TrainingBenchOptions, args=arguments, prog="vultus bench training")
+    prototypes = None
+    if options.gpu_prototype is not None:
+        raster, step = options.gpu_prototype
+        needed = (RASTERS["gaussians"], "pack_cam", "planar")
+        prototypes = load_module(raster, needed), load_module(step, ("Loss", "Adam"))
     if options.dry_run:
         size = f"{options.size} x {options.size}"
         console.print(f"would time {options.batch} images of {size}, {options.num} Gaussians")
         return
+    rows: list[Row] = []
     for device in _devices():
-        repeats = max(options.repeats, _GPU_REPEATS) if device == "cuda" else options.repeats
-        results = bench_ssim(options.batch, options.size, repeats, device=device)
-        _print_results(results, "ref, graph" if device == "cuda" else "ref")
-        steps = bench_adam(options.num, repeats, device=device)
-        print_table(
-            f"Adam, {options.num} Gaussians on {device}, milliseconds",
-            ["implementation", "step", "fastest"],
-            [[name, 1e3 * time.median, 1e3 * time.minimum] for name, time in steps.items()],
-        )
+        repeats = _repeats(options.repeats, device)
+        timed = [
+            *bench_ssim(options.batch, options.size, repeats, device=device),
+            *bench_adam(options.num, repeats, device=device),
+            *bench_training_step(
+                options.num,
+                options.size,
+                repeats,
+                device=device,
+                prototypes=prototypes if device == "cuda" else None,
+            ),
+        ]
+        print_rows(timed, ("ref", "torch", "prototype", "gsplat", "faster-gs"))
+        rows += timed
+    _write(options.json, rows)
+
+
+def _start(arguments: list[str]) -> None:
+    """Print how long first passes take."""
+    options = tyro.cli(StartBenchOptions, args=arguments, prog="vultus bench start")
+    if options.dry_run:
+        console.print(f"would start {2 * options.repeats * len(options.primitives)} processes")
+        return
+    rows = [row for name in options.primitives for row in bench_start(name, options.repeats)]
+    print_rows(rows)
+    _write(options.json, rows)
 
 
 def _devices() -> list[str]:
     return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 
-def _require_positive(options: object, *names: str) -> None:
-    for name in names:
-        if getattr(options, name) < 1:
-            option = name.replace("_", "-")
-            raise ValueError(f"--{option} must be positive, got {getattr(options, name)}")
+def _repeats(repeats: int, device: str) -> int:
+    return max(repeats, GPU_REPEATS) if device == "cuda" else repeats
 
 
-def _print_results(results: list[RasterResult], baseline: str) -> None:
-    base = next(result.timing for result in results if result.implementation == baseline)
-    rows = [
-        [
-            result.implementation,
-            1e3 * result.forward.median,
-            1e3 * result.timing.median,
-            1e3 * result.timing.minimum,
-            result.timing.median / base.median,
-            result.timing.minimum / base.minimum,
-        ]
-        for result in results
-    ]
-    print_table(
-        f"{results[0].scene}, {torch.get_num_threads()} threads, milliseconds",
-        [
-            "implementation",
-            "forward",
-            "forward + backward",
-            "fastest",
-            f"median / {baseline}",
-            f"fastest / {baseline}",
-        ],
-        rows,
-    )
+def _write(path: Path | None, rows: list[Row]) -> None:
+    if path is not None:
+        write_rows(path, rows)
 
 
 _SUBCOMMANDS: dict[str, Callable[[list[str]], None]] = {
-    "raster": _raster,
+    "raster": run_raster,
     "rays": _rays,
     "training": _training,
+    "start": _start,
 }

@@ -1,0 +1,85 @@
+"""Tables of what ``vultus bench`` has timed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from vultus.bench.results import Row, ratio_to
+from vultus.cli.console import print_table
+
+__all__ = ["print_rows", "print_speedups", "require_positive"]
+
+_MIB = 2**20
+
+
+def print_rows(rows: Sequence[Row], baselines: Sequence[str] = (), note: str = "") -> None:
+    """Print a table per scene, in milliseconds.
+
+    Args:
+        rows: Those of a scene follow each other.
+        baselines: Implementations that get a column with the ratio of medians of the last part.
+        note: Line below the last table.
+    """
+    tables = [list(group) for _, group in groupby(rows, key=lambda row: row.scene)]
+    for index, table in enumerate(tables):
+        _print_scene(table, baselines, note if index == len(tables) - 1 else "")
+
+
+def print_speedups(rows: Sequence[Row], threads: Sequence[int]) -> None:
+    """Print what more threads gain over the first number of them, by scene and implementation."""
+    if len(threads) < 2:
+        return
+    by_implementation: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        by_implementation.setdefault((row.scene, row.implementation), []).append(row)
+    cells = [
+        [scene, implementation, *(same[0].total.median / row.total.median for row in same[1:])]
+        for (scene, implementation), same in by_implementation.items()
+        if len(same) == len(threads)
+    ]
+    columns = [f"{count} to {threads[0]} threads" for count in threads[1:]]
+    print_table("speedup, medians", ["scene", "implementation", *columns], cells)
+
+
+def require_positive(options: object, *names: str) -> None:
+    """Check options that are counts, or tuples of counts.
+
+    Raises:
+        ValueError: Naming the option.
+    """
+    for name in names:
+        value = getattr(options, name)
+        counts = value if isinstance(value, tuple) else (value,)
+        option = name.replace("_", "-")
+        if not counts:
+            raise ValueError(f"--{option} must not be empty")
+        for count in counts:
+            if count < 1:
+                raise ValueError(f"--{option} must be positive, got {count}")
+
+
+def _print_scene(rows: Sequence[Row], baselines: Sequence[str], note: str) -> None:
+    parts = list(rows[0].seconds)
+    ratios = {name: [ratio_to(row, rows, name) for row in rows] for name in baselines}
+    ratios = {name: column for name, column in ratios.items() if any(column)}
+    has_memory = any(row.peak_bytes is not None for row in rows)
+    columns = ["implementation", "mode", *parts, "fastest", *(f"to {name}" for name in ratios)]
+    cells = [
+        [
+            row.implementation,
+            row.mode,
+            *(1e3 * row.seconds[part].median for part in parts),
+            1e3 * row.total.minimum,
+            *(column[index] for column in ratios.values()),
+            *([_mib(row.peak_bytes)] if has_memory else []),
+        ]
+        for index, row in enumerate(rows)
+    ]
+    if has_memory:
+        columns.append("MiB")
+    print_table(f"{rows[0].scene}, milliseconds", columns, cells, note)
+
+
+def _mib(size: int | None) -> float | None:
+    return None if size is None else size / _MIB
