@@ -15,6 +15,7 @@ def sort(lists: list[Tensor], capacity: int, largest: int) -> tuple[list[Tensor]
     """Sort lists of 64-bit keys on the device; returns rows, and the longest length reported."""
     from vultus.kernels.triton_lists import sort_lists
     from vultus.kernels.triton_runtime import launch
+    from vultus.kernels.triton_tiles import COUNT_LONGEST, NUM_COUNTERS
 
     device = triton_device()
     keys = torch.zeros(len(lists), capacity, dtype=torch.int64)
@@ -23,15 +24,16 @@ def sort(lists: list[Tensor], capacity: int, largest: int) -> tuple[list[Tensor]
         segment[: len(kept)] = kept
     keys = keys.to(device)
     words = keys.view(torch.int32)
-    counts = torch.tensor([len(values) for values in lists], dtype=torch.int32, device=device)
-    longest = torch.zeros(1, dtype=torch.int32, device=device)
+    lengths = [len(values) for values in lists]
+    counters = [0] * NUM_COUNTERS.value
+    counts = torch.tensor([*counters, *lengths], dtype=torch.int32, device=device)
     scratch = torch.zeros(len(lists), 2 * capacity, dtype=torch.int32, device=device)
     launch(
-        sort_lists, (len(lists),), keys, words, scratch, counts, longest, capacity,
+        sort_lists, (len(lists),), keys, words, scratch, counts, capacity,
         LARGEST=largest, num_warps=4,
     )  # fmt: skip
     rows = [row[: min(len(v), capacity)] for row, v in zip(words.cpu(), lists, strict=True)]
-    return rows, int(longest)
+    return rows, int(counts[COUNT_LONGEST.value])
 
 
 def make_keys(depths: Tensor, seed: int = 0) -> Tensor:

@@ -50,19 +50,47 @@ class Reading:
 
     def __init__(self, counters: Tensor) -> None:
         """Start copying; the counters must not change before ``wait`` has returned."""
-        self._event: torch.cuda.Event | None = None
-        self._values = counters
+        self._values: list[int] | None = None
+        self._source = counters
         if counters.is_cuda:
-            self._values = torch.empty(counters.shape, dtype=counters.dtype, pin_memory=True)
-            self._values.copy_(counters, non_blocking=True)
-            self._event = torch.cuda.Event()
-            self._event.record()
+            self._landing = _take_landing(counters)
+            self._landing.memory.copy_(counters, non_blocking=True)
+            self._landing.event.record()
 
     def wait(self) -> list[int]:
         """The counters; waits for kernels that were launched before the copy, not for others."""
-        if self._event is not None:
-            self._event.synchronize()
-        return self._values.tolist()
+        if self._values is None:
+            if self._source.is_cuda:
+                self._landing.event.synchronize()
+                self._values = self._landing.memory.tolist()
+                _landings[_kind(self._source)].append(self._landing)
+            else:
+                self._values = self._source.tolist()
+        return self._values
+
+
+@dataclass(frozen=True)
+class _Landing:
+    """Pinned memory for counters, and what tells of their arrival; both take long to make."""
+
+    memory: Tensor
+    event: torch.cuda.Event
+
+
+_landings: dict[tuple[object, ...], list[_Landing]] = {}
+"""Those that no reading uses."""
+
+
+def _kind(counters: Tensor) -> tuple[object, ...]:
+    return counters.device, counters.dtype, counters.shape
+
+
+def _take_landing(counters: Tensor) -> _Landing:
+    unused = _landings.setdefault(_kind(counters), [])
+    if unused:
+        return unused.pop()
+    memory = torch.empty(counters.shape, dtype=counters.dtype, pin_memory=True)
+    return _Landing(memory, torch.cuda.Event())
 
 
 @dataclass

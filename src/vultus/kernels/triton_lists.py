@@ -11,6 +11,7 @@ are ranked by counting smaller keys: the result never depends on the order of ar
 from __future__ import annotations
 
 from vultus.kernels.triton_runtime import constexpr, is_interpreted, jit, tl
+from vultus.kernels.triton_tiles import COUNT_LONGEST, NUM_COUNTERS
 
 __all__ = ["LARGEST_NETWORK", "largest_network", "sort_lists"]
 
@@ -101,22 +102,23 @@ def _sort_by_rank(keys, words, scratch, start, count):
 
 
 @jit
-def sort_lists(keys, words, scratch, counts, longest, capacity, LARGEST: constexpr):
+def sort_lists(keys, words, scratch, counts, capacity, LARGEST: constexpr):
     """Sort the list of every bin; one program each picks the smallest network that holds it.
 
     Args:
         keys: One segment of ``capacity`` 64-bit keys per bin.
         words: The same memory as 32-bit words; on return a segment starts with the sorted rows.
         scratch: Two 32-bit words per key.
-        counts: Length of every list; one beyond the capacity is left as it is.
-        longest: Counter that receives the length of lists beyond half of the capacity.
+        counts: The counters of `triton_tiles`, of which one receives the length of lists beyond
+            half of the capacity; then the length of every list. One beyond the capacity is left as
+            it is.
         capacity: Keys per bin.
         LARGEST: Size of the largest network to compile; 0 for none.
     """
     index = tl.program_id(0)
-    count = tl.load(counts + index)
+    count = tl.load(counts + NUM_COUNTERS + index)
     start = index.to(tl.int64) * capacity
-    tl.atomic_max(longest, count, mask=2 * count > capacity, sem="relaxed")
+    tl.atomic_max(counts + COUNT_LONGEST, count, mask=2 * count > capacity, sem="relaxed")
     scratch += 2 * start
     if (count > 1) & (count <= capacity):
         is_sorted = 0

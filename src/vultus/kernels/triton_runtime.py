@@ -124,8 +124,10 @@ def _launch_compiled(
     device = _driver.active.get_current_device()
     values, kinds = _specialize(arguments, device)
     key = (kernel.fn, device, num_warps, *kinds, *constants.items())
-    if None not in kinds and (compiled := _compiled.get(key)) is not None:
-        compiled[(*grid, 1, 1)[:3]](*values, *constants.values())
+    compiled = None if None in kinds else _compiled.get(key)
+    if compiled is not None:
+        stream = _driver.active.get_current_stream(device)
+        compiled[(*grid, 1, 1)[:3]](*values, *constants.values(), stream=stream)
         return
     compiled = kernel[grid](*arguments, **constants, num_warps=num_warps, enable_fp_fusion=True)
     if len(_compiled) >= _MAX_COMPILED:
@@ -142,18 +144,18 @@ def _specialize(arguments: tuple[Any, ...], device: int) -> tuple[list[Any], lis
     """
     values, kinds = [], []
     for argument in arguments:
-        value, kind = argument, type(argument)
         if isinstance(argument, Tensor):
             value, kind = argument.data_ptr(), argument.dtype
             if argument.get_device() != device:
                 kind = None
             elif value % _ALIGNMENT:
                 kind = (kind, value % _ALIGNMENT)
-        elif kind is int:
-            kind = argument
-        elif kind is tuple:
+        elif isinstance(argument, tuple):
             items, item_kinds = _specialize(argument, device)
             value, kind = tuple(items), None if None in item_kinds else tuple(item_kinds)
+        else:
+            value = argument
+            kind = argument if type(argument) is int else type(argument)
         values.append(value)
         kinds.append(kind)
     return values, kinds

@@ -41,7 +41,7 @@ CHUNK = tl.constexpr(32)
 PUBLISHED_TILE = tl.constexpr(2)
 """Edge of the published tiles in bins."""
 
-# Counters behind the bins' counts.
+# Counters in front of the bins' counts; four of them keep those aligned.
 COUNT_LARGE = tl.constexpr(0)
 COUNT_LONGEST = tl.constexpr(1)
 COUNT_PAIRS = tl.constexpr(2)
@@ -88,9 +88,10 @@ def key_of(depth, row):
 def append_key(is_hit, index, key, keys, counts, capacity):
     """Put keys on the lists of bins.
 
-    A count keeps growing beyond the capacity; nothing is written there.
+    ``counts``: the counters, then one count per bin, which keeps growing beyond the capacity;
+    nothing is written there.
     """
-    slot = tl.atomic_add(counts + index, 1, mask=is_hit, sem="relaxed")
+    slot = tl.atomic_add(counts + NUM_COUNTERS + index, 1, mask=is_hit, sem="relaxed")
     target = keys + index.to(tl.int64) * capacity + slot
     tl.store(target, key, mask=is_hit & (slot < capacity))
 

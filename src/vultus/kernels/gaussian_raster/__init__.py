@@ -7,9 +7,8 @@ Zwicker et al., EWA Splatting, 2002; Yu et al., Mip-Splatting, 2024 (opacity com
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal, get_args
+from functools import lru_cache
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -22,11 +21,16 @@ from vultus.kernels.gaussian_raster._types import (
     OutputName,
     RasterSettings,
 )
+from vultus.kernels.raster_calls import (
+    Backend,
+    check_background,
+    check_camera,
+    check_colors,
+    choose_backend,
+    screen_signal,
+)
 
 __all__ = ["Backend", "Cull", "GaussianImages", "Gradients", "OutputName", "rasterize_gaussians"]
-
-Backend = Literal["auto", "ref", "cpu", "gpu"]
-_MAX_SH_DEGREE = 3
 
 
 def rasterize_gaussians(
@@ -98,26 +102,14 @@ def rasterize_gaussians(
     Reference: 3DGS, section 4 and appendix A; EWA splatting, eqs. 23-31.
     """
     _check_shape(quats, scales, covariances, scale_modifier)
-    degree = _check_colors(features, sh_coeffs, sh_degree)
-    channels = (3 if degree >= 0 else 0) + (0 if features is None else features.shape[2])
-    _check_options(cull=(cull, Cull), gradients=(gradients, Gradients))
-    _check_options(**{f"outputs[{i}]": (name, OutputName) for i, name in enumerate(outputs)})
-    _check_numbers(near, dilation, max_alpha)
-    _check_camera(camera, means)
-    if background is not None and background.shape != (channels,):
-        raise ValueError(
-            f"background must have {channels} channels, got shape {tuple(background.shape)}"
-        )
+    degree = check_colors(features, sh_coeffs, sh_degree)
+    check_camera(camera, means)
+    check_background(background, degree, features)
     if scales is not None and scale_modifier != 1.0:
         scales = scales * scale_modifier
     inputs = (means, quats, scales, opacities, covariances, features, sh_coeffs, jacobians)
-    needs_grad = torch.is_grad_enabled() and any(
-        tensor is not None and tensor.requires_grad for tensor in inputs
-    )
-    # One zero, seen everywhere: filling memory would wake the threads of PyTorch, which then spin
-    # on the cores that the CPU kernels need.
-    screen_gradient = means.new_zeros(()).expand(*means.shape[:2], 2).requires_grad_(needs_grad)
-    settings = RasterSettings(
+    screen_gradient = screen_signal(means, inputs)
+    settings = _settings(
         sh_degree=degree,
         near=near,
         dilation=dilation,
@@ -127,9 +119,9 @@ def rasterize_gaussians(
         cull=cull,
         gradients=gradients,
         normalizes_quats=normalize_quats,
-        outputs=frozenset(outputs),
+        outputs=tuple(outputs),
     )
-    rasterize = _load_backend(_choose_backend(backend, means))
+    rasterize = _load_backend(choose_backend(backend, means))
     image, alpha, depth, median, radii = rasterize(
         Gaussians(*inputs, screen_gradient), background, camera, settings
     )
@@ -141,6 +133,10 @@ def rasterize_gaussians(
         depth_sum=depth,
         median_depth=median,
     )
+
+
+_settings = lru_cache(maxsize=64, typed=True)(RasterSettings)
+"""Checks what is the same in every call of a training once."""
 
 
 def _check_shape(
@@ -156,60 +152,6 @@ def _check_shape(
         raise ValueError("quats and scales must be None beside covariances")
     elif scale_modifier != 1.0:
         raise ValueError(f"scale_modifier must be 1 beside covariances, got {scale_modifier}")
-
-
-def _check_colors(features: Tensor | None, sh_coeffs: Tensor | None, sh_degree: int | None) -> int:
-    """Degree to evaluate; -1 without SH."""
-    if sh_coeffs is None:
-        if sh_degree is not None:
-            raise ValueError(f"sh_degree must come with sh_coeffs, got {sh_degree} alone")
-        if features is None:
-            raise ValueError("features or sh_coeffs must be given, got neither")
-        return -1
-    terms = sh_coeffs.shape[2]
-    largest = min(int(terms**0.5 + 1e-6) - 1, _MAX_SH_DEGREE)
-    degree = largest if sh_degree is None else sh_degree
-    if not 0 <= degree <= largest:
-        raise ValueError(
-            f"sh_degree must be between 0 and {largest} for {terms} coefficients, got {degree}"
-        )
-    return degree
-
-
-def _check_options(**options: tuple[str, object]) -> None:
-    for name, (value, kind) in options.items():
-        if value not in get_args(kind):
-            raise ValueError(f"{name} must be of {', '.join(get_args(kind))}, got {value!r}")
-
-
-def _check_numbers(near: float, dilation: float, max_alpha: float) -> None:
-    if not near > 0:
-        raise ValueError(f"near must be positive, got {near}")
-    if not dilation >= 0:
-        raise ValueError(f"dilation must not be negative, got {dilation}")
-    if not 0 < max_alpha < 1:
-        raise ValueError(f"max_alpha must lie between 0 and 1, got {max_alpha}")
-
-
-def _check_camera(camera: Camera, means: Tensor) -> None:
-    if len(camera) != means.shape[0]:
-        raise ValueError(
-            f"camera must have the batch size of means, got {len(camera)} and {means.shape[0]}"
-        )
-    # Looking at a GPU's tensor would wait for it; the kernels look themselves.
-    is_on_cpu = camera.intrinsics.device.type == "cpu"
-    if is_on_cpu and bool((camera.intrinsics[:, 0, 1] != 0).any()):
-        raise ValueError("camera.intrinsics must have no skew")
-
-
-def _choose_backend(backend: str, means: Tensor) -> str:
-    if backend not in get_args(Backend):
-        raise ValueError(f"backend must be of {', '.join(get_args(Backend))}, got {backend!r}")
-    if backend != "auto":
-        return backend
-    if means.device.type != "cpu":
-        return "gpu"
-    return "cpu" if means.dtype == torch.float32 else "ref"
 
 
 def _load_backend(backend: str):

@@ -48,7 +48,7 @@ BAD_JACOBIANS, BAD_SH, BAD_CAMERA = tl.constexpr(8), tl.constexpr(16), tl.conste
 def project(
     world_to_camera, intrinsics, means, quats, scales, covariances, opacities, jacobians,
     sh_coeffs, records, radii, counts, keys, large,
-    num, width, height, bins_x, bins_y, num_bins, capacity,
+    num, width, height, bins_x, bins_y, capacity,
     near, dilation, center_offset, max_alpha,
     HAS_COVARIANCES: constexpr, HAS_JACOBIANS: constexpr, NORMALIZES: constexpr,
     SH_TERMS: constexpr, SH_STORED: constexpr, IS_ANTIALIASED: constexpr,
@@ -57,7 +57,7 @@ def project(
     """Write records and radii, and list every Gaussian in the bins that it touches.
 
     Gaussians with more than ``MANY_BINS`` bins are left to ``list_large``: their lane would keep
-    all others waiting. ``counts``: one per bin, then the counters of `triton_tiles`.
+    all others waiting. ``counts``: the counters of `triton_tiles`, then one count per bin.
     """
     frame = tl.program_id(1)
     local = tl.program_id(0) * LANES + tl.arange(0, LANES)
@@ -74,7 +74,7 @@ def project(
     )  # fmt: skip
     opacity = tl.load(opacities + row, mask=mask, other=0.0)
 
-    problems = counts + num_bins + COUNT_PROBLEMS
+    problems = counts + COUNT_PROBLEMS
     report(problems, BAD_MEANS, mask & ~is_finite(mean[0] + mean[1] + mean[2]))
     numbers = shape[1][0] + shape[1][1] + shape[1][2]
     numbers += shape[2][0] + shape[2][1] + shape[2][2] + shape[2][3] + shape[2][4]
@@ -153,7 +153,7 @@ def project(
     )  # fmt: skip
 
     is_large = num_touched > MANY_BINS
-    slot = tl.atomic_add(counts + num_bins + COUNT_LARGE + row * 0, 1, mask=is_large, sem="relaxed")
+    slot = tl.atomic_add(counts + COUNT_LARGE + row * 0, 1, mask=is_large, sem="relaxed")
     tl.store(large + slot, row, mask=is_large)
     num_small = tl.where(is_large, 0, num_touched)
     most = tl.max(num_small, 0)

@@ -18,6 +18,7 @@ from vultus.kernels.triton_blend import add_weighted, load_features, zeros
 from vultus.kernels.triton_math import is_finite, load4, multiply_pairs
 from vultus.kernels.triton_runtime import constexpr, jit, tl
 from vultus.kernels.triton_tiles import (
+    COUNT_PROBLEMS,
     MIN_LOG2_ALPHA,
     MIN_TRANSMITTANCE,
     PIXELS,
@@ -48,7 +49,7 @@ def load_channels(
 
 @jit
 def blend(
-    lists, lengths, records, features, background, problems,
+    lists, lengths, records, features, background, counts,
     image, alpha_image, depth_image, median_image, positions, ends,
     width, height, bins_x, bins_y, capacity, max_alpha,
     HAS_COLOR: constexpr, NUM_FEATURES: constexpr, HAS_DEPTH: constexpr, HAS_MEDIAN: constexpr,
@@ -64,7 +65,7 @@ def blend(
         records: One per Gaussian.
         features: [rows, NUM_FEATURES], blended after the colour.
         background: Value per channel.
-        problems: Bit mask of what is wrong with the inputs.
+        counts: Starts with the counters, of which one is a mask of problems with the inputs.
         image: And the other images: [frames, channels, height, width].
         positions: Of the median Gaussian in the list, per pixel.
         ends: Length of the part of every list that was needed.
@@ -133,7 +134,7 @@ def blend(
             value += (1.0 - total) * tl.load(background + c)
         tl.store(image + at + c * size, value, mask=inside)
     is_bad = tl.sum((inside & ~is_finite(checked)).to(tl.int32), 0) > 0
-    tl.atomic_or(problems, BAD_FEATURES, mask=is_bad, sem="relaxed")
+    tl.atomic_or(counts + COUNT_PROBLEMS, BAD_FEATURES, mask=is_bad, sem="relaxed")
     tl.store(alpha_image + pixel, total + poison, mask=inside)
     if HAS_DEPTH:
         tl.store(depth_image + pixel, sums[COLORS] + poison, mask=inside)

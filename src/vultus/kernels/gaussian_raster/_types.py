@@ -9,7 +9,7 @@ from typing import Literal
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vultus.geometry.cameras import Camera
+from vultus.kernels.raster_calls import check_choices
 
 __all__ = ["Cull", "GaussianImages", "Gaussians", "Gradients", "OutputName", "RasterSettings"]
 
@@ -64,6 +64,17 @@ class RasterSettings:
     normalizes_quats: bool
     outputs: Collection[OutputName]
 
+    def __post_init__(self) -> None:
+        """Reject what no backend knows."""
+        check_choices(cull=(self.cull, Cull), gradients=(self.gradients, Gradients))
+        check_choices(**{f"outputs[{i}]": (x, OutputName) for i, x in enumerate(self.outputs)})
+        if not self.near > 0:
+            raise ValueError(f"near must be positive, got {self.near}")
+        if not self.dilation >= 0:
+            raise ValueError(f"dilation must not be negative, got {self.dilation}")
+        if not 0 < self.max_alpha < 1:
+            raise ValueError(f"max_alpha must lie between 0 and 1, got {self.max_alpha}")
+
 
 @dataclass(frozen=True)
 class GaussianImages:
@@ -102,9 +113,3 @@ def check_finite(gaussians: Gaussians) -> None:
 
 GEOMETRY_INPUTS = ("means", "quats", "scales", "opacities", "covariances", "jacobians")
 COLOR_INPUTS = ("sh_coeffs", "features")
-
-
-def camera_scalars(camera: Camera, frame: int) -> tuple[float, float, float, float]:
-    """Focal lengths and principal point of one camera."""
-    k = camera.intrinsics[frame].detach().double().cpu()
-    return float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2])

@@ -49,8 +49,8 @@ from vultus.kernels.gaussian_raster._types import (
     Gaussians,
     Images,
     RasterSettings,
-    camera_scalars,
 )
+from vultus.kernels.raster_calls import camera_scalars
 
 __all__ = ["rasterize"]
 

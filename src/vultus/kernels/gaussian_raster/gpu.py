@@ -15,15 +15,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from vultus.geometry.cameras import Camera
-from vultus.kernels import triton_tiles as tiles
-from vultus.kernels.capacity import Capacity, CapacityExceededError, Reading, shared_capacity
+from vultus.kernels.capacity import Capacity, Reading, shared_capacity
 from vultus.kernels.gaussian_raster._gpu_stages import (
     Blended,
     ImageGrads,
     Inputs,
-    Lists,
     blend_lists,
     gradients_of_inputs,
     gradients_of_records,
@@ -36,7 +35,14 @@ from vultus.kernels.gaussian_raster._types import (
     Images,
     RasterSettings,
 )
-from vultus.kernels.triton_runtime import is_interpreted, is_recording
+from vultus.kernels.triton_raster import (
+    Lists,
+    background_gradient,
+    check_reading,
+    check_tensors,
+    forward_until_it_fits,
+    room_for_pairs,
+)
 
 __all__ = ["rasterize"]
 
@@ -55,7 +61,7 @@ _TENSORS = (
     "means", "quats", "scales", "opacities", "covariances", "features", "sh_coeffs", "jacobians",
     "screen_gradient",
 )  # fmt: skip
-_INPUTS = ("background", "camera", "settings", "is_recorded", "world_to_camera", *_TENSORS)
+_INPUTS = ("background", "camera", "settings", "world_to_camera", *_TENSORS)
 
 
 def rasterize(
@@ -73,33 +79,31 @@ def rasterize(
     """
     if camera.intrinsics.requires_grad:
         raise ValueError("camera.intrinsics must not require a gradient on backend gpu; use ref")
-    device = gaussians.means.device
-    if device.type != "cuda" and not (is_interpreted() or is_recording()):
-        raise TypeError(f"means must be on a GPU for backend gpu, got {device}")
-    for name in GEOMETRY_INPUTS + COLOR_INPUTS:
-        tensor = getattr(gaussians, name)
-        if tensor is None or (tensor.dtype == torch.float32 and tensor.device == device):
-            continue
-        raise TypeError(f"{name} must be float32 on {device}, got {tensor.dtype}, {tensor.device}")
+    names = (*GEOMETRY_INPUTS, *COLOR_INPUTS)
+    check_tensors({name: getattr(gaussians, name) for name in names}, gaussians.means.device)
     tensors = (camera.world_to_camera, *(getattr(gaussians, name) for name in _TENSORS))
     # Inside of the function gradients are disabled, and what needs them does not depend on that.
     is_recorded = torch.is_grad_enabled() and any(
         tensor is not None and tensor.requires_grad for tensor in (background, *tensors)
     )
-    return _Rasterize.apply(background, camera, settings, is_recorded, *tensors)
+    if is_recorded:
+        return _Rasterize.apply(background, camera, settings, *tensors)
+    inputs = _gather_inputs(background, camera, settings, tensors)
+    lists, blended, _ = _forward(inputs, _capacity_of(inputs), is_recorded=False)
+    return _images(blended, lists)
 
 
 def _gather_inputs(
     background: Tensor | None, camera: Camera, settings: RasterSettings, tensors: tuple[Any, ...]
 ) -> Inputs:
-    """Make contiguous what kernels expect to be."""
+    """Make contiguous what kernels expect to be; gradients are disabled, or nothing needs them."""
     matrix, means, quats, scales, opacities, covariances, features, sh_coeffs, jacobians, _ = (
         tensors
     )
     device = means.device
 
     def plain(tensor: Tensor | None) -> Any:
-        return None if tensor is None else tensor.detach().contiguous()
+        return None if tensor is None else tensor.contiguous()
 
     return Inputs(
         means=plain(means),
@@ -110,97 +114,68 @@ def _gather_inputs(
         features=plain(features),
         sh_coeffs=plain(sh_coeffs),
         jacobians=plain(jacobians),
-        background=None if background is None else background.detach().float().contiguous(),
-        world_to_camera=matrix.detach().to(device, non_blocking=True).contiguous(),
-        intrinsics=camera.intrinsics.detach().to(device, non_blocking=True).contiguous(),
+        background=None if background is None else background.float().contiguous(),
+        world_to_camera=matrix.to(device, non_blocking=True).contiguous(),
+        intrinsics=camera.intrinsics.to(device, non_blocking=True).contiguous(),
         width=camera.width,
         height=camera.height,
         settings=settings,
     )
 
 
-def _check(values: list[int], capacity: Capacity) -> bool:
-    """Report bad inputs; learn from the lists' lengths whether they fitted."""
-    problems = values[tiles.COUNT_PROBLEMS.value]
-    for bit, message in enumerate(_PROBLEMS):
-        if problems >> bit & 1:
-            raise ValueError(message)
-    return capacity.update(values[tiles.COUNT_LONGEST.value])
-
-
-def _is_capturing(tensor: Tensor) -> bool:
-    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
-
-
 def _forward(
-    inputs: Inputs, capacity: Capacity, is_recorded: bool
+    inputs: Inputs, capacity: Capacity, *, is_recorded: bool
 ) -> tuple[Lists, Blended, Reading | None]:
-    """Run the stages until the lists fit; leave the check to the backward pass where there is one.
-
-    Returns:
-        Also the counters that are still to be checked.
-    """
-    while True:
-        lists = make_lists(inputs, capacity.per_list)
-        if _is_capturing(inputs.means):
-            longest = tiles.COUNT_LONGEST.value
-            capacity.capture(lists.counters()[longest : longest + 1])
-            return lists, blend_lists(inputs, lists), None
-        capacity.prepare_capture(inputs.means.device)
-        blended = blend_lists(inputs, lists)
-        reading = Reading(lists.counters())
-        if is_recorded and capacity.is_settled:
-            return lists, blended, reading
-        if _check(reading.wait(), capacity):
-            return lists, blended, None
+    """Run the forward stages; also returns counters that are still to be checked."""
+    return forward_until_it_fits(
+        lambda per_list: make_lists(inputs, per_list),
+        lambda lists: blend_lists(inputs, lists),
+        capacity,
+        _PROBLEMS,
+        is_recorded=is_recorded,
+    )
 
 
-def _room_for_pairs(blended: Blended, capacity: Capacity) -> int | None:
-    """How many pairs deterministic gradients must provide for; None if they need not be that."""
-    if not torch.are_deterministic_algorithms_enabled():
-        return None
-    pairs = blended.ends.sum(dtype=torch.int64)
-    if _is_capturing(blended.ends):
-        capacity.capture_pairs(pairs)
-    else:
-        capacity.update(0, int(pairs))
-    return max(1, capacity.pairs)
+def _images(blended: Blended, lists: Lists) -> Images:
+    """What a backend returns."""
+    return blended.image, blended.alpha, blended.depth, blended.median, lists.radii
+
+
+def _capacity_of(inputs: Inputs) -> Capacity:
+    """What is shared by calls with as many bins."""
+    sizes = inputs.sizes
+    return shared_capacity("gaussians", inputs.means.device, sizes.batch, sizes.width, sizes.height)
 
 
 class _Rasterize(torch.autograd.Function):
     """Ties the stages into autograd."""
 
     @staticmethod
-    def forward(
-        ctx: Any, background: Any, camera: Camera, settings: Any, is_recorded: bool, *tensors: Any
-    ) -> Any:
+    def forward(ctx: Any, background: Any, camera: Camera, settings: Any, *tensors: Any) -> Any:
         inputs = _gather_inputs(background, camera, settings, tensors)
-        sizes = (inputs.batch, inputs.width, inputs.height)
-        ctx.capacity = shared_capacity("gaussians", inputs.means.device, *sizes)
-        lists, blended, ctx.reading = _forward(inputs, ctx.capacity, is_recorded)
+        ctx.capacity = _capacity_of(inputs)
+        lists, blended, ctx.reading = _forward(inputs, ctx.capacity, is_recorded=True)
         # Outputs must be saved this way: as attributes they would keep their own graph alive.
         ctx.save_for_backward(blended.image, blended.alpha, blended.depth, blended.median)
         ctx.inputs, ctx.lists = inputs, lists
-        ctx.positions, ctx.ends = blended.positions, blended.ends
+        ctx.positions = blended.positions
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(lists.radii)
-        return blended.image, blended.alpha, blended.depth, blended.median, lists.radii
+        return _images(blended, lists)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         inputs: Inputs = ctx.inputs
-        if ctx.reading is not None and not _check(ctx.reading.wait(), ctx.capacity):
-            raise CapacityExceededError(
-                f"lists of {inputs.num} Gaussians at {inputs.width} x {inputs.height} did not fit; "
-                "buffers have grown: repeat the step"
-            )
+        primitives = f"{inputs.sizes.num} Gaussians at {inputs.width} x {inputs.height}"
+        check_reading(ctx.reading, ctx.capacity, _PROBLEMS, primitives)
         image, alpha, depth, median = ctx.saved_tensors
-        blended = Blended(image, alpha, depth, median, ctx.positions, ctx.ends)
+        blended = Blended(image, alpha, depth, median, ctx.positions)
         image_grads = ImageGrads(
             *(None if grad is None else grad.contiguous() for grad in grads[:4])
         )
         gradients, grad_features = gradients_of_records(
-            inputs, ctx.lists, blended, image_grads, _room_for_pairs(blended, ctx.capacity)
+            inputs, ctx.lists, blended, image_grads, room_for_pairs(ctx.lists.ends, ctx.capacity)
         )
         needs = dict(zip(_INPUTS, ctx.needs_input_grad, strict=True))
         has_depth = image_grads.depth is not None or image_grads.median is not None
@@ -209,13 +184,13 @@ class _Rasterize(torch.autograd.Function):
             has_depth=has_depth, needs_view=needs["world_to_camera"],
         )  # fmt: skip
         grad_background = None
-        if needs["background"] and image_grads.image is not None:
-            grad_background = (image_grads.image * (1 - blended.alpha)).sum((0, 2, 3))
-        if inputs.features is not None:
+        if needs["background"]:
+            grad_background = background_gradient(image_grads.image, alpha)
+        if inputs.features is not None and grad_features is not None:
             grad_features = grad_features.view(inputs.features.shape)
         return (
-            grad_background, None, None, None, result.world_to_camera, result.means, result.quats,
+            grad_background, None, None, result.world_to_camera, result.means, result.quats,
             result.scales, result.opacities, result.covariances,
-            grad_features if inputs.features is not None else None, result.sh_coeffs,
+            grad_features, result.sh_coeffs,
             result.jacobians, result.screen,
         )  # fmt: skip

@@ -7,13 +7,20 @@ Lee et al., SurFhead, 2025 (per-surfel Jacobians).
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal, get_args
+from functools import lru_cache
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vultus.geometry.cameras import Camera
+from vultus.kernels.raster_calls import (
+    Backend,
+    check_background,
+    check_camera,
+    check_colors,
+    choose_backend,
+    screen_signal,
+)
 from vultus.kernels.surfel_raster._types import (
     Convention,
     Cull,
@@ -24,9 +31,6 @@ from vultus.kernels.surfel_raster._types import (
 )
 
 __all__ = ["Backend", "Convention", "Cull", "OutputName", "SurfelImages", "rasterize_surfels"]
-
-Backend = Literal["auto", "ref", "cpu", "gpu"]
-_MAX_SH_DEGREE = 3
 
 
 def rasterize_surfels(
@@ -93,38 +97,25 @@ def rasterize_surfels(
 
     Reference: 2DGS eqs. 4-11 and 13; differences are listed above.
     """
-    degree = _check_colors(features, sh_coeffs, sh_degree)
-    channels = (3 if degree >= 0 else 0) + (0 if features is None else features.shape[2])
-    _check_options(camera, near, convention, cull, outputs)
-    if camera.world_to_camera.shape[0] != means.shape[0]:
-        raise ValueError(
-            f"camera must have the batch size of means, got {len(camera)} and {means.shape[0]}"
-        )
-    if background is not None and background.shape != (channels,):
-        raise ValueError(
-            f"background must have {channels} channels, got shape {tuple(background.shape)}"
-        )
+    degree = check_colors(features, sh_coeffs, sh_degree)
+    check_camera(camera, means)
+    check_background(background, degree, features)
     if jacobians is not None and not jacobian_grad:
         jacobians = jacobians.detach()
     inputs = (means, quats, scales, opacities, features, sh_coeffs, jacobians)
-    needs_grad = torch.is_grad_enabled() and any(
-        tensor is not None and tensor.requires_grad for tensor in inputs
-    )
-    # One zero, seen everywhere: filling memory would wake the threads of PyTorch, which then spin
-    # on the cores that the CPU kernels need.
-    screen_gradient = means.new_zeros(()).expand(*means.shape[:2], 2).requires_grad_(needs_grad)
+    screen_gradient = screen_signal(means, inputs)
     if detach_distortion_weights is None:
         detach_distortion_weights = convention == "surfhead"
-    settings = RasterSettings(
+    settings = _settings(
         sh_degree=degree,
         near=near,
         convention=convention,
         cull=cull,
-        outputs=frozenset(outputs),
+        outputs=tuple(outputs),
         has_detached_weights=detach_distortion_weights,
     )
     surfels = Surfels(*inputs, screen_gradient)
-    rasterize = _load_backend(_choose_backend(backend, means))
+    rasterize = _load_backend(choose_backend(backend, means))
     image, alpha, depth, normal, median, distortion, radii = rasterize(
         surfels, background, camera, settings
     )
@@ -140,50 +131,8 @@ def rasterize_surfels(
     )
 
 
-def _check_colors(features: Tensor | None, sh_coeffs: Tensor | None, sh_degree: int | None) -> int:
-    """Degree to evaluate; -1 without SH."""
-    if sh_coeffs is None:
-        if sh_degree is not None:
-            raise ValueError(f"sh_degree must come with sh_coeffs, got {sh_degree} alone")
-        if features is None:
-            raise ValueError("features or sh_coeffs must be given, got neither")
-        return -1
-    terms = sh_coeffs.shape[2]
-    largest = min(int(terms**0.5 + 1e-6) - 1, _MAX_SH_DEGREE)
-    degree = largest if sh_degree is None else sh_degree
-    if not 0 <= degree <= largest:
-        raise ValueError(
-            f"sh_degree must be between 0 and {largest} for {terms} coefficients, got {degree}"
-        )
-    return degree
-
-
-def _check_options(
-    camera: Camera, near: float, convention: str, cull: str, outputs: Collection[str]
-) -> None:
-    for name, value, known in (
-        ("convention", convention, get_args(Convention)),
-        ("cull", cull, get_args(Cull)),
-        *(("outputs", output, get_args(OutputName)) for output in outputs),
-    ):
-        if value not in known:
-            raise ValueError(f"{name} must be of {', '.join(known)}, got {value!r}")
-    if not near > 0:
-        raise ValueError(f"near must be positive, got {near}")
-    # Looking at a GPU's tensor would wait for it; the kernels look themselves.
-    is_on_cpu = camera.intrinsics.device.type == "cpu"
-    if is_on_cpu and bool((camera.intrinsics[:, 0, 1] != 0).any()):
-        raise ValueError("camera.intrinsics must have no skew")
-
-
-def _choose_backend(backend: str, means: Tensor) -> str:
-    if backend not in get_args(Backend):
-        raise ValueError(f"backend must be of {', '.join(get_args(Backend))}, got {backend!r}")
-    if backend != "auto":
-        return backend
-    if means.device.type != "cpu":
-        return "gpu"
-    return "cpu" if means.dtype == torch.float32 else "ref"
+_settings = lru_cache(maxsize=64, typed=True)(RasterSettings)
+"""Checks what is the same in every call of a training once."""
 
 
 def _load_backend(backend: str):

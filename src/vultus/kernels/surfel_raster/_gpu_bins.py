@@ -14,6 +14,7 @@ from vultus.kernels.triton_runtime import constexpr, jit, tl
 from vultus.kernels.triton_tiles import (
     BIN,
     COUNT_LARGE,
+    NUM_COUNTERS,
     SUBTILE_HEIGHT,
     SUBTILE_WIDTH,
     append_key,
@@ -67,12 +68,10 @@ def list_bin(j, num, x0, y0, columns, outline, low, key, keys, counts, first_bin
 
 
 @jit
-def list_large(
-    records, counts, keys, large, num, bins_x, bins_y, num_bins, capacity, LANES: constexpr
-):
+def list_large(records, counts, keys, large, num, bins_x, bins_y, capacity, LANES: constexpr):
     """List the large surfels: one program each, its lanes walk over the bins."""
     i = tl.program_id(0)
-    count = tl.load(counts + num_bins + COUNT_LARGE)
+    count = tl.load(counts + COUNT_LARGE)
     while i < count:
         row = tl.load(large + i)
         record = records + row * RECORD
@@ -113,7 +112,7 @@ def filter_lists(records, counts, rows, lists, lengths, bins_x, bins_y, capacity
     """
     subtile = tl.program_id(0)
     index = subtile // 2
-    count = tl.load(counts + index)
+    count = tl.load(counts + NUM_COUNTERS + index)
     if count > capacity:
         tl.store(lengths + subtile, -1)
     else:

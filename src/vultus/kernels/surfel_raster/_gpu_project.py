@@ -141,14 +141,14 @@ def box_of(tu, tv, p, support):
 def project(
     world_to_camera, intrinsics, means, quats, scales, opacities, jacobians,
     sh_coeffs, records, radii, counts, keys, large,
-    num, width, height, bins_x, bins_y, num_bins, capacity, near,
+    num, width, height, bins_x, bins_y, capacity, near,
     HAS_JACOBIANS: constexpr, SH_TERMS: constexpr, SH_STORED: constexpr,
     IS_SURFHEAD: constexpr, HAS_PUBLISHED_CULL: constexpr, MANY_BINS: constexpr, LANES: constexpr,
 ):  # fmt: skip
     """Write records and radii, and list every surfel in the bins that it touches.
 
     Surfels with more than ``MANY_BINS`` bins are left to ``list_large``: their lane would keep all
-    others waiting. ``counts``: one per bin, then the counters of `_gpu_layout`.
+    others waiting. ``counts``: the counters of `triton_tiles`, then one count per bin.
     """
     frame = tl.program_id(1)
     local = tl.program_id(0) * LANES + tl.arange(0, LANES)
@@ -163,7 +163,7 @@ def project(
     )  # fmt: skip
     opacity = tl.load(opacities + row, mask=mask, other=0.0)
 
-    problems = counts + num_bins + COUNT_PROBLEMS
+    problems = counts + COUNT_PROBLEMS
     report(problems, BAD_MEANS, mask & ~is_finite(mean[0] + mean[1] + mean[2]))
     shape = quat[0] + quat[1] + quat[2] + quat[3] + scale[0] + scale[1]
     report(problems, BAD_SHAPES, mask & ~is_finite(shape))
@@ -274,7 +274,7 @@ def project(
     store4(record + RECORD_EXTENT, outline[4], low[2], corner, extent, mask)
 
     is_large = num_touched > MANY_BINS
-    slot = tl.atomic_add(counts + num_bins + COUNT_LARGE + row * 0, 1, mask=is_large, sem="relaxed")
+    slot = tl.atomic_add(counts + COUNT_LARGE + row * 0, 1, mask=is_large, sem="relaxed")
     tl.store(large + slot, row, mask=is_large)
     num_small = tl.where(is_large, 0, num_touched)
     most = tl.max(num_small, 0)

@@ -22,6 +22,7 @@ from vultus.kernels.triton_blend import add_weighted, as_columns, load_features,
 from vultus.kernels.triton_math import is_finite, load4, multiply_pairs, reciprocal
 from vultus.kernels.triton_runtime import constexpr, jit, tl
 from vultus.kernels.triton_tiles import (
+    COUNT_PROBLEMS,
     MIN_LOG2_ALPHA,
     MIN_TRANSMITTANCE,
     PIXELS,
@@ -110,7 +111,7 @@ def load_channels(
 
 @jit
 def blend(
-    lists, lengths, records, features, background, problems,
+    lists, lengths, records, features, background, counts,
     image, alpha_image, normal_image, depth_image, median_image, distortion_image, moments, ends,
     width, height, bins_x, bins_y, capacity, near,
     HAS_COLOR: constexpr, NUM_FEATURES: constexpr, HAS_NORMAL: constexpr,
@@ -127,7 +128,7 @@ def blend(
         records: One per surfel.
         features: [rows, NUM_FEATURES], blended after the colour.
         background: Value per channel.
-        problems: Bit mask of what is wrong with the inputs.
+        counts: Starts with the counters, of which one is a mask of problems with the inputs.
         image: And the other images: [frames, channels, height, width].
         moments: [frames, 3, height, width]: first and second moment of inverse depth about that of
             the list's first surfel; position of the median surfel in the list.
@@ -205,7 +206,7 @@ def blend(
             value += (1.0 - total) * tl.load(background + c)
         tl.store(image + at + c * size, value, mask=inside)
     is_bad = tl.sum((inside & ~is_finite(checked)).to(tl.int32), 0) > 0
-    tl.atomic_or(problems, BAD_FEATURES, mask=is_bad, sem="relaxed")
+    tl.atomic_or(counts + COUNT_PROBLEMS, BAD_FEATURES, mask=is_bad, sem="relaxed")
     tl.store(alpha_image + pixel, total + poison, mask=inside)
     if HAS_NORMAL:
         at = line * width + column + frame.to(tl.int64) * size * 3

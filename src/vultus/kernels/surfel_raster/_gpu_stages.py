@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,8 +17,17 @@ from vultus.kernels.surfel_raster._gpu_project_backward import project_backward
 from vultus.kernels.surfel_raster._gpu_raster import blend
 from vultus.kernels.surfel_raster._gpu_raster_backward import FIRST_CHANNEL_PLANE, blend_backward
 from vultus.kernels.surfel_raster._types import RasterSettings
-from vultus.kernels.triton_lists import largest_network, sort_lists
-from vultus.kernels.triton_pairs import Pairs, number_pairs, sum_pairs
+from vultus.kernels.triton_pairs import Pairs
+from vultus.kernels.triton_raster import (
+    Lists,
+    Sizes,
+    filled,
+    gather_gradients,
+    new_lists,
+    order_lists,
+    sizes_of,
+    view_gradient,
+)
 from vultus.kernels.triton_runtime import is_interpreted, launch
 
 __all__ = [
@@ -25,7 +35,6 @@ __all__ = [
     "ImageGrads",
     "InputGrads",
     "Inputs",
-    "Lists",
     "blend_lists",
     "gradients_of_inputs",
     "gradients_of_records",
@@ -33,11 +42,8 @@ __all__ = [
 ]
 
 # Launch parameters, chosen by measurement on an H100.
-_PROJECT_LANES, _PROJECT_BACKWARD_LANES, _LARGE_LANES, _FILTER_LANES = 32, 32, 128, 64
-_MANY_BINS, _LARGE_PROGRAMS = 32, 512
-_SORT_WARPS = 4
+_PROJECT_LANES, _PROJECT_BACKWARD_LANES, _MANY_BINS = 32, 32, 32
 _BLEND_CHUNK, _PIXELS_PER_TRIP = 8, 4
-_FEATURES_PER_LAUNCH = 16
 
 
 @dataclass(frozen=True)
@@ -58,17 +64,9 @@ class Inputs:
     height: int
     settings: RasterSettings
 
-    @property
-    def batch(self) -> int:
-        return self.means.shape[0]
-
-    @property
-    def num(self) -> int:
-        return self.means.shape[1]
-
-    @property
-    def rows(self) -> int:
-        return self.batch * self.num
+    @cached_property
+    def sizes(self) -> Sizes:
+        return sizes_of(*self.means.shape[:2], self.width, self.height)
 
     @property
     def has_color(self) -> bool:
@@ -82,46 +80,25 @@ class Inputs:
     def channels(self) -> int:
         return 3 * self.has_color + self.num_features
 
-    @property
-    def sh_terms(self) -> int:
-        return (self.settings.sh_degree + 1) ** 2 if self.has_color else 0
-
-    @property
-    def sh_stored(self) -> int:
-        return 0 if self.sh_coeffs is None else self.sh_coeffs.shape[2]
-
-    @property
-    def bins(self) -> tuple[int, int]:
-        edge = tiles.BIN.value
-        return -(-self.width // edge), -(-self.height // edge)
-
-    @property
-    def num_bins(self) -> int:
-        return self.batch * self.bins[0] * self.bins[1]
-
-    @property
-    def is_surfhead(self) -> bool:
-        return self.settings.convention == "surfhead"
-
     def has(self, output: str) -> bool:
         """Whether a map was asked for."""
         return output in self.settings.outputs
 
+    def parameters(self, unused: Tensor) -> tuple[Tensor, ...]:
+        """What the projection and its backward pass read of every surfel."""
+        return filled(
+            unused, self.means, self.quats, self.scales, self.opacities, self.jacobians,
+            self.sh_coeffs,
+        )  # fmt: skip
 
-@dataclass(frozen=True)
-class Lists:
-    """Records of a batch, and the lists of its subtiles."""
-
-    records: Tensor
-    radii: Tensor
-    counts: Tensor
-    lists: Tensor
-    lengths: Tensor
-    per_list: int
-
-    def counters(self) -> Tensor:
-        """What the kernels have counted beside the bins' lengths."""
-        return self.counts[-tiles.NUM_COUNTERS.value :]
+    def shape_flags(self) -> dict[str, bool | int]:
+        """What the projection and its backward pass are compiled for."""
+        return {
+            "HAS_JACOBIANS": self.jacobians is not None,
+            "SH_TERMS": (self.settings.sh_degree + 1) ** 2 if self.has_color else 0,
+            "SH_STORED": 0 if self.sh_coeffs is None else self.sh_coeffs.shape[2],
+            "IS_SURFHEAD": self.settings.convention == "surfhead",
+        }
 
 
 @dataclass(frozen=True)
@@ -135,60 +112,30 @@ class Blended:
     median: Tensor | None
     distortion: Tensor | None
     moments: Tensor | None
-    ends: Tensor
 
 
 def make_lists(inputs: Inputs, per_list: int) -> Lists:
     """Project all surfels and list them, sorted by depth, ``per_list`` per bin at most."""
-    device, (bins_x, bins_y), num_bins = inputs.means.device, inputs.bins, inputs.num_bins
-
-    def empty(*shape: int, dtype: torch.dtype = torch.int32) -> Tensor:
-        return torch.empty(shape, dtype=dtype, device=device)
-
-    records = empty(inputs.rows, layout.RECORD.value, dtype=torch.float32)
-    radii = empty(inputs.batch, inputs.num)
-    counts = torch.zeros(num_bins + tiles.NUM_COUNTERS.value, dtype=torch.int32, device=device)
-    keys, large = empty(num_bins, per_list, dtype=torch.int64), empty(inputs.rows)
-    lists, lengths = empty(2 * num_bins, per_list), empty(2 * num_bins)
+    sizes, settings = inputs.sizes, inputs.settings
+    lists, keys, large = new_lists(sizes, layout.RECORD.value, per_list, inputs.means.device)
     launch(
-        project, (-(-inputs.num // _PROJECT_LANES), inputs.batch),
-        inputs.world_to_camera, inputs.intrinsics, inputs.means, inputs.quats, inputs.scales,
-        inputs.opacities, _or(inputs.jacobians, records), _or(inputs.sh_coeffs, records),
-        records, radii, counts, keys, large,
-        inputs.num, inputs.width, inputs.height, bins_x, bins_y, num_bins, per_list,
-        inputs.settings.near,
-        HAS_JACOBIANS=inputs.jacobians is not None, SH_TERMS=inputs.sh_terms,
-        SH_STORED=inputs.sh_stored, IS_SURFHEAD=inputs.is_surfhead,
-        HAS_PUBLISHED_CULL=inputs.settings.cull == "3sigma",
+        project, (-(-sizes.num // _PROJECT_LANES), sizes.batch),
+        inputs.world_to_camera, inputs.intrinsics, *inputs.parameters(lists.records),
+        lists.records, lists.radii, lists.counts, keys, large,
+        sizes.num, sizes.width, sizes.height, *sizes.bins, per_list, float(settings.near),
+        **inputs.shape_flags(), HAS_PUBLISHED_CULL=settings.cull == "3sigma",
         MANY_BINS=_MANY_BINS, LANES=_PROJECT_LANES,
     )  # fmt: skip
-    launch(
-        list_large, (min(_LARGE_PROGRAMS, inputs.rows),), records, counts, keys, large,
-        inputs.num, bins_x, bins_y, num_bins, per_list, LANES=_LARGE_LANES, num_warps=4,
-    )  # fmt: skip
-    words = keys.view(torch.int32)
-    longest = counts[num_bins + tiles.COUNT_LONGEST.value :]
-    launch(
-        sort_lists, (num_bins,), keys, words, lists, counts, longest, per_list,
-        LARGEST=largest_network(per_list), num_warps=_SORT_WARPS,
-    )  # fmt: skip
-    launch(
-        filter_lists, (2 * num_bins,), records, counts, words, lists, lengths, bins_x, bins_y,
-        per_list, LANES=_FILTER_LANES,
-    )  # fmt: skip
-    return Lists(records, radii, counts, lists, lengths, per_list)
-
-
-def _or(tensor: Tensor | None, other: Tensor) -> Tensor:
-    """A tensor, or for kernels that will not look at it any other one."""
-    return other if tensor is None else tensor
+    order_lists(lists, keys, large, sizes, list_large, filter_lists)
+    return lists
 
 
 def blend_lists(inputs: Inputs, lists: Lists) -> Blended:
     """Blend all subtiles."""
+    sizes = inputs.sizes
 
     def empty(channels: int, is_needed: bool = True) -> Any:
-        shape = (inputs.batch, channels, inputs.height, inputs.width)
+        shape = (sizes.batch, channels, sizes.height, sizes.width)
         return inputs.means.new_empty(shape) if is_needed else None
 
     blended = Blended(
@@ -199,21 +146,21 @@ def blend_lists(inputs: Inputs, lists: Lists) -> Blended:
         median=empty(1, inputs.has("median_depth")),
         distortion=empty(1, inputs.has("distortion")),
         moments=empty(3, inputs.has("median_depth") or inputs.has("distortion")),
-        ends=torch.empty_like(lists.lengths),
     )
-    unused = lists.records
     launch(
-        blend, (2 * inputs.num_bins,), lists.lists, lists.lengths, lists.records,
-        _or(inputs.features, unused), _or(inputs.background, unused),
-        lists.counters()[tiles.COUNT_PROBLEMS.value :],
-        blended.image, blended.alpha, _or(blended.normal, unused), _or(blended.depth, unused),
-        _or(blended.median, unused), _or(blended.distortion, unused),
-        _or(blended.moments, unused), blended.ends,
-        inputs.width, inputs.height, *inputs.bins, lists.per_list, inputs.settings.near,
+        blend, (2 * sizes.num_bins,), lists.lists, lists.lengths, lists.records,
+        *filled(lists.records, inputs.features, inputs.background), lists.counts,
+        *filled(
+            lists.records, blended.image, blended.alpha, blended.normal, blended.depth,
+            blended.median, blended.distortion, blended.moments,
+        ),
+        lists.ends,
+        sizes.width, sizes.height, *sizes.bins, lists.per_list, float(inputs.settings.near),
         HAS_COLOR=inputs.has_color, NUM_FEATURES=inputs.num_features,
         HAS_NORMAL=inputs.has("normal"), HAS_DEPTH=inputs.has("depth"),
         HAS_MEDIAN=inputs.has("median_depth"), HAS_DISTORTION=inputs.has("distortion"),
-        HAS_BACKGROUND=inputs.background is not None, IS_SURFHEAD=inputs.is_surfhead,
+        HAS_BACKGROUND=inputs.background is not None,
+        IS_SURFHEAD=inputs.settings.convention == "surfhead",
         IS_FAST=not is_interpreted(),
         CHUNK=tiles.CHUNK.value if is_interpreted() else _BLEND_CHUNK,
     )  # fmt: skip
@@ -243,50 +190,24 @@ class InputGrads:
     sh_coeffs: Tensor | None
     jacobians: Tensor | None
     screen: Tensor
-    world_to_camera: Tensor | None
-
-
-def count_pairs(blended: Blended) -> Tensor:
-    """Number of (subtile, surfel) pairs that were blended."""
-    return blended.ends.sum(dtype=torch.int64)
-
-
-def _groups(inputs: Inputs) -> list[tuple[int, int]]:
-    """Ranges of features that one launch handles; the first launch also does everything else."""
-    count = inputs.num_features
-    return [
-        (first, min(first + _FEATURES_PER_LAUNCH, count))
-        for first in range(0, max(count, 1), _FEATURES_PER_LAUNCH)
-    ]
+    world_to_camera: Tensor | None = None
 
 
 def gradients_of_records(
     inputs: Inputs, lists: Lists, blended: Blended, grads: ImageGrads, num_pairs: int | None
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None]:
     """Gradients of the records and of the features, one row per surfel.
 
-    Args:
-        inputs: Of the call.
-        lists: From ``make_lists``.
-        blended: From ``blend_lists``.
-        grads: Of the images.
-        num_pairs: Room for pairs if sums must not depend on the order of arrival, else None. If
-            there are more pairs the result is NaN.
+    ``num_pairs``: see ``triton_raster.gather_gradients``.
     """
-    sizes = (layout.GRADIENT.value, inputs.num_features)
-    totals = tuple(inputs.means.new_zeros(inputs.rows, size) for size in sizes)
-    pairs = None
-    if num_pairs is not None:
-        pairs = number_pairs(lists.lists, lists.per_list, blended.ends, inputs.rows, num_pairs)
-    for group in _groups(inputs):
-        if pairs is None:
-            _launch_backward(inputs, lists, blended, grads, group, totals, None)
-            continue
-        rows = tuple(inputs.means.new_zeros(pairs.num, size) for size in sizes)
-        _launch_backward(inputs, lists, blended, grads, group, rows, pairs)
-        for source, total in zip(rows, totals, strict=True):
-            total.add_(sum_pairs(source, pairs, inputs.rows))
-    return totals[0], totals[1]
+
+    def launch_group(
+        group: tuple[int, int], target: Tensor, features: Tensor | None, pairs: Pairs | None
+    ) -> None:
+        _launch_backward(inputs, lists, blended, grads, group, (target, features), pairs)
+
+    columns = (layout.GRADIENT.value, inputs.num_features)
+    return gather_gradients(launch_group, lists, columns, num_pairs)
 
 
 def _launch_backward(
@@ -295,28 +216,28 @@ def _launch_backward(
     blended: Blended,
     grads: ImageGrads,
     group: tuple[int, int],
-    targets: tuple[Tensor, ...],
+    targets: tuple[Tensor, Tensor | None],
     pairs: Pairs | None,
 ) -> None:
     """Run the backward pass of one group of channels."""
     is_first, has_color = group[0] == 0, inputs.has_color and group[0] == 0
     color_channels = 3 * inputs.has_color
     planes = FIRST_CHANNEL_PLANE.value + 6 + group[1] - group[0]
-    scratch = inputs.means.new_empty(2 * inputs.num_bins, planes * tiles.PIXELS.value)
+    sizes = inputs.sizes
+    scratch = inputs.means.new_empty(2 * sizes.num_bins, planes * tiles.PIXELS.value)
     unused = lists.records
     grad_image = grads.image
     if grad_image is None:
         grad_image = torch.zeros_like(blended.image)
     launch(
-        blend_backward, (2 * inputs.num_bins,), lists.lists, blended.ends, lists.records,
-        _or(inputs.features, unused), _or(inputs.background, unused), scratch,
-        blended.image, blended.alpha, _or(blended.normal, unused), _or(blended.depth, unused),
-        _or(blended.distortion, unused), _or(blended.moments, unused),
-        grad_image, _or(grads.alpha, unused), _or(grads.normal, unused),
-        _or(grads.depth, unused), _or(grads.median, unused), _or(grads.distortion, unused),
-        *targets, unused if pairs is None else pairs.first, 0 if pairs is None else pairs.num,
-        inputs.width, inputs.height, *inputs.bins, lists.per_list, inputs.channels, planes,
-        inputs.settings.near,
+        blend_backward, (2 * sizes.num_bins,), lists.lists, lists.ends, lists.records,
+        *filled(unused, inputs.features, inputs.background), scratch, blended.image, blended.alpha,
+        *filled(unused, blended.normal, blended.depth, blended.distortion, blended.moments),
+        grad_image, *filled(unused, grads.alpha, grads.normal, grads.depth, grads.median),
+        *filled(unused, grads.distortion, *targets), unused if pairs is None else pairs.first,
+        0 if pairs is None else pairs.num,
+        sizes.width, sizes.height, *sizes.bins, lists.per_list, inputs.channels, planes,
+        float(inputs.settings.near),
         FIRST_CHANNEL=0 if is_first else color_channels + group[0], HAS_COLOR=has_color,
         FIRST=group[0], END=group[1], NUM_FEATURES=inputs.num_features,
         HAS_ALPHA=is_first and grads.alpha is not None,
@@ -325,7 +246,8 @@ def _launch_backward(
         HAS_MEDIAN=is_first and grads.median is not None,
         HAS_DISTORTION=is_first and grads.distortion is not None,
         HAS_BACKGROUND=inputs.background is not None,
-        IS_DETACHED=inputs.settings.has_detached_weights, IS_SURFHEAD=inputs.is_surfhead,
+        IS_DETACHED=inputs.settings.has_detached_weights,
+        IS_SURFHEAD=inputs.settings.convention == "surfhead",
         IS_DETERMINISTIC=pairs is not None, IS_FAST=not is_interpreted(),
         STEP=tiles.PIXELS.value if is_interpreted() else _PIXELS_PER_TRIP,
     )  # fmt: skip
@@ -341,32 +263,27 @@ def gradients_of_inputs(
     needs_view: bool,
 ) -> InputGrads:
     """Carry the gradients of the records to the inputs."""
-    new, programs = inputs.means.new_empty, -(-inputs.num // _PROJECT_BACKWARD_LANES)
+    sizes, new = inputs.sizes, inputs.means.new_empty
+    programs = -(-sizes.num // _PROJECT_BACKWARD_LANES)
     grads = InputGrads(
         means=torch.empty_like(inputs.means),
         quats=torch.empty_like(inputs.quats),
         scales=torch.empty_like(inputs.scales),
         opacities=torch.empty_like(inputs.opacities),
         sh_coeffs=None if inputs.sh_coeffs is None else torch.empty_like(inputs.sh_coeffs),
-        jacobians=new(inputs.batch, inputs.num, 3, 3) if needs_jacobians else None,
-        screen=new(inputs.batch, inputs.num, 2),
-        world_to_camera=torch.zeros_like(inputs.world_to_camera) if needs_view else None,
+        jacobians=new(sizes.batch, sizes.num, 3, 3) if needs_jacobians else None,
+        screen=new(sizes.batch, sizes.num, 2),
     )
-    sums = new(inputs.batch, programs, 12, dtype=torch.float64) if needs_view else None
+    sums = new(sizes.batch, programs, 12, dtype=torch.float64) if needs_view else None
     unused = lists.records
     launch(
-        project_backward, (programs, inputs.batch), inputs.world_to_camera, inputs.intrinsics,
-        inputs.means, inputs.quats, inputs.scales, inputs.opacities, _or(inputs.jacobians, unused),
-        _or(inputs.sh_coeffs, unused), lists.records, gradients,
-        grads.means, grads.quats, grads.scales, grads.opacities, _or(grads.jacobians, unused),
-        _or(grads.sh_coeffs, unused), grads.screen, _or(sums, unused),
-        inputs.num, inputs.width, inputs.height,
-        HAS_JACOBIANS=inputs.jacobians is not None, SH_TERMS=inputs.sh_terms,
-        SH_STORED=inputs.sh_stored, IS_SURFHEAD=inputs.is_surfhead, HAS_NORMAL=has_normal,
+        project_backward, (programs, sizes.batch), inputs.world_to_camera, inputs.intrinsics,
+        *inputs.parameters(unused), lists.records, gradients,
+        grads.means, grads.quats, grads.scales, grads.opacities,
+        *filled(unused, grads.jacobians, grads.sh_coeffs, grads.screen, sums),
+        sizes.num, sizes.width, sizes.height, **inputs.shape_flags(), HAS_NORMAL=has_normal,
         NEEDS_JACOBIANS=needs_jacobians, NEEDS_VIEW=needs_view, LANES=_PROJECT_BACKWARD_LANES,
     )  # fmt: skip
-    if grads.world_to_camera is not None and sums is not None:
-        total = sums.sum(1).to(grads.world_to_camera.dtype)
-        grads.world_to_camera[:, :3, :3] = total[:, :9].view(-1, 3, 3)
-        grads.world_to_camera[:, :3, 3] = total[:, 9:]
-    return grads
+    if sums is None:
+        return grads
+    return replace(grads, world_to_camera=view_gradient(sums, inputs.world_to_camera))

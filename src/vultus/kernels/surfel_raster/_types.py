@@ -9,7 +9,7 @@ from typing import Literal
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vultus.geometry.cameras import Camera
+from vultus.kernels.raster_calls import check_choices
 
 __all__ = ["Convention", "Cull", "OutputName", "RasterSettings", "SurfelImages", "Surfels"]
 
@@ -44,6 +44,13 @@ class RasterSettings:
     outputs: Collection[OutputName]
     has_detached_weights: bool
 
+    def __post_init__(self) -> None:
+        """Reject what no backend knows."""
+        check_choices(convention=(self.convention, Convention), cull=(self.cull, Cull))
+        check_choices(**{f"outputs[{i}]": (x, OutputName) for i, x in enumerate(self.outputs)})
+        if not self.near > 0:
+            raise ValueError(f"near must be positive, got {self.near}")
+
 
 @dataclass(frozen=True)
 class SurfelImages:
@@ -71,9 +78,3 @@ class SurfelImages:
 
 Images = tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor]
 """What backends return: image, alpha, depth, normal, median depth, distortion, radii."""
-
-
-def camera_scalars(camera: Camera, frame: int) -> tuple[float, float, float, float]:
-    """Focal lengths and principal point of one camera."""
-    k = camera.intrinsics[frame].detach().double().cpu()
-    return float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2])

@@ -18,6 +18,7 @@ from vultus.geometry.cameras import Camera
 from vultus.kernels import _cpu_shade
 from vultus.kernels._cpu_arrays import Array, Lease, array_of, frame_array, frame_arrays, triple
 from vultus.kernels._cpu_tiles import TileLists
+from vultus.kernels.raster_calls import camera_scalars
 from vultus.kernels.surfel_raster import _cpu_project
 from vultus.kernels.surfel_raster._cpu_emit import emit_pairs
 from vultus.kernels.surfel_raster._cpu_layout import (
@@ -33,7 +34,7 @@ from vultus.kernels.surfel_raster._cpu_raster import (
     backward_kernel,
     forward_kernel,
 )
-from vultus.kernels.surfel_raster._types import Images, RasterSettings, Surfels, camera_scalars
+from vultus.kernels.surfel_raster._types import Images, RasterSettings, Surfels
 
 __all__ = ["rasterize"]
 

@@ -1,0 +1,313 @@
+"""The host's part of the GPU backends that both rasterizers share: lists, repeats, sums, checks.
+
+Eager calls take longer on the host than on the GPU, so that buffers are few: what lives as long as
+the lists is one allocation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from vultus.kernels import triton_tiles as tiles
+from vultus.kernels.capacity import Capacity, CapacityExceededError, Reading
+from vultus.kernels.triton_lists import largest_network, sort_lists
+from vultus.kernels.triton_pairs import Pairs, number_pairs, sum_pairs
+from vultus.kernels.triton_runtime import is_interpreted, is_recording, launch
+
+__all__ = [
+    "Lists",
+    "Sizes",
+    "background_gradient",
+    "check_reading",
+    "check_tensors",
+    "feature_groups",
+    "filled",
+    "forward_until_it_fits",
+    "gather_gradients",
+    "new_lists",
+    "order_lists",
+    "room_for_pairs",
+    "sizes_of",
+    "view_gradient",
+]
+
+# Launch parameters, chosen by measurement on an H100.
+_LARGE_PROGRAMS, _LARGE_LANES, _LARGE_WARPS, _SORT_WARPS, _FILTER_LANES = 512, 128, 4, 4, 64
+_FEATURES_PER_LAUNCH = 16
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of a batch: primitives per frame, pixels, bins."""
+
+    batch: int
+    num: int
+    width: int
+    height: int
+
+    @cached_property
+    def rows(self) -> int:
+        """Primitives of all frames."""
+        return self.batch * self.num
+
+    @cached_property
+    def bins(self) -> tuple[int, int]:
+        """Bins across and down a frame."""
+        edge = tiles.BIN.value
+        return -(-self.width // edge), -(-self.height // edge)
+
+    @cached_property
+    def num_bins(self) -> int:
+        """Bins of all frames."""
+        return self.batch * self.bins[0] * self.bins[1]
+
+
+@lru_cache(maxsize=64)
+def sizes_of(batch: int, num: int, width: int, height: int) -> Sizes:
+    """The sizes of calls that are alike, computed once."""
+    return Sizes(batch, num, width, height)
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Records of a batch, and the lists of its subtiles."""
+
+    records: Tensor
+    radii: Tensor
+    counts: Tensor
+    """The counters of `triton_tiles`, then the length of every bin's list."""
+    lists: Tensor
+    """Rows of records by depth, one segment of ``per_list`` per subtile."""
+    lengths: Tensor
+    """Of the subtiles' lists; -1 where the bin's list did not fit."""
+    ends: Tensor
+    """Length of the part of every list that blending needs, which writes it."""
+    per_list: int
+
+    @property
+    def counters(self) -> Tensor:
+        """What the kernels have counted beside the bins' lengths."""
+        return self.counts[: tiles.NUM_COUNTERS.value]
+
+
+def filled(unused: Tensor, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+    """The tensors; any other one in place of those that kernels will not look at."""
+    return tuple(unused if tensor is None else tensor for tensor in tensors)
+
+
+def new_lists(
+    sizes: Sizes, record_columns: int, per_list: int, device: torch.device
+) -> tuple[Lists, Tensor, Tensor]:
+    """Buffers for the lists of a call.
+
+    Returns:
+        Also two that are only needed until lists are sorted: keys, and room for the rows of large
+        primitives.
+    """
+
+    def empty(*shape: int, dtype: torch.dtype = torch.int32) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=device)
+
+    subtiles = 2 * sizes.num_bins
+    parts = (subtiles * per_list, subtiles, subtiles)
+    lists, lengths, ends = empty(sum(parts)).split(parts)
+    num_counts = tiles.NUM_COUNTERS.value + sizes.num_bins
+    result = Lists(
+        records=empty(sizes.rows, record_columns, dtype=torch.float32),
+        radii=empty(sizes.batch, sizes.num),
+        counts=torch.zeros(num_counts, dtype=torch.int32, device=device),
+        lists=lists,
+        lengths=lengths,
+        ends=ends,
+        per_list=per_list,
+    )
+    return result, empty(sizes.num_bins, per_list, dtype=torch.int64), empty(sizes.rows)
+
+
+def order_lists(
+    lists: Lists, keys: Tensor, large: Tensor, sizes: Sizes, list_large: Any, filter_lists: Any
+) -> None:
+    """Complete the bins' lists, sort them by depth and split them for the subtiles.
+
+    Args:
+        lists: Their records have been written, and all but large primitives listed.
+        keys: Sort keys, one segment per bin.
+        large: Rows that are still to be listed.
+        sizes: Of the batch.
+        list_large: The rasterizer's kernel that lists them.
+        filter_lists: Its kernel that splits lists.
+    """
+    bins_x, bins_y = sizes.bins
+    words = keys.view(torch.int32)
+    launch(
+        list_large, (min(_LARGE_PROGRAMS, sizes.rows),), lists.records, lists.counts, keys, large,
+        sizes.num, bins_x, bins_y, lists.per_list, LANES=_LARGE_LANES, num_warps=_LARGE_WARPS,
+    )  # fmt: skip
+    launch(
+        sort_lists, (sizes.num_bins,), keys, words, lists.lists, lists.counts, lists.per_list,
+        LARGEST=largest_network(lists.per_list), num_warps=_SORT_WARPS,
+    )  # fmt: skip
+    launch(
+        filter_lists, (2 * sizes.num_bins,), lists.records, lists.counts, words, lists.lists,
+        lists.lengths, bins_x, bins_y, lists.per_list, LANES=_FILTER_LANES,
+    )  # fmt: skip
+
+
+def forward_until_it_fits(
+    make_lists: Callable[[int], Lists],
+    blend_lists: Callable[[Lists], T],
+    capacity: Capacity,
+    problems: Sequence[str],
+    *,
+    is_recorded: bool,
+) -> tuple[Lists, T, Reading | None]:
+    """Run the forward stages until the lists fit.
+
+    Args:
+        make_lists: Makes lists of up to that many primitives per bin.
+        blend_lists: Blends them.
+        capacity: Of calls like this one.
+        problems: What the bits of the problem mask stand for.
+        is_recorded: Whether there will be a backward pass, which the check may be left to.
+
+    Returns:
+        Also the counters that are still to be checked.
+
+    Raises:
+        ValueError: If the kernels have met a problem with the inputs.
+    """
+    while True:
+        lists = make_lists(capacity.per_list)
+        if _is_capturing(lists.counts):
+            longest = tiles.COUNT_LONGEST.value
+            capacity.capture(lists.counts[longest : longest + 1])
+            return lists, blend_lists(lists), None
+        capacity.prepare_capture(lists.counts.device)
+        blended = blend_lists(lists)
+        reading = Reading(lists.counters)
+        if is_recorded and capacity.is_settled:
+            return lists, blended, reading
+        if _has_fitted(reading, capacity, problems):
+            return lists, blended, None
+
+
+def check_reading(
+    reading: Reading | None, capacity: Capacity, problems: Sequence[str], primitives: str
+) -> None:
+    """Look at the counters of a forward pass.
+
+    Raises:
+        ValueError: If the kernels have met a problem with the inputs.
+        CapacityExceededError: If its lists did not fit; names the ``primitives``.
+    """
+    if reading is not None and not _has_fitted(reading, capacity, problems):
+        raise CapacityExceededError(
+            f"lists of {primitives} did not fit; buffers have grown: repeat the step"
+        )
+
+
+def _has_fitted(reading: Reading, capacity: Capacity, problems: Sequence[str]) -> bool:
+    """Report bad inputs; learn from the lists' lengths whether they fitted."""
+    values = reading.wait()
+    bits = values[tiles.COUNT_PROBLEMS.value]
+    for bit, message in enumerate(problems):
+        if bits >> bit & 1:
+            raise ValueError(message)
+    return capacity.update(values[tiles.COUNT_LONGEST.value])
+
+
+def _is_capturing(tensor: Tensor) -> bool:
+    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
+def room_for_pairs(ends: Tensor, capacity: Capacity) -> int | None:
+    """How many pairs deterministic gradients must provide for; None if they need not be that."""
+    if not torch.are_deterministic_algorithms_enabled():
+        return None
+    pairs = ends.sum(dtype=torch.int64)
+    if _is_capturing(ends):
+        capacity.capture_pairs(pairs)
+    else:
+        capacity.update(0, int(pairs))
+    return max(1, capacity.pairs)
+
+
+def feature_groups(num_features: int) -> list[tuple[int, int]]:
+    """Ranges of features that one launch handles; the first launch also does everything else."""
+    return [
+        (first, min(first + _FEATURES_PER_LAUNCH, num_features))
+        for first in range(0, max(num_features, 1), _FEATURES_PER_LAUNCH)
+    ]
+
+
+def gather_gradients(
+    launch_group: Callable[[tuple[int, int], Tensor, Tensor | None, Pairs | None], None],
+    lists: Lists,
+    columns: tuple[int, int],
+    num_pairs: int | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Gradients of the records and of the features, one row per primitive.
+
+    Args:
+        launch_group: Adds the gradients of a group of features to its targets, or with pairs
+            writes one row per pair.
+        lists: After blending.
+        columns: Of the gradients of a record and of its features.
+        num_pairs: Room for pairs if sums must not depend on the order of arrival, else None. If
+            there are more pairs the result is NaN.
+    """
+    rows = lists.records.shape[0]
+
+    def zeros(count: int) -> tuple[Tensor, Tensor | None]:
+        new = lists.records.new_zeros
+        return new(count, columns[0]), new(count, columns[1]) if columns[1] else None
+
+    totals = zeros(rows)
+    if num_pairs is None:
+        for group in feature_groups(columns[1]):
+            launch_group(group, *totals, None)
+        return totals
+    pairs = number_pairs(lists.lists, lists.per_list, lists.ends, rows, num_pairs)
+    for group in feature_groups(columns[1]):
+        sources = zeros(pairs.num)
+        launch_group(group, *sources, pairs)
+        for source, total in zip(sources, totals, strict=True):
+            if source is not None and total is not None:
+                total.add_(sum_pairs(source, pairs, rows))
+    return totals
+
+
+def background_gradient(grad_image: Tensor | None, alpha: Tensor) -> Tensor | None:
+    """Gradient of the background, which shows where alpha lets it."""
+    return None if grad_image is None else (grad_image * (1 - alpha)).sum((0, 2, 3))
+
+
+def view_gradient(sums: Tensor, world_to_camera: Tensor) -> Tensor:
+    """Gradient of rigid transforms from the programs' sums: nine of the rotation, three more."""
+    gradient = torch.zeros_like(world_to_camera)
+    total = sums.sum(1).to(gradient.dtype)
+    gradient[:, :3, :3] = total[:, :9].view(-1, 3, 3)
+    gradient[:, :3, 3] = total[:, 9:]
+    return gradient
+
+
+def check_tensors(tensors: Mapping[str, Tensor | None], device: torch.device) -> None:
+    """Check what kernels cannot.
+
+    Raises:
+        TypeError: If the tensors are not float32 on one GPU; ``device`` is that of the means.
+    """
+    if device.type != "cuda" and not (is_interpreted() or is_recording()):
+        raise TypeError(f"means must be on a GPU for backend gpu, got {device}")
+    for name, tensor in tensors.items():
+        if tensor is None or (tensor.dtype == torch.float32 and tensor.device == device):
+            continue
+        raise TypeError(f"{name} must be float32 on {device}, got {tensor.dtype}, {tensor.device}")
