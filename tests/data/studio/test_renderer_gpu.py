@@ -171,6 +171,7 @@ def test_gpu_pictures_repeat_bit_by_bit(head, device) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_poses_and_pictures_do_not_wait_for_the_gpu(head, device) -> None:
     _, studio = open_studios(head, random_map(1), device)
     camera = camera_at((0.3, 0.2, 0.5), 64, 48)

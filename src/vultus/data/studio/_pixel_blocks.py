@@ -11,25 +11,37 @@ from torch import Tensor
 
 from vultus.geometry.cameras import Camera, camera_centers
 
-__all__ = ["block_rays", "dense_pixel_sums", "pixel_sums"]
+__all__ = ["block_rays", "camera_rows", "dense_pixel_sums", "pixel_sums"]
 
 _SIDE = 4
 """16 rays form a packet."""
 
 
-def block_rays(
-    camera: Camera, samples: int, device: torch.device
-) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
-    """Origins and directions of world rays through a regular grid in every pixel.
+def camera_rows(camera: Camera, device: torch.device) -> Float[Tensor, "4 3"]:
+    """Where homogeneous pixel coordinates look in the world (3 rows), and the eye.
 
-    Directions are scaled so that camera z is 1. The image is padded at the right and at the bottom
-    to whole blocks. A camera on the CPU is sent to a GPU without waiting for it.
+    Directions have camera z = 1. A camera on the CPU is sent to a GPU without waiting for it.
     """
     rotation = camera.world_to_camera[0, :3, :3].double()
     inverse = torch.linalg.inv(camera.intrinsics[0].double())
-    rows = torch.cat([inverse.T @ rotation, camera_centers(camera).double()]).float()
-    rows = rows.to(device, non_blocking=True)
-    directions = _sample_grid(camera.width, camera.height, samples, device) @ rows[:3]
+    rows = torch.cat([inverse.T @ rotation, camera_centers(camera).double()])
+    return rows.float().to(device, non_blocking=True)
+
+
+def block_rays(
+    rows: Float[Tensor, "4 3"], width: int, height: int, samples: int
+) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
+    """Origins and directions of world rays through a regular grid in every pixel.
+
+    The image is padded at the right and at the bottom to whole blocks.
+
+    Args:
+        rows: ``camera_rows``.
+        width: Of the image.
+        height: Of the image.
+        samples: Per axis and pixel.
+    """
+    directions = _sample_grid(width, height, samples, rows.device) @ rows[:3]
     return rows[3].expand_as(directions), directions
 
 

@@ -12,7 +12,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from vultus.core.threads import num_threads
-from vultus.data.studio._pixel_blocks import block_rays, dense_pixel_sums, pixel_sums
+from vultus.data.studio._pixel_blocks import (
+    block_rays,
+    camera_rows,
+    dense_pixel_sums,
+    pixel_sums,
+)
 from vultus.data.studio._smooth_normals import SmoothNormals
 from vultus.data.studio.frames import StudioFrame
 from vultus.data.studio.shading import (
@@ -202,7 +207,8 @@ class StudioRenderer:
         if self._mesh is None or self._light is None:
             missing = "pose" if self._mesh is None else "set_light"
             raise ValueError(f"call {missing} before render")
-        view = self._look(self._mesh, camera, samples)
+        rows = camera_rows(camera, self._device)
+        view = self._look(self._mesh, rows, camera.width, camera.height, samples)
         shaded = self._shade(self._mesh, self._light, view.samples, shadows)
         is_seen = torch.ones(len(view.samples.face), 1, device=self._device)
         sums = view.pixel_sums(torch.cat([*shaded, is_seen], dim=1))
@@ -211,28 +217,29 @@ class StudioRenderer:
         if background is not None:
             behind = _color(background, self._device)[:, None, None]
             rgb = alpha * rgb + (1.0 - alpha) * behind
-        depth, normals, labels = self._geometry(self._mesh, camera)
+        centers = self._look(self._mesh, rows, camera.width, camera.height, samples=1)
+        depth, normals, labels = self._geometry(self._mesh, centers)
         return StudioFrame(rgb, alpha, depth, normals, means[3:], labels)
 
-    def _look(self, mesh: _PosedMesh, camera: Camera, samples: int) -> _View:
+    def _look(
+        self, mesh: _PosedMesh, rows: Float[Tensor, "4 3"], width: int, height: int, samples: int
+    ) -> _View:
         """Find out what a camera sees."""
-        origins, directions = block_rays(camera, samples, self._device)
+        origins, directions = block_rays(rows, width, height, samples)
         hits = first_hit(
             mesh.bvh, origins, directions, is_sorted=True, check_values=False,
             num_threads=self._threads, backend=self._backend,
         )  # fmt: skip
         seen = SurfaceSamples(hits.face, hits.barycentrics, directions)
         if self._backend == "gpu":
-            return _View(seen, hits.distance, None, camera.width, camera.height, samples)
+            return _View(seen, hits.distance, None, width, height, samples)
         index = (hits.face >= 0).nonzero()[:, 0]
-        depth = hits.distance[index]
-        return _View(seen[index], depth, index, camera.width, camera.height, samples)
+        return _View(seen[index], hits.distance[index], index, width, height, samples)
 
     def _geometry(
-        self, mesh: _PosedMesh, camera: Camera
+        self, mesh: _PosedMesh, view: _View
     ) -> tuple[Float[Tensor, "1 h w"], Float[Tensor, "3 h w"], UInt8[Tensor, "h w"]]:
         """Depth, normals and labels at the pixel centres."""
-        view = self._look(mesh, camera, samples=1)
         labels = self._labels[view.samples.face, None].float()
         normals = _smooth_normals(mesh, view.samples)
         image = view.pixel_sums(torch.cat([view.depth[:, None], normals, labels], dim=1))
