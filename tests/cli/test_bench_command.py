@@ -103,6 +103,15 @@ def test_rays_and_training_steps_are_timed(
     }  # fmt: skip
 
 
+def test_pictures_of_the_studio_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", "studio", "--size", "9", "--samples", "2", "--frames", "1"]) == 0
+    out = capsys.readouterr().out
+    for part in ("studio, 9 x 9, 4 rays a pixel", "pictures/s", "\nbaked_seen ", "\ntraced "):
+        assert part in out
+    assert run(["bench", "studio", "--frames", "0"]) == 2
+    assert "--frames must be positive, got 0" in capsys.readouterr().err
+
+
 def test_first_passes_are_timed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,13 +14,23 @@ from vultus.bench.rays import bench_rays
 from vultus.bench.results import Row, write_rows
 from vultus.bench.scenes import Primitive
 from vultus.bench.start import bench_start
+from vultus.bench.studio import bench_studio
 from vultus.bench.training import bench_adam, bench_ssim
 from vultus.bench.training_step import bench_training_step
 from vultus.cli.bench_raster import GPU_REPEATS, run_raster
 from vultus.cli.bench_tables import print_rows, require_positive
 from vultus.cli.console import console, print_table
 
-__all__ = ["RayBenchOptions", "StartBenchOptions", "TrainingBenchOptions", "main"]
+__all__ = [
+    "RayBenchOptions",
+    "StartBenchOptions",
+    "StudioBenchOptions",
+    "TrainingBenchOptions",
+    "main",
+]
+
+_GPU_PICTURES = 200
+"""They take milliseconds there."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +92,25 @@ class StartBenchOptions:
         require_positive(self, "repeats")
 
 
+@dataclass(frozen=True)
+class StudioBenchOptions:
+    """Take pictures in the virtual studio on the CPU, and on the GPU where there is one."""
+
+    size: int = 256
+    """Width and height of the pictures."""
+    samples: int = 2
+    """Rays per pixel and axis."""
+    frames: int = 8
+    """Pictures per measurement, at least 200 on a GPU; each shows another moment."""
+    json: Path | None = None
+    """File for all rows and facts about the machine."""
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        """Reject sizes that cannot be timed."""
+        require_positive(self, "size", "samples", "frames")
+
+
 def main(arguments: list[str]) -> None:
     """Run one benchmark."""
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -90,7 +119,8 @@ def main(arguments: list[str]) -> None:
             "  raster    the rasterizers\n"
             "  rays      rays against a mesh\n"
             "  training  training steps of Gaussians, L1 with SSIM, Adam\n"
-            "  start     the first pass in a new process"
+            "  start     the first pass in a new process\n"
+            "  studio    pictures of the virtual studio"
         )
         return
     name, *rest = arguments
@@ -164,6 +194,37 @@ def _start(arguments: list[str]) -> None:
     _write(options.json, rows)
 
 
+def _studio(arguments: list[str]) -> None:
+    """Print the time of pictures."""
+    options = tyro.cli(StudioBenchOptions, args=arguments, prog="vultus bench studio")
+    if options.dry_run:
+        size = f"{options.size} x {options.size}"
+        console.print(f"would take {options.frames} pictures of {size} in each measurement")
+        return
+    rows: list[Row] = []
+    for device in _devices():
+        frames = max(options.frames, _GPU_PICTURES) if device == "cuda" else options.frames
+        rows += bench_studio(options.size, options.samples, frames, device)
+    table = [
+        [
+            row.facts["shadows"],
+            row.implementation,
+            row.mode,
+            1e3 * row.total.median,
+            1e3 * row.total.minimum,
+            1.0 / row.total.median,
+        ]
+        for row in rows
+    ]
+    rays = options.samples**2
+    print_table(
+        f"studio, {options.size} x {options.size}, {rays} rays a pixel",
+        ["shadows", "implementation", "mode", "ms a picture", "fastest", "pictures/s"],
+        table,
+    )
+    _write(options.json, rows)
+
+
 def _devices() -> list[str]:
     return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
@@ -182,4 +243,5 @@ _SUBCOMMANDS: dict[str, Callable[[list[str]], None]] = {
     "rays": _rays,
     "training": _training,
     "start": _start,
+    "studio": _studio,
 }
