@@ -9,10 +9,13 @@ from vultus.methods.surfhead.official.gaussian_avatars import (
     flatten_gaussians,
     read_gaussian_avatars,
 )
+from vultus.methods.surfhead.official.placing import official_splats, place_official
 
 __all__ = [
     "OfficialAvatar",
     "flatten_gaussians",
+    "official_splats",
+    "place_official",
     "read_gaussian_avatars",
     "read_official",
     "write_official",

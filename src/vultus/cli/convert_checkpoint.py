@@ -1,0 +1,112 @@
+"""``vultus convert-checkpoint``: read models of the published SurFhead and GaussianAvatars."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+from tyro.conf import Positional
+
+from vultus.cli.avatar_run import output_path
+from vultus.cli.console import console, print_table
+from vultus.gaussians.posed import thicken
+from vultus.gaussians.splat_files import write_splats
+from vultus.geometry.deformation import ThirdEdge
+from vultus.heads.registry import load_head
+from vultus.methods.surfhead.official import (
+    OfficialAvatar,
+    official_splats,
+    read_gaussian_avatars,
+    read_official,
+    write_official,
+)
+
+__all__ = ["ConvertOptions", "main"]
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """Convert a model folder; nothing in it is run, pickles are parsed."""
+
+    model: Positional[Path]
+    """Folder with point_cloud/iteration_K (and specular/, cfg_args), as the programs write it."""
+    out: Path
+    """surfhead: new model folder; ply: file to write."""
+    source: Literal["surfhead", "gaussian_avatars"] = "surfhead"
+    """Which program wrote it. Gaussians of GaussianAvatars become surfels and lose the thickness
+    along their thinnest axis."""
+    to: Literal["surfhead", "ply"] = "surfhead"
+    """surfhead: model folder in the layout of the program; ply: one moment posed in the world, for
+    splat viewers (needs FLAME; without specular colour)."""
+    iteration: int | None = None
+    """Which one; default: the last."""
+    third_edge: ThirdEdge | None = None
+    """Rule of the deformation gradient: unit for models of October 2024; default: sqrt_area."""
+    rig: Literal["similarity", "jacobian", "jbs"] | None = None
+    """Transport of the surfels; default: what the files say."""
+    timestep: int = 0
+    """Moment of ply."""
+    head_file: Path | None = None
+    """Converted FLAME model, for ply; default: the imported asset."""
+    dry_run: bool = False
+    """Read and check everything, write nothing."""
+
+
+def main(arguments: list[str]) -> None:
+    """Read, say what was found, write."""
+    options = tyro.cli(
+        ConvertOptions, args=arguments, prog="vultus convert-checkpoint", description=__doc__
+    )
+    if options.source == "gaussian_avatars":
+        avatar, thickness = read_gaussian_avatars(options.model, options.iteration)
+        share = f"{float(thickness.median()):.2f} of the next axis in the median"
+        facts = {"thickness lost": share}
+    else:
+        avatar = read_official(
+            options.model, options.iteration, third_edge=options.third_edge, rig=options.rig
+        )
+        facts = {}
+    rows = [[name, value] for name, value in {**_facts(avatar), **facts}.items()]
+    print_table(str(options.model), ["", ""], rows)
+    if options.to == "ply":
+        _write_ply(avatar, options)
+    else:
+        _write_folder(avatar, options)
+
+
+def _write_ply(avatar: OfficialAvatar, options: ConvertOptions) -> None:
+    out = output_path(options.out, options.out, [".ply"])
+    head = load_head("flame", options.head_file, {"teeth": "published"}, avatar.flame_version)
+    with torch.no_grad():
+        splats = thicken(official_splats(avatar, head, options.timestep))
+    if options.dry_run:
+        console.print(f"would write {out}")
+        return
+    write_splats(out, splats)
+    console.print(f"splats: {out} ({len(splats)} splats)")
+
+
+def _write_folder(avatar: OfficialAvatar, options: ConvertOptions) -> None:
+    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
+        raise FileExistsError(f"--out: {options.out} must be a new or empty folder")
+    if options.dry_run:
+        console.print(f"would write {options.out}")
+        return
+    write_official(options.out, avatar)
+    console.print(f"model: {options.out}")
+
+
+def _facts(avatar: OfficialAvatar) -> dict[str, str]:
+    specular = avatar.specular
+    lobes = "none" if specular is None else f"{specular.lobe_type} on {avatar.shiny_surfels}"
+    return {
+        "surfels": str(len(avatar.surfels)),
+        "iteration": str(avatar.iteration),
+        "rig": f"{avatar.rig}, third edge {avatar.third_edge}",
+        "colour": f"SH degree {avatar.surfels.sh_degree}",
+        "specular": lobes,
+        "head": f"FLAME {avatar.flame_version}, {len(avatar.track)} timesteps",
+    }
