@@ -22,10 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "reenact": ("vultus.cli.reenact", "drive an avatar with another performance"),
     "mesh": ("vultus.cli.mesh", "extract the surface of an avatar"),
     "export": ("vultus.cli.export", "write an avatar in splat and mesh formats"),
-    "convert-checkpoint": (
-        "vultus.cli.convert_checkpoint",
-        "read models of the published programs",
-    ),
+    "convert-checkpoint": ("vultus.cli.convert_checkpoint", "read published models"),
     "data": ("vultus.cli.data", "make, check, join and fit captures: studio, check, union, fit"),
     "assets": ("vultus.cli.assets", "import files that cannot be shipped: list, import, where"),
     "bench": ("vultus.cli.bench", "time the kernels on this machine"),

@@ -101,6 +101,26 @@ def test_gradients_agree_with_finite_differences(lobe_type: LobeType) -> None:
     assert torch.autograd.gradcheck(network, inputs)
 
 
+@pytest.mark.parametrize("lobe_type", LOBE_TYPES)
+def test_a_highlight_is_learned_that_no_constant_can_show(lobe_type: LobeType) -> None:
+    generator = torch.Generator().manual_seed(2)
+    network = SpecularNetwork(lobe_type, 8, generator)
+    features = torch.zeros(30, 8, requires_grad=True)
+    normals = unit(30, seed=1).float().expand(20, -1, -1)
+    light = unit(1, seed=2)[0].float()
+    views = unit(20, 30, seed=3).float()
+    views = torch.where((views * normals).sum(-1, keepdim=True) > 0, -views, views)
+    cosine = (reflect(views, normals)[0] @ light).clamp(min=0.0)
+    target = cosine.pow(8)[..., None].expand(-1, -1, 3)
+    optimizer = torch.optim.Adam([features, *network.parameters()], lr=0.0025)
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss = (network(features, views, normals) - target).square().mean()
+        loss.backward()
+        optimizer.step()
+    assert float(loss.detach()) < 0.25 * float(target.var())
+
+
 def test_weights_depend_on_the_generator_alone() -> None:
     def draw(seed: int) -> dict[str, Tensor]:
         return SpecularNetwork("asg", 24, torch.Generator().manual_seed(seed)).state_dict()
