@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.geometry.cameras import Camera
-from vultus.geometry.depth import depth_to_normals
+from vultus.geometry.depth import depth_to_normals, rotate_maps
 from vultus.kernels.surfel_raster import (
     Backend,
     Convention,
@@ -94,8 +94,7 @@ def _expected_depth(depth_sum: Tensor, alpha: Tensor) -> Tensor:
 def _world_normals(raw: SurfelImages, camera: Camera) -> Tensor | None:
     if raw.normal_view_sum is None:
         return None
-    rotation = camera.world_to_camera[:, :3, :3]
-    return torch.einsum("bji,bjhw->bihw", rotation, raw.normal_view_sum)
+    return rotate_maps(camera.world_to_camera[:, :3, :3], raw.normal_view_sum)
 
 
 def _depth_normals(

@@ -21,8 +21,8 @@ from vultus.gaussians.splat_files import Splats, surfels_to_splats
 from vultus.gaussians.surfels import Surfels, fill_triangles, initial_surfels, logit
 from vultus.geometry.cameras import Camera
 from vultus.heads.base import HeadModel, HeadPose
+from vultus.kernels.ssim import l1_ssim
 from vultus.kernels.surfel_raster import OutputName
-from vultus.losses.photometric import dssim, l1
 from vultus.methods.surfhead import objectives
 from vultus.methods.surfhead.config import SurfHeadConfig
 from vultus.methods.surfhead.jacobian_blending import blend_weights, initial_blend_logits
@@ -197,9 +197,10 @@ class SurfHead:
             outputs.append("distortion")
         placed = self.place(self._rig.training_faces(batch.timesteps))
         output = self._rasterize(placed, batch.camera, step, outputs)
+        difference, similarity = l1_ssim(output.image, batch.rgb)
         terms = {
-            "l1": (1.0 - weights.ssim_weight) * l1(output.image, batch.rgb),
-            "ssim": weights.ssim_weight * dssim(output.image, batch.rgb),
+            "l1": (1.0 - weights.ssim_weight) * difference,
+            "ssim": weights.ssim_weight * (1.0 - similarity),
         }
         terms |= objectives.image_terms(output, batch, weights, compare_normals, distort)
         terms |= objectives.surfel_terms(

@@ -27,6 +27,7 @@ from vultus.geometry.rotations import (
     quaternion_multiply,
     quaternion_to_matrix,
 )
+from vultus.kernels.jacobian_skinning import DeformedFaces, deform_faces, skin_surfels
 from vultus.methods.surfhead.jacobian_blending import blend_jacobians
 
 __all__ = ["BoundSurfels", "PosedFaces", "PosedSurfels", "RestMesh", "pose_faces", "transport"]
@@ -121,6 +122,8 @@ class PosedSurfels:
     quats: Float[Tensor, "b n 4"]
     scales: Float[Tensor, "b n 2"]
     jacobians: Float[Tensor, "b n 3 3"] | None
+    gpu_normals: Float[Tensor, "b n 3"] | None = None
+    """What ``normals`` returns, where a kernel has made it along the way."""
 
     def to(self, device: torch.device | str) -> PosedSurfels:
         """The same surfels on a device."""
@@ -131,6 +134,8 @@ class PosedSurfels:
 
     def normals(self) -> Float[Tensor, "b n 3"]:
         """J^-T times the third axis; not unit length after a stretch."""
+        if self.gpu_normals is not None:
+            return self.gpu_normals
         axes = quaternion_to_matrix(torch.nn.functional.normalize(self.quats, dim=-1))[..., 2]
         if self.jacobians is None:
             return axes
@@ -144,6 +149,20 @@ class PosedSurfels:
 
 def pose_faces(vertices: Float[Tensor, "b v 3"], rest: RestMesh, rig: Rig) -> PosedFaces:
     """Measure the posed triangles against the rest mesh."""
+    if _is_for_kernels(vertices) and rig != "similarity":
+        deformed = deform_faces(
+            vertices,
+            rest.faces,
+            rest.inverse_edges,
+            is_unit=rest.third_edge == "unit",
+            has_polar=rig == "jbs",
+        )
+        return PosedFaces(
+            deformed.centers,
+            jacobians=deformed.jacobians,
+            rotation_logs=deformed.rotation_logs,
+            stretches=deformed.stretches,
+        )
     centers = vertices[:, rest.faces].mean(dim=2)
     if rig == "similarity":
         frames = triangle_frames(vertices, rest.faces)
@@ -181,6 +200,8 @@ def transport(
         means = face_scales[..., None] * _apply(frames, surfels.local_means) + centers
         quats = quaternion_multiply(matrix_to_quaternion(frames), _unit(surfels.quats)[None])
         return PosedSurfels(means, quats, face_scales[..., None] * surfels.scales, None)
+    if _is_for_kernels(surfels.local_means):
+        return _transport_by_kernel(surfels, rest, posed, rigid_surfels)
     frames, face_scales = rest.rotations[index], rest.scales[index]
     local = face_scales[:, None] * _apply(frames, surfels.local_means)
     jacobians = _surfel_jacobians(surfels, rest, posed, rigid_surfels)
@@ -190,6 +211,39 @@ def transport(
         quats.expand(batch, -1, -1),
         (face_scales[:, None] * surfels.scales).expand(batch, -1, -1),
         jacobians,
+    )
+
+
+def _is_for_kernels(tensor: Tensor) -> bool:
+    return tensor.is_cuda and tensor.dtype == torch.float32
+
+
+def _transport_by_kernel(
+    surfels: BoundSurfels, rest: RestMesh, posed: PosedFaces, rigid_surfels: Tensor | None
+) -> PosedSurfels:
+    if posed.jacobians is None:
+        raise ValueError("posed faces must hold Jacobians for this rig")
+    has_polar = posed.rotation_logs is not None
+    if has_polar and surfels.blend_weights is None:
+        raise ValueError("blend_weights must be given when polar factors are")
+    placed = skin_surfels(
+        surfels.local_means,
+        surfels.quats,
+        surfels.scales,
+        surfels.blend_weights if has_polar else None,
+        surfels.face_index,
+        rigid_surfels,
+        (rest.rotations, rest.quats, rest.scales),
+        rest.adjacency,
+        DeformedFaces(posed.centers, posed.jacobians, posed.rotation_logs, posed.stretches),
+    )
+    batch = placed.means.shape[0]
+    return PosedSurfels(
+        placed.means,
+        placed.quats.expand(batch, -1, -1),
+        placed.scales.expand(batch, -1, -1),
+        placed.jacobians,
+        placed.normals,
     )
 
 
