@@ -119,7 +119,7 @@ def test_first_passes_are_timed(
     assert run(["bench", "start", "--primitives", "surfels"]) == 0
     out = capsys.readouterr().out
     assert "first pass of 500 surfels" in out
-    assert "filled cache" in out
+    assert "cpu filled cache 2 1 1" in " ".join(out.split())
 
 
 def test_a_dry_run_times_nothing(capsys: pytest.CaptureFixture[str]) -> None:

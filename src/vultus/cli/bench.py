@@ -190,7 +190,7 @@ def _start(arguments: list[str]) -> None:
         console.print(f"would start {2 * options.repeats * len(options.primitives)} processes")
         return
     rows = [row for name in options.primitives for row in bench_start(name, options.repeats)]
-    print_rows(rows)
+    print_rows(rows, unit="seconds")
     _write(options.json, rows)
 
 

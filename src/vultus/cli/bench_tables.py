@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Literal
 
 from vultus.bench.results import Row, ratio_to
 from vultus.cli.console import print_table
 
 __all__ = ["print_rows", "print_speedups", "require_positive"]
 
+Unit = Literal["milliseconds", "seconds"]
+
 _MIB = 2**20
+_PER_SECOND: dict[Unit, float] = {"milliseconds": 1e3, "seconds": 1.0}
 
 
-def print_rows(rows: Sequence[Row], baselines: Sequence[str] = (), note: str = "") -> None:
-    """Print a table per scene, in milliseconds.
+def print_rows(
+    rows: Sequence[Row], baselines: Sequence[str] = (), *, unit: Unit = "milliseconds"
+) -> None:
+    """Print a table per scene.
 
     Args:
         rows: Those of a scene follow each other.
         baselines: Implementations that get a column with the ratio of medians of the last part.
-        note: Line below the last table.
+        unit: Of times.
     """
-    tables = [list(group) for _, group in groupby(rows, key=lambda row: row.scene)]
-    for index, table in enumerate(tables):
-        _print_scene(table, baselines, note if index == len(tables) - 1 else "")
+    for _, table in groupby(rows, key=lambda row: row.scene):
+        _print_scene(list(table), baselines, unit)
 
 
 def print_speedups(rows: Sequence[Row], threads: Sequence[int]) -> None:
@@ -59,7 +64,8 @@ def require_positive(options: object, *names: str) -> None:
                 raise ValueError(f"--{option} must be positive, got {count}")
 
 
-def _print_scene(rows: Sequence[Row], baselines: Sequence[str], note: str) -> None:
+def _print_scene(rows: Sequence[Row], baselines: Sequence[str], unit: Unit) -> None:
+    scale = _PER_SECOND[unit]
     parts = list(rows[0].seconds)
     ratios = {name: [ratio_to(row, rows, name) for row in rows] for name in baselines}
     ratios = {name: column for name, column in ratios.items() if any(column)}
@@ -69,8 +75,8 @@ def _print_scene(rows: Sequence[Row], baselines: Sequence[str], note: str) -> No
         [
             row.implementation,
             row.mode,
-            *(1e3 * row.seconds[part].median for part in parts),
-            1e3 * row.total.minimum,
+            *(scale * row.seconds[part].median for part in parts),
+            scale * row.total.minimum,
             *(column[index] for column in ratios.values()),
             *([_mib(row.peak_bytes)] if has_memory else []),
         ]
@@ -78,7 +84,7 @@ def _print_scene(rows: Sequence[Row], baselines: Sequence[str], note: str) -> No
     ]
     if has_memory:
         columns.append("MiB")
-    print_table(f"{rows[0].scene}, milliseconds", columns, cells, note)
+    print_table(f"{rows[0].scene}, {unit}", columns, cells)
 
 
 def _mib(size: int | None) -> float | None:
