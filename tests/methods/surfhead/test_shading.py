@@ -14,7 +14,6 @@ from vultus.methods.surfhead.shading import (
     canonical_rotations,
     canonical_sh_colors,
     place_rows,
-    shade,
     shading_of,
 )
 from vultus.methods.surfhead.specular import SpecularNetwork
@@ -116,26 +115,6 @@ def test_before_densification_the_official_index_mistake_has_no_effect() -> None
     assert_close(quirky.normals, fixed.normals)
 
 
-def test_only_chosen_surfels_shine_and_gradients_reach_features_and_network() -> None:
-    vertices, faces = ellipsoid()
-    rest = RestMesh.build(vertices, faces, "sqrt_area")
-    surfels = random_surfels()
-    posed = pose_faces(torch.stack([vertices, vertices @ TURN.T]), rest, "jbs")
-    placed = transport(surfels, rest, posed)
-    chosen = torch.tensor([20, 3, 7])
-    eyes = EYE.expand(2, 3)
-    shading = shading_of(surfels, rest, posed, placed, eyes, chosen)
-    network = SpecularNetwork("asg", 5, torch.Generator().manual_seed(0)).double()
-    features = torch.randn(24, 5, generator=torch.Generator().manual_seed(3)).double()
-    colors = shade(network, features.requires_grad_(), shading, chosen)
-    assert colors.shape == (2, 24, 3)
-    shining = colors.abs().sum(dim=(0, 2)) > 0
-    assert shining.nonzero()[:, 0].tolist() == [3, 7, 20]
-    colors.square().sum().backward()
-    assert (features.grad.abs().sum(dim=1) > 0).nonzero()[:, 0].tolist() == [3, 7, 20]
-    assert all(float(p.grad.abs().max()) > 0 for p in network.parameters())
-
-
 def test_chosen_surfels_have_the_shading_that_they_have_among_all() -> None:
     vertices, faces = ellipsoid()
     rest = RestMesh.build(vertices, faces, "sqrt_area")
@@ -194,7 +173,8 @@ def test_shading_and_its_gradient_can_be_captured(rig: str, quirks: bool) -> Non
             surfels, rest, posed, placed, EYE, chosen, rigid, official_quirks=quirks
         )
         rotations = canonical_rotations(surfels, rest, posed, rigid)
-        colors = shade(network, features, shading, chosen)
+        colors = network(features[chosen], shading.view_directions, shading.normals)
+        colors = place_rows(colors, chosen, 24)
         colors = colors + canonical_sh_colors(coeffs, 3, placed.means, EYE, rotations)
         colors.sum().backward()
     assert float(features.grad[chosen].abs().max()) > 0

@@ -26,7 +26,6 @@ from vultus.geometry.rotations import (
     quaternion_multiply,
 )
 from vultus.geometry.spherical_harmonics import light_sh_basis, num_sh_terms
-from vultus.methods.surfhead.specular import SpecularNetwork
 from vultus.methods.surfhead.transport import BoundSurfels, PosedFaces, PosedSurfels, RestMesh
 
 __all__ = [
@@ -34,7 +33,6 @@ __all__ = [
     "canonical_rotations",
     "canonical_sh_colors",
     "place_rows",
-    "shade",
     "shading_of",
 ]
 
@@ -87,21 +85,6 @@ def shading_of(
     rotations = canonical_rotations(part, rest, posed, rigid)
     canonical = _turn_back(rotations, directions)
     return Shading(canonical, normals if official_quirks else _turn_back(rotations, normals))
-
-
-def shade(
-    network: SpecularNetwork,
-    features: Float[Tensor, "n d"],
-    shading: Shading,
-    chosen: Int[Tensor, " m"],
-) -> Float[Tensor, "b n 3"]:
-    """Specular colour of all surfels; zero for those that were not chosen.
-
-    Images are linear in colours: rendered as three more channels, these give the specular image,
-    to be added to the diffuse one.
-    """
-    colors = network(features[chosen], shading.view_directions, shading.normals)
-    return place_rows(colors, chosen, features.shape[0])
 
 
 def canonical_rotations(
