@@ -15,7 +15,7 @@ from torch import Tensor
 from vultus.kernels.ray_mesh import _packets, _tree
 from vultus.kernels.ray_mesh.bvh import Bvh
 from vultus.kernels.ray_mesh.rays import RayHits
-from vultus.kernels.triton_math import cross3, dot3, load4
+from vultus.kernels.triton_math import cross3, dot3, reciprocal
 from vultus.kernels.triton_runtime import (
     constexpr,
     is_interpreted,
@@ -28,7 +28,12 @@ from vultus.kernels.triton_runtime import (
 __all__ = ["any_hit", "first_hit", "vertex_visibility"]
 
 _LANES, _WARPS = 32, 1
+# Lights that a program looks at from its points, one after the other.
+_LIGHTS = 4
+# Nodes between two votes whether all lanes have found a leaf.
+_STEPS = tl.constexpr(2)
 _LEAF_STRIDE = tl.constexpr(_tree.LEAF_STRIDE)
+_LEAF_SHIFT = tl.constexpr(_tree.LEAF_STRIDE.bit_length() - 1)
 _EDGE_TOLERANCE = tl.constexpr(float(_packets.EDGE_TOLERANCE))
 _TINY = tl.constexpr(float(_packets.TINY))
 
@@ -77,16 +82,16 @@ def vertex_visibility(
     """Bake visibility; see ``vultus.kernels.ray_mesh.vertex_visibility``."""
     _check_device(bvh, points)
     num_points, num_lights = points.shape[0], lights.shape[0]
-    visible = torch.empty(num_points, num_lights, dtype=torch.uint8, device=points.device)
+    visible = torch.zeros(num_points, num_lights, dtype=torch.uint8, device=points.device)
     points = _plain(points)
     tree = bvh.gpu_tree
-    num_blocks = -(-num_points // _LANES)
+    num_programs = -(-num_points // _LANES) * -(-num_lights // _LIGHTS)
     launch(
-        bake_visibility, (num_blocks * num_lights,), tree.nodes, tree.triangles, len(tree.nodes),
+        bake_visibility, (num_programs,), tree.nodes, tree.triangles, len(tree.nodes),
         points, points if normals is None else _plain(normals), _plain(lights),
         visible if is_wanted is None else is_wanted.to(torch.uint8), visible, num_points,
         num_lights, float(bias), HAS_NORMALS=normals is not None, HAS_MASK=is_wanted is not None,
-        LANES=_LANES, num_warps=_WARPS,
+        LIGHTS=_LIGHTS, IS_FAST=not is_interpreted(), LANES=_LANES, num_warps=_WARPS,
     )  # fmt: skip
     return visible
 
@@ -108,7 +113,8 @@ def _trace(
     launch(
         trace_rays, (-(-num_rays // _LANES),), tree.nodes, tree.triangles, len(tree.nodes),
         _plain(origins), _plain(directions), num_rays, float(t_min), float(t_max),
-        distance, face, barycentrics, STOP_AT_ANY=stop_at_any, LANES=_LANES, num_warps=_WARPS,
+        distance, face, barycentrics, STOP_AT_ANY=stop_at_any, IS_FAST=not is_interpreted(),
+        LANES=_LANES, num_warps=_WARPS,
     )  # fmt: skip
 
 
@@ -141,49 +147,66 @@ def _load_rows(rows, index, mask):
 
 
 @jit
-def _find_leaf(nodes, num_nodes, node, origin, inverse, t_min, nearest):
+def _load_four(pointers):
+    """Four neighbours per lane. Without a mask: zeros for the others cost an instruction each."""
+    block = tl.load(pointers[:, None] + tl.arange(0, 4)[None, :])
+    even, odd = tl.split(tl.reshape(block, (block.shape[0], 2, 2)))
+    a, c = tl.split(even)
+    b, d = tl.split(odd)
+    return a, b, c, d
+
+
+@jit
+def _find_leaf(nodes, num_nodes, node, start, inverse, t_min, nearest):
     """Let every lane walk to its next leaf.
+
+    Args:
+        start: Origin times ``inverse``.
+        inverse: Of the direction.
 
     Returns:
         The node behind the leaf, and the code of the leaf; -1 where there is none.
     """
     code = node * 0 - 1
-    while tl.max(((code < 0) & (node < num_nodes)).to(tl.int32), 0) > 0:
-        is_searching = (code < 0) & (node < num_nodes)
-        at = nodes + 8 * node.to(tl.int64)
-        x0, y0, z0, x1 = load4(at, is_searching)
-        y1, z1, skip, leaf = load4(at + 4, is_searching)
-        x0 = (x0 - origin[0]) * inverse[0]
-        x1 = (x1 - origin[0]) * inverse[0]
-        y0 = (y0 - origin[1]) * inverse[1]
-        y1 = (y1 - origin[1]) * inverse[1]
-        z0 = (z0 - origin[2]) * inverse[2]
-        z1 = (z1 - origin[2]) * inverse[2]
-        enter = tl.maximum(tl.minimum(x0, x1), tl.minimum(y0, y1))
-        enter = tl.maximum(enter, tl.maximum(tl.minimum(z0, z1), t_min))
-        leave = tl.minimum(tl.maximum(x0, x1), tl.maximum(y0, y1))
-        leave = tl.minimum(leave, tl.minimum(tl.maximum(z0, z1), nearest))
-        is_inside = enter <= leave
-        behind = tl.where(is_inside, node + 1, skip.to(tl.int32, bitcast=True))
-        code = tl.where(is_searching & is_inside, leaf.to(tl.int32, bitcast=True), code)
-        node = tl.where(is_searching, behind, node)
+    is_searching = node < num_nodes
+    while tl.max(is_searching.to(tl.int32), 0) > 0:
+        for _ in tl.static_range(_STEPS):
+            # Lanes that have arrived look at the root, which all of them share.
+            at = nodes + 8 * tl.where(is_searching, node, 0).to(tl.int64)
+            x0, y0, z0, x1 = _load_four(at)
+            y1, z1, skip, leaf = _load_four(at + 4)
+            x0 = x0 * inverse[0] - start[0]
+            x1 = x1 * inverse[0] - start[0]
+            y0 = y0 * inverse[1] - start[1]
+            y1 = y1 * inverse[1] - start[1]
+            z0 = z0 * inverse[2] - start[2]
+            z1 = z1 * inverse[2] - start[2]
+            enter = tl.maximum(tl.minimum(x0, x1), tl.minimum(y0, y1))
+            enter = tl.maximum(enter, tl.maximum(tl.minimum(z0, z1), t_min))
+            leave = tl.minimum(tl.maximum(x0, x1), tl.maximum(y0, y1))
+            leave = tl.minimum(leave, tl.minimum(tl.maximum(z0, z1), nearest))
+            is_inside = enter <= leave
+            behind = tl.where(is_inside, node + 1, skip.to(tl.int32, bitcast=True))
+            code = tl.where(is_searching & is_inside, leaf.to(tl.int32, bitcast=True), code)
+            node = tl.where(is_searching, behind, node)
+            is_searching = (code < 0) & (node < num_nodes)
     return node, code
 
 
 @jit
-def _intersect(triangles, place, mask, origin, direction):
+def _intersect(triangles, place, origin, direction, IS_FAST: constexpr):
     """Moller and Trumbore 1997; returns t, u, v and the bits of the face's number.
 
     A degenerate triangle makes them infinite or NaN; u + v <= 1 is then false.
     """
     at = triangles + 12 * place.to(tl.int64)
-    x, y, z, face = load4(at, mask)
-    e0, e1, e2, _ = load4(at + 4, mask)
-    g0, g1, g2, _ = load4(at + 8, mask)
+    x, y, z, face = _load_four(at)
+    e0, e1, e2, _ = _load_four(at + 4)
+    g0, g1, g2, _ = _load_four(at + 8)
     first = (e0, e1, e2)
     second = (g0, g1, g2)
     p = cross3(direction, second)
-    inverse = 1.0 / dot3(p, first)
+    inverse = reciprocal(dot3(p, first), IS_FAST)
     s = (origin[0] - x, origin[1] - y, origin[2] - z)
     q = cross3(s, first)
     u = dot3(s, p) * inverse
@@ -193,8 +216,9 @@ def _intersect(triangles, place, mask, origin, direction):
 
 @jit
 def _walk(
-    nodes, triangles, num_nodes, origin, direction, t_min, t_max, is_live, STOP_AT_ANY: constexpr
-):
+    nodes, triangles, num_nodes, origin, direction, t_min, t_max, is_live, STOP_AT_ANY: constexpr,
+    IS_FAST: constexpr,
+):  # fmt: skip
     """Send a ray per lane through the hierarchy.
 
     Args:
@@ -206,6 +230,7 @@ def _walk(
         t_max: End of the interval, per lane.
         is_live: Lanes that have a ray.
         STOP_AT_ANY: Whether a hit ends the walk.
+        IS_FAST: See ``reciprocal``.
 
     Returns:
         Distance, face (-1 on a miss) and last two barycentric coordinates of the nearest hit; with
@@ -215,20 +240,22 @@ def _walk(
         _away_from_zero(direction[0]), _away_from_zero(direction[1]), _away_from_zero(direction[2])
     )  # fmt: skip
     inverse = (1.0 / direction[0], 1.0 / direction[1], 1.0 / direction[2])
+    start = (origin[0] * inverse[0], origin[1] * inverse[1], origin[2] * inverse[2])
     nearest = t_max
     best_face = is_live.to(tl.int32) * 0 - 1
     best_u = origin[0] * 0.0
     best_v = best_u
     node = tl.where(is_live, 0, num_nodes)
     while tl.min(node, 0) < num_nodes:
-        node, code = _find_leaf(nodes, num_nodes, node, origin, inverse, t_min, nearest)
-        count = tl.where(code >= 0, code % _LEAF_STRIDE, 0)
-        first = code // _LEAF_STRIDE
+        node, code = _find_leaf(nodes, num_nodes, node, start, inverse, t_min, nearest)
+        count = tl.where(code >= 0, code & (_LEAF_STRIDE - 1), 0)
+        first = code >> _LEAF_SHIFT
         longest = tl.max(count, 0)
         k = 0
         while k < longest:
             mask = k < count
-            t, u, v, face = _intersect(triangles, first + k, mask, origin, direction)
+            place = tl.where(mask, first + k, 0)
+            t, u, v, face = _intersect(triangles, place, origin, direction, IS_FAST)
             is_hit = mask & (tl.minimum(u, v) >= -_EDGE_TOLERANCE)
             is_hit = is_hit & (u + v <= 1.0 + _EDGE_TOLERANCE) & (t >= t_min) & (t < nearest)
             nearest = tl.where(is_hit, t, nearest)
@@ -245,7 +272,7 @@ def _walk(
 @jit
 def trace_rays(
     nodes, triangles, num_nodes, origins, directions, num_rays, t_min, t_max,
-    distance, face, barycentrics, STOP_AT_ANY: constexpr, LANES: constexpr,
+    distance, face, barycentrics, STOP_AT_ANY: constexpr, IS_FAST: constexpr, LANES: constexpr,
 ):  # fmt: skip
     """Trace LANES rays; with STOP_AT_ANY only ``face`` is written."""
     ray = tl.program_id(0) * LANES + tl.arange(0, LANES)
@@ -254,7 +281,7 @@ def trace_rays(
     direction = _load_rows(directions, ray.to(tl.int64), mask)
     end = tl.zeros([LANES], tl.float32) + t_max
     t, hit, u, v = _walk(
-        nodes, triangles, num_nodes, origin, direction, t_min, end, mask, STOP_AT_ANY
+        nodes, triangles, num_nodes, origin, direction, t_min, end, mask, STOP_AT_ANY, IS_FAST
     )
     tl.store(face + ray, hit.to(tl.int64), mask=mask)
     if not STOP_AT_ANY:
@@ -274,32 +301,40 @@ def trace_rays(
 @jit
 def bake_visibility(
     nodes, triangles, num_nodes, points, normals, lights, is_wanted, visible, num_points,
-    num_lights, bias, HAS_NORMALS: constexpr, HAS_MASK: constexpr, LANES: constexpr,
+    num_lights, bias, HAS_NORMALS: constexpr, HAS_MASK: constexpr, LIGHTS: constexpr,
+    IS_FAST: constexpr, LANES: constexpr,
 ):  # fmt: skip
-    """Visibility of one homogeneous light from LANES points."""
+    """Visibility of at most LIGHTS homogeneous lights from LANES points; zeros stay unwritten."""
     num_blocks = tl.cdiv(num_points, LANES)
-    light = tl.program_id(0) // num_blocks
+    light = tl.program_id(0) // num_blocks * LIGHTS
     point = tl.program_id(0) % num_blocks * LANES + tl.arange(0, LANES)
-    mask = point < num_points
-    is_live = mask
+    is_live = point < num_points
     if HAS_MASK:
-        is_live = tl.load(is_wanted + point, mask=mask, other=0) > 0
+        is_live = tl.load(is_wanted + point, mask=is_live, other=0) > 0
     origin = _load_rows(points, point.to(tl.int64), is_live)
     if HAS_NORMALS:
         normal = _load_rows(normals, point.to(tl.int64), is_live)
         origin = (
             origin[0] + normal[0] * bias, origin[1] + normal[1] * bias, origin[2] + normal[2] * bias
         )  # fmt: skip
-    w = tl.load(lights + 4 * light + 3)
-    direction = (
-        tl.load(lights + 4 * light) - origin[0] * w,
-        tl.load(lights + 4 * light + 1) - origin[1] * w,
-        tl.load(lights + 4 * light + 2) - origin[2] * w,
-    )
-    out = visible + point.to(tl.int64) * num_lights + light
-    if HAS_NORMALS:
-        is_live = is_live & (dot3(normal, direction) >= 0.0)
-    # The ray to a light at a position has the light at t = 1.
-    end = tl.zeros([LANES], tl.float32) + tl.where(w > 0.0, 1.0, float("inf"))
-    _, hit, _, _ = _walk(nodes, triangles, num_nodes, origin, direction, 0.0, end, is_live, True)
-    tl.store(out, (is_live & (hit < 0)).to(tl.uint8), mask=mask)
+    out = visible + point.to(tl.int64) * num_lights
+    last = tl.minimum(light + LIGHTS, num_lights)
+    last = tl.where(tl.max(is_live.to(tl.int32), 0) > 0, last, light)
+    while light < last:
+        w = tl.load(lights + 4 * light + 3)
+        direction = (
+            tl.load(lights + 4 * light) - origin[0] * w,
+            tl.load(lights + 4 * light + 1) - origin[1] * w,
+            tl.load(lights + 4 * light + 2) - origin[2] * w,
+        )
+        is_above = is_live
+        if HAS_NORMALS:
+            is_above = is_live & (dot3(normal, direction) >= 0.0)
+        # The ray to a light at a position has the light at t = 1.
+        end = tl.zeros([LANES], tl.float32) + tl.where(w > 0.0, 1.0, float("inf"))
+        _, hit, _, _ = _walk(
+            nodes, triangles, num_nodes, origin, direction, 0.0, end, is_above, True, IS_FAST
+        )
+        is_seen = is_above & (hit < 0)
+        tl.store(out + light, is_seen.to(tl.uint8), mask=is_above)
+        light += 1
