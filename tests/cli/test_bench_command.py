@@ -122,6 +122,16 @@ def test_first_passes_are_timed(
     assert "cpu filled cache 2 1 1" in " ".join(out.split())
 
 
+def test_steps_of_a_whole_method_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--num", "50", "--width", "20", "--height", "30"]
+    assert run(["bench", "surfhead", *arguments, "--dry-run"]) == 0
+    assert "would train SurfHead, 50 surfels, 20 x 30 on" in capsys.readouterr().out
+    assert run(["bench", "surfhead", *arguments]) == 0
+    out = capsys.readouterr().out
+    assert "SurfHead, 50 surfels, 20 x 30, milliseconds" in out
+    assert " eager " in out
+
+
 def test_a_dry_run_times_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", "raster", "--devices", "cpu", "--num", "5", "6", "--dry-run"]) == 0
     assert capsys.readouterr().out.splitlines() == [
@@ -182,6 +192,7 @@ def skip_empty(function: Callable[..., None]) -> Callable[..., None]:
         (["raster", "--threads", "0"], "--threads must be positive, got 0"),
         (["rays", "--num-faces", "0"], "--num-faces must be positive, got 0"),
         (["training", "--batch", "0"], "--batch must be positive, got 0"),
+        (["surfhead", "--width", "0"], "--width must be positive, got 0"),
         (["start", "--repeats", "0"], "--repeats must be positive, got 0"),
         (["raster", "--primitives"], "--primitives must not be empty"),
         (["raster", "--prototype", "nowhere.py"], "prototype nowhere.py does not exist"),

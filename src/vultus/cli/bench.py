@@ -14,6 +14,7 @@ from vultus.bench.rays import bench_rays
 from vultus.bench.results import Row, write_rows
 from vultus.bench.scenes import Primitive
 from vultus.bench.start import bench_start
+from vultus.bench.steps import bench_surfhead_steps
 from vultus.bench.studio import bench_studio
 from vultus.bench.training import bench_adam, bench_ssim
 from vultus.bench.training_step import bench_training_step
@@ -25,6 +26,7 @@ __all__ = [
     "RayBenchOptions",
     "StartBenchOptions",
     "StudioBenchOptions",
+    "SurfHeadBenchOptions",
     "TrainingBenchOptions",
     "main",
 ]
@@ -111,6 +113,24 @@ class StudioBenchOptions:
         require_positive(self, "size", "samples", "frames")
 
 
+@dataclass(frozen=True)
+class SurfHeadBenchOptions:
+    """Time training steps of SurfHead on the built-in head, every term of its loss switched on."""
+
+    num: int = 100_000
+    """Surfels."""
+    width: int = 550
+    """Of the images."""
+    height: int = 802
+    json: Path | None = None
+    """File for all rows and facts about the machine."""
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        """Reject sizes that cannot be timed."""
+        require_positive(self, "num", "width", "height")
+
+
 def main(arguments: list[str]) -> None:
     """Run one benchmark."""
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -119,6 +139,7 @@ def main(arguments: list[str]) -> None:
             "  raster    the rasterizers\n"
             "  rays      rays against a mesh\n"
             "  training  training steps of Gaussians, L1 with SSIM, Adam\n"
+            "  surfhead  training steps of a whole method\n"
             "  start     the first pass in a new process\n"
             "  studio    pictures of the virtual studio"
         )
@@ -183,6 +204,24 @@ def _training(arguments: list[str]) -> None:
     _write(options.json, rows)
 
 
+def _surfhead(arguments: list[str]) -> None:
+    """Print what a step of a whole method takes."""
+    options = tyro.cli(SurfHeadBenchOptions, args=arguments, prog="vultus bench surfhead")
+    device = _devices()[-1]
+    sizes = options.num, options.width, options.height
+    scene = f"SurfHead, {options.num} surfels, {options.width} x {options.height}"
+    if options.dry_run:
+        console.print(f"would train {scene} on {device}")
+        return
+    facts = dict(zip(("num", "width", "height"), sizes, strict=True)) | {"bench": "surfhead"}
+    rows = [
+        Row(scene, device, step.implementation, {"step": step.timing}, step.memory or None, facts)
+        for step in bench_surfhead_steps(*sizes, device=device)
+    ]
+    print_rows(rows)
+    _write(options.json, rows)
+
+
 def _start(arguments: list[str]) -> None:
     """Print how long first passes take."""
     options = tyro.cli(StartBenchOptions, args=arguments, prog="vultus bench start")
@@ -242,6 +281,7 @@ _SUBCOMMANDS: dict[str, Callable[[list[str]], None]] = {
     "raster": run_raster,
     "rays": _rays,
     "training": _training,
+    "surfhead": _surfhead,
     "start": _start,
     "studio": _studio,
 }
