@@ -78,7 +78,7 @@ class StudioConfig:
     samples: int = 2
     """Rays per pixel and axis."""
     shadows: Shadows = "baked_all"
-    """``baked_all`` keeps visibility at the vertices; ``traced`` is exact and slow."""
+    """``baked_all`` keeps visibility at the vertices; ``traced`` is exact, and slow on the CPU."""
     background: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Display-encoded colour behind the head."""
 
