@@ -14,7 +14,7 @@ from vultus.data.studio.shading import inverse_tone_map, tone_map
 from vultus.geometry.cameras import Camera, look_at, pixel_directions
 from vultus.heads.appearance import HeadAppearance
 from vultus.render.lighting.envmap import EnvironmentMap, envmap_directions
-from vultus.render.lighting.lights import directional_lights, point_lights
+from vultus.render.lighting.lights import LightList, directional_lights, point_lights
 
 RADIUS = 0.1
 DISTANCE = 1.0
@@ -427,6 +427,12 @@ def test_mistakes_are_named(ball) -> None:
         renderer.render(Camera.stack([FRONT, FRONT]))
     with pytest.raises(ValueError, match="samples must be at least 1"):
         renderer.render(FRONT, samples=0)
+    lost = FRONT.world_to_camera.clone()
+    lost[0, 1, 3] = torch.nan
+    with pytest.raises(ValueError, match="camera must be finite"):
+        renderer.render(replace(FRONT, world_to_camera=lost))
+    with pytest.raises(ValueError, match=r"direction \(0, 0, 0\)"):
+        renderer.set_light(LightList(torch.zeros(1, 4), torch.ones(1, 3), torch.zeros(1)))
     with pytest.raises(ValueError, match="exposure must be positive"):
         renderer.set_light(EnvironmentMap.constant((1.0, 1.0, 1.0)), exposure=0.0)
     with pytest.raises(ValueError, match="uv_faces must have one row per face"):

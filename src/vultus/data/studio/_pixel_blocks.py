@@ -21,10 +21,15 @@ def camera_rows(camera: Camera, device: torch.device) -> Float[Tensor, "4 3"]:
     """Where homogeneous pixel coordinates look in the world (3 rows), and the eye.
 
     Directions have camera z = 1. A camera on the CPU is sent to a GPU without waiting for it.
+
+    Raises:
+        ValueError: If the camera is not finite.
     """
     rotation = camera.world_to_camera[0, :3, :3].double()
     inverse = torch.linalg.inv(camera.intrinsics[0].double())
     rows = torch.cat([inverse.T @ rotation, camera_centers(camera).double()])
+    if not bool(torch.isfinite(rows).all()):
+        raise ValueError(f"camera must be finite, got {camera.world_to_camera[0].tolist()}")
     return rows.float().to(device, non_blocking=True)
 
 

@@ -40,7 +40,7 @@ class StudioFrame:
     """At the pixel centre: 0 for background, else the face's label + 1."""
 
     def to_cpu(self) -> StudioFrame:
-        """Copy to pinned memory; from a GPU, the copy is not there before its stream is."""
+        """Copy to the CPU; from a GPU to pinned memory, complete once its stream has got there."""
         names = [field.name for field in fields(self)]
         return StudioFrame(**{n: getattr(self, n).to("cpu", non_blocking=True) for n in names})
 

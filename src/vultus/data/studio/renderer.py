@@ -23,7 +23,7 @@ from vultus.data.studio.frames import StudioFrame
 from vultus.data.studio.shading import (
     PackedLight,
     PackedSurface,
-    ShadingBackend,
+    StudioBackend,
     SurfaceSamples,
     shade,
     tone_map,
@@ -87,7 +87,7 @@ class StudioRenderer:
         threads: int | None = None,
         *,
         device: torch.device | str = "cpu",
-        backend: ShadingBackend | None = None,
+        backend: StudioBackend | None = None,
     ) -> None:
         """Prepare a subject.
 
@@ -103,7 +103,7 @@ class StudioRenderer:
             ModuleNotFoundError: For ``"gpu"`` without Triton, when the first picture is taken.
         """
         self._device = torch.device(device)
-        self._backend: ShadingBackend = backend or ("cpu" if self._device.type == "cpu" else "gpu")
+        self._backend: StudioBackend = backend or ("cpu" if self._device.type == "cpu" else "gpu")
         self._faces = faces.to(self._device)
         self._surface = PackedSurface.pack(faces, appearance, self._device)
         self._labels = _shifted_labels(appearance.face_labels).to(self._device)
@@ -192,13 +192,14 @@ class StudioRenderer:
             samples: Per axis and pixel, on a regular grid; a box filter averages linear light.
             shadows: ``"baked_all"`` interpolates visibility from all vertices, computed once per
                 pose; ``"baked_seen"`` the same from the vertices in view, computed per picture
-                (faster for one camera per pose); ``"traced"`` finds it per sample: slow for many
-                lights, but exact, and the right choice for a few points with sharp shadows;
-                ``"none"`` only leaves out light from below the surface's horizon.
+                (faster for one camera per pose; a GPU does as in ``"baked_all"``); ``"traced"``
+                finds it per sample: exact, the right choice for a few points with sharp shadows
+                and on a GPU, slow for many lights on the CPU; ``"none"`` only leaves out light
+                from below the surface's horizon.
             background: Display-encoded color behind the head, or ``None`` for none.
 
         Raises:
-            ValueError: If there are several cameras, no pose or no light.
+            ValueError: If there are several cameras, one that is not finite, no pose or no light.
         """
         if len(camera) != 1:
             raise ValueError(f"render takes one camera, got {len(camera)}")

@@ -31,14 +31,14 @@ from vultus.render.lighting.lights import LightList
 __all__ = [
     "PackedLight",
     "PackedSurface",
-    "ShadingBackend",
+    "StudioBackend",
     "SurfaceSamples",
     "inverse_tone_map",
     "shade",
     "tone_map",
 ]
 
-ShadingBackend = Literal["cpu", "gpu"]
+StudioBackend = Literal["cpu", "gpu"]
 
 # Radiance above this bends towards 1; the slope is continuous there.
 _SHOULDER = 0.6
@@ -99,7 +99,13 @@ class PackedLight:
     def pack(
         lights: LightList, environment: EnvironmentMap | None, device: torch.device | str = "cpu"
     ) -> PackedLight:
-        """Bring lights, and the map that they stand for, to a device."""
+        """Bring lights, and the map that they stand for, to a device.
+
+        Raises:
+            ValueError: If a light has neither a position nor a direction.
+        """
+        if bool((lights.positions == 0).all(dim=1).any()):
+            raise ValueError("lights must not have the direction (0, 0, 0)")
         fields = (lights.positions, lights.intensity, lights.spread)
         lights = LightList(*(field.to(device, torch.float32) for field in fields))
         planes = torch.cat([lights.positions, lights.intensity, lights.spread[:, None]], dim=1).T
@@ -137,7 +143,7 @@ def shade(
     light: PackedLight,
     visible: UInt8[Tensor, "m k"],
     num_threads: int,
-    backend: ShadingBackend,
+    backend: StudioBackend,
 ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
     """Radiance towards the eye, and linear albedo; 0 for samples without a face.
 
