@@ -57,6 +57,21 @@ def test_the_same_kind_of_call_shares_its_sizes():
     assert shared_capacity("a", 1) is not shared_capacity("a", 2)
 
 
+@pytest.mark.gpu
+def test_readings_that_are_under_way_at_once_do_not_share_memory():
+    """Some are dropped unread, so that their memory is taken again, perhaps before the copy."""
+    counters = torch.zeros(4, dtype=torch.int32, device="cuda")
+    values = [counters + step for step in range(20)]
+    readings = []
+    for step in range(20):
+        reading = Reading(values[step])
+        if step % 3:
+            readings.append((step, reading))
+    for step, reading in readings:
+        assert reading.wait() == [step] * 4
+        assert reading.wait() == [step] * 4
+
+
 def test_counters_arrive():
     assert Reading(torch.tensor([3, 5], dtype=torch.int32)).wait() == [3, 5]
 

@@ -15,6 +15,7 @@ calls ``check_captured`` now and then, and captures anew after it has raised. Un
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -45,30 +46,6 @@ class CapacityExceededError(RuntimeError):
     """A list did not fit into its buffer. The buffers have grown: repeat the step."""
 
 
-class Reading:
-    """Counters of one call on their way to the host."""
-
-    def __init__(self, counters: Tensor) -> None:
-        """Start copying; the counters must not change before ``wait`` has returned."""
-        self._values: list[int] | None = None
-        self._source = counters
-        if counters.is_cuda:
-            self._landing = _take_landing(counters)
-            self._landing.memory.copy_(counters, non_blocking=True)
-            self._landing.event.record()
-
-    def wait(self) -> list[int]:
-        """The counters; waits for kernels that were launched before the copy, not for others."""
-        if self._values is None:
-            if self._source.is_cuda:
-                self._landing.event.synchronize()
-                self._values = self._landing.memory.tolist()
-                _landings[_kind(self._source)].append(self._landing)
-            else:
-                self._values = self._source.tolist()
-        return self._values
-
-
 @dataclass(frozen=True)
 class _Landing:
     """Pinned memory for counters, and what tells of their arrival; both take long to make."""
@@ -77,20 +54,44 @@ class _Landing:
     event: torch.cuda.Event
 
 
-_landings: dict[tuple[object, ...], list[_Landing]] = {}
-"""Those that no reading uses."""
+_landings: dict[tuple[object, ...], deque[_Landing]] = {}
+"""Those that no reading holds, by what they are for; some copies may still be on their way."""
 
 
-def _kind(counters: Tensor) -> tuple[object, ...]:
-    return counters.device, counters.dtype, counters.shape
+class Reading:
+    """Counters of one call on their way to the host."""
 
+    def __init__(self, counters: Tensor) -> None:
+        """Start copying; the counters must not change before ``wait`` has returned."""
+        self._values = counters
+        self._landing: _Landing | None = None
+        if counters.is_cuda:
+            key = (counters.device, counters.dtype, counters.shape)
+            self._unused = _landings.setdefault(key, deque())
+            self._landing = self._take_landing(counters)
+            self._values = self._landing.memory
+            self._values.copy_(counters, non_blocking=True)
+            self._landing.event.record()
 
-def _take_landing(counters: Tensor) -> _Landing:
-    unused = _landings.setdefault(_kind(counters), [])
-    if unused:
-        return unused.pop()
-    memory = torch.empty(counters.shape, dtype=counters.dtype, pin_memory=True)
-    return _Landing(memory, torch.cuda.Event())
+    def _take_landing(self, counters: Tensor) -> _Landing:
+        if self._unused:
+            landing = self._unused.popleft()
+            if landing.event.query():
+                return landing
+            self._unused.append(landing)
+        memory = torch.empty(counters.shape, dtype=counters.dtype, pin_memory=True)
+        return _Landing(memory, torch.cuda.Event())
+
+    def __del__(self) -> None:
+        """Leave the memory to later readings."""
+        if self._landing is not None:
+            self._unused.append(self._landing)
+
+    def wait(self) -> list[int]:
+        """The counters; waits for kernels that were launched before the copy, not for others."""
+        if self._landing is not None:
+            self._landing.event.synchronize()
+        return self._values.tolist()
 
 
 @dataclass

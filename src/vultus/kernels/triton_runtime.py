@@ -10,7 +10,7 @@ Importing this module imports Triton; only modules of the gpu backends do so.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -124,15 +124,21 @@ def _launch_compiled(
     device = _driver.active.get_current_device()
     values, kinds = _specialize(arguments, device)
     key = (kernel.fn, device, num_warps, *kinds, *constants.items())
-    compiled = None if None in kinds else _compiled.get(key)
+    compiled = _compiled.get(key)
     if compiled is not None:
         stream = _driver.active.get_current_stream(device)
         compiled[(*grid, 1, 1)[:3]](*values, *constants.values(), stream=stream)
         return
     compiled = kernel[grid](*arguments, **constants, num_warps=num_warps, enable_fp_fusion=True)
-    if len(_compiled) >= _MAX_COMPILED:
-        _compiled.clear()
-    _compiled[key] = compiled
+    if _is_known(kinds):
+        if len(_compiled) >= _MAX_COMPILED:
+            _compiled.clear()
+        _compiled[key] = compiled
+
+
+def _is_known(kinds: Sequence[Any]) -> bool:
+    """Whether the kinds, also those within tuples, tell all that Triton compiles for."""
+    return all(_is_known(k) if isinstance(k, tuple) else k is not None for k in kinds)
 
 
 def _specialize(arguments: tuple[Any, ...], device: int) -> tuple[list[Any], list[Any]]:
@@ -152,7 +158,7 @@ def _specialize(arguments: tuple[Any, ...], device: int) -> tuple[list[Any], lis
                 kind = (kind, value % _ALIGNMENT)
         elif isinstance(argument, tuple):
             items, item_kinds = _specialize(argument, device)
-            value, kind = tuple(items), None if None in item_kinds else tuple(item_kinds)
+            value, kind = tuple(items), tuple(item_kinds)
         else:
             value = argument
             kind = argument if type(argument) is int else type(argument)

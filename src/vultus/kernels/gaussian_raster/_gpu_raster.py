@@ -120,7 +120,7 @@ def blend(
         transmittance = tl.min(after, 0)
         alive = tl.max((transmittance > MIN_TRANSMITTANCE).to(tl.int32), 0)
         i += CHUNK
-    tl.store(ends + subtile, tl.minimum(i, length))
+    tl.store(ends + subtile, tl.minimum(i, tl.maximum(length, 0)))
 
     size = width * height
     pixel = frame.to(tl.int64) * size + line * width + column

@@ -190,7 +190,7 @@ def blend(
         transmittance = tl.min(after, 0)
         alive = tl.max((transmittance > MIN_TRANSMITTANCE).to(tl.int32), 0)
         i += CHUNK
-    tl.store(ends + subtile, tl.minimum(i, length))
+    tl.store(ends + subtile, tl.minimum(i, tl.maximum(length, 0)))
 
     inside = (column < width) & (line < height)
     size = width * height

@@ -280,11 +280,13 @@ def blend_backward(
             sums = zeros(13, CHUNK)
             channel_sums = zeros(COLORS + (3 if HAS_NORMAL else 0), CHUNK)
             for p in range(0, PIXELS, STEP):
-                pixel = p + tl.arange(0, STEP)
+                # Opaque pixels and those outside of the image gain nothing from here on. A maximum
+                # of integers over the warp is a branch that the compiler knows to be the same for
+                # all lanes: the scans need no code for others.
+                pixel = p + tl.arange(0, CHUNK) % STEP
                 state = own_planes + (STATE + 2 * parity) * PIXELS + pixel
                 transmittance = tl.load(state)
-                # Opaque pixels and those outside of the image gain nothing from here on.
-                if tl.max(transmittance, 0) > MIN_TRANSMITTANCE:
+                if tl.max((transmittance > MIN_TRANSMITTANCE).to(tl.int32), 0) > 0:
                     terms, channel_terms = _walk_pixels(
                         own_planes, parity, p, x0, y0, k, surfel, values, max_inverse, reference,
                         HAS_DEPTH, HAS_MEDIAN, HAS_DISTORTION, IS_DETACHED, IS_SURFHEAD, IS_FAST,

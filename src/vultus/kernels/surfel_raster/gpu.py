@@ -165,8 +165,6 @@ class _Rasterize(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         inputs: Inputs = ctx.inputs
-        primitives = f"{inputs.sizes.num} surfels at {inputs.width} x {inputs.height}"
-        check_reading(ctx.reading, ctx.capacity, _PROBLEMS, primitives)
         image, alpha, normal, depth, median, distortion = ctx.saved_tensors
         blended = Blended(image, alpha, normal, depth, median, distortion, ctx.moments)
         image_grads = ImageGrads(
@@ -186,6 +184,10 @@ class _Rasterize(torch.autograd.Function):
             grad_background = background_gradient(image_grads.image, alpha)
         if inputs.features is not None and grad_features is not None:
             grad_features = grad_features.view(inputs.features.shape)
+        # Last, so that the host need not wait until the forward pass is through; kernels do nothing
+        # with lists that did not fit.
+        primitives = f"{inputs.sizes.num} surfels at {inputs.width} x {inputs.height}"
+        check_reading(ctx.reading, ctx.capacity, _PROBLEMS, primitives)
         return (
             grad_background, None, None, result.means, result.quats, result.scales,
             result.opacities, grad_features,
