@@ -21,7 +21,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> torch.device:
     if is_interpreting():
         from vultus.kernels.ssim import gpu
 
-        monkeypatch.setattr(gpu, "_ROWS", 4)
+        monkeypatch.setattr(gpu, "_ROWS", (4,))
         monkeypatch.setattr(gpu, "_COLUMNS", 16)
     return found
 
@@ -106,6 +106,14 @@ def test_gpu_rejects_other_dtypes(device):
     a, b = (x.double() for x in images((1, 9, 16), device))
     with pytest.raises(TypeError, match=r"needs float32 images on one GPU, got torch\.float64"):
         ssim_map(a, b, backend="gpu")
+
+
+def test_strips_are_shorter_where_there_are_few_pixels():
+    pytest.importorskip("triton")
+    from vultus.kernels.ssim import gpu
+
+    rows = [gpu._rows(torch.empty(1, 3, size, size, device="meta")) for size in (64, 512, 1024)]
+    assert rows == [16, 16, 32]
 
 
 def test_gpu_rejects_images_on_the_cpu():
