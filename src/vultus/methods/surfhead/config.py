@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from vultus.gaussians.densify import DensifyConfig
+from vultus.methods.surfhead.specular import SpecularConfig
 
 __all__ = ["PRESETS", "LossWeights", "ModelConfig", "OptimConfig", "SurfHeadConfig"]
 
@@ -28,6 +29,10 @@ class ModelConfig:
     """Keep eyeball surfels where the mesh puts them: no position, rotation or blending gradient."""
     freeze_boundary_blending: bool = True
     """No blend-weight gradient on the neck's cut."""
+    rotate_sh_directions: bool = False
+    """Evaluate colours for view directions turned back into the rest pose, so that a turned head
+    keeps the colours that it learned for a side. The official code never does (its --rotSH has no
+    effect)."""
     jacobian_gradient: bool = False
     """Let the rasterizer's gradient reach the Jacobians; the official code never does."""
     blend_self_logit: float = 0.9
@@ -73,9 +78,13 @@ class LossWeights:
     xyz_weight: float = 1e-2
     """Keep surfels within ``xyz_threshold`` triangle sizes of their triangle."""
     xyz_threshold: float = 1.0
+    metric_xyz: bool = False
+    """Apply that limit along each axis of the face's frame, in metres (official --metric_xyz)."""
     scale_weight: float = 1.0
     """Keep surfels below ``scale_threshold`` triangle sizes."""
     scale_threshold: float = 0.6
+    metric_scale: bool = False
+    """Measure scales in metres (official --metric_scale)."""
     mask_normals: bool = True
     """Compare normals on the foreground only (official --rm_bg)."""
 
@@ -113,6 +122,7 @@ class SurfHeadConfig:
     losses: LossWeights = field(default_factory=LossWeights)
     optim: OptimConfig = field(default_factory=OptimConfig)
     densify: DensifyConfig = field(default_factory=DensifyConfig)
+    specular: SpecularConfig = field(default_factory=SpecularConfig)
     steps: int = 300_000
     """Optimisation steps; one image each."""
     checkpoint_every: int = 5_000
@@ -160,9 +170,29 @@ def _short(steps: int) -> SurfHeadConfig:
         ),
         # One surfel a face is dense enough for small images; growing them costs more than it gives.
         densify=DensifyConfig(start_step=0, stop_step=0),
+        specular=SpecularConfig(lobes="none"),
         steps=steps,
         checkpoint_every=500,
     )
+
+
+def _ablations() -> dict[str, SurfHeadConfig]:
+    """The series of the paper's ablations, each with what the one before it has."""
+    specular = SpecularConfig(lobes="asg")
+    base = SurfHeadConfig(specular=specular)
+    vanilla = _rig(base, "similarity")
+    without_eyes = replace(
+        base,
+        model=replace(base.model, detach_eyeball_geometry=False),
+        losses=replace(base.losses, eye_alpha_weight=0.0),
+        specular=SpecularConfig(lobes="none"),
+    )
+    return {
+        "vanilla": replace(vanilla, losses=replace(vanilla.losses, normal_norm_weight=0.0)),
+        "vanilla-jacobian": _rig(base, "jacobian"),
+        "vanilla-jacobian-jbs": base,
+        "vanilla-jacobian-jbs-no-eyes": without_eyes,
+    }
 
 
 def _rig(config: SurfHeadConfig, rig: Literal["similarity", "jacobian", "jbs"]) -> SurfHeadConfig:
@@ -171,9 +201,11 @@ def _rig(config: SurfHeadConfig, rig: Literal["similarity", "jacobian", "jbs"]) 
 
 PRESETS: dict[str, SurfHeadConfig] = {
     "paper": SurfHeadConfig(),
+    **_ablations(),
     "demo": _rig(_short(2_500), "jacobian"),
     "small": _short(6_000),
     "small-jacobian": _rig(_short(6_000), "jacobian"),
     "small-similarity": _rig(_short(6_000), "similarity"),
 }
-"""Named settings; ``paper`` is the published schedule, ``demo`` and ``small`` fit two CPU cores."""
+"""Named settings; ``paper`` is the published final model, the ``vanilla`` series its ablations,
+``demo`` and ``small`` fit two CPU cores."""

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Hashable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.nn.functional import pad
 
 from vultus.core.seeding import torch_generator
 from vultus.data.frame_store import Batch
@@ -19,7 +21,7 @@ from vultus.gaussians.densify import AdaptiveDensity
 from vultus.gaussians.posed import posed_splats
 from vultus.gaussians.splat_files import Splats, surfels_to_splats
 from vultus.gaussians.surfels import Surfels, fill_triangles, initial_surfels, logit
-from vultus.geometry.cameras import Camera
+from vultus.geometry.cameras import Camera, camera_centers
 from vultus.heads.base import HeadModel, HeadPose
 from vultus.kernels.ssim import l1_ssim
 from vultus.kernels.surfel_raster import OutputName
@@ -27,6 +29,8 @@ from vultus.methods.surfhead import objectives
 from vultus.methods.surfhead.config import SurfHeadConfig
 from vultus.methods.surfhead.jacobian_blending import blend_weights, initial_blend_logits
 from vultus.methods.surfhead.rig_track import RigTrack
+from vultus.methods.surfhead.shading import canonical_rotations, canonical_sh_colors
+from vultus.methods.surfhead.specular_part import SpecularPart, add_specular
 from vultus.methods.surfhead.transport import BoundSurfels, PosedFaces, PosedSurfels, transport
 from vultus.optim.adam import GpuAdam, build_adam, set_learning_rate
 from vultus.optim.schedules import exponential_decay
@@ -75,7 +79,13 @@ class SurfHead:
         self._teeth_faces = topology.face_region("teeth").to(self.device)
 
         generator = torch_generator(seed, "surfhead.init")
-        values = initial_surfels(topology.faces.shape[0], config.model.sh_degree, generator)
+        has_specular = config.specular.lobes != "none"
+        values = initial_surfels(
+            topology.faces.shape[0],
+            config.model.sh_degree,
+            generator,
+            num_specular_features=config.specular.num_features if has_specular else 0,
+        )
         self._face_index = values.pop("face_index")
         values["opacity_logits"].fill_(logit(config.model.initial_opacity))
         if config.model.initial_shape == "triangle":
@@ -90,6 +100,10 @@ class SurfHead:
             values["blend_weight_logits"] = initial_blend_logits(
                 self._face_index.shape[0], config.model.blend_self_logit
             )
+        self._specular: SpecularPart | None = None
+        if has_specular:
+            network_generator = torch_generator(seed, "surfhead.specular")
+            self._specular = SpecularPart(config.specular, topology, network_generator, self.device)
         self._face_index = self._face_index.to(self.device)
         self.surfels = {name: Parameter(value.to(self.device)) for name, value in values.items()}
         self.optimizer = self._build_optimizer()
@@ -110,54 +124,87 @@ class SurfHead:
             return model.sh_degree
         return min(step // model.sh_degree_interval, model.sh_degree)
 
-    def place(self, faces: PosedFaces) -> PosedSurfels:
-        """Carry the surfels to posed triangles."""
+    def posed_surfels(self, pose: HeadPose) -> PosedSurfels:
+        """Surfels in the world for any pose of this head, on the avatar's device."""
+        faces = self._rig.faces(pose.to(self.device))
+        return transport(self._bound(), self._rig.rest, faces, self._rigid_surfels)
+
+    def render(self, pose: HeadPose, camera: Camera, step: int | None = None) -> RenderOutput:
+        """Image, depth and normals of the avatar, on the CPU."""
+        outputs: tuple[OutputName, ...] = ("depth", "normal", "median_depth")
+        with torch.no_grad():
+            faces = self._rig.faces(pose.to(self.device))
+            _, output = self._rasterize(faces, camera.to(self.device), step, outputs)
+            return output.to("cpu")
+
+    @property
+    def _rigid_surfels(self) -> Tensor | None:
+        return self._eyeball_surfels if self.config.model.detach_eyeball_geometry else None
+
+    def _bound(self) -> BoundSurfels:
         logits = self.surfels.get("blend_weight_logits")
-        bound = BoundSurfels(
+        return BoundSurfels(
             self._face_index,
             self.surfels["local_means"],
             self.surfels["quats"],
             self.surfels["log_scales"].exp(),
             None if logits is None else blend_weights(logits),
         )
-        rigid = self._eyeball_surfels if self.config.model.detach_eyeball_geometry else None
-        return transport(bound, self._rig.rest, faces, rigid)
-
-    def posed_surfels(self, pose: HeadPose) -> PosedSurfels:
-        """Surfels in the world for any pose of this head, on the avatar's device."""
-        return self.place(self._rig.faces(pose.to(self.device)))
-
-    def render(self, pose: HeadPose, camera: Camera, step: int | None = None) -> RenderOutput:
-        """Image, depth and normals of the avatar, on the CPU."""
-        outputs: tuple[OutputName, ...] = ("depth", "normal", "median_depth")
-        with torch.no_grad():
-            placed = self.posed_surfels(pose)
-            return self._rasterize(placed, camera.to(self.device), step, outputs).to("cpu")
 
     def _rasterize(
         self,
-        placed: PosedSurfels,
+        faces: PosedFaces,
         camera: Camera,
         step: int | None,
         outputs: Collection[OutputName],
-    ) -> RenderOutput:
-        batch = placed.means.shape[0]
+    ) -> tuple[PosedSurfels, RenderOutput]:
+        """Carry the surfels to posed triangles and draw them."""
+        bound, rest = self._bound(), self._rig.rest
+        placed = transport(bound, rest, faces, self._rigid_surfels)
         coefficients = torch.cat([self.surfels["sh_dc"], self.surfels["sh_rest"]], dim=1)
-        return render_surfels(
+        degree = self.active_sh_degree(step)
+        features, background = [], self._background
+        is_turned = self.config.model.rotate_sh_directions
+        if is_turned:
+            rotations = canonical_rotations(bound, rest, faces, self._rigid_surfels)
+            centers = camera_centers(camera)
+            features.append(
+                canonical_sh_colors(coefficients, degree, placed.means, centers, rotations)
+            )
+        shines = self._specular is not None and self._specular.is_active(step)
+        if self._specular is not None and shines:
+            features.append(
+                self._specular.colors(
+                    self.surfels["specular_features"],
+                    bound,
+                    rest,
+                    faces,
+                    placed,
+                    camera,
+                    self._rigid_surfels,
+                )
+            )
+            background = pad(background, (0, self._specular.num_channels))
+        batch = placed.means.shape[0]
+        output = render_surfels(
             placed.means,
             placed.quats,
             placed.scales,
             self.surfels["opacity_logits"].sigmoid().expand(batch, -1),
             camera,
-            sh_coeffs=coefficients.expand(batch, -1, -1, -1),
-            sh_degree=self.active_sh_degree(step),
+            features=torch.cat(features, dim=-1) if features else None,
+            sh_coeffs=None if is_turned else coefficients.expand(batch, -1, -1, -1),
+            sh_degree=None if is_turned else degree,
             jacobians=placed.jacobians,
             jacobian_grad=self.config.model.jacobian_gradient,
-            background=self._background,
+            background=background,
             convention="surfhead",
             outputs=outputs,
             backend=self.config.backend,
         )
+        if shines:
+            output = replace(output, image=add_specular(output.image))
+        return placed, output
 
     def splats(self, pose: HeadPose | None) -> Splats:
         """Surfels for files: in the world for one pose, in their faces' frames without."""
@@ -186,6 +233,7 @@ class SurfHead:
             self._compares_normals(step),
             self._distorts(step),
             self._density.is_active(step),
+            self._specular is not None and self._specular.is_active(step),
         )
 
     def training_step(self, batch: Batch, step: int) -> tuple[RenderOutput, dict[str, Tensor]]:
@@ -195,8 +243,8 @@ class SurfHead:
         outputs: list[OutputName] = ["depth", "normal", "median_depth"] if compare_normals else []
         if distort:
             outputs.append("distortion")
-        placed = self.place(self._rig.training_faces(batch.timesteps))
-        output = self._rasterize(placed, batch.camera, step, outputs)
+        faces = self._rig.training_faces(batch.timesteps)
+        placed, output = self._rasterize(faces, batch.camera, step, outputs)
         difference, similarity = l1_ssim(output.image, batch.rgb)
         terms = {
             "l1": (1.0 - weights.ssim_weight) * difference,
@@ -204,7 +252,7 @@ class SurfHead:
         }
         terms |= objectives.image_terms(output, batch, weights, compare_normals, distort)
         terms |= objectives.surfel_terms(
-            self.surfels, placed, output.radii, self._eyeball_index, self.config
+            self.surfels, placed, output.radii, self._eyeball_index, self._face_scales, self.config
         )
         return output, terms
 
@@ -215,6 +263,9 @@ class SurfHead:
             step, optim.position_lr_init, optim.position_lr_final, optim.position_lr_steps
         )
         set_learning_rate(self.optimizer, "local_means", rate * self._extent)
+        if self._specular is not None:
+            for name, network_rate in self._specular.rates(step).items():
+                set_learning_rate(self.optimizer, name, network_rate)
 
     def update(self, output: RenderOutput, step: int, skip: Tensor | None = None) -> None:
         """Freeze what must not move, step Adam, gather statistics of densification."""
@@ -244,7 +295,7 @@ class SurfHead:
             world_scales=self._world_scales(),
             extent=self._extent,
             generator=torch_generator(self._seed, f"surfhead.densify.{step}"),
-            frozen=self._eyeball_surfels if self.config.model.detach_eyeball_geometry else None,
+            frozen=self._rigid_surfels,
             is_white=self._is_white,
         )
         if edited is not None:
@@ -260,8 +311,7 @@ class SurfHead:
         return weights.distortion_weight > 0 and step > weights.distortion_from
 
     def _world_scales(self) -> Tensor:
-        scales = self.surfels["log_scales"].detach().exp()
-        return scales * self._rig.rest.scales[self._face_index][:, None]
+        return self.surfels["log_scales"].detach().exp() * self._face_scales[:, None]
 
     def _mask_gradients(self) -> None:
         model = self.config.model
@@ -283,7 +333,7 @@ class SurfHead:
         return (
             {name: value.detach() for name, value in self.surfels.items()}
             | {"face_index": self._face_index}
-            | {name: value.detach() for name, value in self._rig_parameters().items()}
+            | {name: value.detach() for name, value in self._shared_parameters().items()}
             | {f"density.{name}": value for name, value in self._density.tensors().items()}
         )
 
@@ -296,6 +346,8 @@ class SurfHead:
         self.surfels = {name: Parameter(own[name]) for name in self.surfels}
         self._face_index = own["face_index"]
         self._rig.load({n.removeprefix(_RIG_PREFIX): t for n, t in own.items()})
+        if self._specular is not None:
+            self._specular.load(own)
         self._density.load_tensors(
             {n.removeprefix("density."): t for n, t in own.items() if n.startswith("density.")}
         )
@@ -311,16 +363,21 @@ class SurfHead:
         self._eyeball_index = self._eyeball_surfels.nonzero()[:, 0]
         self._boundary_surfels = self._boundary_faces[self._face_index]
         self._teeth_surfels = self._teeth_faces[self._face_index]
+        self._face_scales = self._rig.rest.scales[self._face_index]
+        if self._specular is not None:
+            self._specular.index_surfels(self._face_index)
 
     def _build_optimizer(self) -> torch.optim.Adam:
         return build_adam(
-            {**self.surfels, **self._rig_parameters()},
+            {**self.surfels, **self._shared_parameters()},
             self._rates(),
             epsilon=self.config.optim.adam_epsilon,
         )
 
-    def _rig_parameters(self) -> dict[str, Parameter]:
-        return {_RIG_PREFIX + name: value for name, value in self._rig.parameters.items()}
+    def _shared_parameters(self) -> dict[str, Parameter]:
+        """What is trained beside the surfels: the rig and the specular network."""
+        rig = {_RIG_PREFIX + name: value for name, value in self._rig.parameters.items()}
+        return rig if self._specular is None else rig | self._specular.parameters()
 
     def _rates(self) -> dict[str, float]:
         optim = self.config.optim
@@ -332,5 +389,8 @@ class SurfHead:
             "sh_dc": optim.feature_lr,
             "sh_rest": optim.feature_lr / 20.0,
             "blend_weight_logits": optim.blend_weight_lr,
+            "specular_features": self.config.specular.feature_lr,
         }
+        if self._specular is not None:
+            rates |= self._specular.rates(0)
         return rates | {_RIG_PREFIX + name: r for name, r in self._rig.learning_rates.items()}

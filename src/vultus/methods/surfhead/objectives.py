@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from vultus.data.frame_store import Batch
@@ -39,6 +39,7 @@ def surfel_terms(
     placed: PosedSurfels,
     radii: Int[Tensor, "b n"],
     eyeballs: Int[Tensor, " e"],
+    face_scales: Float[Tensor, " n"],
     config: SurfHeadConfig,
 ) -> dict[str, Tensor]:
     """Terms on the surfels themselves; "visible" means touched by a pixel in any frame.
@@ -48,15 +49,23 @@ def surfel_terms(
         placed: The same surfels in the world.
         radii: On the screen, 0 where not visible.
         eyeballs: Indices of the surfels on eyeballs.
+        face_scales: Sizes of the surfels' triangles at rest, metres.
         config: Weights, and which terms there are.
     """
     weights = config.losses
     visible = (radii > 0).any(dim=0)
+    means, scales = surfels["local_means"], surfels["log_scales"].exp()
+    if weights.metric_xyz:
+        offsets = face_scales[:, None] * means
+        xyz = regularizers.metric_xyz(offsets, visible, weights.xyz_threshold)
+    else:
+        xyz = regularizers.xyz(means, visible, weights.xyz_threshold)
+    if weights.metric_scale:
+        scales = face_scales[:, None] * scales
     terms = {
-        "xyz": weights.xyz_weight
-        * regularizers.xyz(surfels["local_means"], visible, weights.xyz_threshold),
+        "xyz": weights.xyz_weight * xyz,
         "scale": weights.scale_weight
-        * regularizers.scale(surfels["log_scales"].exp(), visible, weights.scale_threshold),
+        * regularizers.scale(scales, visible, weights.scale_threshold),
     }
     if weights.eye_alpha_weight > 0 and eyeballs.numel() > 0:
         opacities = surfels["opacity_logits"].index_select(0, eyeballs).sigmoid()
