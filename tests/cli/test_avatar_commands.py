@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from collections.abc import Callable
@@ -50,6 +51,17 @@ def test_evaluate_measures_again_and_prints_what_it_measured(
     for part in ("Novel view (held-out camera)", "protocol surfhead-v1, 4 images", "not available"):
         assert part in out
     assert "images/00004_02.png" in out
+    assert "mean of per-image values; masked: foreground\n" in out
+    results = json.loads((own_run / "results.json").read_text())
+    assert list(results) == ["val", "test"]
+    assert results["val"]["psnr_masked"] == before[0]["mean"]["psnr_masked"]
+    assert results["test"]["images"] == 3
+    with (own_run / "per_view.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["split"] for line in lines] == 4 * ["val"] + 3 * ["test"]
+    assert [line["image"] for line in lines[:4]] == [row["image"] for row in before[0]["frames"]]
+    assert float(lines[0]["psnr"]) == before[0]["frames"][0]["psnr"]
+    assert lines[0]["lpips_vgg"] == ""
     assert f"psnr                     {before[0]['mean']['psnr']:.4g}\n" in out
 
 
@@ -121,9 +133,11 @@ def test_reenact_plays_a_recording_from_any_camera(trained: Path, tmp_path: Path
     opened = open_run(trained)
     head, own = opened.sequence.head, opened.avatar.track
     expression = torch.zeros(3, len(head.expression_names))
+    identity = own.identity_coeffs
+    assert identity is not None
     expression[:, head.expression_names.index("jawOpen")] = torch.tensor([0.0, 0.5, 1.0])
     pose = HeadPose(
-        identity_coeffs=own.identity_coeffs[:1],
+        identity_coeffs=identity[:1],
         expression_coeffs=expression,
         neck_pose=torch.tensor([[0.0, 0, 0], [0, 0, 0.25], [0, 0, 0.5]]),
     )
@@ -164,6 +178,7 @@ def test_export_writes_splats_in_the_world_and_bound_to_the_rig(own_run: Path) -
     assert float(nearest(sample, head_points(own_run, 2)).max()) < 0.02
     assert bound.log_scales.shape[1] == 2
     assert torch.equal(bound.means, opened.avatar.tensors()["local_means"])
+    assert bound.face_index is not None
     assert torch.equal(bound.face_index, opened.avatar.tensors()["face_index"])
 
 

@@ -43,6 +43,25 @@ def test_every_image_is_measured_and_the_mean_is_theirs(
     assert [row["psnr"] for row in result.frames] == pytest.approx(expected, abs=1e-3)
     assert result.mean["psnr"] == pytest.approx(sum(expected) / len(expected), abs=1e-3)
     assert result.protocol == "surfhead-v1"
+    assert result.masks == {"foreground": len(records)}
+
+
+def test_images_with_face_masks_are_counted_apart(
+    avatar: SurfHead, sequence: HeadSequence, tmp_path: Path
+) -> None:
+    first, *others = sequence.split("val")
+    face = torch.zeros(1, 40, 40)
+    face[:, 10:30, 12:28] = 1.0
+    write_image(tmp_path / "face.png", face)
+    known = replace(first, face_mask_path=tmp_path / "face.png")
+    frames = tuple(known if record is first else record for record in sequence.frames)
+    result = evaluate_split(avatar, replace(sequence, frames=frames), "val", PROTOCOL)
+    plain = evaluate_split(avatar, sequence, "val", PROTOCOL)
+    assert result.masks == {"face": 1, "foreground": len(others)}
+    assert result.frames[0]["mask"] == "face"
+    assert result.frames[0]["psnr_masked"] != plain.frames[0]["psnr_masked"]
+    assert result.frames[0]["psnr"] == plain.frames[0]["psnr"]
+    assert result.frames[1:] == plain.frames[1:]
 
 
 def test_metrics_without_their_network_are_reported_and_left_out(

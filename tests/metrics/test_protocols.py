@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vultus.metrics.catalogue import METRICS
-from vultus.metrics.image import psnr, psnr_foreground
+from vultus.metrics.image import mean_absolute_error, psnr, psnr_foreground, ssim
 from vultus.metrics.protocols import PROTOCOLS, Protocol
 from vultus.nets.perceptual import LpipsNetwork
 
@@ -20,6 +20,7 @@ class Maps:
 
     rgb: Tensor
     mask: Tensor | None = None
+    face_mask: Tensor | None = None
     normals: Tensor | None = None
     depth: Tensor | None = None
 
@@ -46,8 +47,8 @@ def pair(size: int = SIZE) -> tuple[Maps, Maps]:
     normals = torch.nn.functional.normalize(torch.rand_like(target) + 0.1, dim=1)
     depth = torch.rand(1, 1, size, size, generator=generator) + 1.0
     return (
-        Maps(rgb, mask, normals, depth + 0.002),
-        Maps(target, mask, normals * mask, depth * mask),
+        Maps(rgb, mask, normals=normals, depth=depth + 0.002),
+        Maps(target, mask, normals=normals * mask, depth=depth * mask),
     )
 
 
@@ -75,6 +76,26 @@ def test_masked_metrics_see_black_outside_the_mask() -> None:
     expected = psnr(output.rgb * frame.mask, frame.rgb * frame.mask)
     assert values["psnr_masked"] == pytest.approx(float(expected))
     assert values["psnr_masked"] > values["psnr"]
+
+
+def test_masked_metrics_look_at_the_face_where_it_is_known() -> None:
+    output, frame = pair(64)
+    protocol = PROTOCOLS["surfhead-v1"]
+    face = torch.zeros(1, 1, 64, 64)
+    face[..., 20:40, 20:40] = 1.0
+    by_foreground = protocol.measure(output, frame)
+    by_face = protocol.measure(output, replace(frame, face_mask=face))
+    by_nothing = protocol.measure(output, replace(frame, mask=None))
+    assert [m.mask for m in (by_foreground, by_face, by_nothing)] == ["foreground", "face", "none"]
+    for name, function in (("psnr", psnr), ("l1", mean_absolute_error), ("ssim", ssim)):
+        expected = function(output.rgb * face, frame.rgb * face)
+        assert by_face.values[f"{name}_masked"] == pytest.approx(float(expected))
+        assert by_face.values[name] == by_foreground.values[name]
+        assert f"{name}_masked" in by_nothing.unavailable
+    # What is compared with the silhouette or with true normals is not the face alone.
+    assert by_face.values["normal_cosine"] == by_foreground.values["normal_cosine"]
+    iou = PROTOCOLS["held-out-v1"].measure(output, replace(frame, face_mask=face))
+    assert iou.values["mask_iou"] == 1.0
 
 
 def test_each_metric_has_either_a_value_or_a_reason() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +32,10 @@ class Evaluation:
     """Mean over images of every metric that could be computed."""
     unavailable: Mapping[str, str]
     """Metrics that could not be computed, with the reason."""
+    masks: Mapping[str, int]
+    """Number of images by the mask that their masked metrics used (``MaskKind``)."""
     frames: tuple[Mapping[str, float | str], ...]
-    """Row per image; ``image`` names it."""
+    """Row per image; ``image`` names it, ``mask`` its kind of mask."""
 
 
 def evaluate_split(
@@ -60,7 +63,7 @@ def evaluate_split(
     for record, frame, output in render_frames(method, sequence, sequence.split(split)):
         measured = protocol.measure(output, frame, networks)
         name = _image_name(sequence.root, record.image_path)
-        rows.append({"image": name, **measured.values})
+        rows.append({"image": name, "mask": measured.mask, **measured.values})
         reasons |= measured.unavailable
     mean = {
         name: _mean([row[name] for row in rows if name in row])
@@ -68,7 +71,8 @@ def evaluate_split(
         if any(name in row for row in rows)
     }
     missing = {name: why for name, why in reasons.items() if name not in mean}
-    return Evaluation(protocol.id, split, mean, missing, tuple(rows))
+    masks = Counter(str(row["mask"]) for row in rows)
+    return Evaluation(protocol.id, split, mean, missing, dict(masks), tuple(rows))
 
 
 def check_protocol(sequence: HeadSequence, split: Split, protocol: Protocol) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -34,7 +36,10 @@ def evaluate_run(
     protocol: Protocol,
     splits: Sequence[Split] = ("val", "test"),
 ) -> list[Evaluation]:
-    """Measure the held-out splits that exist and write ``evaluation.json``.
+    """Measure the held-out splits that exist.
+
+    Writes ``results.json`` (means by split), ``per_view.csv`` (a line per image) and
+    ``evaluation.json`` (both, for programs).
 
     Raises:
         ValueError: If none of the splits has a frame.
@@ -45,7 +50,33 @@ def evaluate_run(
     networks = imported_lpips()
     results = [evaluate_split(avatar, sequence, s, protocol, networks) for s in present]
     write_json(run.path / "evaluation.json", [asdict(result) for result in results])
+    write_json(run.path / "results.json", _means(results))
+    write_text(run.path / "per_view.csv", _per_view(results, protocol))
     return results
+
+
+def _means(results: Sequence[Evaluation]) -> dict[str, dict[str, object]]:
+    return {
+        result.split: {
+            "protocol": result.protocol,
+            "images": len(result.frames),
+            "masks": result.masks,
+            **result.mean,
+        }
+        for result in results
+    }
+
+
+def _per_view(results: Sequence[Evaluation], protocol: Protocol) -> str:
+    """A line per image; cells of metrics that could not be computed are empty."""
+    text = io.StringIO()
+    columns = ["protocol", "split", "image", "mask", *protocol.metrics]
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for result in results:
+        for row in result.frames:
+            writer.writerow({"protocol": result.protocol, "split": result.split, **row})
+    return text.getvalue()
 
 
 def evaluation_tables(results: Sequence[Evaluation]) -> list[Table]:
@@ -56,8 +87,17 @@ def evaluation_tables(results: Sequence[Evaluation]) -> list[Table]:
         for name, why in result.unavailable.items():
             rows.append((name, f"not available: {why}"))
         note = f"protocol {result.protocol}, {len(result.frames)} images, mean of per-image values"
+        if any(name.endswith("_masked") for name in result.mean):
+            note += f"; masked: {_mask_note(result.masks)}"
         tables.append(Table(_TITLES[result.split], ("metric", "value"), rows, note))
     return tables
+
+
+def _mask_note(masks: Mapping[str, int]) -> str:
+    """What masked metrics have looked at, with counts where images differ."""
+    if len(masks) == 1:
+        return next(iter(masks))
+    return ", ".join(f"{kind} in {count} images" for kind, count in masks.items())
 
 
 def write_contact_sheet(

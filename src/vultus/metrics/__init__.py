@@ -2,13 +2,14 @@
 
 from vultus.metrics.catalogue import METRICS, Metric, Sample, UnavailableError
 from vultus.metrics.mesh_distance import MeshDistance, mesh_distance, point_distance
-from vultus.metrics.protocols import PROTOCOLS, Measurement, Protocol
+from vultus.metrics.protocols import PROTOCOLS, MaskKind, Measurement, Protocol
 from vultus.metrics.seen_distance import SeenDistance, seen_distance
 from vultus.metrics.summary import Summary, SummaryRow, summarize
 
 __all__ = [
     "METRICS",
     "PROTOCOLS",
+    "MaskKind",
     "Measurement",
     "MeshDistance",
     "Metric",

@@ -39,6 +39,8 @@ class Sample:
     target_rgb: Float[Tensor, "1 3 h w"]
     foreground: Bool[Tensor, "1 1 h w"] | None = None
     """True mask."""
+    evaluated: Bool[Tensor, "1 1 h w"] | None = None
+    """What masked metrics look at: the face where it is known, else the foreground."""
     alpha: Float[Tensor, "1 1 h w"] | None = None
     """Rendered."""
     normals: Float[Tensor, "1 3 h w"] | None = None
@@ -90,11 +92,11 @@ def _foreground(sample: Sample) -> Tensor:
 
 
 def _masked(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Sample], Tensor]:
-    """Blacken both images outside the mask; all pixels still count."""
+    """Blacken both images outside the evaluated pixels; all pixels still count."""
 
     def measure(sample: Sample) -> Tensor:
-        foreground = _foreground(sample)
-        return function(sample.rgb * foreground, sample.target_rgb * foreground).mean()
+        evaluated = _known(sample.evaluated, "mask of the frame")
+        return function(sample.rgb * evaluated, sample.target_rgb * evaluated).mean()
 
     return measure
 
@@ -158,6 +160,7 @@ METRICS: Mapping[str, Metric] = {
     "ssim": Metric("SSIM", "", "higher", _whole(image.ssim), 4),
     "ssim_masked": Metric("SSIM, masked images", "", "higher", _masked(image.ssim), 4),
     "l1": Metric("L1", "", "lower", _whole(image.mean_absolute_error), 4),
+    "l1_masked": Metric("L1, masked images", "", "lower", _masked(image.mean_absolute_error), 4),
     "lpips_alex": Metric("LPIPS (alex)", "", "lower", _lpips("alex"), 4),
     "lpips_vgg": Metric("LPIPS (vgg)", "", "lower", _lpips("vgg"), 4),
     "lpips_alex_masked": Metric(
@@ -170,5 +173,5 @@ METRICS: Mapping[str, Metric] = {
     "normal_angle_deg": Metric("Normal error", "deg", "lower", _on_normals(_normal_degrees), 2),
     "depth_error_mm": Metric("Depth error", "mm", "lower", _depth_millimetres, 2),
 }
-"""``masked``: both images are black outside the mask, and all pixels count. ``foreground``: only
-pixels of the mask count."""
+"""``masked``: both images are black outside the face mask (the foreground mask, where there is none),
+and all pixels count. ``foreground``: only pixels of the foreground mask count."""

@@ -15,7 +15,10 @@ from torch import Tensor
 from vultus.metrics.catalogue import METRICS, Sample, UnavailableError
 from vultus.nets.perceptual import LpipsNetwork, LpipsVariant
 
-__all__ = ["PROTOCOLS", "Measurement", "Protocol", "ReferenceMaps", "RenderedMaps"]
+__all__ = ["PROTOCOLS", "MaskKind", "Measurement", "Protocol", "ReferenceMaps", "RenderedMaps"]
+
+MaskKind = typing.Literal["face", "foreground", "none"]
+"""Which mask masked metrics of an image have used. Numbers of different kinds do not compare."""
 
 # Masks are anti-aliased; a pixel belongs to the head if at least half of it does.
 _FOREGROUND = 0.5
@@ -61,6 +64,11 @@ class ReferenceMaps(typing.Protocol):
         ...
 
     @property
+    def face_mask(self) -> Float[Tensor, "1 1 h w"] | None:
+        """Coverage of the face alone."""
+        ...
+
+    @property
     def normals(self) -> Float[Tensor, "1 3 h w"] | None:
         """World axes, zero where unknown."""
         ...
@@ -77,6 +85,8 @@ class Measurement:
 
     values: Mapping[str, float]
     unavailable: Mapping[str, str]
+    mask: MaskKind = "none"
+    """What masked metrics looked at."""
 
 
 @dataclass(frozen=True)
@@ -125,10 +135,12 @@ class Protocol:
             ValueError: If image sizes differ from each other or from the protocol's.
         """
         self._check_size(output, frame)
+        kind, mask = _evaluation_mask(frame)
         sample = Sample(
             rgb=output.image.clamp(0.0, 1.0),
             target_rgb=frame.rgb,
-            foreground=None if frame.mask is None else frame.mask > _FOREGROUND,
+            foreground=_binary(frame.mask),
+            evaluated=_binary(mask),
             alpha=output.alpha,
             normals=output.normals,
             target_normals=frame.normals,
@@ -142,7 +154,7 @@ class Protocol:
                 values[name] = METRICS[name].measure(sample)
             except UnavailableError as error:
                 unavailable[name] = str(error)
-        return Measurement(values, unavailable)
+        return Measurement(values, unavailable, kind)
 
     def _check_size(self, output: RenderedMaps, frame: ReferenceMaps) -> None:
         (height, width), expected = output.image.shape[-2:], frame.rgb.shape[-2:]
@@ -154,6 +166,17 @@ class Protocol:
         if self.image_size is not None and (width, height) != self.image_size:
             wanted = " x ".join(map(str, self.image_size))
             raise ValueError(f"protocol {self.id} measures {wanted} images, got {width} x {height}")
+
+
+def _evaluation_mask(frame: ReferenceMaps) -> tuple[MaskKind, Tensor | None]:
+    """The face where a parser has seen it, else the foreground."""
+    if frame.face_mask is not None:
+        return "face", frame.face_mask
+    return ("none" if frame.mask is None else "foreground"), frame.mask
+
+
+def _binary(mask: Tensor | None) -> Tensor | None:
+    return None if mask is None else mask > _FOREGROUND
 
 
 _WHITE = (1.0, 1.0, 1.0)
@@ -199,18 +222,21 @@ PROTOCOLS: Mapping[str, Protocol] = {
             id="surfhead-v1",
             split_rule="camera 8 (val: novel view), held-out sequence with all cameras (test: "
             "self-reenactment), as GaussianAvatars",
-            mask_policy="whole image; 'masked' metrics with both images black outside the "
-            "foreground mask (the published code used face masks that were never distributed)",
+            mask_policy="whole image; 'masked' metrics with both images black outside the face "
+            "mask, or the foreground mask where there is none (every result names its mask: the "
+            "face masks of the published code were never distributed)",
             background=_WHITE,
             metrics=(
                 "psnr",
                 "ssim",
+                "lpips_alex",
                 "lpips_vgg",
                 "l1",
                 "psnr_masked",
                 "psnr_per_channel_masked",
                 "ssim_masked",
                 "lpips_alex_masked",
+                "l1_masked",
                 "normal_cosine",
                 "normal_angle_deg",
                 "depth_error_mm",
