@@ -1,35 +1,27 @@
-"""Small scenes of surfels, and their comparison with the oracle, for tests of all backends."""
+"""Small scenes of surfels, for tests of all backends."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
-from vultus.geometry.cameras import Camera, look_at
+from raster_scenes import RasterScene, random_parameters
+from vultus.geometry.cameras import Camera
 from vultus.kernels.surfel_raster import SurfelImages, rasterize_surfels
 
-__all__ = [
-    "CONVENTIONS",
-    "OUTPUTS",
-    "Scene",
-    "check_against_oracle",
-    "double",
-    "gradients_of",
-    "make_camera",
-    "make_scene",
-    "maps_of",
-    "random_loss",
-]
+__all__ = ["CONVENTIONS", "OUTPUTS", "Scene", "make_scene"]
 
 OUTPUTS = ("depth", "normal", "median_depth", "distortion")
 CONVENTIONS = ("2dgs", "surfhead")
 
 
 @dataclass(frozen=True)
-class Scene:
+class Scene(RasterScene):
+    outputs: ClassVar = OUTPUTS
+    map_tolerance: ClassVar = 2e-4
+
     means: Tensor
     quats: Tensor
     scales: Tensor
@@ -38,16 +30,7 @@ class Scene:
     sh_coeffs: Tensor | None = None
     jacobians: Tensor | None = None
 
-    def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Scene:
-        """Leaves of another dtype that collect gradients."""
-        return Scene(
-            *(
-                None if value is None else value.detach().to(device, dtype).requires_grad_()
-                for value in (getattr(self, field.name) for field in fields(self))
-            )
-        )
-
-    def render(self, camera: Camera, **options) -> SurfelImages:
+    def render(self, camera: Camera, **options: Any) -> SurfelImages:
         return rasterize_surfels(
             self.means,
             self.quats,
@@ -63,103 +46,4 @@ class Scene:
 
 def make_scene(num: int = 60, batch: int = 1, seed: int = 0) -> Scene:
     """Surfels of a few pixels around the origin, every input given."""
-    rng = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(batch, num, *shape, generator=rng)
-
-    return Scene(
-        means=0.3 * normal(3),
-        quats=normal(4),
-        scales=torch.exp(0.4 * normal(2) - 2.2),
-        opacities=torch.sigmoid(normal()),
-        features=normal(2),
-        sh_coeffs=0.3 * normal(16, 3),
-        jacobians=torch.eye(3) + 0.2 * normal(3, 3),
-    )
-
-
-def make_camera(width: int = 37, height: int = 21, batch: int = 1) -> Camera:
-    """Off-centre, with different focal lengths; every frame from elsewhere."""
-    eyes = torch.tensor([[0.4, 0.3, 2.0], [-0.7, 0.1, 1.8], [0.1, -0.5, 2.2]])[:batch]
-    intrinsics = torch.tensor([[40.0, 0, 20.3], [0, 36.0, 9.1], [0, 0, 1]])
-    scale = torch.tensor([width / 37, height / 21, 1.0])
-    return Camera(
-        look_at(eyes, torch.zeros(3)),
-        (intrinsics * scale[:, None]).expand(len(eyes), 3, 3),
-        width,
-        height,
-    )
-
-
-def double(camera: Camera) -> Camera:
-    return replace(
-        camera,
-        world_to_camera=camera.world_to_camera.double(),
-        intrinsics=camera.intrinsics.double(),
-    )
-
-
-def maps_of(images: SurfelImages) -> dict[str, Tensor]:
-    maps = {
-        "image": images.image,
-        "alpha": images.alpha,
-        "depth_sum": images.depth_sum,
-        "normal_view_sum": images.normal_view_sum,
-        "median_depth": images.median_depth,
-        "distortion": images.distortion,
-    }
-    return {name: value for name, value in maps.items() if value is not None}
-
-
-def random_loss(images: SurfelImages) -> Tensor:
-    """A fixed random combination of all maps."""
-    rng = torch.Generator().manual_seed(7)
-    total = images.image.new_zeros(())
-    for value in maps_of(images).values():
-        weights = torch.randn(value.shape, generator=rng, dtype=torch.float64)
-        total = total + (value * weights.to(value)).sum()
-    return total
-
-
-def gradients_of(scene: Scene, images: SurfelImages) -> dict[str, Tensor]:
-    gradients = {field.name: getattr(scene, field.name) for field in fields(scene)}
-    gradients = {name: value.grad for name, value in gradients.items() if value is not None}
-    return {**gradients, "screen_gradient": images.screen_gradient.grad}
-
-
-def check_against_oracle(
-    scene: Scene,
-    camera: Camera,
-    *,
-    backend: Literal["cpu", "gpu"] = "cpu",
-    device: torch.device | str = "cpu",
-    outlier_share: float = 0.005,
-    gradient_tolerance: float = 2e-3,
-    with_gradients: bool = True,
-    **options,
-) -> None:
-    """Compare all images and gradients; rare pixels on a threshold may differ by one surfel."""
-    options.setdefault("outputs", OUTPUTS)
-    fast, slow = scene.to(torch.float32, device), scene.to(torch.float64)
-    background = options.pop("background", None)
-    if background is not None:
-        options["background"] = background.to(device)
-    actual = fast.render(camera.to(device), backend=backend, **options)
-    if background is not None:
-        options["background"] = background.double()
-    expected = slow.render(double(camera), backend="ref", **options)
-    assert torch.equal(actual.radii.cpu(), expected.radii)
-    for (name, a), e in zip(maps_of(actual).items(), maps_of(expected).values(), strict=True):
-        error = (a.cpu() - e).abs() / (1 + e.abs())
-        assert float((error > 2e-4).double().mean()) <= outlier_share, name
-    if not with_gradients:
-        return
-    random_loss(actual).backward()
-    random_loss(expected).backward()
-    references = gradients_of(slow, expected)
-    for name, gradient in gradients_of(fast, actual).items():
-        reference = references[name]
-        error = (gradient.cpu() - reference).norm() / (reference.norm() + 1e-4)
-        assert torch.isfinite(gradient).all()
-        assert float(error) < gradient_tolerance, name
+    return Scene(**random_parameters(num, batch, seed, log_scale=(-2.2, 0.4), axes=2))

@@ -122,11 +122,8 @@ def sort_lists(keys, words, scratch, counts, capacity, LARGEST: constexpr):
     scratch += 2 * start
     if (count > 1) & (count <= capacity):
         is_sorted = 0
-        if LARGEST >= 128:
-            if count <= 128:
-                is_sorted = _sort_by_network(words, scratch, start, count, 128, 7)
         if LARGEST >= 256:
-            if (count > 128) & (count <= 256):
+            if count <= 256:
                 is_sorted = _sort_by_network(words, scratch, start, count, 256, 8)
         if LARGEST >= 512:
             if (count > 256) & (count <= 512):

@@ -10,16 +10,14 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import Tensor
 
-from gaussian_scenes import (
-    OUTPUTS,
+from gaussian_scenes import OUTPUTS, make_scene, with_covariances
+from raster_scenes import (
     check_against_oracle,
     double,
     gradients_of,
     make_camera,
-    make_scene,
     maps_of,
     random_loss,
-    with_covariances,
 )
 from vultus.geometry.cameras import Camera
 from vultus.kernels import _cpu_tiles

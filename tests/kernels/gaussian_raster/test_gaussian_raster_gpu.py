@@ -9,20 +9,17 @@ from typing import Any
 import pytest
 import torch
 
-from gaussian_scenes import (
-    OUTPUTS,
-    Scene,
+from gaussian_scenes import OUTPUTS, Scene, make_scene, with_covariances
+from raster_scenes import (
     check_against_oracle,
     double,
     gradients_of,
     make_camera,
-    make_scene,
     maps_of,
     random_loss,
-    with_covariances,
 )
 from triton_support import triton_device
-from vultus.bench.raster_gpu import captured
+from vultus.bench.gpu_timing import captured
 from vultus.kernels import capacity
 from vultus.kernels.capacity import CapacityExceededError, repeat_while_growing
 

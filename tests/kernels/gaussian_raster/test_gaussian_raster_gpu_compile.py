@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from gaussian_scenes import OUTPUTS, make_camera, make_scene, random_loss, with_covariances
+from gaussian_scenes import OUTPUTS, make_scene, with_covariances
+from raster_scenes import make_camera, random_loss
 from triton_support import compile_launch, is_interpreting
 
 CAPABILITIES = (80, 90)

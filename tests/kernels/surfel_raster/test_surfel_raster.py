@@ -10,18 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from surfel_scenes import (
-    CONVENTIONS,
-    OUTPUTS,
-    Scene,
+from raster_scenes import (
     check_against_oracle,
     double,
     gradients_of,
     make_camera,
-    make_scene,
     maps_of,
     random_loss,
 )
+from surfel_scenes import CONVENTIONS, OUTPUTS, Scene, make_scene
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
@@ -162,6 +159,7 @@ def test_camera_and_background_gradients_agree_with_the_oracle(convention):
 
 def test_gradients_of_the_oracle_agree_with_finite_differences():
     scene = make_scene(2, seed=2)
+    assert scene.sh_coeffs is not None
     scene = replace(scene, sh_coeffs=scene.sh_coeffs[:, :, :4]).to(torch.float64)
     camera = double(make_camera(4, 3))
 

@@ -8,20 +8,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from surfel_scenes import (
-    CONVENTIONS,
-    OUTPUTS,
-    Scene,
+from raster_scenes import (
     check_against_oracle,
     double,
     gradients_of,
     make_camera,
-    make_scene,
     maps_of,
     random_loss,
 )
+from surfel_scenes import CONVENTIONS, OUTPUTS, Scene, make_scene
 from triton_support import triton_device
-from vultus.bench.raster_gpu import captured
+from vultus.bench.gpu_timing import captured
 from vultus.kernels import capacity
 from vultus.kernels.capacity import CapacityExceededError, repeat_while_growing
 
@@ -70,6 +67,7 @@ def test_gpu_blends_sh_alone(device):
 @pytest.mark.parametrize(("stored", "degree"), [(16, 1), (9, 2), (1, 0)])
 def test_gpu_evaluates_sh_up_to_the_active_degree(device, stored, degree):
     scene = make_scene(30, seed=1)
+    assert scene.sh_coeffs is not None
     scene = replace(scene, sh_coeffs=scene.sh_coeffs[:, :, :stored])
     check(scene, device, outputs=(), sh_degree=degree)
 
