@@ -1,4 +1,4 @@
-"""The host's part of the GPU backends that both rasterizers share: lists, repeats, sums, checks.
+"""Inputs, lists and sums of gradients on the host, for the GPU backends of both rasterizers.
 
 Eager calls take longer on the host than on the GPU, so that buffers are few: what lives as long as
 the lists is one allocation.
@@ -6,33 +6,28 @@ the lists is one allocation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vultus.kernels import triton_tiles as tiles
-from vultus.kernels.capacity import Capacity, CapacityExceededError, Reading
 from vultus.kernels.triton_lists import largest_network, sort_lists
 from vultus.kernels.triton_pairs import Pairs, number_pairs, sum_pairs
-from vultus.kernels.triton_runtime import is_interpreted, is_recording, launch
+from vultus.kernels.triton_runtime import launch
 
 __all__ = [
+    "BatchInputs",
     "Lists",
     "Sizes",
-    "background_gradient",
-    "check_reading",
-    "check_tensors",
     "feature_groups",
     "filled",
-    "forward_until_it_fits",
     "gather_gradients",
     "new_lists",
     "order_lists",
-    "room_for_pairs",
     "sizes_of",
     "view_gradient",
 ]
@@ -40,8 +35,6 @@ __all__ = [
 # Launch parameters, chosen by measurement on an H100.
 _LARGE_PROGRAMS, _LARGE_LANES, _LARGE_WARPS, _SORT_WARPS, _FILTER_LANES = 512, 128, 4, 4, 64
 _FEATURES_PER_LAUNCH = 16
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -74,6 +67,42 @@ class Sizes:
 def sizes_of(batch: int, num: int, width: int, height: int) -> Sizes:
     """The sizes of calls that are alike, computed once."""
     return Sizes(batch, num, width, height)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchInputs:
+    """Contiguous inputs of a call that both rasterizers have, and its sizes."""
+
+    means: Tensor
+    opacities: Tensor
+    features: Tensor | None
+    sh_coeffs: Tensor | None
+    jacobians: Tensor | None
+    background: Tensor | None
+    world_to_camera: Tensor
+    intrinsics: Tensor
+    width: int
+    height: int
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        """Of the batch."""
+        return sizes_of(*self.means.shape[:2], self.width, self.height)
+
+    @property
+    def has_color(self) -> bool:
+        """Whether there is a colour in front of the features."""
+        return self.sh_coeffs is not None
+
+    @property
+    def num_features(self) -> int:
+        """Channels beside the colour."""
+        return 0 if self.features is None else self.features.shape[2]
+
+    @property
+    def channels(self) -> int:
+        """Of the image."""
+        return 3 * self.has_color + self.num_features
 
 
 @dataclass(frozen=True)
@@ -161,85 +190,6 @@ def order_lists(
     )  # fmt: skip
 
 
-def forward_until_it_fits(
-    make_lists: Callable[[int], Lists],
-    blend_lists: Callable[[Lists], T],
-    capacity: Capacity,
-    problems: Sequence[str],
-    *,
-    is_recorded: bool,
-) -> tuple[Lists, T, Reading | None]:
-    """Run the forward stages until the lists fit.
-
-    Args:
-        make_lists: Makes lists of up to that many primitives per bin.
-        blend_lists: Blends them.
-        capacity: Of calls like this one.
-        problems: What the bits of the problem mask stand for.
-        is_recorded: Whether there will be a backward pass, which the check may be left to.
-
-    Returns:
-        Also the counters that are still to be checked.
-
-    Raises:
-        ValueError: If the kernels have met a problem with the inputs.
-    """
-    while True:
-        lists = make_lists(capacity.per_list)
-        if _is_capturing(lists.counts):
-            longest = tiles.COUNT_LONGEST.value
-            capacity.capture(lists.counts[longest : longest + 1])
-            return lists, blend_lists(lists), None
-        capacity.prepare_capture(lists.counts.device)
-        blended = blend_lists(lists)
-        reading = Reading(lists.counters)
-        if is_recorded and capacity.is_settled:
-            return lists, blended, reading
-        if _has_fitted(reading, capacity, problems):
-            return lists, blended, None
-
-
-def check_reading(
-    reading: Reading | None, capacity: Capacity, problems: Sequence[str], primitives: str
-) -> None:
-    """Look at the counters of a forward pass.
-
-    Raises:
-        ValueError: If the kernels have met a problem with the inputs.
-        CapacityExceededError: If its lists did not fit; names the ``primitives``.
-    """
-    if reading is not None and not _has_fitted(reading, capacity, problems):
-        raise CapacityExceededError(
-            f"lists of {primitives} did not fit; buffers have grown: repeat the step"
-        )
-
-
-def _has_fitted(reading: Reading, capacity: Capacity, problems: Sequence[str]) -> bool:
-    """Report bad inputs; learn from the lists' lengths whether they fitted."""
-    values = reading.wait()
-    bits = values[tiles.COUNT_PROBLEMS.value]
-    for bit, message in enumerate(problems):
-        if bits >> bit & 1:
-            raise ValueError(message)
-    return capacity.update(values[tiles.COUNT_LONGEST.value])
-
-
-def _is_capturing(tensor: Tensor) -> bool:
-    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
-
-
-def room_for_pairs(ends: Tensor, capacity: Capacity) -> int | None:
-    """How many pairs deterministic gradients must provide for; None if they need not be that."""
-    if not torch.are_deterministic_algorithms_enabled():
-        return None
-    pairs = ends.sum(dtype=torch.int64)
-    if _is_capturing(ends):
-        capacity.capture_pairs(pairs)
-    else:
-        capacity.update(0, int(pairs))
-    return max(1, capacity.pairs)
-
-
 def feature_groups(num_features: int) -> list[tuple[int, int]]:
     """Ranges of features that one launch handles; the first launch also does everything else."""
     return [
@@ -285,11 +235,6 @@ def gather_gradients(
     return totals
 
 
-def background_gradient(grad_image: Tensor | None, alpha: Tensor) -> Tensor | None:
-    """Gradient of the background, which shows where alpha lets it."""
-    return None if grad_image is None else (grad_image * (1 - alpha)).sum((0, 2, 3))
-
-
 def view_gradient(sums: Tensor, world_to_camera: Tensor) -> Tensor:
     """Gradient of rigid transforms from the programs' sums: nine of the rotation, three more."""
     gradient = torch.zeros_like(world_to_camera)
@@ -297,17 +242,3 @@ def view_gradient(sums: Tensor, world_to_camera: Tensor) -> Tensor:
     gradient[:, :3, :3] = total[:, :9].view(-1, 3, 3)
     gradient[:, :3, 3] = total[:, 9:]
     return gradient
-
-
-def check_tensors(tensors: Mapping[str, Tensor | None], device: torch.device) -> None:
-    """Check what kernels cannot.
-
-    Raises:
-        TypeError: If the tensors are not float32 on one GPU; ``device`` is that of the means.
-    """
-    if device.type != "cuda" and not (is_interpreted() or is_recording()):
-        raise TypeError(f"means must be on a GPU for backend gpu, got {device}")
-    for name, tensor in tensors.items():
-        if tensor is None or (tensor.dtype == torch.float32 and tensor.device == device):
-            continue
-        raise TypeError(f"{name} must be float32 on {device}, got {tensor.dtype}, {tensor.device}")

@@ -35,14 +35,14 @@ from vultus.kernels.gaussian_raster._types import (
     Images,
     RasterSettings,
 )
-from vultus.kernels.triton_raster import (
-    Lists,
+from vultus.kernels.triton_calls import (
     background_gradient,
     check_reading,
     check_tensors,
     forward_until_it_fits,
     room_for_pairs,
 )
+from vultus.kernels.triton_raster import Lists
 
 __all__ = ["rasterize"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,13 +18,12 @@ from vultus.kernels.surfel_raster._gpu_raster_backward import FIRST_CHANNEL_PLAN
 from vultus.kernels.surfel_raster._types import RasterSettings
 from vultus.kernels.triton_pairs import Pairs
 from vultus.kernels.triton_raster import (
+    BatchInputs,
     Lists,
-    Sizes,
     filled,
     gather_gradients,
     new_lists,
     order_lists,
-    sizes_of,
     view_gradient,
 )
 from vultus.kernels.triton_runtime import is_interpreted, launch
@@ -46,39 +44,13 @@ _PROJECT_LANES, _PROJECT_BACKWARD_LANES, _MANY_BINS = 32, 32, 32
 _BLEND_CHUNK, _PIXELS_PER_TRIP = 8, 4
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """Contiguous inputs of a call, and its sizes."""
+@dataclass(frozen=True, kw_only=True)
+class Inputs(BatchInputs):
+    """Contiguous inputs of a call."""
 
-    means: Tensor
     quats: Tensor
     scales: Tensor
-    opacities: Tensor
-    features: Tensor | None
-    sh_coeffs: Tensor | None
-    jacobians: Tensor | None
-    background: Tensor | None
-    world_to_camera: Tensor
-    intrinsics: Tensor
-    width: int
-    height: int
     settings: RasterSettings
-
-    @cached_property
-    def sizes(self) -> Sizes:
-        return sizes_of(*self.means.shape[:2], self.width, self.height)
-
-    @property
-    def has_color(self) -> bool:
-        return self.sh_coeffs is not None
-
-    @property
-    def num_features(self) -> int:
-        return 0 if self.features is None else self.features.shape[2]
-
-    @property
-    def channels(self) -> int:
-        return 3 * self.has_color + self.num_features
 
     def has(self, output: str) -> bool:
         """Whether a map was asked for."""

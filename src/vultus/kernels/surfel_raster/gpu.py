@@ -29,14 +29,14 @@ from vultus.kernels.surfel_raster._gpu_stages import (
     make_lists,
 )
 from vultus.kernels.surfel_raster._types import Images, RasterSettings, Surfels
-from vultus.kernels.triton_raster import (
-    Lists,
+from vultus.kernels.triton_calls import (
     background_gradient,
     check_reading,
     check_tensors,
     forward_until_it_fits,
     room_for_pairs,
 )
+from vultus.kernels.triton_raster import Lists
 
 __all__ = ["rasterize"]
 

@@ -1,0 +1,122 @@
+"""Calls of both rasterizers on a GPU: what is checked, before and after, and when they repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from vultus.kernels import triton_tiles as tiles
+from vultus.kernels.capacity import Capacity, CapacityExceededError, Reading
+from vultus.kernels.triton_raster import Lists
+from vultus.kernels.triton_runtime import is_interpreted, is_recording
+
+__all__ = [
+    "background_gradient",
+    "check_reading",
+    "check_tensors",
+    "forward_until_it_fits",
+    "room_for_pairs",
+]
+
+T = TypeVar("T")
+
+
+def check_tensors(tensors: Mapping[str, Tensor | None], device: torch.device) -> None:
+    """Check what kernels cannot.
+
+    Raises:
+        TypeError: If the tensors are not float32 on one GPU; ``device`` is that of the means.
+    """
+    if device.type != "cuda" and not (is_interpreted() or is_recording()):
+        raise TypeError(f"means must be on a GPU for backend gpu, got {device}")
+    for name, tensor in tensors.items():
+        if tensor is None or (tensor.dtype == torch.float32 and tensor.device == device):
+            continue
+        raise TypeError(f"{name} must be float32 on {device}, got {tensor.dtype}, {tensor.device}")
+
+
+def forward_until_it_fits(
+    make_lists: Callable[[int], Lists],
+    blend_lists: Callable[[Lists], T],
+    capacity: Capacity,
+    problems: Sequence[str],
+    *,
+    is_recorded: bool,
+) -> tuple[Lists, T, Reading | None]:
+    """Run the forward stages until the lists fit.
+
+    Args:
+        make_lists: Makes lists of up to that many primitives per bin.
+        blend_lists: Blends them.
+        capacity: Of calls like this one.
+        problems: What the bits of the problem mask stand for.
+        is_recorded: Whether there will be a backward pass, which the check may be left to.
+
+    Returns:
+        Also the counters that are still to be checked.
+
+    Raises:
+        ValueError: If the kernels have met a problem with the inputs.
+    """
+    while True:
+        lists = make_lists(capacity.per_list)
+        if _is_capturing(lists.counts):
+            longest = tiles.COUNT_LONGEST.value
+            capacity.capture(lists.counts[longest : longest + 1])
+            return lists, blend_lists(lists), None
+        capacity.prepare_capture(lists.counts.device)
+        blended = blend_lists(lists)
+        reading = Reading(lists.counters)
+        if is_recorded and capacity.is_settled:
+            return lists, blended, reading
+        if _has_fitted(reading, capacity, problems):
+            return lists, blended, None
+
+
+def check_reading(
+    reading: Reading | None, capacity: Capacity, problems: Sequence[str], primitives: str
+) -> None:
+    """Look at the counters of a forward pass.
+
+    Raises:
+        ValueError: If the kernels have met a problem with the inputs.
+        CapacityExceededError: If its lists did not fit; names the ``primitives``.
+    """
+    if reading is not None and not _has_fitted(reading, capacity, problems):
+        raise CapacityExceededError(
+            f"lists of {primitives} did not fit; buffers have grown: repeat the step"
+        )
+
+
+def _has_fitted(reading: Reading, capacity: Capacity, problems: Sequence[str]) -> bool:
+    """Report bad inputs; learn from the lists' lengths whether they fitted."""
+    values = reading.wait()
+    bits = values[tiles.COUNT_PROBLEMS.value]
+    for bit, message in enumerate(problems):
+        if bits >> bit & 1:
+            raise ValueError(message)
+    return capacity.update(values[tiles.COUNT_LONGEST.value])
+
+
+def _is_capturing(tensor: Tensor) -> bool:
+    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
+def room_for_pairs(ends: Tensor, capacity: Capacity) -> int | None:
+    """How many pairs deterministic gradients must provide for; None if they need not be that."""
+    if not torch.are_deterministic_algorithms_enabled():
+        return None
+    pairs = ends.sum(dtype=torch.int64)
+    if _is_capturing(ends):
+        capacity.capture_pairs(pairs)
+    else:
+        capacity.update(0, int(pairs))
+    return max(1, capacity.pairs)
+
+
+def background_gradient(grad_image: Tensor | None, alpha: Tensor) -> Tensor | None:
+    """Gradient of the background, which shows where alpha lets it."""
+    return None if grad_image is None else (grad_image * (1 - alpha)).sum((0, 2, 3))
