@@ -113,6 +113,33 @@ def test_render_puts_truth_and_avatar_beside_each_other(
         assert float((frame[:, :, 44:84] - avatar.clamp(0, 1)).abs().mean()) < 0.03
 
 
+def test_render_also_writes_the_views_one_by_one(trained: Path, tmp_path: Path) -> None:
+    out, images = tmp_path / "film.mp4", tmp_path / "images"
+    command = ["render", "--run", str(trained), "--out", str(out), "--images", str(images)]
+    views = ["depth", "normals", "depth_normals", "mesh", "true_normals"]
+    assert run([*command, "--path", "dataset", "--split", "test", "--views", *views]) == 0
+    assert film(out).shape == (3, 3, 40, 5 * 40 + 4 * 4)
+    assert sorted(path.name for path in images.iterdir()) == sorted(views)
+    names = [f"00004_0{camera}" for camera in range(3)]
+    assert sorted(path.stem for path in (images / "mesh").iterdir()) == names
+    opened = open_run(trained)
+    record = opened.sequence.split("test")[2]
+    output = opened.avatar.render(opened.avatar.track[record.timestep], record.camera)
+    stored = np.load(images / "normals" / "00004_02.npy")
+    np.testing.assert_array_equal(stored, output.require("normals")[0].numpy())
+
+
+def test_evaluate_saves_what_every_image_shows(own_run: Path) -> None:
+    command = ["evaluate", "--run", str(own_run), "--splits", "test", "--save-images"]
+    assert run([*command, "--views", "rgb", "truth", "alpha"]) == 0
+    folder = own_run / "media" / "images" / "test"
+    assert sorted(path.name for path in folder.iterdir()) == ["alpha", "rgb", "truth"]
+    record = open_run(own_run).sequence.split("test")[1]
+    truth = read_image(folder / "truth" / "00004_01.png")
+    torch.testing.assert_close(truth, read_image(record.image_path), atol=1e-6, rtol=0)
+    assert len(list((folder / "rgb").iterdir())) == 3
+
+
 def test_reenact_of_a_neutral_track_stands_still(own_run: Path) -> None:
     default = own_run / "media" / "reenact.mp4"
     assert run(["reenact", "--run", str(own_run), "--track", "neutral", "--frames", "3"]) == 0

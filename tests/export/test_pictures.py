@@ -8,9 +8,11 @@ import torch
 from vultus.export.pictures import (
     contact_sheet,
     depth_picture,
+    depth_range,
     error_picture,
     normal_picture,
     side_by_side,
+    turbo,
 )
 
 
@@ -44,9 +46,34 @@ def test_errors_rise_from_black_to_the_brightest_colour_at_full_scale() -> None:
     assert brightness[2] == brightness[3]
 
 
-def test_near_is_brighter_than_far_and_the_background_is_white() -> None:
-    depth = torch.tensor([[[1.0, 1.2, 0.0]]])
-    shown = depth_picture(depth, torch.tensor([[[1.0, 1.0, 0.0]]]))
-    assert shown[:, 0, 0].mean() > shown[:, 0, 1].mean()
-    assert torch.equal(shown[:, 0, 2], torch.ones(3))
-    assert torch.equal(depth_picture(depth, torch.zeros(1, 1, 3)), torch.ones(3, 1, 3))
+def test_near_is_red_far_is_blue_and_the_background_is_white() -> None:
+    depth = torch.tensor([[[1.0, 1.1, 1.4, 1.5, 0.0]]])
+    shown = depth_picture(depth, torch.tensor([[[1.0, 1.0, 1.0, 1.0, 0.0]]]))
+    _, near, far, _, nothing = shown[:, 0].unbind(dim=1)
+    assert near[0] > near[2] + 0.3
+    assert far[2] > far[0] + 0.3
+    assert torch.equal(nothing, torch.ones(3))
+    assert torch.equal(depth_picture(depth, torch.zeros(1, 1, 5)), torch.ones(3, 1, 5))
+
+
+def test_depth_outside_given_bounds_has_their_colours() -> None:
+    alpha = torch.ones(1, 1, 4)
+    shown = depth_picture(torch.tensor([[[0.5, 1.0, 2.0, 3.0]]]), alpha, (1.0, 2.0))
+    assert torch.equal(shown[..., 0], shown[..., 1])
+    assert torch.equal(shown[..., 2], shown[..., 3])
+    assert depth_range(torch.tensor([[[0.0, 1.0, 3.0, 9.0]]]), alpha * 0.4) is None
+
+
+def test_turbo_has_its_published_colours() -> None:
+    # Entries 0, 64, 128 and 255 of the published table; the polynomials are worst at the
+    # ends.
+    table = torch.tensor(
+        [
+            [0.18995, 0.07176, 0.23217],
+            [0.15844, 0.73551, 0.92305],
+            [0.64362, 0.98999, 0.23356],
+            [0.47960, 0.01583, 0.01055],
+        ]
+    ).T
+    at = torch.tensor([0.0, 64, 128, 255])[None, None] / 255
+    torch.testing.assert_close(turbo(at)[:, 0], table, atol=0.13, rtol=0)

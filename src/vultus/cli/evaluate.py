@@ -12,6 +12,7 @@ from vultus.cli.console import console, print_table
 from vultus.cli.train import find_protocol
 from vultus.data.sequence import Split
 from vultus.export.run_report import evaluate_run, evaluation_tables, write_contact_sheet
+from vultus.export.shots import ALL_VIEWS, View
 
 __all__ = ["EvaluateOptions", "main"]
 
@@ -32,6 +33,10 @@ class EvaluateOptions:
     """Which frames; splits that the capture does not have are left out."""
     per_image: bool = False
     """Also print one row per image."""
+    save_images: bool = False
+    """Write views of every image to RUN/media/images/SPLIT/VIEW; depth and normals as .npy too."""
+    views: tuple[View, ...] = ALL_VIEWS
+    """What --save-images writes; truth that the capture does not have is left out."""
     dry_run: bool = False
     """Check everything, write nothing."""
 
@@ -50,6 +55,7 @@ def main(arguments: list[str]) -> None:
         opened.sequence,
         protocol,
         options.splits,
+        views=options.views if options.save_images else (),
     )
     for table in evaluation_tables(results):
         print_table(table.title, table.columns, table.rows, table.note)
@@ -60,3 +66,5 @@ def main(arguments: list[str]) -> None:
         opened.folder, opened.avatar, opened.sequence, [r.split for r in results]
     )
     console.print(f"contact sheet: {sheet}")
+    if options.save_images:
+        console.print(f"images: {opened.folder.media_path / 'images'}")

@@ -20,8 +20,9 @@ from vultus.data.driving import Driver, capture_driver, drive, flame_driver, is_
 from vultus.data.frames import load_frame
 from vultus.data.readers import read_sequence
 from vultus.data.studio.tracks import TrackName, build_track
-from vultus.export.films import View, path_film
+from vultus.export.films import path_film
 from vultus.export.pictures import side_by_side
+from vultus.export.shots import CAPTURE_VIEWS, View
 from vultus.geometry.cameras import Camera
 from vultus.heads.base import HeadModel
 from vultus.heads.retargeting import MotionSpace, Rebase
@@ -110,6 +111,9 @@ def _check(options: ReenactOptions) -> None:
     for name in ("frames", "stride"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name} must be positive, got {getattr(options, name)}")
+    unknown = next((view for view in options.views if view in CAPTURE_VIEWS), None)
+    if unknown is not None:
+        raise ValueError(f"--views {unknown} needs images of the avatar: see vultus render")
     if options.show_driver and options.camera_of != "driver":
         raise ValueError("--show-driver needs --camera-of driver: views must be the same")
 

@@ -10,14 +10,14 @@ from typing import Literal
 
 import torch
 import tyro
-from jaxtyping import Float
-from torch import Tensor
 
 from vultus.cli.avatar_run import OpenRun, open_run, output_path
 from vultus.cli.console import console
 from vultus.core.video_io import write_video
+from vultus.data.frames import load_frame
 from vultus.data.sequence import Split
-from vultus.export.films import View, comparison_film, path_film
+from vultus.export.films import COMPARISON, film_of
+from vultus.export.shots import CAPTURE_VIEWS, Shot, View, can_show, frame_shots, path_shots
 from vultus.geometry import camera_paths
 from vultus.geometry.cameras import Camera, camera_centers
 
@@ -43,8 +43,12 @@ class RenderOptions:
     """Length of turntable and arc."""
     size: tuple[int, int] | None = None
     """Width and height; default: those of the capture."""
-    views: tuple[View, ...] = ("rgb",)
-    """Pictures side by side, on turntable and arc."""
+    views: tuple[View, ...] | None = None
+    """Pictures side by side; default: rgb, on --path dataset truth rgb normals. truth, mask,
+    true_normals and error need --path dataset."""
+    images: Path | None = None
+    """Folder that also gets every view of every frame: VIEW/NAME.png, depth and normals as .npy
+    too."""
     fps: float = 25.0
     """Frames per second."""
     data: Path | None = None
@@ -61,26 +65,37 @@ def main(arguments: list[str]) -> None:
     opened = open_run(options.run, options.data, options.device)
     default = opened.folder.media_path / f"render_{options.path}.mp4"
     out = output_path(options.out, default, [".mp4"])
-    film = _film(opened, options)
+    views = options.views or (COMPARISON if options.path == "dataset" else ("rgb",))
+    shots = _shots(opened, options, views)
     if options.dry_run:
         console.print(f"would write {out}")
         return
-    count = write_video(out, film, options.fps)
+    count = write_video(out, film_of(shots, views, options.images), options.fps)
     console.print(f"film: {out} ({count} frames)")
+    if options.images is not None:
+        console.print(f"images: {options.images} ({', '.join(views)})")
 
 
-def _film(opened: OpenRun, options: RenderOptions) -> Iterator[Float[Tensor, "3 h w"]]:
+def _shots(opened: OpenRun, options: RenderOptions, views: tuple[View, ...]) -> Iterator[Shot]:
     """Check the choices; pictures are rendered when they are taken."""
+    avatar, sequence = opened.avatar, opened.sequence
     if options.path == "dataset":
-        records = opened.sequence.split(options.split)
-        return comparison_film(opened.avatar, opened.sequence, records)
+        records = sequence.split(options.split)
+        first = load_frame(sequence, records[0])
+        missing = next((view for view in views if not can_show(first, view)), None)
+        if missing is not None:
+            raise ValueError(f"--views {missing}: {records[0].image_path} has none")
+        return frame_shots(avatar, sequence, records)
+    unknown = next((view for view in views if view in CAPTURE_VIEWS), None)
+    if unknown is not None:
+        raise ValueError(f"--views {unknown} needs --path dataset, got {options.path}")
     cameras = path_cameras(opened, options.path, options.frames, options.size)
-    track = opened.avatar.track
+    track = avatar.track
     if options.timestep is None:
         pose = track[torch.arange(options.frames) % len(track)]
     else:
         pose = opened.pose(options.timestep)
-    return path_film(opened.avatar, pose, cameras, options.views)
+    return path_shots(avatar, pose, cameras)
 
 
 def path_cameras(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,8 @@ def evaluate_split(
     split: Split,
     protocol: Protocol,
     networks: Mapping[LpipsVariant, LpipsNetwork] | None = None,
+    *,
+    observe: Callable[[FrameRecord, Frame, RenderOutput], None] | None = None,
 ) -> Evaluation:
     """Render every frame of a split and compare it with its image and ground truth.
 
@@ -53,6 +55,7 @@ def evaluate_split(
         split: Which frames.
         protocol: What is measured.
         networks: Imported LPIPS networks; without them LPIPS is reported as unavailable.
+        observe: Shown every frame with its rendering.
 
     Raises:
         ValueError: As ``check_protocol``.
@@ -62,6 +65,8 @@ def evaluate_split(
     reasons: dict[str, str] = {}
     for record, frame, output in render_frames(method, sequence, sequence.split(split)):
         measured = protocol.measure(output, frame, networks)
+        if observe is not None:
+            observe(record, frame, output)
         name = _image_name(sequence.root, record.image_path)
         rows.append({"image": name, "mask": measured.mask, **measured.values})
         reasons |= measured.unavailable

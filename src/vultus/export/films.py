@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vultus.core.progress import track
 from vultus.data.sequence import FrameRecord, HeadSequence
-from vultus.engine.evaluate import render_frames
-from vultus.export.pictures import depth_picture, normal_picture, side_by_side
+from vultus.export.pictures import side_by_side
+from vultus.export.shots import Shot, View, frame_shots, path_shots, picture_of, save_views
 from vultus.geometry.cameras import Camera
 from vultus.heads.base import HeadPose
 from vultus.methods.base import ReconstructionMethod
-from vultus.render.output import RenderOutput
 
-__all__ = ["View", "comparison_film", "path_film", "picture_of"]
+__all__ = ["COMPARISON", "comparison_film", "film_of", "path_film"]
 
-View = Literal["rgb", "normals", "depth", "alpha"]
-
-
-def picture_of(output: RenderOutput, view: View) -> Float[Tensor, "3 h w"]:
-    """The first image of a rendering as a displayable picture."""
-    alpha = output.alpha[0].clamp(0, 1)
-    if view == "normals":
-        return normal_picture(output.require("normals")[0], alpha)
-    if view == "depth":
-        return depth_picture(output.require("depth")[0], alpha)
-    if view == "alpha":
-        return alpha.expand(3, -1, -1)
-    return output.image[0].clamp(0, 1)
+COMPARISON: tuple[View, ...] = ("truth", "rgb", "normals")
+"""What is shown of frames of a capture where nothing else is asked for."""
 
 
 def path_film(
@@ -43,19 +29,25 @@ def path_film(
     Raises:
         ValueError: If there are neither as many poses as cameras nor one pose.
     """
-    views = tuple(views)
-    if len(pose) not in (1, len(cameras)):
-        raise ValueError(f"pose must have 1 or {len(cameras)} frames, got {len(pose)}")
-    for index in track(range(len(cameras)), label="rendering", unit="frames"):
-        row = pose if len(pose) == 1 else pose[index]
-        with torch.no_grad():
-            output = avatar.render(row, cameras[index])
-        yield side_by_side([picture_of(output, view) for view in views])
+    return film_of(path_shots(avatar, pose, cameras), views)
 
 
 def comparison_film(
-    avatar: ReconstructionMethod, sequence: HeadSequence, records: Iterable[FrameRecord]
+    avatar: ReconstructionMethod,
+    sequence: HeadSequence,
+    records: Iterable[FrameRecord],
+    views: Iterable[View] = COMPARISON,
 ) -> Iterator[Float[Tensor, "3 h w"]]:
     """Truth, rendering and normals side by side for frames of the capture."""
-    for _, frame, output in render_frames(avatar, sequence, records):
-        yield side_by_side([frame.rgb[0], picture_of(output, "rgb"), picture_of(output, "normals")])
+    return film_of(frame_shots(avatar, sequence, records), views)
+
+
+def film_of(
+    shots: Iterable[Shot], views: Iterable[View], folder: Path | None = None
+) -> Iterator[Float[Tensor, "3 h w"]]:
+    """Views of each shot side by side; they are also saved one by one, if a folder is given."""
+    views = tuple(views)
+    for shot in shots:
+        if folder is not None:
+            save_views(shot, folder, views)
+        yield side_by_side([picture_of(shot, view) for view in views])

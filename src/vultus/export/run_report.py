@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from vultus.core.files import write_json, write_text
 from vultus.core.image_io import write_image
 from vultus.core.run_folder import RunFolder
-from vultus.data.sequence import HeadSequence, Split
+from vultus.data.sequence import Frame, FrameRecord, HeadSequence, Split
 from vultus.engine.evaluate import Evaluation, evaluate_split, render_frames
 from vultus.export.pictures import contact_sheet, error_picture, normal_picture
 from vultus.export.report import Curve, Report, Table, render_report
+from vultus.export.shots import View, can_show, save_views, shot_of
 from vultus.methods.base import ReconstructionMethod
 from vultus.metrics.protocols import Protocol
 from vultus.nets.perceptual import imported_lpips
+from vultus.render.output import RenderOutput
 
 __all__ = ["evaluate_run", "evaluation_tables", "write_contact_sheet", "write_run_report"]
 
@@ -35,11 +37,14 @@ def evaluate_run(
     sequence: HeadSequence,
     protocol: Protocol,
     splits: Sequence[Split] = ("val", "test"),
+    *,
+    views: Sequence[View] = (),
 ) -> list[Evaluation]:
     """Measure the held-out splits that exist.
 
     Writes ``results.json`` (means by split), ``per_view.csv`` (a line per image) and
-    ``evaluation.json`` (both, for programs).
+    ``evaluation.json`` (both, for programs). Those of ``views`` that an image has are saved as
+    ``media/images/SPLIT/VIEW/NAME.png``.
 
     Raises:
         ValueError: If none of the splits has a frame.
@@ -48,11 +53,24 @@ def evaluate_run(
     if not present:
         raise ValueError(f"{sequence.root}: none of the splits {', '.join(splits)} has a frame")
     networks = imported_lpips()
-    results = [evaluate_split(avatar, sequence, s, protocol, networks) for s in present]
+    results = []
+    for split in present:
+        saver = _view_saver(avatar, run.media_path / "images" / split, views) if views else None
+        results.append(evaluate_split(avatar, sequence, split, protocol, networks, observe=saver))
     write_json(run.path / "evaluation.json", [asdict(result) for result in results])
     write_json(run.path / "results.json", _means(results))
     write_text(run.path / "per_view.csv", _per_view(results, protocol))
     return results
+
+
+def _view_saver(
+    avatar: ReconstructionMethod, folder: Path, views: Sequence[View]
+) -> Callable[[FrameRecord, Frame, RenderOutput], None]:
+    def save(record: FrameRecord, frame: Frame, output: RenderOutput) -> None:
+        possible: list[View] = [view for view in views if can_show(frame, view)]
+        save_views(shot_of(avatar, record, frame, output), folder, possible)
+
+    return save
 
 
 def _means(results: Sequence[Evaluation]) -> dict[str, dict[str, object]]:

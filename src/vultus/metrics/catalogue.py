@@ -173,5 +173,5 @@ METRICS: Mapping[str, Metric] = {
     "normal_angle_deg": Metric("Normal error", "deg", "lower", _on_normals(_normal_degrees), 2),
     "depth_error_mm": Metric("Depth error", "mm", "lower", _depth_millimetres, 2),
 }
-"""``masked``: both images are black outside the face mask (the foreground mask, where there is none),
-and all pixels count. ``foreground``: only pixels of the foreground mask count."""
+"""``masked``: both images are black outside the face mask (or the foreground mask, where there is
+none), and all pixels count. ``foreground``: only pixels of the foreground mask count."""
