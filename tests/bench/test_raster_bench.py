@@ -32,6 +32,11 @@ def test_every_implementation_gets_a_row_per_number_of_threads(primitive: Primit
     }  # fmt: skip
 
 
+def test_rows_with_all_outputs_can_be_left_out():
+    rows = bench_on_cpu(RasterScene("gaussians", 20, 8), 1, threads=(1,), all_outputs=False)
+    assert [row.implementation for row in rows] == ["cpu"]
+
+
 def test_functions_run_with_the_threads_that_their_row_names():
     rows = bench_reference(RasterScene("gaussians", 20, 8), 1)
     name = "1 thread" if torch.get_num_threads() == 1 else f"{torch.get_num_threads()} threads"

@@ -52,6 +52,7 @@ def bench_on_cpu(
     *,
     threads: Sequence[int],
     prototype: ModuleType | None = None,
+    all_outputs: bool = True,
 ) -> list[Row]:
     """Time one scene, all implementations and numbers of threads in alternation.
 
@@ -60,15 +61,16 @@ def bench_on_cpu(
         repeats: Timed calls of each implementation.
         threads: Numbers of threads.
         prototype: A module with ``camera_vector`` and a rasterizer of these primitives.
+        all_outputs: Add rows with every output that there is.
     """
     inputs = scene.build()
-    outputs = {"cpu": PROTOTYPE_OUTPUTS, "cpu, all outputs": ALL_OUTPUTS}
+    outputs = {"cpu": PROTOTYPE_OUTPUTS[scene.primitive]}
+    if all_outputs:
+        outputs["cpu, all outputs"] = ALL_OUTPUTS[scene.primitive]
     calls: dict[tuple[str, str], Calls] = {}
     for count in threads:
         mode = threads_mode(count)
-        made = {
-            name: kernel_calls(scene, inputs, outputs[name][scene.primitive]) for name in outputs
-        }
+        made = {name: kernel_calls(scene, inputs, names) for name, names in outputs.items()}
         if prototype is not None:
             made["prototype"] = cpu_prototype_calls(prototype, scene, inputs, count)
         calls |= {(name, mode): _with_threads(pair, count) for name, pair in made.items()}

@@ -149,7 +149,13 @@ def _rows_of_cpu(
         print_rows(rows[-2:], _BASELINES)
     threads = options.threads or (torch.get_num_threads(),)
     for scene in scenes:
-        timed = bench_on_cpu(scene, options.repeats, threads=threads, prototype=prototype)
+        timed = bench_on_cpu(
+            scene,
+            options.repeats,
+            threads=threads,
+            prototype=prototype,
+            all_outputs=options.all_outputs,
+        )
         print_rows(timed, _BASELINES)
         print_speedups(timed, threads)
         rows += timed
