@@ -12,7 +12,7 @@ import torch
 from vultus.data.sequence import HeadSequence
 from vultus.methods.base import ReconstructionMethod
 
-__all__ = ["METHODS", "MethodEntry", "build_method", "method_presets"]
+__all__ = ["METHODS", "MethodEntry", "build_method", "method_presets", "scale_schedule"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class MethodEntry:
     """Where a method lives and what it is."""
 
     module: str
-    """Package with the class and, in ``config``, its ``PRESETS``."""
+    """Package with the class (``model``), ``PRESETS`` and ``scale_schedule`` (``config``)."""
     class_name: str
     description: str
     paper: str
@@ -44,6 +44,15 @@ def method_presets(name: str) -> Mapping[str, Any]:
         ValueError: If the method is unknown; lists the known ones.
     """
     return import_module(f"{_entry(name).module}.config").PRESETS
+
+
+def scale_schedule(name: str, config: Any, factor: float) -> Any:
+    """Multiply every number of steps in a method's config.
+
+    Raises:
+        ValueError: If the factor is not positive.
+    """
+    return import_module(f"{_entry(name).module}.config").scale_schedule(config, factor)
 
 
 def build_method(

@@ -8,7 +8,14 @@ from typing import Literal
 from vultus.gaussians.densify import DensifyConfig
 from vultus.methods.surfhead.specular import SpecularConfig
 
-__all__ = ["PRESETS", "LossWeights", "ModelConfig", "OptimConfig", "SurfHeadConfig"]
+__all__ = [
+    "PRESETS",
+    "LossWeights",
+    "ModelConfig",
+    "OptimConfig",
+    "SurfHeadConfig",
+    "scale_schedule",
+]
 
 
 @dataclass(frozen=True)
@@ -143,6 +150,44 @@ class SurfHeadConfig:
             )
         if not 0 <= self.model.sh_degree <= 3:
             raise ValueError(f"model.sh_degree must be 0 to 3, got {self.model.sh_degree}")
+
+
+def scale_schedule(config: SurfHeadConfig, factor: float) -> SurfHeadConfig:
+    """Multiply every number of steps, so that a shorter training takes the same course.
+
+    Intervals stay at least one step. Checkpoints and logs keep their intervals.
+
+    Raises:
+        ValueError: If the factor is not positive.
+    """
+    if not factor > 0:
+        raise ValueError(f"schedule must be positive, got {factor}")
+
+    def times(steps: int) -> int:
+        return max(1, round(factor * steps)) if steps else 0
+
+    losses, densify, specular = config.losses, config.densify, config.specular
+    return replace(
+        config,
+        model=replace(config.model, sh_degree_interval=times(config.model.sh_degree_interval)),
+        losses=replace(
+            losses,
+            surfel_normal_from=times(losses.surfel_normal_from),
+            distortion_from=times(losses.distortion_from),
+        ),
+        optim=replace(config.optim, position_lr_steps=times(config.optim.position_lr_steps)),
+        densify=replace(
+            densify,
+            start_step=times(densify.start_step),
+            stop_step=times(densify.stop_step),
+            interval=times(densify.interval),
+            opacity_reset_interval=times(densify.opacity_reset_interval),
+        ),
+        specular=replace(
+            specular, start_step=times(specular.start_step), lr_steps=times(specular.lr_steps)
+        ),
+        steps=times(config.steps),
+    )
 
 
 def _short(steps: int) -> SurfHeadConfig:
