@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vultus.cli.avatar_run import open_run
 from vultus.cli.main import run
-from vultus.cli.render import path_cameras
+from vultus.cli.render import path_cameras, random_cameras
 from vultus.core.image_io import read_image
 from vultus.core.video_io import read_video_frames, video_info
 from vultus.export.mesh_files import read_mesh
@@ -189,6 +189,40 @@ def test_mesh_lies_on_the_head(trained: Path, tmp_path: Path, suffix: str) -> No
     assert 0 <= float(mesh.colors.min()) <= float(mesh.colors.max()) <= 1
     # Pixels are 9 mm wide, voxels 13 mm; the avatar has learned for six steps only.
     assert float(nearest(mesh.vertices, head_points(trained, 3)).median()) < 0.02
+
+
+def test_mesh_of_masked_and_random_views_has_the_colours_of_the_avatar(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "mesh.ply"
+    command = ["mesh", "--run", str(trained), "--out", str(out), "--timestep", "2"]
+    command += ["--views", "0", "--random-views", "5", "--use-masks", "--voxel-size", "0.01"]
+    assert run([*command, "--dry-run"]) == 0
+    assert capsys.readouterr().out == f"would fuse 8 views and write {out}\n"
+    assert run(command) == 0
+    mesh = read_mesh(out)
+    assert float(nearest(mesh.vertices, head_points(trained, 2)).median()) < 0.015
+    assert mesh.colors is not None
+    opened = open_run(trained)
+    output = opened.avatar.render(opened.avatar.track[2], opened.sequence.frames[0].camera)
+    rendered = output.image[0][:, output.alpha[0, 0] > 0.9]
+    torch.testing.assert_close(mesh.colors.mean(dim=0), rendered.mean(dim=1), atol=0.05, rtol=0)
+    # The white background is nowhere on it.
+    assert float((mesh.colors.min(dim=1).values > 0.95).float().mean()) < 0.02
+
+
+def test_random_views_look_at_the_head_from_the_front(trained: Path) -> None:
+    opened = open_run(trained)
+    generator = torch.Generator().manual_seed(0)
+    cameras = random_cameras(opened, 200, 0.8, generator)
+    around = camera_centers(path_cameras(opened, "turntable", 8))
+    offset = camera_centers(cameras) - around.mean(dim=0)
+    distance = (around[0] - around.mean(dim=0)).norm()
+    torch.testing.assert_close(offset.norm(dim=1), distance.expand(200), atol=1e-5, rtol=0)
+    yaw, pitch = torch.atan2(offset[:, 0], offset[:, 2]), (offset[:, 1] / distance).asin()
+    for angle in (yaw, pitch):
+        assert 0.7 < float(angle.abs().max()) <= 0.8 + 1e-5
+        assert abs(float(angle.mean())) < 0.15
 
 
 def test_export_writes_splats_in_the_world_and_bound_to_the_rig(own_run: Path) -> None:

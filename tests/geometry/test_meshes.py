@@ -143,6 +143,28 @@ def test_an_empty_mesh_has_no_largest_part() -> None:
         M.largest_component(M.TriangleMesh(torch.zeros(3, 3), torch.zeros(0, 3).long()))
 
 
+def test_parts_are_kept_by_size_and_the_small_ones_dropped() -> None:
+    parts = [octahedron(level) for level in (1, 0, 1, 0)]
+    vertices = torch.cat([v + 5 * i for i, (v, _) in enumerate(parts)]).float()
+    starts = torch.tensor([0, *(len(v) for v, _ in parts)]).cumsum(0).tolist()
+    faces = torch.cat([f + start for start, (_, f) in zip(starts, parts, strict=False)])
+    mesh = M.TriangleMesh(vertices, faces)
+
+    def places(count: int, min_faces: int = 1) -> list[int]:
+        kept = M.largest_components(mesh, count, min_faces).vertices
+        return sorted({round(float(x) / 5) for x in kept.mean(dim=1)})
+
+    assert places(1) == [0]
+    assert places(2) == [0, 2]
+    assert places(3) == [0, 1, 2]
+    assert places(9) == [0, 1, 2, 3]
+    assert places(9, min_faces=9) == [0, 2]
+    with pytest.raises(ValueError, match="a part of 33 faces, its largest has 32"):
+        M.largest_components(mesh, 1, 33)
+    with pytest.raises(ValueError, match="count must be positive, got 0"):
+        M.largest_components(mesh, 0)
+
+
 def test_subdivision_keeps_surface_orientation_and_corners() -> None:
     vertices, faces = random_mesh()
     fine, fine_faces = M.subdivide(vertices, faces)

@@ -30,7 +30,7 @@ from vultus.data.readers import read_sequence
 from vultus.data.sequence import HeadSequence
 from vultus.data.studio.capture import demo_config, film, plan_film
 from vultus.engine.fit import fit
-from vultus.export.avatar_mesh import fuse_mesh
+from vultus.export.avatar_mesh import FusionSettings, fuse_mesh
 from vultus.export.films import comparison_film, path_film
 from vultus.export.mesh_files import write_mesh
 from vultus.export.pictures import side_by_side
@@ -133,7 +133,7 @@ def _show(opened: OpenRun, out: Path) -> None:
             avatar,
             avatar.track[0],
             path_cameras(opened, "turntable", _MESH_VIEWS),
-            _MESH_RESOLUTION,
+            FusionSettings(resolution=_MESH_RESOLUTION),
         )
         write_mesh(mesh_path, mesh)
         write_splats(run.media_path / "avatar.ply", thicken(avatar.splats(avatar.track[0])))

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import torch
 import tyro
+from jaxtyping import Float
+from torch import Tensor
 
 from vultus.cli.avatar_run import OpenRun, open_run, output_path
 from vultus.cli.console import console, print_table
-from vultus.cli.render import path_cameras
+from vultus.cli.render import path_cameras, random_cameras
 from vultus.core.files import write_json
 from vultus.core.seeding import torch_generator
+from vultus.data.frames import load_frame
 from vultus.data.sequence import Split
-from vultus.export.avatar_mesh import fuse_mesh
+from vultus.export.avatar_mesh import FusionSettings, fuse_mesh
 from vultus.export.mesh_files import MESH_SUFFIXES, read_mesh, write_mesh
 from vultus.geometry.cameras import Camera
 from vultus.geometry.meshes import TriangleMesh
 from vultus.metrics.seen_distance import seen_distance
 
 __all__ = ["CompareOptions", "MeshOptions", "main"]
+
+_LARGEST_ANGLE = 0.8
+"""Of random views, radians; published."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +56,17 @@ class MeshOptions:
     """.ply, .obj or .glb; default: RUN/media/mesh.ply."""
     timestep: int = 0
     """Moment of the capture whose pose is fused."""
-    resolution: int = 256
-    """Voxels along the longest edge of the head's box."""
     views: int = 32
     """Rendered views around the head, beside the training cameras."""
+    random_views: int = 0
+    """More views at random in front of the face, up to 0.8 rad to the side, above and below
+    (official --random_camera)."""
+    use_masks: bool = False
+    """Fuse the capture's own views of the moment, held-out cameras too, cut by their masks, instead
+    of the training cameras."""
+    fusion: Annotated[FusionSettings, tyro.conf.arg(name="")] = field(
+        default_factory=FusionSettings
+    )
     data: Path | None = None
     """Where the capture lies now, if it was moved."""
     device: str = "cpu"
@@ -71,19 +85,48 @@ def main(arguments: list[str]) -> None:
     pose = opened.pose(options.timestep)
     scan = _read_scan(options.compare)
     judges = None if scan is None else opened.sequence.split(options.compare.split)
-    around = path_cameras(opened, "turntable", options.views)
+    cameras, masks = _views(opened, options)
     if options.dry_run:
-        console.print(f"would write {out}")
+        console.print(f"would fuse {len(cameras)} views and write {out}")
         return
-    own = {r.camera_index: r.camera for r in opened.sequence.split("train")}
-    sized = [camera.resized(around.width, around.height) for camera in own.values()]
-    cameras = Camera.stack([around, *sized])
-    mesh = fuse_mesh(opened.avatar, pose, cameras, options.resolution)
+    mesh = fuse_mesh(opened.avatar, pose, cameras, options.fusion, masks)
     write_mesh(out, mesh)
     console.print(f"mesh: {out} ({len(mesh.vertices)} vertices, {len(mesh.faces)} faces)")
     if scan is not None and judges is not None:
         distinct = {record.camera_index: record.camera for record in judges}
         _compare(opened, mesh, scan, Camera.stack([*distinct.values()]), options.compare)
+
+
+def _views(
+    opened: OpenRun, options: MeshOptions
+) -> tuple[list[Camera], list[Float[Tensor, "1 h w"] | None]]:
+    """Cameras with the masks of those that belong to the capture.
+
+    Raises:
+        ValueError: If counts are negative or the moment has no masks that were asked for.
+    """
+    for name in ("views", "random_views"):
+        if getattr(options, name) < 0:
+            value = getattr(options, name)
+            raise ValueError(f"--{name.replace('_', '-')} must not be negative, got {value}")
+    made = [path_cameras(opened, "turntable", options.views)] if options.views else []
+    if options.random_views:
+        generator = torch_generator(opened.seed, "mesh.views")
+        made.append(random_cameras(opened, options.random_views, _LARGEST_ANGLE, generator))
+    cameras = [batch[index] for batch in made for index in range(len(batch))]
+    masks: list[Float[Tensor, "1 h w"] | None] = [None] * len(cameras)
+    if options.use_masks:
+        records = [r for r in opened.sequence.frames if r.timestep == options.timestep]
+        for record in records:
+            mask = load_frame(opened.sequence, record).mask
+            if mask is None:
+                raise ValueError(f"--use-masks: {record.image_path} has no mask")
+            masks.append(mask[0])
+    else:
+        own = {r.camera_index: r for r in opened.sequence.split("train")}
+        records = list(own.values())
+        masks += [None] * len(records)
+    return [*cameras, *(record.camera for record in records)], masks
 
 
 def _read_scan(options: CompareOptions) -> TriangleMesh | None:

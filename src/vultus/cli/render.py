@@ -10,6 +10,8 @@ from typing import Literal
 
 import torch
 import tyro
+from jaxtyping import Float
+from torch import Tensor
 
 from vultus.cli.avatar_run import OpenRun, open_run, output_path
 from vultus.cli.console import console
@@ -21,7 +23,7 @@ from vultus.export.shots import CAPTURE_VIEWS, Shot, View, can_show, frame_shots
 from vultus.geometry import camera_paths
 from vultus.geometry.cameras import Camera, camera_centers
 
-__all__ = ["RenderOptions", "main", "path_cameras"]
+__all__ = ["RenderOptions", "main", "path_cameras", "random_cameras"]
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,34 @@ def path_cameras(
     """
     if frames < 1:
         raise ValueError(f"a camera path needs at least 1 frame, got {frames}")
+    center, radius, first = _framing(opened)
+    sweep = 2.0 * math.pi if path == "turntable" else math.pi / 2.0
+    cameras = camera_paths.orbit(
+        center, radius, frames, sweep, first.intrinsics[0], first.width, first.height
+    )
+    return cameras if size is None else cameras.resized(*size)
+
+
+def random_cameras(
+    opened: OpenRun, count: int, largest_angle: float, generator: torch.Generator
+) -> Camera:
+    """Cameras in front of the head, yaw and pitch uniform up to an angle in radians.
+
+    They are as far away and see as much as the first training camera.
+    """
+    center, radius, first = _framing(opened)
+    angles = largest_angle * (2.0 * torch.rand(2, count, generator=generator) - 1.0)
+    return camera_paths.cameras_at_angles(
+        center, radius, angles[0], angles[1], first.intrinsics[0], first.width, first.height
+    )
+
+
+def _framing(opened: OpenRun) -> tuple[Float[Tensor, 3], float, Camera]:
+    """Point that the first training camera looks at, its distance, and the camera.
+
+    Raises:
+        ValueError: If the head is behind the camera.
+    """
     first = opened.sequence.split("train")[0].camera
     with torch.no_grad():
         vertices = opened.head_vertices()
@@ -116,9 +146,4 @@ def path_cameras(
     radius = float((middle - eye) @ axis)
     if radius <= 0:
         raise ValueError("the first training camera looks away from the head")
-    center = eye + radius * axis
-    sweep = 2.0 * math.pi if path == "turntable" else math.pi / 2.0
-    cameras = camera_paths.orbit(
-        center, radius, frames, sweep, first.intrinsics[0], first.width, first.height
-    )
-    return cameras if size is None else cameras.resized(*size)
+    return eye + radius * axis, radius, first

@@ -23,6 +23,7 @@ __all__ = [
     "face_components",
     "face_normals",
     "largest_component",
+    "largest_components",
     "subdivide",
     "uniform_laplacian",
     "unique_edges",
@@ -184,10 +185,33 @@ def largest_component(mesh: TriangleMesh) -> TriangleMesh:
     Raises:
         ValueError: If the mesh has no faces.
     """
+    return largest_components(mesh, 1)
+
+
+def largest_components(mesh: TriangleMesh, count: int, min_faces: int = 1) -> TriangleMesh:
+    """Keep the connected parts with most faces (the first of equals).
+
+    Args:
+        mesh: Of any number of parts.
+        count: How many parts at most.
+        min_faces: Smaller parts are dropped, however few there are.
+
+    Raises:
+        ValueError: If the count is not positive or no part has so many faces.
+    """
+    if count < 1:
+        raise ValueError(f"count must be positive, got {count}")
     if mesh.faces.shape[0] == 0:
         raise ValueError("mesh must have faces to have a largest component")
     labels = face_components(mesh.faces, mesh.vertices.shape[0])
-    return compact_mesh(mesh, labels == torch.bincount(labels).argmax())
+    sizes = torch.bincount(labels)
+    kept = sizes.argsort(descending=True, stable=True)[:count]
+    kept = kept[sizes[kept] >= max(min_faces, 1)]
+    if kept.shape[0] == 0:
+        raise ValueError(
+            f"mesh must have a part of {min_faces} faces, its largest has {int(sizes.max())}"
+        )
+    return compact_mesh(mesh, torch.isin(labels, kept))
 
 
 def subdivide(
