@@ -12,7 +12,10 @@ from fakes import FakeHead
 from vultus.core.image_io import write_image
 from vultus.data.frame_store import FrameStore
 from vultus.data.readers import absolute_options, detect_format, load_frame, read_sequence
-from vultus.geometry.cameras import look_at, opencv_to_opengl
+from vultus.data.readers.gaussian_avatars import Options
+from vultus.data.readers.manifest import resize
+from vultus.data.readers.options import ReaderOptions
+from vultus.geometry.cameras import Camera, look_at, opencv_to_opengl
 from vultus.heads.base import ParameterSpec
 
 
@@ -237,6 +240,36 @@ def test_resolution_averages_pixels_and_scales_the_camera(single):
     full = read_sequence(single, head=FakeFlame())
     expected = load_frame(full, full.frames[0]).mask.reshape(15, 2, 10, 2).mean(dim=(1, 3))
     torch.testing.assert_close(frame.mask[0, 0], expected)
+
+
+@pytest.mark.parametrize(
+    ("resolution", "width", "size"),
+    [
+        (-1, 1600, None),
+        (-1, 1602, (1600, 1002)),
+        (-1, 3208, (1600, 1001)),
+        (1, 3208, None),
+        (4, 3208, (802, 502)),
+        (550, 3208, (550, 344)),
+    ],
+)
+def test_resolution_means_what_it_means_in_the_published_readers(
+    resolution: int, width: int, size: tuple[int, int] | None
+) -> None:
+    height = round(width * 2008 / 3208)
+    matrix = torch.tensor([[[2.0 * width, 0, width / 2], [0, 2.0 * width, 1], [0, 0, 1]]])
+    camera = Camera(torch.eye(4)[None], matrix, width, height)
+    resized, file_size = resize(camera, ReaderOptions(resolution=resolution))
+    assert (resized.width, resized.height) == (size or (width, height))
+    assert file_size == (None if size is None else (width, height))
+    assert float(resized.intrinsics[0, 0, 0]) == pytest.approx(2.0 * resized.width)
+
+
+def test_the_published_layout_is_read_at_the_published_resolution() -> None:
+    assert Options().resolution == -1
+    for wrong in (0, -2):
+        with pytest.raises(ValueError, match=f"resolution must be positive or -1, got {wrong}"):
+            Options(resolution=wrong)
 
 
 def test_one_camera_can_be_selected(union):

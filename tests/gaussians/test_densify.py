@@ -151,6 +151,20 @@ def test_gradient_is_averaged_over_the_images_that_see_a_primitive() -> None:
     assert scene.extras["face_index"].tolist()[NUM_FACES:] == [0]
 
 
+def test_the_root_of_the_mean_may_be_what_counts() -> None:
+    root = Scene(replace(CONFIG, gradient_mean="geometric", gradient_threshold=0.5))
+    plain = Scene(replace(CONFIG, gradient_threshold=0.5))
+    for scene in (root, plain):
+        # Means over two images: 0.26, 0.24 and 0.6, whose roots are 0.51, 0.49 and 0.77.
+        for sign in (-1, 1):
+            gradient = torch.zeros(NUM_FACES, 2)
+            gradient[:3, 0] = torch.tensor([0.26, 0.24, 0.6]) + 0.2 * sign
+            scene.density.accumulate(gradient, torch.ones(NUM_FACES))
+        scene.edit()
+    assert root.extras["face_index"].tolist()[NUM_FACES:] == [0, 2]
+    assert plain.extras["face_index"].tolist()[NUM_FACES:] == [2]
+
+
 def test_amplified_primitives_grow_at_a_smaller_gradient() -> None:
     scene = Scene()
     amplified = torch.zeros(NUM_FACES, dtype=torch.bool)

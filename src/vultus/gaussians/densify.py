@@ -48,6 +48,10 @@ class DensifyConfig:
     gradient_threshold: float = 2e-4
     """Grow where the mean norm of the screen-space gradient reaches this (normalised device units
     per loss, as 3DGS measures it)."""
+    gradient_mean: Literal["arithmetic", "geometric"] = "arithmetic"
+    """What is compared with the threshold: the mean norm, or its square root (names of the official
+    ``--densification_type``: arithmetic_mean, geometric_mean2). The root of a small number is much
+    larger, so a threshold of 2e-4 for the mean is one of 0.014 for the root."""
     gradient_gain: float = 20.0
     """Factor on the gradient of the primitives that ``accumulate`` is told to amplify (teeth)."""
     dense_fraction: float = 0.01
@@ -284,6 +288,8 @@ class AdaptiveDensity:
     def _growing(self, frozen: Tensor | None) -> Tensor:
         """Primitives with a large mean gradient, as many as the limit allows."""
         mean = self._gradient / self._count.clamp(min=1)
+        if self._config.gradient_mean == "geometric":
+            mean = mean.sqrt()
         if frozen is not None:
             mean = torch.where(frozen, 0.0, mean)
         grown = mean >= self._config.gradient_threshold

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vultus.data.head_files import open_head
+from vultus.data.readers.options import AUTOMATIC_RESOLUTION
 from vultus.data.readers.vhap_layout import VhapOptions, read_layout, read_track
 from vultus.data.rig_files import read_flame_row
 from vultus.data.sequence import HeadSequence
@@ -24,6 +25,7 @@ RIG_KEY = "flame_param_path"
 class Options(VhapOptions):
     """Options of ``gaussian_avatars``."""
 
+    resolution: int = AUTOMATIC_RESOLUTION
     flame_version: FlameVersion = "2023"
     """Release whose imported model is used; with ``head_file`` the file decides."""
     use_static_offset: bool = True

@@ -12,12 +12,14 @@ import torch
 
 from vultus.core.files import read_json
 from vultus.core.image_io import image_size
-from vultus.data.readers.options import ReaderOptions
+from vultus.data.readers.options import AUTOMATIC_RESOLUTION, ReaderOptions
 from vultus.geometry.cameras import Camera, check_rigid, fov_to_focal, opengl_to_opencv
 
 __all__ = ["Manifest", "file_beside", "read_manifest", "resize"]
 
 _IMAGES = "images"
+# Of 3D Gaussian splatting, for images without a chosen resolution.
+_LARGEST_AUTOMATIC_WIDTH = 1600
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,10 @@ def resize(camera: Camera, options: ReaderOptions) -> tuple[Camera, tuple[int, i
         ValueError: If images would have to be enlarged.
     """
     choice = options.resolution
-    width = round(camera.width / choice) if choice in (1, 2, 4, 8) else choice
+    if choice == AUTOMATIC_RESOLUTION:
+        width = min(camera.width, _LARGEST_AUTOMATIC_WIDTH)
+    else:
+        width = round(camera.width / choice) if choice in (1, 2, 4, 8) else choice
     if width == camera.width:
         return camera, None
     if width > camera.width:

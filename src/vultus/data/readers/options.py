@@ -11,7 +11,10 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from vultus.heads.base import HeadModel
 
-__all__ = ["ReaderOptions", "parse_options"]
+__all__ = ["AUTOMATIC_RESOLUTION", "ReaderOptions", "parse_options"]
+
+AUTOMATIC_RESOLUTION = -1
+"""As 3D Gaussian splatting has it: the size of the files, up to a limit."""
 
 OptionsT = TypeVar("OptionsT", bound="ReaderOptions")
 
@@ -30,7 +33,8 @@ class ReaderOptions:
     background: Literal["white", "black"] = "white"
     """What images are composited over."""
     resolution: int = 1
-    """1, 2, 4 or 8 divide the size; any other positive number is the width in pixels."""
+    """1, 2, 4 or 8 divide the size; any other positive number is the width in pixels; -1 keeps the
+    size of images up to 1600 wide, and makes wider ones 1600 wide."""
     cut_height: float | None = None
     """Show background below this height of the rig at rest in metres, where captures have clothes
     and shoulders that the rig lacks; ICT-FaceKit has its chin at -0.08
@@ -38,8 +42,8 @@ class ReaderOptions:
 
     def __post_init__(self) -> None:
         """Reject a size that cannot be meant."""
-        if self.resolution < 1:
-            raise ValueError(f"resolution must be positive, got {self.resolution}")
+        if self.resolution < 1 and self.resolution != AUTOMATIC_RESOLUTION:
+            raise ValueError(f"resolution must be positive or -1, got {self.resolution}")
 
     @property
     def background_color(self) -> tuple[float, float, float]:
