@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from synthetic_flame import synthetic_flame
 from vultus.core.bundles import save_bundle
+from vultus.core.image_io import write_image
 from vultus.gaussians.surfels import Surfels
+from vultus.geometry.cameras import look_at, opencv_to_opengl
 from vultus.heads.base import HeadPose
 from vultus.heads.flame import FLAME_ARRAYS, FLAME_FORMAT, MASK_PREFIX
 from vultus.methods.surfhead.official import OfficialAvatar
 from vultus.methods.surfhead.specular import SpecularNetwork
 from vultus.methods.surfhead.transport import Rig
 
-__all__ = ["official_avatar", "write_flame_file"]
+__all__ = ["official_avatar", "write_flame_capture", "write_flame_file"]
 
 _FRAMES, _VERTICES = 3, 5143
 
@@ -62,3 +66,35 @@ def official_avatar(rig: Rig, num_surfels: int = 400) -> OfficialAvatar:
     )
     network = SpecularNetwork("lasg", 24, generator)
     return OfficialAvatar(surfels, track, rig, "unit", 300_000, network)
+
+
+def write_flame_capture(root: Path, track: HeadPose, size: int = 24) -> None:
+    """The capture of a track in VHAP's layout: grey pictures from two cameras, the last moment is
+    held out."""
+    for folder in ("images", "fg_masks", "flame_param"):
+        (root / folder).mkdir(parents=True)
+    eyes = torch.tensor([[0.2, 0.1, 3.0], [-0.4, 0.0, 3.0]])
+    views = torch.linalg.inv(look_at(eyes, torch.zeros(3)).double())
+    names = {
+        "shape": "identity_coeffs", "expr": "expression_coeffs", "rotation": "global_rotation",
+        "neck_pose": "neck_pose", "jaw_pose": "jaw_pose", "eyes_pose": "eye_pose",
+        "translation": "translation", "static_offset": "static_offset",
+    }  # fmt: skip
+    frames = []
+    for timestep in range(len(track)):
+        row = {key: getattr(track[timestep], name).numpy() for key, name in names.items()}
+        np.savez(root / f"flame_param/{timestep:05d}.npz", **{**row, "shape": row["shape"][0]})
+        for camera, view in enumerate(views):
+            name = f"{timestep:05d}_{camera:02d}.png"
+            write_image(root / "images" / name, torch.full((3, size, size), 0.5))
+            write_image(root / "fg_masks" / name, torch.ones(1, size, size))
+            frames.append(
+                {
+                    "timestep_index": timestep, "camera_index": camera, "camera_id": str(camera),
+                    "w": size, "h": size, "camera_angle_x": 0.5,
+                    "transform_matrix": opencv_to_opengl(view).tolist(),
+                    "file_path": f"images/{name}", "fg_mask_path": f"fg_masks/{name}",
+                    "flame_param_path": f"flame_param/{timestep:05d}.npz",
+                }
+            )  # fmt: skip
+    (root / "transforms.json").write_text(json.dumps({"frames": frames}))

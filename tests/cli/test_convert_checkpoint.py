@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from official_models import official_avatar, write_flame_file
+from official_models import official_avatar, write_flame_capture, write_flame_file
 from vultus.cli.main import run
 from vultus.gaussians.splat_files import read_splats, write_splats
 from vultus.methods.surfhead.official import read_official, write_official
@@ -81,3 +82,76 @@ def test_wrong_input_is_one_line(
     assert "--out must end in .ply" in refused(str(model), *out)
     rig = ["--out", str(tmp_path / "x"), "--rig", "jacobian"]
     assert "contradicts" in refused(str(model), *rig)
+
+
+@pytest.fixture(scope="module")
+def run_of_model(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder made of the model and the capture that it belongs to."""
+    folder = tmp_path_factory.mktemp("runs")
+    write_flame_file(folder / "flame.safetensors")
+    write_flame_capture(folder / "capture", official_avatar("jbs").track)
+    command = ["convert-checkpoint", str(model), "--to", "run", "--out", str(folder / "run")]
+    command += ["--data", str(folder / "capture")]
+    command += ["--options", "head_file", str(folder / "flame.safetensors")]
+    assert run([*command, "--dry-run"]) == 0
+    assert not (folder / "run").exists()
+    assert run(command) == 0
+    return folder / "run"
+
+
+def test_a_model_becomes_a_run_that_other_commands_understand(
+    run_of_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = json.loads((run_of_model / "config.json").read_text())["config"]
+    assert config["specular"]["official_quirks"]
+    assert (config["model"]["rig"], config["model"]["third_edge"]) == ("jbs", "unit")
+    assert run(["evaluate", "--run", str(run_of_model), "--splits", "train"]) == 0
+    assert "psnr" in capsys.readouterr().out
+    out = tmp_path / "posed.ply"
+    assert run(["export", "--run", str(run_of_model), "--timestep", "1", "--out", str(out)]) == 0
+    assert len(read_splats(out)) == 400
+
+
+def test_a_run_becomes_the_same_model_again(run_of_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    command = ["export", "--run", str(run_of_model), "--format", "surfhead", "--out", str(out)]
+    assert run(command) == 0
+    found, given = read_official(out), official_avatar("jbs")
+    assert (found.iteration, found.rig, found.third_edge) == (300_000, "jbs", "unit")
+    for name, tensor in given.surfels.tensors().items():
+        assert torch.equal(found.surfels.tensors()[name], tensor), name
+    for name, tensor in given.track.tensors().items():
+        assert torch.allclose(found.track.tensors()[name], tensor), name
+    assert found.specular is not None
+    assert given.specular is not None
+    for name, tensor in given.specular.state_dict().items():
+        assert torch.equal(found.specular.state_dict()[name], tensor), name
+
+
+def test_a_model_is_refused_on_a_capture_of_somebody_else(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    track = official_avatar("jbs").track
+    other = track.replace(identity_coeffs=torch.zeros(1, 300))
+    write_flame_capture(tmp_path / "other", other)
+    write_flame_capture(tmp_path / "short", track[:2])
+    write_flame_file(tmp_path / "flame.safetensors")
+    for name, message in (("other", "another subject"), ("short", "has 2 timesteps, the model 3")):
+        command = ["convert-checkpoint", str(model), "--to", "run", "--out", str(tmp_path / "run")]
+        command += ["--data", str(tmp_path / name)]
+        command += ["--options", "head_file", str(tmp_path / "flame.safetensors")]
+        assert run(command) == 2
+        assert message in capsys.readouterr().err
+    command = ["convert-checkpoint", str(model), "--to", "run", "--out", str(tmp_path / "run")]
+    assert run(command) == 2
+    assert "--data must name the capture" in capsys.readouterr().err
+
+
+def test_official_programs_need_flame(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "model"
+    command = ["export", "--run", str(trained), "--format", "surfhead", "--out", str(out)]
+    assert run(command) == 2
+    assert "official programs need FLAME" in capsys.readouterr().err
+    assert not out.exists()

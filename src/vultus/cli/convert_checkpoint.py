@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -10,14 +10,22 @@ import torch
 import tyro
 from tyro.conf import Positional
 
-from vultus.cli.avatar_run import output_path
+from vultus.cli.avatar_run import (
+    DataOptions,
+    check_run_folder,
+    open_or_create_run,
+    output_path,
+    run_settings,
+)
 from vultus.cli.console import console, print_table
+from vultus.engine.checkpoint import take_checkpoint
 from vultus.gaussians.posed import thicken
 from vultus.gaussians.splat_files import write_splats
 from vultus.geometry.deformation import ThirdEdge
 from vultus.heads.registry import load_head
 from vultus.methods.surfhead.official import (
     OfficialAvatar,
+    avatar_from_official,
     official_splats,
     read_gaussian_avatars,
     read_official,
@@ -34,13 +42,14 @@ class ConvertOptions:
     model: Positional[Path]
     """Folder with point_cloud/iteration_K (and specular/, cfg_args), as the programs write it."""
     out: Path
-    """surfhead: new model folder; ply: file to write."""
+    """surfhead, run: new folder; ply: file to write."""
     source: Literal["surfhead", "gaussian_avatars"] = "surfhead"
     """Which program wrote it. Gaussians of GaussianAvatars become surfels and lose the thickness
     along their thinnest axis."""
-    to: Literal["surfhead", "ply"] = "surfhead"
+    to: Literal["surfhead", "ply", "run"] = "surfhead"
     """surfhead: model folder in the layout of the program; ply: one moment posed in the world, for
-    splat viewers (needs FLAME; without specular colour)."""
+    splat viewers (needs FLAME; without specular colour); run: a run folder for render, evaluate,
+    reenact, mesh (needs FLAME and --data)."""
     iteration: int | None = None
     """Which one; default: the last."""
     third_edge: ThirdEdge | None = None
@@ -49,6 +58,12 @@ class ConvertOptions:
     """Transport of the surfels; default: what the files say."""
     timestep: int = 0
     """Moment of ply."""
+    data: Path | None = None
+    """Capture that the model was trained on, for run."""
+    format: str = "auto"
+    """Reader of the capture."""
+    options: dict[str, str] = field(default_factory=dict)
+    """Options of the reader."""
     head_file: Path | None = None
     """Converted FLAME model, for ply; default: the imported asset."""
     dry_run: bool = False
@@ -73,6 +88,8 @@ def main(arguments: list[str]) -> None:
     print_table(str(options.model), ["", ""], rows)
     if options.to == "ply":
         _write_ply(avatar, options)
+    elif options.to == "run":
+        _write_run(avatar, options)
     else:
         _write_folder(avatar, options)
 
@@ -87,6 +104,22 @@ def _write_ply(avatar: OfficialAvatar, options: ConvertOptions) -> None:
         return
     write_splats(out, splats)
     console.print(f"splats: {out} ({len(splats)} splats)")
+
+
+def _write_run(official: OfficialAvatar, options: ConvertOptions) -> None:
+    if options.data is None:
+        raise ValueError("--data must name the capture that the model was trained on")
+    data = DataOptions(options.data, options.format, options.options)
+    avatar = avatar_from_official(official, data.read())
+    settings = run_settings("surfhead", 0, data, avatar.config)
+    check_run_folder(options.out, settings, resume=False)
+    if options.dry_run:
+        console.print(f"would write {options.out}")
+        return
+    run = open_or_create_run(options.out, settings, resume=False)
+    run.save_checkpoint(take_checkpoint(avatar, avatar.config.steps))
+    run.update_card(converted_from=str(options.model.resolve()), **avatar.summary())
+    console.print(f"run: {options.out}")
 
 
 def _write_folder(avatar: OfficialAvatar, options: ConvertOptions) -> None:

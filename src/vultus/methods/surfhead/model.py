@@ -30,6 +30,7 @@ from vultus.methods.surfhead.config import SurfHeadConfig
 from vultus.methods.surfhead.jacobian_blending import blend_weights, initial_blend_logits
 from vultus.methods.surfhead.rig_track import RigTrack
 from vultus.methods.surfhead.shading import canonical_rotations, canonical_sh_colors
+from vultus.methods.surfhead.specular import SpecularNetwork
 from vultus.methods.surfhead.specular_part import SpecularPart, add_specular
 from vultus.methods.surfhead.transport import BoundSurfels, PosedFaces, PosedSurfels, transport
 from vultus.optim.adam import GpuAdam, build_adam, set_learning_rate
@@ -206,12 +207,21 @@ class SurfHead:
             output = replace(output, image=add_specular(output.image))
         return placed, output
 
+    def bound_surfels(self) -> Surfels:
+        """The surfels in their faces' frames, on the CPU."""
+        values = {name: value.detach().cpu() for name, value in self.surfels.items()}
+        return Surfels.from_dict(values | {"face_index": self._face_index.cpu()})
+
+    @property
+    def specular_network(self) -> SpecularNetwork | None:
+        """What gives eyes their highlights; ``None`` for matte avatars."""
+        return None if self._specular is None else self._specular.network
+
     def splats(self, pose: HeadPose | None) -> Splats:
         """Surfels for files: in the world for one pose, in their faces' frames without."""
         values = {name: value.detach().cpu() for name, value in self.surfels.items()}
         if pose is None:
-            index = self._face_index.cpu()
-            return surfels_to_splats(Surfels.from_dict(values | {"face_index": index}))
+            return surfels_to_splats(self.bound_surfels())
         with torch.no_grad():
             placed = self.posed_surfels(pose).to("cpu")
         return posed_splats(
