@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from vultus.cli.ablate import AblateOptions
 from vultus.cli.data import CheckOptions, StudioOptions
 from vultus.cli.demo import DemoOptions
 from vultus.cli.evaluate import EvaluateOptions
@@ -17,6 +18,7 @@ from vultus.cli.reenact import ReenactOptions
 from vultus.cli.render import RenderOptions
 from vultus.cli.train import TrainOptions
 from vultus.data.studio.config import StudioConfig
+from vultus.export.avatar_mesh import FusionSettings
 from vultus.methods.registry import METHODS, method_presets
 from vultus.methods.surfhead.config import SurfHeadConfig
 
@@ -24,6 +26,7 @@ from vultus.methods.surfhead.config import SurfHeadConfig
 OPTIONS: dict[str, tuple[type, ...]] = {
     "demo": (DemoOptions,),
     "train surfhead": (TrainOptions, SurfHeadConfig),
+    "ablate surfhead": (AblateOptions,),
     "evaluate": (EvaluateOptions,),
     "render": (RenderOptions,),
     "reenact": (ReenactOptions,),
@@ -33,7 +36,15 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "data check": (CheckOptions,),
 }
 # Positional, or with a flag of its own.
-_OTHER_FLAGS = {"data check": {"data": "PATH"}, "train surfhead": {"data": "--data"}}
+_OTHER_FLAGS = {
+    "data check": {"data": "PATH"},
+    "train surfhead": {"data": "--data"},
+    "ablate surfhead": {"data": "--data"},
+    "mesh": {
+        f"fusion.{name}": f"--{name}"
+        for name in (field.name.replace("_", "-") for field in dataclasses.fields(FusionSettings))
+    },
+}
 
 
 def flags(options: type, prefix: str = "") -> list[str]:
