@@ -79,3 +79,5 @@ def test_fit_writes_a_pose_that_the_reader_takes(data_dir, tmp_path, capsys):
 def test_fit_refuses_moving_heads_and_other_suffixes(filmed, tmp_path, capsys):
     assert run(["data", "fit", str(filmed), "--out", str(tmp_path / "fit.json")]) == 2
     assert "--out must end in .npz" in capsys.readouterr().err
+    assert run(["data", "fit", str(filmed), "--out", str(tmp_path / "no" / "fit.npz")]) == 2
+    assert "no does not exist" in capsys.readouterr().err

@@ -122,3 +122,11 @@ def test_a_capture_without_held_out_frames_is_measured_on_its_training_images(
     assert "Training images" in capsys.readouterr().out
     (result,) = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert (result["split"], len(result["frames"])) == ("train", 8)
+
+
+def test_held_out_images_are_measured_on_the_way(capture: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert run(train(capture, out, "--steps", "4", "--evaluate-every", "2")) == 0
+    lines = RunFolder(out).read_metrics()
+    for split in ("val", "test"):
+        assert [line["step"] for line in lines if f"{split}.psnr" in line] == [2]

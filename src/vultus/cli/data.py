@@ -11,6 +11,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional
 
+from vultus.cli.avatar_run import output_path
 from vultus.cli.console import console, print_error, print_table
 from vultus.core.devices import find_device
 from vultus.data.check import check_capture
@@ -183,8 +184,7 @@ def _fit(arguments: list[str]) -> None:
         description="Find rotation, translation, scale and identity of the rig from the masks of "
         "the training cameras of a still capture; nothing else of the capture is used.",
     )
-    if options.out.suffix != ".npz":
-        raise ValueError(f"--out must end in .npz, got {options.out.name}")
+    out = output_path(options.out, options.out, [".npz"])
     sequence = read_sequence(options.data, options.format, **options.options)
     frames = FrameStore(sequence, "train")
     if bool((frames.timesteps != frames.timesteps[0]).any()):
@@ -202,7 +202,7 @@ def _fit(arguments: list[str]) -> None:
         cut_height=options.cut_height,
         config=options.config,
     )
-    write_rig_row(options.out, found.world_pose(sequence.head), ())
+    write_rig_row(out, found.world_pose(sequence.head), ())
     console.print(
         f"fit: {options.out} (scale {found.scale:.4f}; mask IoU of {len(frames)} views: mean "
         f"{float(found.iou.mean()):.4f}, least {float(found.iou.min()):.4f})"
