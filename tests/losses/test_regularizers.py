@@ -28,6 +28,37 @@ def test_normal_norm_counts_both_directions() -> None:
     assert float(regularizers.normal_norm(normals, ALL)) == pytest.approx(0.5)
 
 
+def test_inverse_depth_may_jump_at_edges_of_the_image() -> None:
+    depth = torch.ones(1, 1, 4, 6, dtype=torch.float64)
+    depth[..., 3:] = 2.0
+    flat = torch.full((1, 3, 4, 6), 0.5, dtype=torch.float64)
+    edge = flat.clone()
+    edge[..., 3:] = 0.9
+    # One of five differences along a row is 1/2; none along a column.
+    loss = regularizers.inverse_depth_smoothness
+    assert float(loss(depth, flat)) == pytest.approx(0.5 / 5)
+    assert float(loss(depth, edge)) == pytest.approx(0.5 / 5 * math.exp(-0.4))
+    turned = depth.transpose(2, 3), edge.transpose(2, 3)
+    assert float(loss(*turned)) == pytest.approx(0.5 / 5 * math.exp(-0.4))
+
+
+def test_pixels_without_depth_are_no_edges() -> None:
+    generator = torch.Generator().manual_seed(0)
+    depth = 1.0 + torch.rand(1, 1, 5, 6, generator=generator, dtype=torch.float64)
+    rgb = torch.rand(1, 3, 5, 6, generator=generator, dtype=torch.float64)
+    cut = torch.cat([depth, torch.zeros_like(depth)], dim=3).requires_grad_()
+    loss = regularizers.inverse_depth_smoothness(cut, torch.cat([rgb, rgb], dim=3))
+    assert_close(loss.detach(), regularizers.inverse_depth_smoothness(depth, rgb))
+    loss.backward()
+    assert cut.grad is not None
+    assert cut.grad.isfinite().all()
+    assert (cut.grad[..., 6:] == 0).all()
+    leaf = depth.clone().requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda d: regularizers.inverse_depth_smoothness(d, rgb), (leaf,)
+    )
+
+
 def test_xyz_is_free_within_the_threshold() -> None:
     means = torch.tensor([[0.6, 0.0, 0.8], [3.0, 0.0, 4.0]])
     assert float(regularizers.xyz(means, ALL, 1.0)) == pytest.approx(2.0)
@@ -57,6 +88,7 @@ def test_nothing_visible_is_zero_with_zero_gradients() -> None:
     loss = regularizers.xyz(means, none) + regularizers.scale(means, none)
     loss.backward()
     assert float(loss.detach()) == 0.0
+    assert means.grad is not None
     assert_close(means.grad, torch.zeros(2, 3))
 
 

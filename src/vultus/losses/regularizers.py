@@ -16,6 +16,7 @@ __all__ = [
     "blend_weight",
     "distortion",
     "eye_alpha",
+    "inverse_depth_smoothness",
     "laplacian",
     "metric_scale",
     "metric_xyz",
@@ -81,6 +82,28 @@ def distortion(distortion_map: Float[Tensor, "b 1 h w"]) -> Float[Tensor, ""]:
     Reference: Huang et al., 2D Gaussian Splatting, 2024, eq. 13.
     """
     return _mean(distortion_map)
+
+
+def inverse_depth_smoothness(
+    depth: Float[Tensor, "b 1 h w"], rgb: Float[Tensor, "b 3 h w"]
+) -> Float[Tensor, ""]:
+    """Keep inverse depth smooth where the image is: mean |∂ 1/z| exp(-mean |∂ I|), both axes.
+
+    Differences to pixels without depth (0) do not count.
+
+    Reference: Godard et al., Unsupervised Monocular Depth Estimation, 2017, eq. 3; with inverse
+    depth for disparity.
+    """
+    known = depth > 0
+    inverse = torch.where(known, 1.0 / torch.where(known, depth, 1.0), 0.0)
+    terms = []
+    for axis in (-1, -2):
+        steps = inverse.diff(dim=axis).abs()
+        weights = (-rgb.diff(dim=axis).abs().mean(dim=1, keepdim=True)).exp()
+        size = depth.shape[axis] - 1
+        both = known.narrow(axis, 0, size) & known.narrow(axis, 1, size)
+        terms.append(_visible_mean(steps * weights, both))
+    return terms[0] + terms[1]
 
 
 def xyz(

@@ -11,7 +11,10 @@ from torch import Tensor
 
 from vultus.geometry.rotations import axis_angle_to_matrix
 
-__all__ = ["blend_jacobians", "blend_weights", "initial_blend_logits"]
+__all__ = ["blend_jacobians", "blend_weights", "distance_weights", "initial_blend_logits"]
+
+# Per metre: on a head, whose triangles are millimetres wide, weights are almost equal.
+_DISTANCE_FALLOFF = 4.0
 
 
 def initial_blend_logits(num_surfels: int, self_probability: float = 0.9) -> Float[Tensor, "n 4"]:
@@ -24,6 +27,21 @@ def initial_blend_logits(num_surfels: int, self_probability: float = 0.9) -> Flo
 def blend_weights(logits: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
     """Sigmoid, then divide by the sum over the four faces."""
     return torch.nn.functional.normalize(logits.sigmoid(), p=1.0, dim=-1)
+
+
+def distance_weights(
+    means: Float[Tensor, "n 3"], face_centers: Float[Tensor, "n 4 3"]
+) -> Float[Tensor, "n 4"]:
+    """Fixed weights in place of learned ones: exp(-4 distance to each face), divided by their sum.
+
+    An ablation of the 2024 release (--train_kinematic_dist).
+
+    Args:
+        means: Places of the surfels on the rest mesh, metres.
+        face_centers: Of a surfel's face and of its neighbours, metres.
+    """
+    distances = (means[:, None] - face_centers).norm(dim=-1)
+    return (-_DISTANCE_FALLOFF * distances).softmax(dim=-1)
 
 
 def blend_jacobians(
