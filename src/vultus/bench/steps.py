@@ -10,13 +10,13 @@ from typing import Literal
 
 import torch
 
+from vultus.bench.flame_sized import flame_sized_head
 from vultus.bench.timing import Timing
 from vultus.data.frame_store import FrameStore
 from vultus.data.sequence import FrameRecord, HeadSequence
 from vultus.engine.steps import Steps, make_steps
 from vultus.geometry.cameras import Camera, look_at
 from vultus.heads.base import HeadPose
-from vultus.heads.procedural.model import ProceduralHead
 from vultus.methods.surfhead.config import SurfHeadConfig
 from vultus.methods.surfhead.model import SurfHead
 
@@ -40,7 +40,7 @@ class StepTiming:
 def bench_surfhead_steps(
     num: int, width: int, height: int, *, device: str = "cpu", step: int = 100_000
 ) -> list[StepTiming]:
-    """Time SurfHead's published settings on the built-in head, every term switched on.
+    """Time SurfHead's published settings on a head of FLAME's size, every term switched on.
 
     Args:
         num: Surfels; faces get several.
@@ -84,9 +84,12 @@ def _time_rounds(steps: Steps, step: int, rounds: int, count: int) -> list[float
 
 
 def _avatar(num: int, width: int, height: int, device: str) -> tuple[SurfHead, FrameStore]:
-    """SurfHead with several surfels per face, and images of noise."""
+    """SurfHead with several surfels per face, and images of noise.
+
+    Surfels are about as large as their distance, as in a trained avatar.
+    """
     generator = torch.Generator().manual_seed(0)
-    head = ProceduralHead()
+    head = flame_sized_head()
     track = {
         parameter.name: torch.zeros(_NUM_IMAGES, parameter.size)
         for parameter in head.parameters_spec
@@ -113,7 +116,7 @@ def _avatar(num: int, width: int, height: int, device: str) -> tuple[SurfHead, F
     }
     offsets = 0.3 * torch.randn(num, 3, generator=generator)
     tensors["local_means"] = tensors["local_means"] + offsets.to(device)
-    tensors["log_scales"] = tensors["log_scales"] - 0.5 * math.log(max(num / faces, 1))
+    tensors["log_scales"] = tensors["log_scales"] - 0.5 * math.log(max(4 * num / faces, 1))
     tensors["opacity_logits"] = torch.full_like(tensors["opacity_logits"], 1.0)
     avatar.load_tensors(tensors)
     pixels = torch.randint(0, 256, (_NUM_IMAGES, 4, height, width), generator=generator)

@@ -115,7 +115,7 @@ class StudioBenchOptions:
 
 @dataclass(frozen=True)
 class SurfHeadBenchOptions:
-    """Time training steps of SurfHead on the built-in head, every term of its loss switched on."""
+    """Time training steps of SurfHead on a head of FLAME's size, every term of its loss on."""
 
     num: int = 100_000
     """Surfels."""

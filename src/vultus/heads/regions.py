@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 __all__ = [
+    "FLAME_MASKS",
     "REQUIRED_REGIONS",
     "complete_regions",
     "flame_regions",
@@ -19,10 +20,11 @@ __all__ = [
 REQUIRED_REGIONS = ("skin", "left_eyeball", "right_eyeball", "teeth", "boundary", "neck")
 """Regions that every head model has, if only as an empty set."""
 
-_FLAME_MASKS = (
+FLAME_MASKS = (
     "face neck scalp boundary right_eyeball left_eyeball right_ear left_ear forehead eye_region "
     "nose lips right_eye_region left_eye_region"
 ).split()
+"""Names of the published regions."""
 
 
 def region_mask(
@@ -79,7 +81,7 @@ def flame_regions(
     Raises:
         ValueError: If a mask is missing.
     """
-    missing = [name for name in _FLAME_MASKS if name not in masks]
+    missing = [name for name in FLAME_MASKS if name not in masks]
     if missing:
         raise ValueError(f"FLAME masks must contain {missing[0]!r}, got {', '.join(masks)}")
     regions = {name: region_mask(ids, num_vertices, name) for name, ids in masks.items()}
