@@ -140,6 +140,26 @@ def test_evaluate_saves_what_every_image_shows(own_run: Path) -> None:
     assert len(list((folder / "rgb").iterdir())) == 3
 
 
+def test_bench_render_counts_pictures(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = tmp_path / "rows.json"
+    command = ["bench", "render", "--run", str(trained), "--width", "44", "--height", "60"]
+    command += ["--frames", "2", "--device", "cpu", "--json", str(rows)]
+    assert run([*command, "--dry-run"]) == 0
+    assert "would render 2 pictures: surfhead, " in capsys.readouterr().out
+    assert run(command) == 0
+    title, columns, *lines = capsys.readouterr().out.splitlines()
+    assert title.endswith(" surfels, 44 x 60, cpu")
+    assert columns.split()[-1] == "pictures/s"
+    assert [line[:11].strip() for line in lines] == ["track plays", "one pose"]
+    moving, _ = json.loads(rows.read_text())["rows"]
+    assert (moving["width"], moving["height"], moving["frames"]) == (44, 60, 2)
+    # Columns show four digits.
+    milliseconds, rate = moving["milliseconds"]["picture"]["median"], float(lines[0].split()[-1])
+    assert rate == pytest.approx(1000.0 / milliseconds, rel=1e-3)
+
+
 def test_reenact_of_a_neutral_track_stands_still(own_run: Path) -> None:
     default = own_run / "media" / "reenact.mp4"
     assert run(["reenact", "--run", str(own_run), "--track", "neutral", "--frames", "3"]) == 0
