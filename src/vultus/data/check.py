@@ -157,6 +157,8 @@ def _split_warnings(sequence: HeadSequence) -> list[str]:
 
 
 def _geometry_warnings(sequence: HeadSequence) -> list[str]:
+    if sequence.head.topology.num_vertices == 0:
+        return []  # Nothing says where the head is, or how long its units are.
     warnings = []
     vertices = _posed(sequence, sequence.frames[0])
     height = float(vertices[:, 1].max() - vertices[:, 1].min())

@@ -7,20 +7,29 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from vultus.core.image_io import read_image, read_mask, read_rgba
+from vultus.core.image_io import read_image, read_image_bytes, read_mask, read_rgba, to_bytes
 from vultus.data.neck_cut import is_above_cut
 from vultus.data.sequence import Frame, FrameRecord, HeadSequence
 from vultus.geometry.cameras import opengl_to_opencv, ray_distance_to_depth
 
-__all__ = ["load_colors", "load_depth", "load_face_mask", "load_frame", "load_normals"]
+__all__ = [
+    "composite_truncated",
+    "load_colors",
+    "load_depth",
+    "load_face_mask",
+    "load_frame",
+    "load_normals",
+]
 
 _NORMAL_LENGTH_ERROR = 0.5
 """Decoded normals are unknown where their length is off by more: grey (0) and black (1.7)
 backgrounds. Quantisation and JPEG noise on real normals stay well below."""
+
+_LARGEST_BYTE = 255.0
 
 
 def load_frame(sequence: HeadSequence, record: FrameRecord) -> Frame:
@@ -56,7 +65,7 @@ def load_colors(
     has_alpha = bool((alpha < 1).any())
     mask = alpha if has_alpha else None
     if record.mask_path is not None:
-        mask = read_mask(record.mask_path)
+        mask = _read_mask(record.mask_path, record.mask_color)
         _check_size(record.mask_path, mask, record)
     target = rgb.new_tensor(sequence.background)[:, None, None]
     if has_alpha:
@@ -67,6 +76,20 @@ def load_colors(
         rgb, mask = _cut_off(sequence, record, sequence.cut_height, rgb, mask)
     rgb = _resized(rgb.clamp(0, 1), record)
     return rgb, None if mask is None else _resized(mask, record)
+
+
+def composite_truncated(
+    rgb: UInt8[Tensor, "3 h w"],
+    mask: UInt8[Tensor, "1 h w"],
+    background: tuple[float, float, float],
+) -> UInt8[Tensor, "3 h w"]:
+    """Composite bytes in float64 and round down, as the published GaussianHead reads its images.
+
+    The order of operations is part of the result: white over white may come out as 254.
+    """
+    share = mask.double() / _LARGEST_BYTE
+    target = _LARGEST_BYTE * torch.tensor(background, dtype=torch.float64)[:, None, None]
+    return (rgb.double() * share + target * (1 - share)).to(torch.uint8)
 
 
 def load_face_mask(record: FrameRecord) -> Float[Tensor, "1 1 h w"] | None:
@@ -148,6 +171,9 @@ def _exchange_background(
         if known is None:
             return rgb  # A picture without any matte shows its own background.
         raise ValueError(f"{record.image_path}: needs a mask to change its background")
+    if known is None and sequence.truncates_colors:
+        composited = composite_truncated(to_bytes(rgb), to_bytes(mask), sequence.background)
+        return composited.float() / _LARGEST_BYTE
     if known is None:
         return rgb * mask + target * (1 - mask)
     return rgb + (1 - mask) * (target - rgb.new_tensor(known)[:, None, None])
@@ -166,6 +192,14 @@ def _cut_off(
     is_kept = is_above_cut(sequence.head, sequence.pose[record.timestep], camera, cut_height)
     target = rgb.new_tensor(sequence.background)[:, None, None]
     return torch.where(is_kept, rgb, target), torch.where(is_kept, mask, 0.0)
+
+
+def _read_mask(path: Path, color: tuple[int, int, int] | None) -> Float[Tensor, "1 h w"]:
+    if color is None:
+        return read_mask(path)
+    pixels = read_image_bytes(path)
+    is_part = (pixels == pixels.new_tensor(color)[:, None, None]).all(dim=0, keepdim=True)
+    return is_part.float()
 
 
 def _check_size(path: Path, image: Float[Tensor, "c h w"], record: FrameRecord) -> None:

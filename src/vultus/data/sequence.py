@@ -32,6 +32,9 @@ class FrameRecord:
     """Batch of one."""
     image_path: Path
     mask_path: Path | None = None
+    mask_color: tuple[int, int, int] | None = None
+    """The mask is where its file has exactly this colour (bytes): a part of a face parsing. By
+    default the file is a grey matte."""
     normal_path: Path | None = None
     """Ground-truth normals; the frame they are given in is ``HeadSequence.normal_space``."""
     depth_path: Path | None = None
@@ -83,6 +86,9 @@ class HeadSequence:
     image_background: tuple[float, float, float] | None = None
     """What the image files are composited over already; ``None``: they show the real background,
     which the mask cuts away (files with an alpha channel carry their own)."""
+    truncates_colors: bool = False
+    """Whether bytes are composited over the background and rounded down, as some published readers
+    do; up to one grey level darker at soft edges."""
     normal_space: Literal["world", "camera_opengl"] = "world"
     depth_kind: Literal["z", "ray"] = "z"
     """What depth files hold: camera z, or the distance along the pixel's ray."""

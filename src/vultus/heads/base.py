@@ -139,7 +139,7 @@ class HeadModel(Protocol):
 
     @property
     def name(self) -> str:
-        """``"procedural"``, ``"ict"``, ``"flame"`` or ``"tracked"``."""
+        """``"procedural"``, ``"ict"``, ``"flame"``, ``"tracked"`` or ``"expression"``."""
         ...
 
     @property

@@ -165,8 +165,15 @@ def _expressions(
             f"expressions of {space.name} {space.version} mean only nearly the same on "
             f"{head.version}"
         )
+    size = next(s.size for s in head.parameters_spec if s.name == "expression_coeffs")
     if space.name == head.name and space.expression_names == tuple(head.expression_names):
-        return coeffs, notes
+        if coeffs.shape[1] == size:
+            return coeffs, notes
+    if not space.expression_names:
+        raise ValueError(
+            f"head {head.name!r} {head.version} takes {size} expression coefficients, the motion "
+            f"of {space.name!r} has {coeffs.shape[1]} without names that tell which is which"
+        )
     mapped, unmapped = map_expressions(space.expression_names, coeffs, head.expression_names)
     if len(unmapped) == len(space.expression_names):
         raise ValueError(

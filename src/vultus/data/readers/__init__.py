@@ -22,6 +22,7 @@ READERS = {
     "obama_vhap": "vultus.data.readers.obama_vhap",
     "lps_multiview": "vultus.data.readers.lps_multiview",
     "facetalk": "vultus.data.readers.facetalk",
+    "nerf_blendshape": "vultus.data.readers.nerf_blendshape",
 }
 """Module of each format, with a dataclass ``Options`` and a function ``read``."""
 
@@ -76,6 +77,7 @@ def detect_format(root: Path) -> str:
     """
     if (root / "rig.json").is_file():
         return "studio"
+    lacks_expressions = False
     for name in ("transforms_train.json", "transforms.json", "train/transforms.json"):
         if not (root / name).is_file():
             continue
@@ -85,11 +87,22 @@ def detect_format(root: Path) -> str:
             return "gaussian_avatars"
         if "identity" in manifest.shared and "expression" in first:
             return "obama_vhap"
+        if "img_id" in first and "exp_ori" in first:
+            return "nerf_blendshape"
+        if "img_id" in first:
+            # AD-NeRF's own manifests stay beside the converted one.
+            lacks_expressions = True
+            continue
         if "lights" in manifest.shared and "{light}" in str(first.get("file_path")):
             return "lps_multiview"
         raise ValueError(
-            f"{root / name}: frames have no flame_param_path, no ICT expression and no {{light}}; "
-            "name the format if it is another one"
+            f"{root / name}: frames have no flame_param_path, no ICT expression, no exp_ori and "
+            "no {light}; name the format if it is another one"
+        )
+    if lacks_expressions:
+        raise ValueError(
+            f"{root}: frames have img_id but no exp_ori; vultus data convert {root} --from adnerf "
+            "adds the expressions of track_params.pt"
         )
     first_below = next(iter(sorted(root.glob("*/transforms.json"))), None)
     if first_below is not None and is_corpus(read_manifest(first_below)):

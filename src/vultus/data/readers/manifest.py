@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from vultus.core.files import read_json
 from vultus.core.image_io import image_size
@@ -127,9 +129,14 @@ class Manifest:
         intrinsics = torch.tensor(
             [[focal_x, 0.0, others["cx"]], [0.0, others["fl_y"], others["cy"]], [0.0, 0.0, 1.0]]
         )
-        return Camera(self._world_to_camera(index), intrinsics[None], width, height)
+        return Camera(self.world_to_camera(index), intrinsics[None], width, height)
 
-    def _world_to_camera(self, index: int) -> torch.Tensor:
+    def world_to_camera(self, index: int) -> Float[Tensor, "1 4 4"]:
+        """The inverse of ``transform_matrix`` (OpenGL camera-to-world), in our axes.
+
+        Raises:
+            ValueError: If the matrix is not rigid.
+        """
         where = self.where(index, "transform_matrix")
         value = self.frames[index].get("transform_matrix")
         try:
