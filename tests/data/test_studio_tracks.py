@@ -122,8 +122,17 @@ def test_recorded_names_map_to_ict_as_its_authors_say(data_dir):
 
 def test_a_recording_that_is_too_short_is_refused(data_dir):
     path = data_dir / "lam_avatar/arkit_sequence.npz"
-    with pytest.raises(ValueError, match="has 973 frames, needs 1999 for 1000 frames at stride 2"):
+    with pytest.raises(ValueError, match="has 973 frames, needs 1999 for 1000 frames at stride 2 from frame 0"):
         load_arkit_performance(path, 1000, stride=2)
+
+
+def test_a_part_of_a_recording_can_be_taken(data_dir):
+    path = data_dir / "lam_avatar/arkit_sequence.npz"
+    whole = load_arkit_performance(path, 300)
+    part = load_arkit_performance(path, 5, stride=3, start=100)
+    torch.testing.assert_close(part.weights, whole.weights[100:113:3])
+    with pytest.raises(ValueError, match="needs 974 for 1 frames at stride 1 from frame 973"):
+        load_arkit_performance(path, 1, start=973)
 
 
 def test_a_file_that_is_no_recording_is_named(tmp_path):

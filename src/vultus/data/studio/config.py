@@ -40,6 +40,8 @@ class StudioConfig:
     """Performance: talking, a recorded ARKit sequence, neutral, expressions one by one, turns."""
     arkit_file: Path | None = None
     """.npz with ``names``, ``weights``, ``head_pose`` and ``fps``, for the track ``arkit``."""
+    track_start: int = 0
+    """First frame of the recording that is taken; several filmings can show different parts."""
     track_stride: int = 1
     """Take every n-th frame of the recording."""
     frames: int = 64
@@ -104,6 +106,8 @@ class StudioConfig:
             raise ValueError(f"fov must be in (0, pi) radians, got {self.fov}")
         if self.rig == "monocular" and self.cameras != 1:
             raise ValueError(f"cameras must be 1 for the monocular rig, got {self.cameras}")
+        if self.track_start < 0:
+            raise ValueError(f"track_start must not be negative, got {self.track_start}")
         if self.track == "arkit" and self.arkit_file is None:
             raise ValueError("track 'arkit' needs arkit_file")
         if self.exposure is not None and self.exposure <= 0:

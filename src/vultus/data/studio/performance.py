@@ -71,8 +71,10 @@ class Performance:
         return self.weights.shape[0]
 
 
-def load_arkit_performance(path: Path, num_frames: int, stride: int = 1) -> Performance:
-    """Read every ``stride``-th frame of a recorded ARKit sequence.
+def load_arkit_performance(
+    path: Path, num_frames: int, stride: int = 1, start: int = 0
+) -> Performance:
+    """Read every ``stride``-th frame of a recorded ARKit sequence, from frame ``start`` on.
 
     The file is an ``.npz`` with ``names`` (c), ``weights`` (t, c), ``head_pose`` (t, 3; small
     rotations, radians) and ``fps``.
@@ -91,13 +93,13 @@ def load_arkit_performance(path: Path, num_frames: int, stride: int = 1) -> Perf
             fps = float(file["fps"])
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not an ARKit sequence ({error})") from error
-    needed = (num_frames - 1) * stride + 1
+    needed = start + (num_frames - 1) * stride + 1
     if weights.shape[0] < needed:
         raise ValueError(
             f"{path}: has {weights.shape[0]} frames, needs {needed} for {num_frames} frames at "
-            f"stride {stride}"
+            f"stride {stride} from frame {start} on"
         )
-    picked = slice(0, needed, stride)
+    picked = slice(start, needed, stride)
     return Performance(names, weights[picked], head_rotation[picked], fps / stride)
 
 

@@ -66,6 +66,7 @@ def build_scene(config: StudioConfig, subject: Subject | None = None) -> Scene:
         seed=config.seed,
         arkit_path=config.arkit_file,
         stride=config.track_stride,
+        start=config.track_start,
     )
     track = turn_around(track, config.turn_around)
     cameras = build_rig(

@@ -37,6 +37,7 @@ def build_track(
     seed: int,
     arkit_path: Path | None = None,
     stride: int = 1,
+    start: int = 0,
 ) -> HeadPose:
     """Make the per-frame parameters of a track; identity is left to the caller.
 
@@ -49,6 +50,7 @@ def build_track(
         seed: Of ``talking``.
         arkit_path: ``.npz`` of ``load_arkit_performance``.
         stride: Takes every n-th frame of the recording.
+        start: Its first frame that is taken.
 
     Raises:
         ValueError: If the length is not positive, ``arkit_path`` is missing, or the name is
@@ -67,7 +69,7 @@ def build_track(
     if name == "arkit":
         if arkit_path is None:
             raise ValueError("track 'arkit' needs arkit_path, the .npz with the recording")
-        return perform(load_arkit_performance(arkit_path, num_frames, stride), head)
+        return perform(load_arkit_performance(arkit_path, num_frames, stride, start), head)
     raise ValueError(f"track must be talking, arkit, neutral, expressions or turns, got {name!r}")
 
 
