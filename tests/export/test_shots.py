@@ -21,6 +21,7 @@ from vultus.export.shots import (
     ALL_VIEWS,
     CAPTURE_VIEWS,
     Shot,
+    View,
     can_show,
     frame_shots,
     path_shots,
@@ -157,6 +158,17 @@ def test_truth_that_is_not_there_is_refused(shot: Shot) -> None:
         replace(shot, frame=blind).array("true_normals")
     with pytest.raises(ValueError, match="to have numbers, got 'rgb'"):
         shot.array("rgb")
+
+
+def test_what_an_avatar_does_not_render_is_not_there(shot: Shot) -> None:
+    assert all(shot.has(view) for view in ALL_VIEWS)
+    none = dict.fromkeys(("depth", "median_depth", "depth_normals", "normals"))
+    flat = replace(shot.output, **none)
+    missing: list[View] = [view for view in ALL_VIEWS if not replace(shot, output=flat).has(view)]
+    assert missing == ["depth", "normals", "depth_normals"]
+    for view in missing:
+        with pytest.raises(ValueError, match="ask the renderer for it"):
+            picture_of(replace(shot, output=flat), view)
 
 
 def test_poses_and_cameras_must_match(avatar: SurfHead, sequence: HeadSequence) -> None:

@@ -36,7 +36,7 @@ class EvaluateOptions:
     save_images: bool = False
     """Write views of every image to RUN/media/images/SPLIT/VIEW; depth and normals as .npy too."""
     views: tuple[View, ...] = ALL_VIEWS
-    """What --save-images writes; truth that the capture does not have is left out."""
+    """What --save-images writes; what capture or avatar do not have is left out."""
     dry_run: bool = False
     """Check everything, write nothing."""
 

@@ -20,9 +20,9 @@ from vultus.data.driving import Driver, capture_driver, drive, flame_driver, is_
 from vultus.data.frames import load_frame
 from vultus.data.readers import read_sequence
 from vultus.data.studio.tracks import TrackName, build_track
-from vultus.export.films import path_film
+from vultus.export.films import film_of
 from vultus.export.pictures import side_by_side
-from vultus.export.shots import CAPTURE_VIEWS, View
+from vultus.export.shots import CAPTURE_VIEWS, View, path_shots
 from vultus.geometry.cameras import Camera
 from vultus.heads.base import HeadModel
 from vultus.heads.retargeting import MotionSpace, Rebase
@@ -61,6 +61,9 @@ class ReenactOptions:
     """The same in the avatar's own track."""
     views: tuple[View, ...] = ("rgb", "normals")
     """Pictures side by side."""
+    images: Path | None = None
+    """Folder that also gets every view of every frame: VIEW/NAME.png, depth and normals as .npy
+    too."""
     fps: float = 30.0
     """Frames per second."""
     seed: int = 0
@@ -100,7 +103,8 @@ def main(arguments: list[str]) -> None:
     if options.dry_run:
         console.print(f"would write {len(cameras)} frames to {out}")
         return
-    frames = path_film(opened.avatar, played.pose, cameras, options.views)
+    shots = path_shots(opened.avatar, played.pose, cameras)
+    frames = film_of(shots, options.views, options.images)
     if options.show_driver:
         frames = _beside_driver(frames, driver, options.camera)
     count = write_video(out, frames, options.fps)

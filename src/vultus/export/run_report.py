@@ -15,7 +15,7 @@ from vultus.data.sequence import Frame, FrameRecord, HeadSequence, Split
 from vultus.engine.evaluate import Evaluation, evaluate_split, render_frames
 from vultus.export.pictures import contact_sheet, error_picture, normal_picture
 from vultus.export.report import Curve, Report, Table, render_report
-from vultus.export.shots import View, can_show, save_views, shot_of
+from vultus.export.shots import View, save_views, shot_of
 from vultus.methods.base import ReconstructionMethod
 from vultus.metrics.protocols import Protocol
 from vultus.nets.perceptual import imported_lpips
@@ -43,7 +43,7 @@ def evaluate_run(
     """Measure the held-out splits that exist.
 
     Writes ``results.json`` (means by split), ``per_view.csv`` (a line per image) and
-    ``evaluation.json`` (both, for programs). Those of ``views`` that an image has are saved as
+    ``evaluation.json`` (both, for programs). Those of ``views`` that can be made are saved as
     ``media/images/SPLIT/VIEW/NAME.png``.
 
     Raises:
@@ -67,8 +67,9 @@ def _view_saver(
     avatar: ReconstructionMethod, folder: Path, views: Sequence[View]
 ) -> Callable[[FrameRecord, Frame, RenderOutput], None]:
     def save(record: FrameRecord, frame: Frame, output: RenderOutput) -> None:
-        possible: list[View] = [view for view in views if can_show(frame, view)]
-        save_views(shot_of(avatar, record, frame, output), folder, possible)
+        shot = shot_of(avatar, record, frame, output)
+        possible: list[View] = [view for view in views if shot.has(view)]
+        save_views(shot, folder, possible)
 
     return save
 

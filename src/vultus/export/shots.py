@@ -79,6 +79,17 @@ class Shot:
     depth_bounds: tuple[float, float] | None = None
     """Nearest and farthest depth of the colours; by default those of the picture."""
 
+    def has(self, view: View) -> bool:
+        """Whether the view can be made: what is known of the image and what was rendered."""
+        output = self.output
+        if view == "normals":
+            return output.normals is not None
+        if view == "depth_normals" and output.depth_normals is not None:
+            return True
+        if view in ("depth", "depth_normals"):
+            return output.surface_depth is not None
+        return can_show(self.frame, view)
+
     def require_frame(self, view: View) -> Frame:
         """The image of the capture.
 
@@ -114,7 +125,7 @@ class Shot:
 
 
 def can_show(frame: Frame | None, view: View) -> bool:
-    """Whether a view of a rendering can be made with what is known of its image."""
+    """Whether what is known of an image is enough for a view of its rendering."""
     if view not in CAPTURE_VIEWS:
         return True
     if frame is None:
