@@ -76,7 +76,8 @@ def shading_of(
     directions = normalize(placed.means[:, chosen] - camera_centers[:, None], dim=-1)
     axes = _rows_of_placed(placed, chosen)
     if official_quirks:
-        axes = replace(axes, quats=_mistaken_quats(surfels, part, rest, posed))
+        quats = _mistaken_quats(surfels, part, rest, posed)
+        axes = replace(axes, quats=quats, gpu_normals=None)
     normals = axes.normals().detach()
     is_behind = (directions.detach() * normals).sum(dim=-1, keepdim=True) > 0
     normals = torch.where(is_behind, -normals, normals)
@@ -175,6 +176,7 @@ def _rows_of_placed(placed: PosedSurfels, chosen: Tensor) -> PosedSurfels:
         placed.quats[:, chosen],
         placed.scales[:, chosen],
         None if jacobians is None else jacobians[:, chosen],
+        None if placed.gpu_normals is None else placed.gpu_normals[:, chosen],
     )
 
 
