@@ -1,4 +1,4 @@
-"""Adaptive density control for primitives bound to mesh faces: clone, split, prune, reset opacity.
+"""Adaptive density control, free or bound to mesh faces: clone, split, prune, reset opacity.
 
 Reference: Kerbl et al., 3D Gaussian Splatting, 2023, section 5.2; face binding and protection as in
 GaussianAvatars and SurFhead (arXiv 2410.11682).
@@ -26,7 +26,7 @@ __all__ = ["AdaptiveDensity", "DensifyConfig", "DensityEdit", "protect_faces"]
 _CHILDREN = 2
 # Children of a split are this much smaller than their parent: 0.8 per child, as in 3DGS.
 _SHRINKAGE = 0.8 * _CHILDREN
-_NAMES = ("local_means", "log_scales", "quats", "opacity_logits")
+_NAMES = ("log_scales", "quats")
 
 
 @dataclass(frozen=True)
@@ -178,16 +178,18 @@ class AdaptiveDensity:
     ) -> DensityEdit | None:
         """Do what is due at a step; call it after the optimiser's step.
 
-        The order is that of 3DGS: clone, split, prune, then the opacity reset. No face loses its
-        last primitive. Survivors keep their order; clones follow them, then the first and then the
-        second children of all splits.
+        The order is that of 3DGS: clone, split, prune, then the opacity reset. If primitives are
+        bound, no face loses its last one. Survivors keep their order; clones follow them, then the
+        first and then the second children of all splits.
 
         Args:
             step: Steps taken, counted from 1.
-            parameters: Everything with a row per primitive; ``local_means``, ``log_scales``,
-                ``quats`` and ``opacity_logits`` among it.
+            parameters: Everything with a row per primitive; among it ``log_scales``, ``quats``,
+                ``local_means`` (bound) or ``means`` (free), and ``opacity_logits`` unless opacities
+                are no parameters.
             extras: Other tensors with a row per primitive, which children inherit; ``face_index``
-                among them.
+                if primitives are bound, and ``opacities`` if they are no parameters. Then
+                resetting them is up to the caller.
             optimizer: Has a group of each parameter's name.
             world_scales: Standard deviations in world units.
             extent: Size of the scene in world units.
@@ -209,7 +211,7 @@ class AdaptiveDensity:
         counts = (0, 0, 0)
         if grows:
             counts = self._grow_and_prune(step, work, world_scales, extent, generator, frozen)
-        if resets:
+        if resets and "opacity_logits" in work.parameters:
             logits = work.parameters["opacity_logits"]
             low = logits.clamp(max=logit(self._config.reset_opacity))
             work.parameters = replace_values(optimizer, work.parameters, "opacity_logits", low)
@@ -241,7 +243,11 @@ class AdaptiveDensity:
         self, parameters: Mapping[str, Tensor], extras: Mapping[str, Tensor], world_scales: Tensor
     ) -> None:
         named = {**parameters, **extras, "world_scales": world_scales}
-        for name in (*_NAMES, "face_index"):
+        needed = [*_NAMES]
+        needed.append("local_means" if "face_index" in extras else "means")
+        if "opacities" not in extras:
+            needed.append("opacity_logits")
+        for name in needed:
             if name not in named:
                 raise ValueError(f"density control needs {name!r}; got {', '.join(named)}")
         num = self._count.shape[0]
@@ -275,12 +281,13 @@ class AdaptiveDensity:
         work.keep(keep)
         largest, radius = largest[keep], radius[keep]
 
-        prune = work.parameters["opacity_logits"].sigmoid() < config.prune_opacity
+        prune = work.opacities() < config.prune_opacity
         if step > config.opacity_reset_interval:
             prune |= largest > config.prune_world_fraction * extent
             if config.prune_screen_radius is not None:
                 prune |= radius > config.prune_screen_radius
-        prune = protect_faces(prune, work.extras["face_index"])
+        if "face_index" in work.extras:
+            prune = protect_faces(prune, work.extras["face_index"])
         work.keep(~prune)
         self._clear(work.num_rows, prune.device)
         return int(clone.sum()), int(split.sum()), int(prune.sum())
@@ -321,7 +328,8 @@ class AdaptiveDensity:
         noise = noise.to(deviations.device)
         # Surfels have no third axis: their children stay in the parent's plane.
         offsets = pad(noise * deviations, (0, 3 - deviations.shape[1]))
-        children["local_means"] = children["local_means"] + quaternion_rotate(
+        means = "local_means" if "local_means" in children else "means"
+        children[means] = children[means] + quaternion_rotate(
             normalize(children["quats"], dim=-1), offsets
         )
         children["log_scales"] = children["log_scales"] - math.log(_SHRINKAGE)
@@ -346,7 +354,11 @@ class _Work:
 
     @property
     def num_rows(self) -> int:
-        return self.extras["face_index"].shape[0]
+        return self.parameters["quats"].shape[0]
+
+    def opacities(self) -> Tensor:
+        logits = self.parameters.get("opacity_logits")
+        return self.extras["opacities"] if logits is None else logits.sigmoid()
 
     def append(self, rows: dict[str, Tensor], extras: dict[str, Tensor]) -> None:
         self.parameters = append_rows(self._optimizer, self.parameters, rows)

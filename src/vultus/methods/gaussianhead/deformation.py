@@ -1,0 +1,94 @@
+"""The motion deformation network: where Gaussians go when the face moves (spec section 3.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import linear, relu
+
+from vultus.nets.encodings import frequency_encoding, num_encoded
+from vultus.nets.linear import draw_linear_weights
+
+__all__ = ["Deformation", "DeformationNetwork"]
+
+
+@dataclass(frozen=True)
+class Deformation:
+    """Raw outputs of the network for every Gaussian of b frames."""
+
+    means: Float[Tensor, "b n 3"]
+    quats: Float[Tensor, "b n 4"]
+    scales: Float[Tensor, "b n 3"]
+
+
+class DeformationNetwork(nn.Module):
+    """A perceptron over encoded positions and the driving vector, with one skip connection."""
+
+    def __init__(
+        self,
+        driving_size: int,
+        generator: torch.Generator,
+        *,
+        width: int = 256,
+        depth: int = 8,
+        skip_after: int = 4,
+        num_frequencies: int = 10,
+        starts_at_rest: bool = False,
+    ) -> None:
+        """Draw weights.
+
+        Args:
+            driving_size: Length of the driving vector.
+            generator: Decides the weights.
+            width: Of every hidden layer.
+            depth: Number of hidden layers.
+            skip_after: Index of the layer after which the input is joined again, in front.
+            num_frequencies: Of the encoding of positions.
+            starts_at_rest: Zero the last layers, so that nothing moves at first.
+
+        Raises:
+            ValueError: If there is no layer after the skip connection.
+        """
+        super().__init__()
+        if not 0 <= skip_after < depth - 1:
+            raise ValueError(f"skip_after must be 0 to {depth - 2}, got {skip_after}")
+        self.num_frequencies, self.skip_after = num_frequencies, skip_after
+        self.driving_size = driving_size
+        inputs = num_encoded(3, num_frequencies) + driving_size
+        widths = [inputs, *[width] * (depth - 1)]
+        widths[skip_after + 1] += inputs
+        self.layers = nn.ModuleList(nn.Linear(size, width) for size in widths)
+        self.mean_head = nn.Linear(width, 3)
+        self.quat_head = nn.Linear(width, 4)
+        self.scale_head = nn.Linear(width, 3)
+        draw_linear_weights(self, generator)
+        if starts_at_rest:
+            for head in (self.mean_head, self.quat_head, self.scale_head):
+                nn.init.zeros_(head.weight)
+                nn.init.zeros_(head.bias)
+
+    def forward(
+        self, positions: Float[Tensor, "n 3"], driving: Float[Tensor, "b e"]
+    ) -> Deformation:
+        """Deform the same Gaussians for b driving vectors; differentiable in both arguments."""
+        encoded = frequency_encoding(positions, self.num_frequencies)
+        split = [encoded.shape[-1], driving.shape[-1]]
+        hidden: Tensor | None = None
+        for index, layer in enumerate(self.layers):
+            assert isinstance(layer, nn.Linear)
+            if index == 0 or index == self.skip_after + 1:
+                # What belongs to the frame is the same for all Gaussians: one product per frame.
+                rest = [] if hidden is None else [hidden.shape[-1]]
+                of_point, of_frame, *of_hidden = layer.weight.split([*split, *rest], dim=1)
+                value = linear(encoded, of_point) + linear(driving, of_frame, layer.bias)[:, None]
+                if hidden is not None:
+                    value = value + linear(hidden, of_hidden[0])
+            else:
+                assert hidden is not None
+                value = layer(hidden)
+            hidden = relu(value)
+        assert hidden is not None
+        return Deformation(self.mean_head(hidden), self.quat_head(hidden), self.scale_head(hidden))
