@@ -47,7 +47,7 @@ def soft_mask() -> torch.Tensor:
 
 def parsing() -> torch.Tensor:
     """Background, head in the upper right, neck and torso below."""
-    labels = torch.zeros(HEIGHT, WIDTH, dtype=torch.int64)
+    labels = torch.zeros(HEIGHT, WIDTH, dtype=torch.uint8)
     labels[:8, 10:], labels[8:12, 10:], labels[12:, 10:] = 1, 2, 3
     return color_parts(labels, ["background", "head", "neck", "torso"])
 

@@ -19,7 +19,7 @@ from vultus.data.check_sheet import draw_check_sheet
 from vultus.data.frame_store import FrameStore
 from vultus.data.readers import READERS, read_sequence
 from vultus.data.rig_files import write_rig_row
-from vultus.data.studio.capture import film, plan_film
+from vultus.data.studio.capture import StudioLayout, film, plan_film
 from vultus.data.studio.config import PRESETS, StudioConfig
 from vultus.data.unions import plan_union
 from vultus.heads.fitting import MaskFitConfig, fit_to_masks
@@ -36,6 +36,9 @@ class StudioOptions:
 
     out: Path
     """Folder; made if missing, continued if it holds a stopped filming of the same settings."""
+    layout: StudioLayout = "studio"
+    """studio: the rig and all ground truth, for methods that are driven by a rig. nerf_blendshape:
+    a video of one camera with masks, parsing and expression vectors."""
     threads: int | None = None
     """Workers of the CPU's renderer; default: all cores."""
     device: str = "cpu"
@@ -137,11 +140,11 @@ def _studio(arguments: list[str]) -> None:
     config, options = parsed.config, parsed.run
     device = find_device(options.device)
     if options.dry_run:
-        plan = plan_film(config, options.out)
+        plan = plan_film(config, options.out, layout=options.layout)
         rows = [[name, value] for name, value in plan.facts().items()]
         print_table(f"would film into {options.out}", ["", ""], rows)
         return
-    count = film(config, options.out, threads=options.threads, device=device)
+    count = film(config, options.out, threads=options.threads, device=device, layout=options.layout)
     total = config.frames * config.cameras
     console.print(f"{options.out}: {total} pictures, {count} of them new")
     console.print(f"look at it: vultus data check {options.out}")

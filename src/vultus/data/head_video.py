@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vultus.core.files import write_json
@@ -135,7 +135,9 @@ class HeadVideoFolder:
         write_json(self.root / MANIFEST_NAME, {**shared, "frames": frames})
 
 
-def color_parts(labels: Int[Tensor, "h w"], parts: Sequence[ParsingPart]) -> UInt8[Tensor, "3 h w"]:
+def color_parts(
+    labels: UInt8[Tensor, "h w"], parts: Sequence[ParsingPart]
+) -> UInt8[Tensor, "3 h w"]:
     """Draw a parsing in AD-NeRF's colours.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -20,10 +20,16 @@ from vultus.data.studio.frames import StudioFrame
 from vultus.data.studio.layout import CaptureFolder
 from vultus.data.studio.scene import Scene, Shooting, build_scene
 from vultus.data.studio.subject import Subject
+from vultus.data.studio.video_layout import VideoCaptureFolder
 
-__all__ = ["FilmPlan", "demo_config", "film", "plan_film"]
+__all__ = ["FilmPlan", "StudioLayout", "demo_config", "film", "plan_film"]
 
-_FORMAT = "vultus-studio-1"
+StudioLayout = Literal["studio", "nerf_blendshape"]
+"""Names of the readers that understand what is written."""
+_LAYOUTS: dict[StudioLayout, type[CaptureFolder] | type[VideoCaptureFolder]] = {
+    "studio": CaptureFolder,
+    "nerf_blendshape": VideoCaptureFolder,
+}
 
 
 @dataclass(frozen=True)
@@ -31,9 +37,9 @@ class FilmPlan:
     """A filming whose inputs and folder were checked, and what is left to do."""
 
     config: StudioConfig
+    layout: StudioLayout
     scene: Scene
-    folder: CaptureFolder
-    card: RigCard
+    folder: CaptureFolder | VideoCaptureFolder
     note: Mapping[str, Any]
     """Content of ``studio.json``."""
     missing: Mapping[int, list[int]]
@@ -49,6 +55,7 @@ class FilmPlan:
         config, head = self.config, self.scene.subject.head
         test = config.num_test_frames
         return {
+            "layout": self.layout,
             "head": f"{head.name} {head.version}, {head.topology.num_vertices} vertices",
             "track": f"{config.track}, {config.frames} moments",
             "cameras": f"{config.rig}, {config.cameras} of {config.size} x {config.size} pixels",
@@ -59,20 +66,23 @@ class FilmPlan:
         }
 
 
-def plan_film(config: StudioConfig, out: Path, subject: Subject | None = None) -> FilmPlan:
+def plan_film(
+    config: StudioConfig,
+    out: Path,
+    subject: Subject | None = None,
+    layout: StudioLayout = "studio",
+) -> FilmPlan:
     """Check a filming without writing anything; see ``film``."""
     scene = build_scene(config, subject)
-    head = scene.subject.head
-    card = RigCard.describe(head, scene.subject.identity)
-    note = _note(config, card, scene)
+    folder = _LAYOUTS[layout](out, scene, config)
+    note = _note(config, folder.format_name, scene)
     _check_folder(out, note)
-    folder = CaptureFolder(out, head)
     missing = {
         timestep: cameras
         for timestep in range(config.frames)
         if (cameras := [c for c in range(config.cameras) if not folder.has_frame(timestep, c)])
     }
-    return FilmPlan(config, scene, folder, card, note, missing)
+    return FilmPlan(config, layout, scene, folder, note, missing)
 
 
 def film(
@@ -82,8 +92,9 @@ def film(
     subject: Subject | None = None,
     threads: int | None = None,
     device: torch.device | str = "cpu",
+    layout: StudioLayout = "studio",
 ) -> int:
-    """Film into a folder that the reader ``studio`` understands.
+    """Film into a folder that the reader of the layout's name understands.
 
     A stopped filming continues where it was: pictures that are complete are kept.
 
@@ -93,23 +104,22 @@ def film(
         subject: Who is filmed, in place of the config's head and seed.
         threads: Workers of the CPU's renderer; ``None`` takes all. They do not change the pictures.
         device: Where pictures are made; those of a GPU differ by the rounding of float32.
+        layout: ``studio`` has the rig and all ground truth; ``nerf_blendshape`` is a video of one
+            camera with masks, parsing and expression vectors.
 
     Returns:
         Number of pictures taken now.
 
     Raises:
         FileNotFoundError: If a file that the config names is missing.
-        ValueError: If the folder holds the filming of another config.
+        ValueError: If the folder holds the filming of another config, or the layout does not fit.
     """
-    plan = plan_film(config, out, subject)
+    plan = plan_film(config, out, subject, layout)
     folder, scene = plan.folder, plan.scene
-    folder.make()
+    out.mkdir(parents=True, exist_ok=True)
     write_json(out / "studio.json", plan.note)
-    plan.card.save(out / "rig.json")
-    folder.write_canonical(scene.subject.identity)
     _write_light(out, scene, config)
-    for timestep in range(config.frames):
-        folder.write_rig(timestep, scene.pose[timestep])
+    folder.begin()
 
     def write(shot: tuple[tuple[int, int], StudioFrame]) -> None:
         (timestep, camera), frame = shot
@@ -119,15 +129,16 @@ def film(
     with Progress("filming", plan.num_missing, "images") as progress:
         for _ in map_in_threads(write, shooting.take(plan.missing)):
             progress.advance()
-    folder.write_manifests(scene.cameras, config)
+    folder.finish()
     return plan.num_missing
 
 
-def _note(config: StudioConfig, card: RigCard, scene: Scene) -> dict[str, Any]:
+def _note(config: StudioConfig, format_name: str, scene: Scene) -> dict[str, Any]:
     """What ``studio.json`` holds: all that decides the pictures, and the splits."""
     first_test = config.frames - config.num_test_frames
+    card = RigCard.describe(scene.subject.head, scene.subject.identity)
     return {
-        "format": _FORMAT,
+        "format": format_name,
         "config": config_to_data(config),
         "head": card.description,
         "identity": list(card.identity),

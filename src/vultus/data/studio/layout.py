@@ -20,18 +20,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from vultus.core.files import atomic_path, write_json
 from vultus.core.image_io import to_bytes, write_image
 from vultus.core.srgb import linear_to_srgb
-from vultus.data.rig_files import FLAME_KEYS, write_flame_row, write_rig_row
+from vultus.data.rig_files import FLAME_KEYS, RigCard, write_flame_row, write_rig_row
 from vultus.data.sequence import Split
 from vultus.data.studio.config import StudioConfig
 from vultus.data.studio.frames import StudioFrame
+from vultus.data.studio.scene import Scene
 from vultus.geometry.cameras import Camera, opencv_to_opengl
-from vultus.heads.base import HeadModel, HeadPose
+from vultus.heads.base import HeadPose
 
 __all__ = ["CaptureFolder"]
 
@@ -53,46 +52,32 @@ _UNWRITTEN = ("static_offset",)
 class CaptureFolder:
     """Knows where each file of a capture lies; every file is written atomically."""
 
-    def __init__(self, root: Path, head: HeadModel) -> None:
+    format_name = "vultus-studio-1"
+
+    def __init__(self, root: Path, scene: Scene, config: StudioConfig) -> None:
         """Say where; nothing is written yet."""
         self.root = root
+        self._scene, self._config = scene, config
+        head = scene.subject.head
         self._is_flame = head.name == "flame"
         self._spec = head.parameters_spec
 
-    def make(self) -> None:
-        """Create the folders."""
+    def begin(self) -> None:
+        """Create the folders and write the rig with its parameters of all moments."""
         folders = {Path(pattern).parent for pattern in _FILES.values()}
         for folder in (*folders, Path(self._rig_file(0)).parent):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
+        subject = self._scene.subject
+        RigCard.describe(subject.head, subject.identity).save(self.root / "rig.json")
+        if self._is_flame:
+            self._write_canonical()
+        for timestep in range(self._config.frames):
+            self._write_rig(timestep, self._scene.pose[timestep])
 
     def has_frame(self, timestep: int, camera: int) -> bool:
         """Whether all files of a picture are there; atomic writes make them complete."""
         files = self._frame_files(timestep, camera).values()
         return all((self.root / file).is_file() for file in files)
-
-    def write_rig(self, timestep: int, pose: HeadPose) -> None:
-        """Write the parameters of one moment."""
-        path = self.root / self._rig_file(timestep)
-        if self._is_flame:
-            write_flame_row(path, pose)
-        else:
-            write_rig_row(path, pose, self._spec)
-
-    def write_canonical(self, identity: Float[Tensor, "1 s"] | None) -> None:
-        """Write the marker that published readers look for beside FLAME captures.
-
-        It is the subject at rest with the mouth a little open, as VHAP writes it.
-        """
-        if not self._is_flame:
-            return
-        sizes = {spec.name: spec.size for spec in self._spec}
-        names = (name for name in FLAME_KEYS.values() if name not in _UNWRITTEN)
-        rest = {name: torch.zeros(1, sizes[name]) for name in names}
-        rest["jaw_pose"][0, 0] = _CANONICAL_JAW
-        pose = HeadPose(**rest)
-        if identity is not None:
-            pose = pose.replace(identity_coeffs=identity)
-        write_flame_row(self.root / "canonical_flame_param.npz", pose)
 
     def write_frame(self, timestep: int, camera: int, frame: StudioFrame) -> None:
         """Write one picture and its ground truth."""
@@ -106,8 +91,9 @@ class CaptureFolder:
         with atomic_path(paths["depth_path"]) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, depth=depth)
 
-    def write_manifests(self, cameras: Camera, config: StudioConfig) -> None:
+    def finish(self) -> None:
         """Write the transforms files, one per split and one of everything; the last step."""
+        cameras, config = self._scene.cameras, self._config
         first_test = config.frames - config.num_test_frames
         frames: dict[Split, list[dict[str, Any]]] = {"train": [], "val": [], "test": []}
         for timestep in range(config.frames):
@@ -120,6 +106,28 @@ class CaptureFolder:
         everything = [entry for entries in frames.values() for entry in entries]
         everything.sort(key=lambda entry: (entry["timestep_index"], entry["camera_index"]))
         self._write_manifest("transforms.json", everything, cameras, config)
+
+    def _write_rig(self, timestep: int, pose: HeadPose) -> None:
+        path = self.root / self._rig_file(timestep)
+        if self._is_flame:
+            write_flame_row(path, pose)
+        else:
+            write_rig_row(path, pose, self._spec)
+
+    def _write_canonical(self) -> None:
+        """Write the marker that published readers look for beside FLAME captures.
+
+        It is the subject at rest with the mouth a little open, as VHAP writes it.
+        """
+        sizes = {spec.name: spec.size for spec in self._spec}
+        names = (name for name in FLAME_KEYS.values() if name not in _UNWRITTEN)
+        rest = {name: torch.zeros(1, sizes[name]) for name in names}
+        rest["jaw_pose"][0, 0] = _CANONICAL_JAW
+        pose = HeadPose(**rest)
+        identity = self._scene.subject.identity
+        if identity is not None:
+            pose = pose.replace(identity_coeffs=identity)
+        write_flame_row(self.root / "canonical_flame_param.npz", pose)
 
     def _write_manifest(
         self, name: str, entries: list[dict[str, Any]], cameras: Camera, config: StudioConfig
