@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from tiny_captures import tiny_surfhead
+from tiny_captures import film_procedural_head, tiny_surfhead
 from vultus.core.run_folder import RunFolder
 from vultus.data.frame_store import FrameStore
 from vultus.data.sequence import HeadSequence
@@ -19,6 +19,7 @@ from vultus.engine.fit import fit
 from vultus.engine.steps import CapturedSteps, make_steps
 from vultus.kernels import capacity
 from vultus.methods.surfhead.model import SurfHead
+from vultus.methods.surfhead.specular import SpecularConfig
 
 pytestmark = pytest.mark.gpu
 
@@ -65,6 +66,23 @@ def test_captured_steps_give_the_bits_of_launched_ones(sequence, frames, tmp_pat
         train(sequence, frames, tmp_path / str(graph), rig, finetune=finetune, graph=graph)
         for graph in (True, False)
     ]
+    assert_equal(*results)
+
+
+@pytest.mark.usefixtures("deterministic")
+@pytest.mark.parametrize("lobes", ["asg", "lasg"])
+def test_captured_steps_with_specular_eyes_give_the_bits_of_launched_ones(tmp_path, lobes):
+    capture = film_procedural_head(tmp_path / "capture")
+    config = tiny_surfhead("jbs", steps=10)
+    config = replace(config, specular=SpecularConfig(lobes=lobes, start_step=3))
+    model = replace(config.model, rotate_sh_directions=lobes == "asg")
+    config, results = replace(config, model=model), []
+    for graph in (True, False):
+        avatar = SurfHead(config, capture, 0, "cuda")
+        path = tmp_path / str(graph)
+        run = RunFolder.create(path, config, seed=0)
+        fit(avatar, FrameStore(capture, "train"), config, run, 0, graph=graph)
+        results.append({name: tensor.cpu() for name, tensor in avatar.tensors().items()})
     assert_equal(*results)
 
 
