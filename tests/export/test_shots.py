@@ -16,7 +16,9 @@ from tiny_captures import film_fake_head, tiny_surfhead
 from vultus.core.image_io import read_image
 from vultus.data.readers import load_frame
 from vultus.data.sequence import HeadSequence
+from vultus.export.films import film_of
 from vultus.export.mesh_pictures import mesh_overlay, mesh_picture
+from vultus.export.pictures import side_by_side
 from vultus.export.shots import (
     ALL_VIEWS,
     CAPTURE_VIEWS,
@@ -169,6 +171,16 @@ def test_what_an_avatar_does_not_render_is_not_there(shot: Shot) -> None:
     for view in missing:
         with pytest.raises(ValueError, match="ask the renderer for it"):
             picture_of(replace(shot, output=flat), view)
+
+
+def test_films_leave_out_what_cannot_be_shown_only_if_told_so(shot: Shot) -> None:
+    flat = replace(shot, output=replace(shot.output, normals=None))
+    (picture,) = film_of([flat], ("truth", "rgb", "normals"), leave_out=True)
+    assert torch.equal(picture, side_by_side([picture_of(shot, v) for v in ("truth", "rgb")]))
+    with pytest.raises(ValueError, match="holds no normals"):
+        next(film_of([flat], ("truth", "rgb", "normals")))
+    with pytest.raises(ValueError, match="none of the views normals can be made"):
+        next(film_of([flat], ("normals",), leave_out=True))
 
 
 def test_poses_and_cameras_must_match(avatar: SurfHead, sequence: HeadSequence) -> None:

@@ -72,7 +72,8 @@ def main(arguments: list[str]) -> None:
     if options.dry_run:
         console.print(f"would write {out}")
         return
-    count = write_video(out, film_of(shots, views, options.images), options.fps)
+    film = film_of(shots, views, options.images, leave_out=options.views is None)
+    count = write_video(out, film, options.fps)
     console.print(f"film: {out} ({count} frames)")
     if options.images is not None:
         console.print(f"images: {options.images} ({', '.join(views)})")

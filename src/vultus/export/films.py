@@ -38,16 +38,33 @@ def comparison_film(
     records: Iterable[FrameRecord],
     views: Iterable[View] = COMPARISON,
 ) -> Iterator[Float[Tensor, "3 h w"]]:
-    """Truth, rendering and normals side by side for frames of the capture."""
-    return film_of(frame_shots(avatar, sequence, records), views)
+    """Views of frames of the capture side by side, without those that cannot be made."""
+    return film_of(frame_shots(avatar, sequence, records), views, leave_out=True)
 
 
 def film_of(
-    shots: Iterable[Shot], views: Iterable[View], folder: Path | None = None
+    shots: Iterable[Shot],
+    views: Iterable[View],
+    folder: Path | None = None,
+    *,
+    leave_out: bool = False,
 ) -> Iterator[Float[Tensor, "3 h w"]]:
-    """Views of each shot side by side; they are also saved one by one, if a folder is given."""
+    """Put views of each shot side by side.
+
+    Args:
+        shots: They are taken one by one.
+        views: What is shown.
+        folder: Where the views are also saved one by one.
+        leave_out: Leave out views that cannot be made, instead of refusing them.
+
+    Raises:
+        ValueError: If a view cannot be made, or none can.
+    """
     views = tuple(views)
     for shot in shots:
+        shown: list[View] = [view for view in views if shot.has(view) or not leave_out]
+        if not shown:
+            raise ValueError(f"{shot.name}: none of the views {', '.join(views)} can be made")
         if folder is not None:
-            save_views(shot, folder, views)
-        yield side_by_side([picture_of(shot, view) for view in views])
+            save_views(shot, folder, shown)
+        yield side_by_side([picture_of(shot, view) for view in shown])

@@ -12,10 +12,10 @@ from vultus.core.files import write_json, write_text
 from vultus.core.image_io import write_image
 from vultus.core.run_folder import RunFolder
 from vultus.data.sequence import Frame, FrameRecord, HeadSequence, Split
-from vultus.engine.evaluate import Evaluation, evaluate_split, render_frames
-from vultus.export.pictures import contact_sheet, error_picture, normal_picture
+from vultus.engine.evaluate import Evaluation, evaluate_split
+from vultus.export.pictures import contact_sheet
 from vultus.export.report import Curve, Report, Table, render_report
-from vultus.export.shots import View, save_views, shot_of
+from vultus.export.shots import View, frame_shots, picture_of, save_views, shot_of
 from vultus.methods.base import ReconstructionMethod
 from vultus.metrics.protocols import Protocol
 from vultus.nets.perceptual import imported_lpips
@@ -29,6 +29,7 @@ _TITLES: dict[Split, str] = {
     "train": "Training images",
 }
 _SHEET_ROWS = 4
+_SHEET_VIEWS: tuple[View, ...] = ("truth", "rgb", "error", "normals")
 
 
 def evaluate_run(
@@ -122,17 +123,15 @@ def _mask_note(masks: Mapping[str, int]) -> str:
 def write_contact_sheet(
     run: RunFolder, avatar: ReconstructionMethod, sequence: HeadSequence, splits: Sequence[Split]
 ) -> Path:
-    """Rows of truth, rendering, error and normals for frames spread over the splits."""
+    """Rows of truth, rendering, error and normals (if there are any), spread over the splits."""
     rows = []
     for split in splits:
         records = sequence.split(split)
         chosen = [
             records[(2 * i + 1) * len(records) // (2 * _SHEET_ROWS)] for i in range(_SHEET_ROWS)
         ]
-        for _, frame, output in render_frames(avatar, sequence, chosen):
-            image, truth = output.image[0].clamp(0, 1), frame.rgb[0]
-            normals = normal_picture(output.require("normals")[0], output.alpha[0])
-            rows.append([truth, image, error_picture(image, truth), normals])
+        for shot in frame_shots(avatar, sequence, chosen):
+            rows.append([picture_of(shot, view) for view in _SHEET_VIEWS if shot.has(view)])
     path = run.media_path / "contact_sheet.png"
     write_image(path, contact_sheet(rows))
     return path
