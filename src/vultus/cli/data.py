@@ -1,4 +1,4 @@
-"""``vultus data``: film in the virtual studio; check and join captures; fit a head to one."""
+"""``vultus data``: film in the virtual studio; check, join and convert captures; fit a head."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tyro.conf import Positional
 
 from vultus.cli.avatar_run import output_path
 from vultus.cli.console import console, print_error, print_table
+from vultus.cli.data_convert import convert
 from vultus.core.devices import find_device
 from vultus.data.check import check_capture
 from vultus.data.check_sheet import draw_check_sheet
@@ -22,6 +23,7 @@ from vultus.data.rig_files import write_rig_row
 from vultus.data.studio.capture import StudioLayout, film, plan_film
 from vultus.data.studio.config import PRESETS, StudioConfig
 from vultus.data.unions import plan_union
+from vultus.heads.expression_track import check_has_mesh
 from vultus.heads.fitting import MaskFitConfig, fit_to_masks
 
 __all__ = ["CheckOptions", "FitOptions", "StudioOptions", "UnionOptions", "main"]
@@ -189,6 +191,7 @@ def _fit(arguments: list[str]) -> None:
     )
     out = output_path(options.out, options.out, [".npz"])
     sequence = read_sequence(options.data, options.format, **options.options)
+    check_has_mesh(sequence.head, "a fit")
     frames = FrameStore(sequence, "train")
     if bool((frames.timesteps != frames.timesteps[0]).any()):
         raise ValueError(f"{options.data}: shows a head that moves; a fit needs one timestep")
@@ -238,6 +241,7 @@ def _union(arguments: list[str]) -> None:
 
 _SUBCOMMANDS: dict[str, Callable[[list[str]], None]] = {
     "check": _check,
+    "convert": convert,
     "fit": _fit,
     "studio": _studio,
     "union": _union,

@@ -10,7 +10,7 @@ The world is the frame of the head, so the camera moves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +34,7 @@ __all__ = [
     "ParsingPart",
     "VideoTrack",
     "color_parts",
+    "mask_offset",
 ]
 
 MANIFEST_NAME = "transforms.json"
@@ -106,12 +107,13 @@ class HeadVideoFolder:
         image_id: int,
         rgb: Float[Tensor, "3 h w"],
         mask: Float[Tensor, "1 h w"],
-        parsing: UInt8[Tensor, "3 h w"],
+        parsing: UInt8[Tensor, "3 h w"] | None,
     ) -> None:
-        """Write one picture with its matte and parsing."""
+        """Write one picture with its matte and, where there is one, its parsing."""
         write_image(self.image_path(image_id), rgb)
         write_image(self.mask_path(image_id), mask)
-        write_image(self.parsing_path(image_id), parsing)
+        if parsing is not None:
+            write_image(self.parsing_path(image_id), parsing)
 
     def write_track(self, track: VideoTrack) -> None:
         """Write ``transforms.json``; the last step."""
@@ -146,3 +148,12 @@ def color_parts(
     """
     palette = torch.tensor([PARSING_COLORS[part] for part in parts], dtype=torch.uint8)
     return palette[labels.long()].permute(2, 0, 1)
+
+
+def mask_offset(image_ids: Sequence[int], mask_numbers: Collection[int]) -> int:
+    """Tell by their numbers how masks belong to images: what is added to an image's number.
+
+    0 if every image has a mask of its own number and none follows the last, else 1.
+    """
+    is_aligned = all(image_id in mask_numbers for image_id in image_ids)
+    return 0 if is_aligned and max(image_ids) + 1 not in mask_numbers else MASK_ID_OFFSET

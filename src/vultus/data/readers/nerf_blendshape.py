@@ -20,9 +20,9 @@ from vultus.data.head_video import (
     IMAGE_FOLDER,
     MANIFEST_NAME,
     MASK_FOLDER,
-    MASK_ID_OFFSET,
     PARSING_COLORS,
     PARSING_FOLDER,
+    mask_offset,
 )
 from vultus.data.readers.manifest import Manifest, read_manifest, resize
 from vultus.data.readers.numbered_files import numbered_files
@@ -119,7 +119,7 @@ def _records(manifest: Manifest, ids: list[int], options: Options) -> tuple[Fram
     image_folder = root / IMAGE_FOLDER
     mask_folder = root / (PARSING_FOLDER if options.head_only else MASK_FOLDER)
     images, masks = numbered_files(image_folder), numbered_files(mask_folder)
-    offset = 0 if options.head_only else _mask_offset(ids, masks, options.mask_id_offset)
+    offset = _offset(ids, masks, options)
     parsing = root / PARSING_FOLDER
     labels = numbered_files(parsing) if parsing.is_dir() else {}
     records = []
@@ -150,6 +150,13 @@ def _records(manifest: Manifest, ids: list[int], options: Options) -> tuple[Fram
     return tuple(records)
 
 
+def _offset(ids: list[int], masks: Mapping[int, Path], options: Options) -> int:
+    """What leads from the number of an image to that of its mask."""
+    if options.head_only:
+        return 0
+    return mask_offset(ids, masks) if options.mask_id_offset is None else options.mask_id_offset
+
+
 def _file_of(
     manifest: Manifest, index: int, folder: Path, files: Mapping[int, Path], number: int
 ) -> Path:
@@ -158,14 +165,6 @@ def _file_of(
             f"{manifest.where(index, 'img_id')}: {folder} has no file of the number {number}"
         )
     return files[number]
-
-
-def _mask_offset(ids: list[int], masks: Mapping[int, Path], chosen: int | None) -> int:
-    """0 if every image has a mask of its own number and none follows the last, else 1."""
-    if chosen is not None:
-        return chosen
-    is_aligned = all(image_id in masks for image_id in ids) and max(ids) + 1 not in masks
-    return 0 if is_aligned else MASK_ID_OFFSET
 
 
 def _intrinsics(manifest: Manifest, image: Path, options: Options) -> Camera:
