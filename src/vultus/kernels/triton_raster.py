@@ -7,7 +7,7 @@ the lists is one allocation.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -120,6 +120,9 @@ class Lists:
     ends: Tensor
     """Length of the part of every list that blending needs, which writes it."""
     per_list: int
+    bin_rows: Tensor | None = None
+    """The bins' sorted lists, where nothing splits them: rows fill the first half of a segment of
+    ``2 * per_list``. The other lists then hold nothing."""
 
     @property
     def counters(self) -> Tensor:
@@ -162,8 +165,13 @@ def new_lists(
 
 
 def order_lists(
-    lists: Lists, keys: Tensor, large: Tensor, sizes: Sizes, list_large: Any, filter_lists: Any
-) -> None:
+    lists: Lists,
+    keys: Tensor,
+    large: Tensor,
+    sizes: Sizes,
+    list_large: Any,
+    filter_lists: Any | None,
+) -> Lists:
     """Complete the bins' lists, sort them by depth and split them for the subtiles.
 
     Args:
@@ -172,7 +180,7 @@ def order_lists(
         large: Rows that are still to be listed.
         sizes: Of the batch.
         list_large: The rasterizer's kernel that lists them.
-        filter_lists: Its kernel that splits lists.
+        filter_lists: Its kernel that splits lists; ``None`` leaves them to ``bin_rows``.
     """
     bins_x, bins_y = sizes.bins
     words = keys.view(torch.int32)
@@ -184,10 +192,13 @@ def order_lists(
         sort_lists, (sizes.num_bins,), keys, words, lists.lists, lists.counts, lists.per_list,
         LARGEST=largest_network(lists.per_list), num_warps=_SORT_WARPS,
     )  # fmt: skip
+    if filter_lists is None:
+        return replace(lists, bin_rows=words)
     launch(
         filter_lists, (2 * sizes.num_bins,), lists.records, lists.counts, words, lists.lists,
         lists.lengths, bins_x, bins_y, lists.per_list, LANES=_FILTER_LANES,
     )  # fmt: skip
+    return lists
 
 
 def feature_groups(num_features: int) -> list[tuple[int, int]]:

@@ -22,6 +22,7 @@ __all__ = [
     "SUBTILE_HEIGHT",
     "SUBTILE_WIDTH",
     "append_key",
+    "bin_origin",
     "bins_between",
     "key_of",
     "pixel_coordinates",
@@ -97,17 +98,22 @@ def append_key(is_hit, index, key, keys, counts, capacity):
 
 
 @jit
-def subtile_origin(subtile, bins_x, bins_y):
-    """Frame and first pixel of a subtile."""
-    index = subtile // 2
+def bin_origin(index, bins_x, bins_y):
+    """Frame and first pixel of a bin."""
     frame = index // (bins_x * bins_y)
     local = index - frame * (bins_x * bins_y)
-    y0 = local // bins_x * BIN + subtile % 2 * SUBTILE_HEIGHT
-    return frame, local % bins_x * BIN, y0
+    return frame, local % bins_x * BIN, local // bins_x * BIN
 
 
 @jit
-def pixel_coordinates(x0, y0):
-    """Column and row of every pixel of a subtile."""
-    p = tl.arange(0, PIXELS)
+def subtile_origin(subtile, bins_x, bins_y):
+    """Frame and first pixel of a subtile."""
+    frame, x0, y0 = bin_origin(subtile // 2, bins_x, bins_y)
+    return frame, x0, y0 + subtile % 2 * SUBTILE_HEIGHT
+
+
+@jit
+def pixel_coordinates(x0, y0, COUNT: constexpr = PIXELS):
+    """Column and row of every pixel of a subtile, or of a bin with twice as many."""
+    p = tl.arange(0, COUNT)
     return x0 + p % SUBTILE_WIDTH, y0 + p // SUBTILE_WIDTH

@@ -117,6 +117,26 @@ def test_gpu_draws_gaussians_beside_and_behind_the_camera(device):
         check(scene, device, outlier_share=0.01, gradient_tolerance=1e-2, gradients=rule)
 
 
+@pytest.mark.parametrize("size", [SIZE, (1, 1), (17, 16)])
+def test_gpu_draws_the_same_without_gradients(device, size):
+    """There a warp blends a whole bin; chunks of its list are others, and so is the rounding."""
+    scene, camera = opaque_scene(40).to(torch.float32, device), make_camera(*size).to(device)
+    options = {"outputs": OUTPUTS, "background": torch.tensor([0.2, 0.5, 0.9, 1, 0]).to(device)}
+    recorded = scene.render(camera, backend="gpu", **options)
+    with torch.no_grad():
+        plain = scene.render(camera, backend="gpu", **options)
+    assert torch.equal(plain.radii, recorded.radii)
+    for name, image in maps_of(recorded).items():
+        torch.testing.assert_close(maps_of(plain)[name], image.detach(), atol=2e-6, rtol=1e-6)
+
+
+def test_gpu_grows_lists_without_gradients(device, small_buffers):
+    scene, camera = make_scene(60).to(torch.float32, device), make_camera(*SIZE).to(device)
+    with torch.no_grad():
+        images = scene.render(camera, backend="gpu")
+    assert images.image.isfinite().all()
+
+
 def test_gpu_lists_large_gaussians(device, monkeypatch):
     """They have a kernel of their own, which takes all with more than one bin here."""
     from vultus.kernels.gaussian_raster import _gpu_stages

@@ -1,5 +1,8 @@
 """Forward blending: one warp per subtile, pixels on lanes, a few Gaussians of the list per trip.
 
+Without a backward pass to come, a warp blends a whole bin, two pixels per lane: its list need not
+be split, and Gaussians are fetched once instead of twice.
+
 Tensors of a trip are [Gaussians, pixels]. With one warp and the pixels last, Triton keeps the whole
 axis of Gaussians in the registers of each lane, so that scans and sums along it are plain
 sequential code without a shuffle.
@@ -21,7 +24,9 @@ from vultus.kernels.triton_tiles import (
     COUNT_PROBLEMS,
     MIN_LOG2_ALPHA,
     MIN_TRANSMITTANCE,
+    NUM_COUNTERS,
     PIXELS,
+    bin_origin,
     pixel_coordinates,
     subtile_origin,
 )
@@ -53,34 +58,43 @@ def blend(
     image, alpha_image, depth_image, median_image, positions, ends,
     width, height, bins_x, bins_y, capacity, max_alpha,
     HAS_COLOR: constexpr, NUM_FEATURES: constexpr, HAS_DEPTH: constexpr, HAS_MEDIAN: constexpr,
-    HAS_BACKGROUND: constexpr, CHUNK: constexpr,
+    HAS_BACKGROUND: constexpr, IS_WHOLE: constexpr, CHUNK: constexpr,
 ):  # fmt: skip
-    """Blend one subtile front to back.
+    """Blend one subtile, or with IS_WHOLE one bin, front to back.
 
-    A subtile whose list did not fit (length -1) becomes NaN: it is never silently wrong.
+    One whose list did not fit (length -1) becomes NaN: it is never silently wrong.
 
     Args:
-        lists: Rows of records by depth, one segment of ``capacity`` per subtile.
-        lengths: Length of every list.
+        lists: Rows of records by depth, one segment of ``capacity`` per subtile; per bin, of twice
+            as much.
+        lengths: Length of every subtile's list.
         records: One per Gaussian.
         features: [rows, NUM_FEATURES], blended after the colour.
         background: Value per channel.
-        counts: Starts with the counters, of which one is a mask of problems with the inputs.
+        counts: Starts with the counters, of which one is a mask of problems with the inputs; then
+            the length of every bin's list.
         image: And the other images: [frames, channels, height, width].
         positions: Of the median Gaussian in the list, per pixel.
-        ends: Length of the part of every list that was needed.
+        ends: Length of the part of every subtile's list that was needed.
         CHUNK: Gaussians per trip.
     """
-    subtile = tl.program_id(0)
-    frame, x0, y0 = subtile_origin(subtile, bins_x, bins_y)
-    column, line = pixel_coordinates(x0, y0)
+    tile = tl.program_id(0)
+    NUM_PIXELS: constexpr = 2 * PIXELS if IS_WHOLE else PIXELS
+    if IS_WHOLE:
+        frame, x0, y0 = bin_origin(tile, bins_x, bins_y)
+        length = tl.load(counts + NUM_COUNTERS + tile)
+        length = tl.where(length > capacity, -1, length)
+        segment = lists + tile.to(tl.int64) * 2 * capacity
+    else:
+        frame, x0, y0 = subtile_origin(tile, bins_x, bins_y)
+        length = tl.load(lengths + tile)
+        segment = lists + tile.to(tl.int64) * capacity
+    column, line = pixel_coordinates(x0, y0, NUM_PIXELS)
     x, y = (column.to(tl.float32) + 0.5)[None, :], (line.to(tl.float32) + 0.5)[None, :]
     inside = (column < width) & (line < height)
-    segment = lists + subtile.to(tl.int64) * capacity
-    length = tl.load(lengths + subtile)
     COLORS: constexpr = 3 * HAS_COLOR + NUM_FEATURES
-    sums = zeros(COLORS + HAS_DEPTH, PIXELS)
-    zero = tl.zeros([PIXELS], tl.float32)
+    sums = zeros(COLORS + HAS_DEPTH, NUM_PIXELS)
+    zero = tl.zeros([NUM_PIXELS], tl.float32)
     total, median = zero, zero
     position = zero.to(tl.int32) - 1
     transmittance = tl.where(inside, 1.0, 0.0)
@@ -120,7 +134,8 @@ def blend(
         transmittance = tl.min(after, 0)
         alive = tl.max((transmittance > MIN_TRANSMITTANCE).to(tl.int32), 0)
         i += CHUNK
-    tl.store(ends + subtile, tl.minimum(i, tl.maximum(length, 0)))
+    if not IS_WHOLE:
+        tl.store(ends + tile, tl.minimum(i, tl.maximum(length, 0)))
 
     size = width * height
     pixel = frame.to(tl.int64) * size + line * width + column

@@ -42,6 +42,8 @@ __all__ = [
 _PROJECT_LANES, _PROJECT_BACKWARD_LANES, _MANY_BINS, _BLEND_CHUNK = 32, 32, 24, 8
 _PIXELS_PER_TRIP, _PIXELS_WITH_FEATURES, _FEW_FEATURES = 8, 4, 4
 """More pixels hide more latency, fewer leave registers to the sums of many channels."""
+_CHANNELS_OF_BINS = 8
+"""As many sums of two pixels fit into a lane's registers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +89,12 @@ class Blended:
     positions: Tensor | None
 
 
-def make_lists(inputs: Inputs, per_list: int) -> Lists:
-    """Project all Gaussians and list them, sorted by depth, ``per_list`` per bin at most."""
+def make_lists(inputs: Inputs, per_list: int, *, is_recorded: bool) -> Lists:
+    """Project all Gaussians and list them, sorted by depth, ``per_list`` per bin at most.
+
+    Splitting lists for the subtiles pays where a backward pass walks them once more, or where the
+    sums of many channels leave a lane no registers for two pixels.
+    """
     sizes, settings = inputs.sizes, inputs.settings
     lists, keys, large = new_lists(sizes, layout.RECORD.value, per_list, inputs.means.device)
     launch(
@@ -101,13 +107,14 @@ def make_lists(inputs: Inputs, per_list: int) -> Lists:
         **inputs.shape_flags(), HAS_PUBLISHED_CULL=settings.cull == "3sigma",
         MANY_BINS=_MANY_BINS, LANES=_PROJECT_LANES,
     )  # fmt: skip
-    order_lists(lists, keys, large, sizes, list_large, filter_lists)
-    return lists
+    is_split = is_recorded or inputs.channels > _CHANNELS_OF_BINS
+    splitter = filter_lists if is_split else None
+    return order_lists(lists, keys, large, sizes, list_large, splitter)
 
 
 def blend_lists(inputs: Inputs, lists: Lists) -> Blended:
-    """Blend all subtiles."""
-    sizes = inputs.sizes
+    """Blend all subtiles, or all bins where lists have not been split."""
+    sizes, is_whole = inputs.sizes, lists.bin_rows is not None
 
     def empty(channels: int) -> Tensor:
         return inputs.means.new_empty(sizes.batch, channels, sizes.height, sizes.width)
@@ -121,14 +128,15 @@ def blend_lists(inputs: Inputs, lists: Lists) -> Blended:
         positions=empty(1) if has_median else None,
     )
     launch(
-        blend, (2 * sizes.num_bins,), lists.lists, lists.lengths, lists.records,
+        blend, (sizes.num_bins if is_whole else 2 * sizes.num_bins,),
+        *filled(lists.lists, lists.bin_rows), lists.lengths, lists.records,
         *filled(lists.records, inputs.features, inputs.background), lists.counts,
         blended.image, blended.alpha,
         *filled(lists.records, blended.depth, blended.median, blended.positions), lists.ends,
         sizes.width, sizes.height, *sizes.bins, lists.per_list, inputs.settings.max_alpha,
         HAS_COLOR=inputs.has_color, NUM_FEATURES=inputs.num_features,
         HAS_DEPTH=inputs.has("depth"), HAS_MEDIAN=has_median,
-        HAS_BACKGROUND=inputs.background is not None, CHUNK=_BLEND_CHUNK,
+        HAS_BACKGROUND=inputs.background is not None, IS_WHOLE=is_whole, CHUNK=_BLEND_CHUNK,
     )  # fmt: skip
     return blended
 

@@ -128,7 +128,7 @@ def _forward(
 ) -> tuple[Lists, Blended, Reading | None]:
     """Run the forward stages; also returns counters that are still to be checked."""
     return forward_until_it_fits(
-        lambda per_list: make_lists(inputs, per_list),
+        lambda per_list: make_lists(inputs, per_list, is_recorded=is_recorded),
         lambda lists: blend_lists(inputs, lists),
         capacity,
         _PROBLEMS,
