@@ -9,6 +9,7 @@ from vultus.data.studio.performance import Performance, load_arkit_performance, 
 from vultus.data.studio.tracks import build_track, perform, rest_pose, turn_around
 from vultus.heads.base import ParameterSpec
 from vultus.heads.blendshapes import ARKIT_NAMES
+from vultus.heads.expression_track import ExpressionTrack
 
 
 class JointHead(FakeHead):
@@ -172,3 +173,11 @@ def test_a_turn_shows_every_side_once_and_leaves_the_rest_alone():
 def test_a_turn_longer_than_the_track_is_refused():
     with pytest.raises(ValueError, match="turn_around needs a head with global_rotation and 7"):
         turn_around(rest_pose(JointHead(), 6), 7)
+
+
+def test_nobody_plays_on_coefficients_without_names():
+    with pytest.raises(ValueError, match=r"'expression' 46 cannot play a performance"):
+        build_track("talking", ExpressionTrack(46), 3, seed=0)
+    named = ExpressionTrack(2, ["jawOpen", "tongueOut"])
+    track = build_track("talking", named, 50, seed=0)
+    assert float(track.expression_coeffs[:, 0].max()) > 0.25

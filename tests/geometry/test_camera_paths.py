@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tolerances import assert_close
 from vultus.geometry import camera_paths as P
-from vultus.geometry.cameras import Camera, camera_centers, project_points
+from vultus.geometry.cameras import Camera, camera_centers, opencv_to_opengl, project_points
 
 CENTER = torch.tensor([0.1, 0.2, 0.3])
 LENS = (torch.tensor([[80.0, 0, 32], [0, 80, 24], [0, 0, 1]]), 64, 48)
@@ -18,6 +20,7 @@ PATHS = {
     "dome": lambda: P.dome(CENTER, 2.0, 3, 6, *LENS),
     "grid": lambda: P.yaw_pitch_grid(CENTER, 2.0, (-1.0, 1.0), (-0.5, 0.5), 5, 3, *LENS),
     "lemniscate": lambda: P.lemniscate(CENTER, 2.0, 16, *LENS),
+    "swing": lambda: P.yaw_swing(CENTER, 2.0, 16, *LENS, period=16),
 }
 
 
@@ -43,6 +46,23 @@ def test_no_two_cameras_of_a_path_coincide(name: str) -> None:
 
 def directions(cameras: Camera) -> torch.Tensor:
     return (camera_centers(cameras) - CENTER) / 2.0
+
+
+def test_the_swing_is_the_published_one(golden_dir: Path) -> None:
+    """Poses of the novel views at frames 0, 10, 37, 99 and 100, camera-to-world in OpenGL axes."""
+    golden = load_file(golden_dir / "gaussianhead/lr_camera_loss.safetensors")["c2w_input"][5:]
+    radius = float(golden[0, :3, 3].norm())
+    cameras = P.yaw_swing(torch.zeros(3, dtype=torch.float64), radius, 101, *LENS)
+    chosen = opencv_to_opengl(cameras.camera_to_world)[[0, 10, 37, 99, 100]]
+    assert_close(chosen.float(), golden.float())
+
+
+def test_a_swing_goes_from_left_to_right_and_jumps_back() -> None:
+    centers = directions(P.yaw_swing(CENTER, 2.0, 101, *LENS))
+    yaws = torch.rad2deg(torch.atan2(centers[:, 0], centers[:, 2]))
+    assert [round(float(yaws[i]), 3) for i in (0, 50, 99, 100)] == [15.0, 0.0, -14.7, 15.0]
+    with pytest.raises(ValueError, match="period must be positive, got 0"):
+        P.yaw_swing(CENTER, 2.0, 4, *LENS, period=0)
 
 
 def test_yaw_turns_to_the_subjects_left_and_pitch_up() -> None:

@@ -1,4 +1,4 @@
-"""Camera arrangements around a head: orbits, domes, grids, figures of eight, and in-betweens.
+"""Camera arrangements around a head: orbits, swings, domes, grids, figures of eight, in-betweens.
 
 World: +x the subject's left, +y up, +z out of the face. Yaw 0, pitch 0 looks at the face from the
 front; positive yaw stands on the subject's left, positive pitch above. Angles are radians.
@@ -26,6 +26,7 @@ __all__ = [
     "lemniscate",
     "orbit",
     "yaw_pitch_grid",
+    "yaw_swing",
 ]
 
 
@@ -123,6 +124,33 @@ def yaw_pitch_grid(
     return cameras_at_angles(
         center, radius, yaws.flatten(), pitches.flatten(), intrinsics, width, height
     )
+
+
+def yaw_swing(
+    center: Float[Tensor, 3],
+    radius: float,
+    num_cameras: int,
+    intrinsics: Float[Tensor, "3 3"],
+    width: int,
+    height: int,
+    *,
+    amplitude: float = math.radians(15),
+    period: int = 100,
+) -> Camera:
+    """Sweep from the subject's left to its right at the height of the center, again and again.
+
+    The yaw of camera i is amplitude (1 - 2 (i mod period) / period): a new sweep starts with a
+    jump. These are the novel views of the published GaussianHead, whose centre is the origin.
+
+    Raises:
+        ValueError: If the period is not positive.
+    """
+    if period < 1:
+        raise ValueError(f"period must be positive, got {period}")
+    share = (torch.arange(num_cameras, dtype=torch.float64) % period) / period
+    yaws = amplitude * (1 - 2 * share)
+    pitches = torch.zeros_like(yaws)
+    return cameras_at_angles(center, radius, yaws, pitches, intrinsics, width, height)
 
 
 def lemniscate(

@@ -108,9 +108,17 @@ def perform(performance: Performance, head: HeadModel) -> HeadPose:
     Shapes go by name to ``expression_coeffs``. The head turns at the neck if it has one, as a
     whole otherwise. On rigs without the shapes for it, ``jawOpen`` turns the jaw joint and the gaze
     shapes turn the eye joints. What remains is listed in one log line.
+
+    Raises:
+        ValueError: If the head has expressions without names.
     """
     pose = rest_pose(head, len(performance))
     fields = pose.tensors()
+    if "expression_coeffs" in fields and not head.expression_names:
+        raise ValueError(
+            f"head {head.name!r} {head.version} cannot play a performance: nobody knows what its "
+            "expression coefficients mean"
+        )
     missing = set(performance.names)
     if "expression_coeffs" in fields:
         fields["expression_coeffs"], unmapped = map_expressions(
