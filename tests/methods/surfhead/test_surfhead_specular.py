@@ -146,6 +146,36 @@ def test_limits_in_metres_differ_from_limits_in_triangle_sizes(procedural, name)
     assert 0 < float(terms[True]) < 0.1 * float(terms[False])
 
 
+def test_weights_by_distance_take_the_place_of_learned_ones(procedural, tmp_path):
+    config = tiny_surfhead("jbs", steps=4)
+    config = replace(config, model=replace(config.model, blend="distance"))
+    avatar = train(procedural, config, tmp_path)
+    assert "blend_weight_logits" not in avatar.surfels
+    learned = SurfHead(tiny_surfhead("jbs"), procedural, 0)
+    record = procedural.split("train")[1]
+    pictures = [a.render(a.track[1], record.camera).image for a in (avatar, learned)]
+    assert not torch.equal(*pictures)
+    rest = avatar._rig.rest
+    weights = rest.blend_by_distance(avatar._face_index, avatar.surfels["local_means"].detach())
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(len(weights)))
+    # The nearest face, its own, never has the smallest share.
+    assert bool((weights[:, 0] >= weights[:, 1:].amin(dim=1)).all())
+
+
+def test_smooth_depth_is_a_term_on_demand(procedural):
+    config = tiny_surfhead("jbs")
+    batch = FrameStore(procedural, "train").batch([0])
+    terms = {}
+    for weight in (0.0, 2.0, 4.0):
+        losses = replace(config.losses, depth_smoothness_weight=weight)
+        avatar = SurfHead(replace(config, losses=losses), procedural, 0)
+        terms[weight] = avatar.training_step(batch, 1)[1]
+    assert "depth_smoothness" not in terms[0.0]
+    half, whole = (terms[weight]["depth_smoothness"].detach() for weight in (2.0, 4.0))
+    assert float(half) > 0
+    torch.testing.assert_close(whole, 2 * half)
+
+
 def test_the_series_of_ablations_adds_one_thing_at_a_time():
     series = [
         PRESETS[name] for name in ("vanilla", "vanilla-jacobian", "vanilla-jacobian-jbs", "paper")

@@ -42,6 +42,9 @@ class ModelConfig:
     effect)."""
     jacobian_gradient: bool = False
     """Let the rasterizer's gradient reach the Jacobians; the official code never does."""
+    blend: Literal["learned", "distance"] = "learned"
+    """Blend weights of jbs: learned, or fixed by the distances to the four faces at rest (official
+    --train_kinematic_dist, an ablation)."""
     blend_self_logit: float = 0.9
     """Probability whose logit starts the blend weight of a surfel's own face (others 0.05)."""
     initial_opacity: float = 0.1
@@ -78,6 +81,8 @@ class LossWeights:
     """Rendered normals against normals of the depth map."""
     surfel_normal_from: int = 70_000
     """First step of the term above."""
+    depth_smoothness_weight: float = 0.0
+    """Keep inverse depth smooth where the image is (official --lambda_ids)."""
     distortion_weight: float = 100.0
     """Depth distortion of 2DGS."""
     distortion_from: int = 30_000

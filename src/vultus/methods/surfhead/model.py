@@ -97,7 +97,7 @@ class SurfHead:
             values["log_scales"].fill_(math.log(config.model.initial_scale))
         if config.model.mouth_starts_dark and "mouth_interior" in topology.regions:
             values["sh_dc"][topology.face_region("mouth_interior")] = _BLACK
-        if config.model.rig == "jbs":
+        if config.model.rig == "jbs" and config.model.blend == "learned":
             values["blend_weight_logits"] = initial_blend_logits(
                 self._face_index.shape[0], config.model.blend_self_logit
             )
@@ -144,12 +144,17 @@ class SurfHead:
 
     def _bound(self) -> BoundSurfels:
         logits = self.surfels.get("blend_weight_logits")
+        weights = None if logits is None else blend_weights(logits)
+        if self.config.model.rig == "jbs" and weights is None:
+            weights = self._rig.rest.blend_by_distance(
+                self._face_index, self.surfels["local_means"].detach()
+            )
         return BoundSurfels(
             self._face_index,
             self.surfels["local_means"],
             self.surfels["quats"],
             self.surfels["log_scales"].exp(),
-            None if logits is None else blend_weights(logits),
+            weights,
         )
 
     def _rasterize(
@@ -250,7 +255,11 @@ class SurfHead:
         """Render a batch and return the weighted loss terms of section 5."""
         weights = self.config.losses
         compare_normals, distort = self._compares_normals(step), self._distorts(step)
-        outputs: list[OutputName] = ["depth", "normal", "median_depth"] if compare_normals else []
+        outputs: list[OutputName] = []
+        if compare_normals:
+            outputs = ["depth", "normal", "median_depth"]
+        elif weights.depth_smoothness_weight > 0:
+            outputs = ["depth"]
         if distort:
             outputs.append("distortion")
         faces = self._rig.training_faces(batch.timesteps)

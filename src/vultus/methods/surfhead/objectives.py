@@ -20,10 +20,15 @@ __all__ = ["image_terms", "surfel_terms"]
 def image_terms(
     output: RenderOutput, batch: Batch, weights: LossWeights, compare_normals: bool, distort: bool
 ) -> dict[str, Tensor]:
-    """Terms on rendered maps: alpha, normals against depth normals, depth distortion."""
+    """Terms on rendered maps: alpha, smooth depth, normals against depth normals, distortion."""
     terms: dict[str, Tensor] = {}
     if weights.alpha_weight > 0 and batch.mask is not None:
         terms["alpha"] = weights.alpha_weight * (output.alpha - batch.mask).abs().mean()
+    if weights.depth_smoothness_weight > 0:
+        terms["depth_smoothness"] = (
+            weights.depth_smoothness_weight
+            * regularizers.inverse_depth_smoothness(output.require("depth"), batch.rgb)
+        )
     if compare_normals:
         mask = batch.mask if weights.mask_normals else None
         terms["surfel_normal"] = weights.surfel_normal_weight * regularizers.surfel_normal(

@@ -28,7 +28,7 @@ from vultus.geometry.rotations import (
     quaternion_to_matrix,
 )
 from vultus.kernels.jacobian_skinning import DeformedFaces, deform_faces, skin_surfels
-from vultus.methods.surfhead.jacobian_blending import blend_jacobians
+from vultus.methods.surfhead.jacobian_blending import blend_jacobians, distance_weights
 
 __all__ = ["BoundSurfels", "PosedFaces", "PosedSurfels", "RestMesh", "pose_faces", "transport"]
 
@@ -44,6 +44,7 @@ class RestMesh:
     quats: Float[Tensor, "f 4"]
     """The same rotations, unit length."""
     scales: Float[Tensor, " f"]
+    centers: Float[Tensor, "f 3"]
     inverse_edges: Float[Tensor, "f 3 3"]
     adjacency: Int[Tensor, "f 4"]
     """The face itself, then its edge neighbours; missing ones repeat the face."""
@@ -62,10 +63,19 @@ class RestMesh:
             frames.rotations,
             matrix_to_quaternion(frames.rotations),
             frames.scales,
+            frames.centers,
             inverse_edge_matrices(vertices, faces, third_edge),
             face_adjacency(faces),
             third_edge,
         )
+
+    def blend_by_distance(
+        self, face_index: Int[Tensor, " n"], local_means: Float[Tensor, "n 3"]
+    ) -> Float[Tensor, "n 4"]:
+        """Fixed blend weights; see ``jacobian_blending.distance_weights``."""
+        local = self.scales[face_index][:, None] * _apply(self.rotations[face_index], local_means)
+        centers = self.centers[self.adjacency[face_index]]
+        return distance_weights(self.centers[face_index] + local, centers)
 
 
 @dataclass(frozen=True)
