@@ -22,6 +22,7 @@ from vultus.export.avatar_mesh import FusionSettings, fuse_mesh
 from vultus.export.mesh_files import MESH_SUFFIXES, read_mesh, write_mesh
 from vultus.geometry.cameras import Camera
 from vultus.geometry.meshes import TriangleMesh
+from vultus.heads.expression_track import check_has_mesh
 from vultus.metrics.seen_distance import seen_distance
 
 __all__ = ["CompareOptions", "MeshOptions", "main"]
@@ -81,6 +82,7 @@ def main(arguments: list[str]) -> None:
     """Fuse and write."""
     options = tyro.cli(MeshOptions, args=arguments, prog="vultus mesh", description=__doc__)
     opened = open_run(options.run, options.data, options.device)
+    check_has_mesh(opened.avatar.head, "fusing a mesh")
     out = output_path(options.out, opened.folder.media_path / "mesh.ply", MESH_SUFFIXES)
     pose = opened.pose(options.timestep)
     scan = _read_scan(options.compare)

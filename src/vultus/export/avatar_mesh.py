@@ -16,6 +16,7 @@ from vultus.geometry.cameras import Camera
 from vultus.geometry.meshes import TriangleMesh, largest_components
 from vultus.geometry.tsdf import TsdfVolume
 from vultus.heads.base import HeadPose
+from vultus.heads.expression_track import check_has_mesh
 from vultus.methods.base import ReconstructionMethod
 
 __all__ = ["FusionSettings", "fuse_mesh"]
@@ -79,8 +80,10 @@ def fuse_mesh(
         masks: Of each camera; what lies outside of a mask is not fused from its view.
 
     Raises:
-        ValueError: If no surface was seen, or there are neither no masks nor one per camera.
+        ValueError: If no surface was seen, the head has no mesh, or there are neither no masks nor
+            one per camera.
     """
+    check_has_mesh(avatar.head, "fusing a mesh")
     settings = FusionSettings() if settings is None else settings
     masks = [None] * len(cameras) if masks is None else masks
     if len(masks) != len(cameras):
