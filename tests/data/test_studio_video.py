@@ -12,6 +12,7 @@ import torch
 from fakes import FakeHead
 from vultus.core.image_io import read_image_bytes
 from vultus.data.check import check_capture
+from vultus.data.driving import capture_driver, drive
 from vultus.data.readers import load_frame, read_sequence
 from vultus.data.sequence import HeadSequence
 from vultus.data.studio.capture import film, plan_film
@@ -21,6 +22,7 @@ from vultus.data.studio.scene import Scene, build_scene
 from vultus.data.studio.subject import Subject, plain_appearance
 from vultus.geometry.cameras import project_points
 from vultus.heads.base import HeadPose
+from vultus.heads.expression_track import ExpressionTrack
 from vultus.heads.face_motion import face_coeff_names, face_coeffs
 
 CONFIG = StudioConfig(
@@ -149,3 +151,25 @@ def test_published_readers_find_their_keys(filmed: Path) -> None:
     assert {"h", "w", "fx", "fy", "cx", "cy", "frames"} <= data.keys()
     assert set(data["frames"][0]) == {"img_id", "transform_matrix", "exp_ori"}
     assert not (filmed / "rig.json").exists()
+
+
+def test_a_video_drives_heads_of_the_same_coefficients(sequence: HeadSequence) -> None:
+    coeffs = sequence.pose.expression_coeffs
+    assert coeffs is not None
+    driver = capture_driver(sequence).select(3, stride=2)
+    played = drive(driver, sequence.head, sequence.pose).pose.expression_coeffs
+    assert played is not None
+    assert torch.equal(played, coeffs[[0, 2, 4]])
+    unnamed = ExpressionTrack(coeffs.shape[1] + 1)
+    with pytest.raises(ValueError, match=r"'expression' shares no expression with the motion"):
+        drive(driver, unnamed, HeadPose(expression_coeffs=torch.zeros(1, coeffs.shape[1] + 1)))
+
+
+def test_an_own_neutral_is_kept_when_a_video_drives(sequence: HeadSequence) -> None:
+    """x becomes own neutral + (x - neutral): what one subject's tracker calls rest is not zero."""
+    coeffs = sequence.pose.expression_coeffs
+    assert coeffs is not None
+    own = HeadPose(expression_coeffs=coeffs + 0.3)
+    driver = capture_driver(sequence)
+    played = drive(driver, sequence.head, own, rebasing="expression", neutral=1, own_neutral=1)
+    torch.testing.assert_close(played.pose.expression_coeffs, own.expression_coeffs)
