@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vultus.nets.stylegan2.layers import EqualizedConv2d, EqualizedLinear
-from vultus.nets.stylegan2.mapping import MappingNetwork
 from vultus.nets.stylegan2.synthesis import channels_at, resolutions
 
 __all__ = [
@@ -20,7 +19,6 @@ __all__ = [
 ]
 
 _HALF_POWER = math.sqrt(0.5)
-_NUM_LABEL_LAYERS = 8
 
 
 def append_minibatch_std(
@@ -131,7 +129,6 @@ class ConditionalHead(nn.Module):
     def __init__(
         self,
         channels: int,
-        label_dim: int,
         *,
         group_size: int = 4,
         std_channels: int = 1,
@@ -141,9 +138,6 @@ class ConditionalHead(nn.Module):
         super().__init__()
         self.group_size = group_size
         self.std_channels = std_channels
-        self.mapping = MappingNetwork(
-            0, label_dim, channels, num_layers=_NUM_LABEL_LAYERS, has_mean=False
-        )
         self.conv = EqualizedConv2d(
             channels + std_channels, channels, 3, activation="lrelu", clamp=clamp
         )
@@ -151,10 +145,9 @@ class ConditionalHead(nn.Module):
         self.out = EqualizedLinear(channels, channels)
 
     def forward(
-        self, x: Float[Tensor, "b d 4 4"], label: Float[Tensor, "b c"]
+        self, x: Float[Tensor, "b d 4 4"], wanted: Float[Tensor, "b d"]
     ) -> Float[Tensor, "b 1"]:
-        """Judge features; positive means real."""
+        """Judge features by their likeness to a mapped label; positive means real."""
         x = append_minibatch_std(x, self.group_size, self.std_channels)
         x = self.out(self.fc(self.conv(x).flatten(1)))
-        wanted = self.mapping(None, label)
         return (x * wanted).sum(dim=1, keepdim=True) / math.sqrt(wanted.shape[1])
