@@ -305,6 +305,17 @@ def test_the_check_accepts_a_video_and_draws_it(video: Path, tmp_path: Path) -> 
     assert "6.png: mask is empty" in check_capture(video, **SHORT).errors[0]
 
 
+def test_cameras_of_other_axes_are_noticed(video: Path) -> None:
+    def to_opencv(data: Any) -> None:
+        for frame in data["frames"]:
+            for row in frame["transform_matrix"]:
+                row[1], row[2] = -row[1], -row[2]
+
+    edit(video, to_opencv)
+    (warning,) = check_capture(video, **SHORT).warnings
+    assert "on the mask in only 0 of 11 frames; transform_matrix must be camera to" in warning
+
+
 def test_ad_nerf_manifests_are_told_to_be_converted(video: Path) -> None:
     edit(video, lambda data: [frame.pop("exp_ori") for frame in data["frames"]])
     with pytest.raises(ValueError, match=r"no exp_ori; vultus data convert .* --from adnerf"):

@@ -28,6 +28,7 @@ _HEAD_HEIGHT = (0.12, 0.8)
 _CAMERA_DISTANCE = (0.15, 20.0)
 _MIN_INSIDE = 0.85
 """Share of the vertices in view that must fall onto the mask; the fitted real video has 0.97."""
+_ON_MASK = 0.1
 _NUM_SAMPLED = 16
 """Frames whose mesh is posed and compared; parameters are checked in all of them on reading."""
 
@@ -158,7 +159,7 @@ def _split_warnings(sequence: HeadSequence) -> list[str]:
 
 def _geometry_warnings(sequence: HeadSequence) -> list[str]:
     if sequence.head.topology.num_vertices == 0:
-        return []  # Nothing says where the head is, or how long its units are.
+        return _origin_warnings(sequence)
     warnings = []
     vertices = _posed(sequence, sequence.frames[0])
     height = float(vertices[:, 1].max() - vertices[:, 1].min())
@@ -186,6 +187,25 @@ def _geometry_warnings(sequence: HeadSequence) -> list[str]:
     return warnings
 
 
+def _origin_warnings(sequence: HeadSequence) -> list[str]:
+    """Without a mesh all that is known of the head is that it lies around the origin."""
+    origin = torch.zeros(1, 1, 3)
+    records = sample_records(sequence, _NUM_SAMPLED)
+    num_seen = 0
+    for record in records:
+        (x, y), depth = (values[0, 0] for values in project_points(origin, record.camera))
+        is_inside = 0 <= x < record.camera.width and 0 <= y < record.camera.height
+        if is_inside and depth > 0:
+            mask = load_frame(sequence, record).mask
+            num_seen += mask is None or bool(mask[0, 0, int(y), int(x)] > _ON_MASK)
+    if num_seen < _MIN_INSIDE * len(records):
+        return [
+            f"the origin of the head's frame lies on the mask in only {num_seen} of "
+            f"{len(records)} frames; transform_matrix must be camera to head, OpenGL axes"
+        ]
+    return []
+
+
 def _share_on_mask(sequence: HeadSequence, record: FrameRecord) -> float | None:
     mask = load_frame(sequence, record).mask
     if mask is None:
@@ -196,7 +216,7 @@ def _share_on_mask(sequence: HeadSequence, record: FrameRecord) -> float | None:
     if not bool(is_visible.any()):
         return 0.0
     x, y = pixels[is_visible].long().unbind(dim=1)
-    return float((mask[0, 0, y, x] > 0.1).float().mean())
+    return float((mask[0, 0, y, x] > _ON_MASK).float().mean())
 
 
 def _posed(sequence: HeadSequence, record: FrameRecord) -> Float[Tensor, "v 3"]:
