@@ -1,0 +1,196 @@
+"""Published checkpoints of SphereHead, PanoHead, EG3D and StyleGAN2, read without running them.
+
+Such a file pickles whole modules together with their source code. Only tensors, numbers, texts and
+containers are taken from it; the code is never looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from vultus.core.safe_pickle import PickledObject
+from vultus.core.torch_pickle import load_torch_file
+from vultus.kernels.triplane_volume import VolumeSettings
+from vultus.methods.spherehead.config import (
+    SUPER_RESOLUTION,
+    GeneratorConfig,
+    SuperResolutionKind,
+)
+
+__all__ = ["OfficialNetwork", "generator_config", "read_official_pickle"]
+
+_MODULE = "torch_utils.persistence._reconstruct_persistent_obj"
+_DICTIONARY = "dnnlib.util.EasyDict"
+_INERT = (
+    _MODULE,
+    _DICTIONARY,
+    "torch.nn.modules.activation.Softplus",
+    "torch.nn.modules.container.Sequential",
+    "training.volumetric_rendering.ray_sampler.RaySampler",
+)
+_NETWORKS = ("G", "D", "G_ema")
+_CONDITIONED_BLOCK = re.compile(r"backbone\.synthesis\.b(\d+)\.torgb\.weight")
+_MAPPING_LAYER = re.compile(r"backbone\.mapping\.fc\d+\.weight")
+_HALF_PRECISION_CLAMP = 256.0
+
+
+@dataclass(frozen=True)
+class OfficialNetwork:
+    """One network of a published checkpoint."""
+
+    class_name: str
+    weights: dict[str, Tensor]
+    """Parameters and buffers under their published names."""
+    attributes: dict[str, Any]
+    """Plain attributes of the module, such as ``rendering_kwargs``."""
+    arguments: dict[str, Any]
+    """Keyword arguments of its constructor."""
+
+
+def read_official_pickle(path: Path) -> dict[str, OfficialNetwork]:
+    """Read the networks ``G``, ``D`` and ``G_ema``, as far as the file has them.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged, asks for any code to be run, or holds no network.
+    """
+    loaded = load_torch_file(path, inert=_INERT)
+    if not isinstance(loaded, dict):
+        raise ValueError(f"{path}: must hold a dictionary, got {type(loaded).__name__}")
+    networks = {
+        name: _network(loaded[name], f"{path}: {name}")
+        for name in _NETWORKS
+        if loaded.get(name) is not None
+    }
+    if not networks:
+        raise ValueError(f"{path}: must hold one of {', '.join(_NETWORKS)}, got none")
+    return networks
+
+
+def generator_config(network: OfficialNetwork) -> GeneratorConfig:
+    """Settings of a published generator, from its weights and attributes; parity is official.
+
+    EG3D's rays are not cropped.
+
+    Raises:
+        ValueError: If the weights are those of no generator that we know.
+    """
+    weights, rendering = network.weights, network.attributes.get("rendering_kwargs", {})
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    sizes = [int(match[1]) for match in map(_CONDITIONED_BLOCK.fullmatch, shapes) if match]
+    if not sizes or "decoder.net.0.weight" not in shapes:
+        raise ValueError(f"{network.class_name} is no generator of heads: it has no planes")
+    w_dim, label_dim = shapes["backbone.mapping.embed.weight"]
+    width, channels = shapes["decoder.net.0.weight"]
+    uses_half = network.arguments.get("sr_num_fp16_res", 0) > 0
+    return GeneratorConfig(
+        z_dim=shapes["backbone.mapping.fc0.weight"][1] - w_dim,
+        label_dim=label_dim,
+        w_dim=w_dim,
+        mapping_layers=sum(bool(_MAPPING_LAYER.fullmatch(name)) for name in shapes),
+        channel_base=network.arguments.get("channel_base", 32768),
+        channel_max=network.arguments.get("channel_max", 512),
+        clamp=network.arguments.get("conv_clamp"),
+        plane_size=max(sizes),
+        plane_channels=channels,
+        decoder_width=width,
+        decoder_activation=rendering.get("decoder_activation", "sigmoid"),
+        decoder_lr_multiplier=rendering.get("decoder_lr_mul", 1.0),
+        volume=_volume(shapes, channels, rendering),
+        neural_size=network.attributes.get("neural_rendering_resolution", 64),
+        has_to_rgb="torgb.weight" in shapes,
+        has_background="bcg_synthesis.b4.const" in shapes,
+        has_camera_offset="t_mapping.fc0.weight" in shapes,
+        parsing_classes=shapes.get("toparsing.bias", (0,))[0],
+        super_resolution=_super_resolution(shapes),
+        super_resolution_clamp=_HALF_PRECISION_CLAMP if uses_half else None,
+        super_resolution_noise=rendering.get("superresolution_noise_mode", "none"),
+        label_scale=rendering.get("c_scale", 0.0),
+        is_conditioned=not rendering.get("c_gen_conditioning_zero", False),
+        parity="official",
+    )
+
+
+def _volume(
+    shapes: Mapping[str, tuple[int, ...]], channels: int, rendering: Mapping[str, Any]
+) -> VolumeSettings:
+    backbone_channels = shapes["backbone.synthesis.b4.torgb.bias"][0]
+    is_sphere = "ConvA.0.weight" in shapes
+    is_panohead = not is_sphere and "t_mapping.fc0.weight" in shapes
+    limits = rendering.get("ray_start", 2.25), rendering.get("ray_end", 3.3)
+    return VolumeSettings(
+        representation="dual_sphere" if is_sphere else "tri_grid" if is_panohead else "tri_plane",
+        grid_depth=backbone_channels // (3 * channels) if is_panohead else 1,
+        box_size=float(rendering.get("box_warp", 1.0)),
+        limits="box" if "auto" in limits else limits,
+        is_in_disparity=rendering.get("disparity_space_sampling", False),
+        coarse_samples=rendering.get("depth_resolution", 48),
+        fine_samples=rendering.get("depth_resolution_importance", 48),
+        density_noise=rendering.get("density_noise", 0.0),
+        crop_margin=0.1 if is_sphere or is_panohead else None,
+        is_white_behind=rendering.get("white_back", False),
+        parity="official",
+    )
+
+
+def _super_resolution(shapes: Mapping[str, tuple[int, ...]]) -> SuperResolutionKind:
+    """Find the variant by the channels and the size of its blocks."""
+    found = [shapes.get(f"superresolution.block{n}.conv1.weight", (0,))[0] for n in (0, 1)]
+    size = shapes.get("superresolution.block1.conv1.noise_const", (0,))[0]
+    for kind, plan in SUPER_RESOLUTION.items():
+        if plan.channels == tuple(found) and plan.output_size == size:
+            return kind
+    raise ValueError(f"super-resolution of {found} channels to {size} pixels is unknown")
+
+
+def _network(value: Any, source: str) -> OfficialNetwork:
+    record = _record(value, source)
+    state = record["state"]
+    return OfficialNetwork(
+        str(record.get("class_name", "")),
+        dict(_tensors(value, source, "")),
+        {name: _plain(v) for name, v in state.items() if not name.startswith("_")},
+        _plain(state.get("_init_kwargs", {})),
+    )
+
+
+def _record(value: Any, source: str) -> dict[str, Any]:
+    """What a pickled module says about itself."""
+    if not isinstance(value, PickledObject) or value.name != _MODULE or len(value.arguments) != 1:
+        raise ValueError(f"{source} must be a pickled network, got {type(value).__name__}")
+    record = _plain(value.arguments[0])
+    if not isinstance(record, dict) or not isinstance(record.get("state"), dict):
+        raise ValueError(f"{source} must be a pickled network, got no state")
+    return record
+
+
+def _tensors(value: Any, source: str, prefix: str) -> list[tuple[str, Tensor]]:
+    """Parameters and buffers of a module and of those in it."""
+    is_module = isinstance(value, PickledObject) and value.name == _MODULE
+    state = _record(value, source)["state"] if is_module else getattr(value, "state", None)
+    if not isinstance(state, dict):
+        return []
+    found = [
+        (prefix + name, tensor)
+        for group in ("_parameters", "_buffers")
+        for name, tensor in state.get(group, {}).items()
+        if isinstance(tensor, Tensor)
+    ]
+    for name, child in state.get("_modules", {}).items():
+        found += _tensors(child, source, f"{prefix}{name}.")
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Turn the release's dictionaries into ours, at every depth but inside modules."""
+    if isinstance(value, PickledObject) and value.name == _DICTIONARY:
+        value = {**(value.state or {}), **dict(value.items)}
+    if isinstance(value, dict):
+        return {name: _plain(v) for name, v in value.items()}
+    return value
