@@ -296,6 +296,7 @@ def test_a_capture_with_a_rig_becomes_a_video(tmp_path: Path) -> None:
     video = read_sequence(tmp_path / "out")
     filmed = [record for record in rig.frames if record.camera_index == 2]
     assert len(video.frames) == len(filmed) == 5
+    assert not (tmp_path / "out" / "parsing").exists()
     assert video.splits["test"].tolist() == [4]
     head, identity = rig.head, rig.pose[0].identity_coeffs
     skull = head.topology.regions["scalp"]

@@ -60,7 +60,7 @@ class AdNerfPlan:
     def write(self) -> None:
         """Copy pictures, make missing mattes, and write the manifest last."""
         folder = HeadVideoFolder(self.out)
-        folder.make()
+        folder.make(with_parsing=bool(self.parsing))
 
         def copy(image_id: int) -> None:
             _copy(self.images[image_id], folder.image_path(image_id))

@@ -80,9 +80,9 @@ class HeadVideoFolder:
         """Say where; nothing is written yet."""
         self.root = root
 
-    def make(self) -> None:
+    def make(self, *, with_parsing: bool = True) -> None:
         """Create the folders."""
-        for folder in (IMAGE_FOLDER, MASK_FOLDER, PARSING_FOLDER):
+        for folder in (IMAGE_FOLDER, MASK_FOLDER, *([PARSING_FOLDER] if with_parsing else [])):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
 
     def image_path(self, image_id: int) -> Path:

@@ -36,7 +36,7 @@ class RigVideoPlan:
     def write(self) -> None:
         """Write pictures over the background and mattes, and the manifest last."""
         folder = HeadVideoFolder(self.out)
-        folder.make()
+        folder.make(with_parsing=False)
 
         def convert(place: int) -> None:
             rgb, mask = load_colors(self.source, self.records[place])
