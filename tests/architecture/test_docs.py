@@ -188,10 +188,13 @@ def test_the_page_of_a_method_names_no_setting_that_is_gone(method: str) -> None
     assert named <= SETTINGS
 
 
-def shows(text: str | None, value: bool | int | float | str | None) -> bool:
-    """Whether a cell of a table shows a value."""
+def shows(text: str | None, value: bool | int | float | str | tuple | None) -> bool:
+    """Whether a cell of a table shows a value; those of a tuple stand side by side."""
     if text is None:
         return False
+    if isinstance(value, tuple):
+        words = text.split()
+        return len(words) == len(value) and all(map(shows, words, value))
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(text.replace(" ", "")) == value
     words = {True: "on", False: "off", None: "none"}

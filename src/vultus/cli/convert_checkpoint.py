@@ -1,4 +1,4 @@
-"""``vultus convert-checkpoint``: read models of the published SurFhead and GaussianAvatars."""
+"""``vultus convert-checkpoint``: read models of published programs."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ from vultus.gaussians.posed import thicken
 from vultus.gaussians.splat_files import write_splats
 from vultus.geometry.deformation import ThirdEdge
 from vultus.heads.registry import load_head
+from vultus.methods.gaussianhead import official as gaussianhead
+from vultus.methods.gaussianhead.model import GaussianHead
+from vultus.methods.gaussianhead.official_avatar import avatar_from_official as gaussianhead_avatar
+from vultus.methods.surfhead.model import SurfHead
 from vultus.methods.surfhead.official import (
     OfficialAvatar,
     avatar_from_official,
@@ -40,12 +44,13 @@ class ConvertOptions:
     """Convert a model folder; nothing in it is run, pickles are parsed."""
 
     model: Positional[Path]
-    """Folder with point_cloud/iteration_K (and specular/, cfg_args), as the programs write it."""
+    """Folder with point_cloud/iteration_K (and specular/, deform/, cfg_args), as the programs write
+    it."""
     out: Path
     """surfhead, run: new folder; ply: file to write."""
-    source: Literal["surfhead", "gaussian_avatars"] = "surfhead"
+    source: Literal["surfhead", "gaussian_avatars", "gaussianhead"] = "surfhead"
     """Which program wrote it. Gaussians of GaussianAvatars become surfels and lose the thickness
-    along their thinnest axis."""
+    along their thinnest axis. Models of gaussianhead become runs (--to run --data)."""
     to: Literal["surfhead", "ply", "run"] = "surfhead"
     """surfhead: model folder in the layout of the program; ply: one moment posed in the world, for
     splat viewers (needs FLAME; without specular colour); run: a run folder for render, evaluate,
@@ -58,6 +63,9 @@ class ConvertOptions:
     """Transport of the surfels; default: what the files say."""
     timestep: int = 0
     """Moment of ply."""
+    bake_derivation: bool = False
+    """gaussianhead: store the factors that the published derivation amounts to, so that the order
+    of the Gaussians no longer matters; the pictures stay the same."""
     data: Path | None = None
     """Capture that the model was trained on, for run."""
     format: str = "auto"
@@ -75,6 +83,9 @@ def main(arguments: list[str]) -> None:
     options = tyro.cli(
         ConvertOptions, args=arguments, prog="vultus convert-checkpoint", description=__doc__
     )
+    if options.source == "gaussianhead":
+        _convert_gaussianhead(options)
+        return
     if options.source == "gaussian_avatars":
         avatar, thickness = read_gaussian_avatars(options.model, options.iteration)
         share = f"{float(thickness.median()):.2f} of the next axis in the median"
@@ -106,12 +117,39 @@ def _write_ply(avatar: OfficialAvatar, options: ConvertOptions) -> None:
     console.print(f"splats: {out} ({len(splats)} splats)")
 
 
+def _convert_gaussianhead(options: ConvertOptions) -> None:
+    if options.to != "run":
+        raise ValueError(f"--source gaussianhead needs --to run, got {options.to}")
+    data = _capture(options)
+    model = gaussianhead.read_official(options.model, options.iteration)
+    if options.bake_derivation:
+        model = gaussianhead.bake_derivation(model)
+    facts = {
+        "Gaussians": str(model.gaussians["means"].shape[0]),
+        "iteration": str(model.iteration),
+        "tri-planes": str(len(model.appearance.planes)),
+        "expression": f"{model.motion.driving_size} numbers",
+        "size": f"{model.num_bytes / 1e6:.2f} MB",
+    }
+    print_table(str(options.model), ["", ""], [[name, value] for name, value in facts.items()])
+    _save_run("gaussianhead", gaussianhead_avatar(model, data.read()), data, options)
+
+
 def _write_run(official: OfficialAvatar, options: ConvertOptions) -> None:
+    data = _capture(options)
+    _save_run("surfhead", avatar_from_official(official, data.read()), data, options)
+
+
+def _capture(options: ConvertOptions) -> DataOptions:
     if options.data is None:
         raise ValueError("--data must name the capture that the model was trained on")
-    data = DataOptions(options.data, options.format, options.options)
-    avatar = avatar_from_official(official, data.read())
-    settings = run_settings("surfhead", 0, data, avatar.config)
+    return DataOptions(options.data, options.format, options.options)
+
+
+def _save_run(
+    method: str, avatar: SurfHead | GaussianHead, data: DataOptions, options: ConvertOptions
+) -> None:
+    settings = run_settings(method, 0, data, avatar.config)
     check_run_folder(options.out, settings, resume=False)
     if options.dry_run:
         console.print(f"would write {options.out}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,27 +13,37 @@ from vultus.cli.avatar_run import OpenRun, open_run, output_path
 from vultus.cli.console import console
 from vultus.gaussians.posed import thicken
 from vultus.gaussians.splat_files import write_splats
+from vultus.methods.gaussianhead.model import GaussianHead
+from vultus.methods.gaussianhead.official import write_official as write_gaussianhead
+from vultus.methods.gaussianhead.official_avatar import official_from_avatar as gaussianhead_model
 from vultus.methods.surfhead.model import SurfHead
 from vultus.methods.surfhead.official import official_from_avatar, write_official
 
 __all__ = ["ExportOptions", "main"]
 
-_NAMES = {"ply": "avatar.ply", "surfhead-ply": "avatar_bound.ply", "surfhead": "surfhead"}
+_NAMES = {
+    "ply": "avatar.ply",
+    "surfhead-ply": "avatar_bound.ply",
+    "surfhead": "surfhead",
+    "gaussianhead": "gaussianhead",
+}
+_FOLDERS = ("surfhead", "gaussianhead")
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Write the avatar's surfels."""
+    """Write the avatar's surfels or Gaussians."""
 
     run: Path
     """Folder that train wrote."""
-    format: Literal["ply", "surfhead-ply", "surfhead"] = "ply"
+    format: Literal["ply", "surfhead-ply", "surfhead", "gaussianhead"] = "ply"
     """ply: posed in the world, 3DGS layout that splat viewers read; surfhead-ply: bound to the
     rig's faces, official SurFhead layout; surfhead: model folder for the official SurFhead program
-    (FLAME only)."""
+    (FLAME only); gaussianhead: model folder for the official GaussianHead program (runs of its
+    preset official)."""
     out: Path | None = None
-    """File, or for surfhead a new folder. Default: RUN/media/avatar.ply, avatar_bound.ply,
-    surfhead."""
+    """File, or for surfhead and gaussianhead a new folder. Default: RUN/media/avatar.ply,
+    avatar_bound.ply, surfhead, gaussianhead."""
     timestep: int = 0
     """Moment of the capture whose pose the posed formats have."""
     data: Path | None = None
@@ -47,7 +58,7 @@ def main(arguments: list[str]) -> None:
     """Export."""
     options = tyro.cli(ExportOptions, args=arguments, prog="vultus export", description=__doc__)
     opened = open_run(options.run, options.data, options.device)
-    if options.format == "surfhead":
+    if options.format in _FOLDERS:
         _write_model_folder(opened, options)
         return
     out = output_path(options.out, opened.folder.media_path / _NAMES[options.format], [".ply"])
@@ -55,25 +66,40 @@ def main(arguments: list[str]) -> None:
     if options.dry_run:
         console.print(f"would write {out}")
         return
-    if options.format == "ply":
-        splats = thicken(opened.avatar.splats(pose))
-    else:
-        splats = opened.avatar.splats(None)
+    is_bound = options.format == "surfhead-ply"
+    if is_bound and not isinstance(opened.avatar, SurfHead):
+        raise ValueError(f"--format surfhead-ply needs a run of surfhead, not {opened.method_name}")
+    splats = opened.avatar.splats(None if is_bound else pose)
+    if not is_bound and splats.log_scales.shape[1] == 2:
+        splats = thicken(splats)
     write_splats(out, splats)
     console.print(f"splats: {out} ({len(splats)} splats)")
 
 
 def _write_model_folder(opened: OpenRun, options: ExportOptions) -> None:
     """Write what the official program trains and renders."""
-    out = options.out or opened.folder.media_path / _NAMES["surfhead"]
+    out = options.out or opened.folder.media_path / _NAMES[options.format]
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"--out: {out} must be a new or empty folder")
-    if not isinstance(opened.avatar, SurfHead):
-        raise ValueError(f"--format surfhead needs a run of surfhead, not of {opened.method_name}")
-    is_white = opened.sequence.background == (1.0, 1.0, 1.0)
-    official = official_from_avatar(opened.avatar, opened.step, white=is_white)
+    if opened.method_name != options.format:
+        raise ValueError(
+            f"--format {options.format} needs a run of {options.format}, not of "
+            f"{opened.method_name}"
+        )
+    write = _model_writer(opened)
     if options.dry_run:
         console.print(f"would write {out}")
         return
-    write_official(out, official)
+    write(out)
     console.print(f"model: {out}")
+
+
+def _model_writer(opened: OpenRun) -> Callable[[Path], None]:
+    """Check that the avatar can be written, and return what writes it."""
+    if isinstance(opened.avatar, GaussianHead):
+        model = gaussianhead_model(opened.avatar, opened.step)
+        return lambda out: write_gaussianhead(out, model)
+    assert isinstance(opened.avatar, SurfHead)
+    is_white = opened.sequence.background == (1.0, 1.0, 1.0)
+    official = official_from_avatar(opened.avatar, opened.step, white=is_white)
+    return lambda out: write_official(out, official)

@@ -33,6 +33,12 @@ METHODS: dict[str, MethodEntry] = {
         "surfels bound to a rig by deformation gradients: sharp pictures and true geometry",
         "SurFhead, ICLR 2025, arXiv 2410.11682",
     ),
+    "gaussianhead": MethodEntry(
+        "vultus.methods.gaussianhead",
+        "GaussianHead",
+        "a cloud of Gaussians that a network moves and a tri-plane colours; needs no mesh",
+        "GaussianHead, TVCG 2025, arXiv 2312.01632",
+    ),
 }
 """Name -> where it is implemented."""
 

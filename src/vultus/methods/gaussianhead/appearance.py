@@ -17,7 +17,7 @@ from vultus.methods.gaussianhead.derivation import DerivationMode, derive_positi
 from vultus.nets.linear import draw_linear_weights
 from vultus.nets.triplane import plane_shapes, sample_scales
 
-__all__ = ["Appearance", "AppearanceNetwork", "ColorActivation"]
+__all__ = ["SH_DEGREE", "Appearance", "AppearanceNetwork", "ColorActivation"]
 
 ColorActivation = Literal["none", "relu"]
 

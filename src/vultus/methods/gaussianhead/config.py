@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from vultus.gaussians.densify import DensifyConfig
-from vultus.methods.gaussianhead.appearance import ColorActivation
+from vultus.methods.gaussianhead.appearance import SH_DEGREE, ColorActivation
 from vultus.methods.gaussianhead.derivation import DerivationMode
 
 __all__ = [
@@ -32,6 +32,9 @@ class ModelConfig:
     """Fields of the pose that make up the driving vector, in this order; those that a capture lacks
     are left out. Published: the expression alone, which there holds everything. Rotations of head
     and neck tell what the frame of the head cannot: shoulders and light."""
+    normalize_driving: bool = False
+    """Bring the fields of the driving vector to mean zero and mean square one over the training
+    moments; otherwise they are used raw, as published."""
     derivation: DerivationMode = "paper"
     """paper: rotations, trained on their spheres; official: as published, which scales axes and
     depends on the order of the Gaussians; baked_scale: the same with the factors stored; none."""
@@ -62,6 +65,9 @@ class ModelConfig:
     opacity_offsets: bool = True
     """Give every Gaussian a number that is added to the decoded opacity (before the sigmoid), so
     that opacities can be reset. The published reset has no effect. Never in mode official."""
+    initial_opacity_offset: float = 0.0
+    """What those numbers are at the start. Decoded opacities start near one half; Gaussians that
+    are already on the surface may as well be opaque."""
     num_gaussians: int = 10_000
     """At the start."""
     initial_points: Literal["cube", "mesh"] = "cube"
@@ -79,8 +85,13 @@ class ModelConfig:
     """Size of the scene for density control, in scene units; by default that of the cameras."""
     near: float = 0.2
     """Gaussians nearer to the camera are not drawn, scene units."""
+    sh_degree: int = 3
+    """Highest degree of the colour that is evaluated; decoders always have 3. Few cameras cannot
+    tell how colours change with the direction."""
     sh_degree_interval: int = 1_000
-    """Steps after which the active degree of the colour grows by one, up to 3."""
+    """Steps after which the active degree grows by one."""
+    view_directions: bool = True
+    """Whether the colour decoder is told the direction from the camera, beside degrees 1 and up."""
     warm_up: int = 3_000
     """First step at which the motion network acts."""
 
@@ -177,6 +188,8 @@ class GaussianHeadConfig:
                 f"model.num_derivations must divide model.channels ({model.channels}), got "
                 f"{model.num_derivations}"
             )
+        if not 0 <= model.sh_degree <= SH_DEGREE:
+            raise ValueError(f"model.sh_degree must be 0 to {SH_DEGREE}, got {model.sh_degree}")
         if model.depth < 2:
             raise ValueError(f"model.depth must be at least 2, got {model.depth}")
         if model.scene_scale <= 0 or model.near <= 0:
@@ -251,27 +264,33 @@ def _small(steps: int) -> GaussianHeadConfig:
                 "neck_pose",
                 "global_rotation",
             ),
+            normalize_driving=True,
             width=64,
             depth=4,
             num_frequencies=6,
-            starts_at_rest=True,
             scale_offsets="log",
             normalize_deformed_quats=True,
+            initial_opacity_offset=3.0,
             num_gaussians=6_000,
             initial_points="mesh",
             scene="head",
             extent=1.0,
+            sh_degree=0,
+            view_directions=False,
             warm_up=steps // 20,
-            sh_degree_interval=steps // 4,
         ),
-        losses=LossWeights(vgg_weight=0.0),
+        losses=LossWeights(vgg_weight=0.0, alpha_weight=0.1),
         optim=OptimConfig(
             position_lr_steps=steps,
+            motion_lr_init=8e-4,
+            motion_lr_final=1e-5,
             motion_lr_steps=steps,
+            rotation_lr=3e-3,
+            plane_lr_init=3e-2,
+            plane_lr_final=1e-3,
             plane_lr_steps=steps,
-            opacity_lr=1e-3,
-            plane_lr_init=1e-2,
-            feature_lr=3e-3,
+            opacity_lr=3e-3,
+            feature_lr=1e-2,
             adam_epsilon=1e-8,
         ),
         densify=DensifyConfig(start_step=0, stop_step=0),
@@ -284,8 +303,8 @@ PRESETS: dict[str, GaussianHeadConfig] = {
     "paper": GaussianHeadConfig(),
     "official": _official(),
     "no-derivation": _with_model(GaussianHeadConfig(), derivation="none"),
-    "small": _small(3_000),
-    "small-official": _with_model(_small(3_000), derivation="official", opacity_offsets=False),
-    "small-no-derivation": _with_model(_small(3_000), derivation="none"),
+    "small": _small(5_000),
+    "small-official": _with_model(_small(5_000), derivation="official", opacity_offsets=False),
+    "small-no-derivation": _with_model(_small(5_000), derivation="none"),
 }
 """Named settings; ``small`` fits two CPU cores."""

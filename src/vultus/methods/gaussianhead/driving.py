@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -10,13 +11,45 @@ from torch import Tensor
 
 from vultus.geometry.cameras import Camera
 from vultus.heads.base import HeadModel, HeadPose
+from vultus.heads.face_motion import skull_to_world
 
-__all__ = ["driving_sizes", "driving_vectors", "head_camera", "head_to_world"]
+__all__ = ["DrivingScale", "driving_sizes", "driving_vectors", "head_camera", "head_to_world"]
 
 _PLACEMENT = ("global_rotation", "neck_pose", "translation")
-_SHAPE = ("identity_coeffs", "static_offset")
-_CHUNK = 64
-"""Poses whose meshes are in memory at once."""
+_MIN_DEVIATION = 1e-6
+
+
+@dataclass(frozen=True)
+class DrivingScale:
+    """An affine map of driving vectors."""
+
+    center: Float[Tensor, " e"]
+    factor: Float[Tensor, " e"]
+
+    @staticmethod
+    def identity(size: int) -> DrivingScale:
+        """Leave vectors as they are."""
+        return DrivingScale(torch.zeros(size), torch.ones(size))
+
+    @staticmethod
+    def of(vectors: Float[Tensor, "t e"], sizes: Mapping[str, int]) -> DrivingScale:
+        """Bring every field to mean zero and mean square one over a track.
+
+        Numbers that vary more than their field does in the mean are divided by their own deviation,
+        the others by that of the field, so that what hardly moves stays small. Fields that never
+        change become zero, whatever they are later.
+        """
+        center = vectors.mean(dim=0)
+        variances = (vectors - center).square().mean(dim=0)
+        factors = []
+        for variance in variances.split(list(sizes.values())):
+            deviation = torch.maximum(variance, variance.mean()).sqrt()
+            factors.append(torch.where(deviation > _MIN_DEVIATION, 1.0 / deviation, 0.0))
+        return DrivingScale(center, torch.cat(factors))
+
+    def __call__(self, vectors: Float[Tensor, "b e"]) -> Float[Tensor, "b e"]:
+        """Map vectors on the CPU."""
+        return (vectors - self.center) * self.factor
 
 
 def driving_sizes(pose: HeadPose, fields: Sequence[str]) -> dict[str, int]:
@@ -54,31 +87,15 @@ def driving_vectors(pose: HeadPose, sizes: Mapping[str, int]) -> Float[Tensor, "
     return torch.cat(parts, dim=1)
 
 
-@torch.no_grad()
 def head_to_world(head: HeadModel, pose: HeadPose) -> Float[Tensor, "b 4 4"]:
     """Rigid motions of the skull, from its place at rest.
 
-    The eyeballs without gaze stand for the skull; heads without any move as a whole. Poses without
-    placement stay at rest, and need no mesh.
+    Heads without a mesh and poses without placement stay at rest.
     """
-    given = pose.tensors()
-    placed = {name: given[name] for name in _PLACEMENT if name in given}
-    if not placed:
+    is_placed = any(name in _PLACEMENT for name in pose.tensors())
+    if not is_placed or head.neutral.shape[0] == 0:
         return torch.eye(4).repeat(len(pose), 1, 1)
-    shape = {name: given[name][:1] for name in _SHAPE if name in given}
-    regions = head.topology.regions
-    chosen = regions["left_eyeball"] | regions["right_eyeball"]
-    if not bool(chosen.any()):
-        chosen = torch.ones_like(chosen)
-    rest = head.vertices(HeadPose(**shape))[0, chosen].double()
-    total = len(pose)
-    rows = HeadPose(**{n: t.expand(total, -1) for n, t in placed.items()})
-    motions = []
-    for start in range(0, total, _CHUNK):
-        part = rows[start : start + _CHUNK]
-        moved = head.vertices(part.replace(**shape))[:, chosen].double()
-        motions.append(_rigid_motion(rest, moved))
-    return torch.cat(motions).float()
+    return skull_to_world(head, pose).float()
 
 
 def head_camera(
@@ -103,17 +120,3 @@ def head_camera(
     matrix = torch.cat([rotation, translation[:, :, None]], dim=2)
     matrix = torch.cat([matrix, relative[:, 3:]], dim=1)
     return Camera(matrix, camera.intrinsics, camera.width, camera.height)
-
-
-def _rigid_motion(rest: Tensor, moved: Tensor) -> Tensor:
-    """Least squares (Kabsch), for b clouds of corresponding points."""
-    center, centers = rest.mean(dim=0), moved.mean(dim=1)
-    covariance = (moved - centers[:, None]).transpose(1, 2) @ (rest - center)
-    left, _, right = torch.linalg.svd(covariance)
-    # The nearest rotation, never a reflection.
-    flip = torch.linalg.det(left @ right).sign()
-    left = torch.cat([left[:, :, :2], left[:, :, 2:] * flip[:, None, None]], dim=2)
-    motion = torch.eye(4, dtype=rest.dtype).repeat(moved.shape[0], 1, 1)
-    motion[:, :3, :3] = left @ right
-    motion[:, :3, 3] = centers - motion[:, :3, :3] @ center
-    return motion

@@ -24,11 +24,12 @@ from vultus.geometry.depth import rotate_maps
 from vultus.heads.base import HeadModel, HeadPose
 from vultus.kernels.gaussian_raster import OutputName
 from vultus.kernels.ssim import l1_ssim
-from vultus.methods.gaussianhead.appearance import SH_DEGREE, AppearanceNetwork
+from vultus.methods.gaussianhead.appearance import AppearanceNetwork
 from vultus.methods.gaussianhead.baking import world_splats
 from vultus.methods.gaussianhead.config import GaussianHeadConfig
 from vultus.methods.gaussianhead.deformation import DeformationNetwork
 from vultus.methods.gaussianhead.driving import (
+    DrivingScale,
     driving_sizes,
     driving_vectors,
     head_camera,
@@ -78,7 +79,12 @@ class GaussianHead:
         self._background = torch.tensor(sequence.background, device=self.device)
         self._is_white = all(value == 1 for value in sequence.background)
         self._driving_sizes = driving_sizes(sequence.pose, config.model.driving)
-        self._driving = driving_vectors(sequence.pose, self._driving_sizes).to(self.device)
+        raw = driving_vectors(sequence.pose, self._driving_sizes)
+        self._driving_scale = DrivingScale.identity(raw.shape[1])
+        if config.model.normalize_driving:
+            seen = [record.timestep for record in sequence.split("train")]
+            self._driving_scale = DrivingScale.of(raw[sorted(set(seen))], self._driving_sizes)
+        self._driving = self._driving_scale(raw).to(self.device)
         motions = head_to_world(sequence.head, sequence.pose)
         self._motions = motions.to(self.device)
         self._scene = find_scene(config.model, sequence, motions)
@@ -121,13 +127,19 @@ class GaussianHead:
         """How many there are now."""
         return self.gaussians["means"].shape[0]
 
+    @property
+    def networks(self) -> tuple[DeformationNetwork, AppearanceNetwork]:
+        """What moves Gaussians, and what decodes their looks."""
+        return self._motion_network, self._appearance
+
     # ---- rendering -------------------------------------------------------------------------
 
     def active_sh_degree(self, step: int | None) -> int:
         """Degree of colour at a step; the full degree once training is over."""
+        model = self.config.model
         if step is None:
-            return SH_DEGREE
-        return min(step // self.config.model.sh_degree_interval, SH_DEGREE)
+            return model.sh_degree
+        return min(step // model.sh_degree_interval, model.sh_degree)
 
     def moves(self, step: int | None) -> bool:
         """Whether the warm-up is over."""
@@ -136,8 +148,7 @@ class GaussianHead:
     def render(self, pose: HeadPose, camera: Camera, step: int | None = None) -> RenderOutput:
         """Image, depth in metres and normals of the depth in the world, on the CPU."""
         with torch.no_grad():
-            motions = head_to_world(self.head, pose.to("cpu")).to(self.device)
-            driving = driving_vectors(pose.to("cpu"), self._driving_sizes).to(self.device)
+            driving, motions = self._driven(pose)
             _, output = self._rasterize(
                 driving, motions, camera.to(self.device), step, ("depth", "median_depth")
             )
@@ -155,8 +166,7 @@ class GaussianHead:
         self, pose: HeadPose, camera_center: Float[Tensor, "b 3"]
     ) -> PosedGaussians:
         """Gaussians in the scene's frame as a camera in the world sees them."""
-        motions = head_to_world(self.head, pose.to("cpu")).to(self.device)
-        driving = driving_vectors(pose.to("cpu"), self._driving_sizes).to(self.device)
+        driving, motions = self._driven(pose)
         inverse = torch.linalg.inv(motions)
         center = (inverse[:, :3, :3] @ camera_center.to(self.device)[..., None])[..., 0]
         center = self._scale * (center + inverse[:, :3, 3] - self._center)
@@ -173,6 +183,13 @@ class GaussianHead:
             motion = head_to_world(self.head, pose.to("cpu"))[0]
             posed = self.posed_gaussians(pose, self._scene.viewpoint[None])
             return world_splats(posed, motion, self._scene, self.config.model)
+
+    def _driven(self, pose: HeadPose) -> tuple[Tensor, Tensor]:
+        """Driving vectors and motions of the head for any poses."""
+        pose = pose.to("cpu")
+        driving = self._driving_scale(driving_vectors(pose, self._driving_sizes))
+        motions = head_to_world(self.head, pose)
+        return driving.to(self.device), motions.to(self.device)
 
     def _pose(self, driving: Tensor, centers: Tensor, step: int | None) -> PosedGaussians:
         return pose_gaussians(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -53,6 +54,8 @@ def pose_gaussians(
         deformation = motion(positions.detach(), driving)
     means, quats, scales = _deformed(gaussians, deformation, batch, config)
     directions = normalize(positions - camera_centers[:, None], dim=-1)
+    if not config.view_directions:
+        directions = torch.zeros_like(directions)
     sampled_at = means if config.sample_at == "deformed" else positions.expand(batch, -1, -1)
     decoded = appearance(sampled_at, directions, config.derivation, gaussians.get("derivation"))
     logits = decoded.opacity_logits

@@ -12,6 +12,7 @@ from vultus.data.sequence import HeadSequence
 from vultus.geometry.cameras import Camera, camera_centers
 from vultus.geometry.mesh_sampling import sample_surface
 from vultus.heads.base import HeadPose
+from vultus.heads.expression_track import check_has_mesh
 from vultus.methods.gaussianhead.config import ModelConfig
 from vultus.methods.gaussianhead.derivation import (
     initial_quaternions,
@@ -51,7 +52,8 @@ def find_scene(
         motions: Rigid motion of the head at every timestep.
 
     Raises:
-        ValueError: If the extent is that of the cameras, and they stand still.
+        ValueError: If the extent is that of the cameras, and they stand still; or if the scene is
+            that of the head, and it has no mesh.
     """
     records = sequence.split("train")
     timesteps = torch.tensor([record.timestep for record in records])
@@ -89,16 +91,11 @@ def initial_gaussians(
     """Make the first Gaussians: round, as large as their distance to the nearest others.
 
     Raises:
-        ValueError: If they are to lie on a rig without faces.
+        ValueError: If they are to lie on a mesh that the head does not have.
     """
     num = model.num_gaussians
     if model.initial_points == "mesh":
         faces = sequence.head.topology.faces
-        if faces.shape[0] == 0:
-            raise ValueError(
-                f"model.initial_points 'mesh' needs a rig with faces, {sequence.head.name!r} has "
-                "none: choose 'cube'"
-            )
         on_faces = sample_surface(_rest_vertices(sequence), faces, num, generator)
         points = scene.scale * (on_faces.points - scene.center)
     else:
@@ -117,7 +114,7 @@ def initial_gaussians(
         is_baked = model.derivation == "baked_scale"
         values["derivation"] = official_stretches(tau) if is_baked else tau
     if model.opacity_offsets:
-        values["opacity_offsets"] = torch.zeros(num)
+        values["opacity_offsets"] = torch.full((num,), model.initial_opacity_offset)
     return values
 
 
@@ -137,7 +134,12 @@ def neighbor_distances(points: Float[Tensor, "n 3"]) -> Float[Tensor, "n k"]:
 
 
 def _rest_vertices(sequence: HeadSequence) -> Float[Tensor, "v 3"]:
-    """The subject's mesh where ``head_to_world`` is the identity."""
+    """The subject's mesh where ``head_to_world`` is the identity.
+
+    Raises:
+        ValueError: If the head has no mesh.
+    """
+    check_has_mesh(sequence.head, "model.initial_points 'mesh' and model.scene 'head'")
     given = sequence.pose.tensors()
     shape = {n: given[n][:1] for n in ("identity_coeffs", "static_offset") if n in given}
     with torch.no_grad():

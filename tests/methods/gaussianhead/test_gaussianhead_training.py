@@ -1,0 +1,233 @@
+"""Every mode learns: the picture improves, nothing is left out, seeds decide, state comes back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from vultus.core.run_folder import RunFolder
+from vultus.data.frame_store import FrameStore
+from vultus.data.sequence import HeadSequence
+from vultus.engine.checkpoint import restore_weights, take_checkpoint
+from vultus.engine.fit import fit
+from vultus.gaussians.densify import DensifyConfig
+from vultus.methods.gaussianhead.config import PRESETS, GaussianHeadConfig, scale_schedule
+from vultus.methods.gaussianhead.derivation import DerivationMode
+from vultus.methods.gaussianhead.model import GaussianHead
+
+MODES: tuple[DerivationMode, ...] = ("paper", "official", "baked_scale", "none")
+
+
+def tiny(mode: DerivationMode = "paper", steps: int = 20, **changes: object) -> GaussianHeadConfig:
+    """Settings that reach every part of a training in few steps: colour, motion, density."""
+    small = PRESETS["small"]
+    model = replace(
+        small.model,
+        derivation=mode,
+        width=16,
+        num_gaussians=150,
+        resolutions=(16,),
+        warm_up=4,
+        sh_degree_interval=2,
+        opacity_offsets=mode != "official",
+        initial_opacity_offset=0.0,
+        starts_at_rest=False,
+        sh_degree=3,
+        view_directions=True,
+    )
+    config = replace(
+        small,
+        model=model,
+        densify=DensifyConfig(
+            start_step=3,
+            stop_step=steps,
+            interval=4,
+            opacity_reset_interval=12,
+            gradient_threshold=2e-4,
+            prune_opacity=0.005,
+        ),
+        steps=steps,
+        checkpoint_every=5,
+        log_every=1,
+    )
+    return replace(config, **changes)
+
+
+def without_growth(config: GaussianHeadConfig) -> GaussianHeadConfig:
+    """Resets of the opacity make a short training worse for a while."""
+    return replace(config, densify=DensifyConfig(start_step=0, stop_step=0))
+
+
+def run_of(config: GaussianHeadConfig, path: Path) -> RunFolder:
+    return RunFolder.create(path, config, seed=0)
+
+
+def trained(
+    sequence: HeadSequence, config: GaussianHeadConfig, path: Path, seed: int = 0
+) -> GaussianHead:
+    avatar = GaussianHead(config, sequence, seed)
+    fit(avatar, FrameStore(sequence, "train"), config, run_of(config, path), seed)
+    return avatar
+
+
+def picture_error(avatar: GaussianHead, frames: FrameStore) -> float:
+    batch = frames.batch(range(len(frames)))
+    output = avatar.render(avatar.track[batch.timesteps], batch.camera)
+    return float((output.image - batch.rgb).abs().mean())
+
+
+def assert_equal_tensors(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
+    assert left.keys() == right.keys()
+    for name, tensor in left.items():
+        assert torch.equal(tensor, right[name]), name
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_thirty_steps_bring_the_pictures_closer(
+    sequence: HeadSequence, mode: DerivationMode, tmp_path: Path
+) -> None:
+    config = without_growth(tiny(mode, steps=30))
+    frames = FrameStore(sequence, "train")
+    before = picture_error(GaussianHead(config, sequence, 0), frames)
+    after = picture_error(trained(sequence, config, tmp_path), frames)
+    assert after < 0.6 * before
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_gradients_reach_every_trained_parameter(
+    sequence: HeadSequence, mode: DerivationMode
+) -> None:
+    avatar = GaussianHead(tiny(mode), sequence, 0)
+    _, terms = avatar.training_step(FrameStore(sequence, "train").batch([0]), step=20)
+    torch.stack(list(terms.values())).sum().backward()
+    names = {group["name"] for group in avatar.optimizer.param_groups}
+    assert {"means", "log_scales", "quats", "motion.mean_head.weight"} < names
+    assert ("derivation" in names) == (mode != "none")
+    assert ("opacity_offsets" in names) == (mode != "official")
+    for group in avatar.optimizer.param_groups:
+        (parameter,) = group["params"]
+        assert parameter.grad is not None, group["name"]
+        assert parameter.grad.isfinite().all(), group["name"]
+        assert float(parameter.grad.abs().max()) > 0, group["name"]
+
+
+def test_the_motion_network_rests_during_the_warm_up(
+    sequence: HeadSequence, tmp_path: Path
+) -> None:
+    config = without_growth(tiny(steps=6))
+    config = replace(config, model=replace(config.model, warm_up=7))
+    start = GaussianHead(config, sequence, 0).tensors()
+    end = trained(sequence, config, tmp_path).tensors()
+    for name, value in start.items():
+        assert torch.equal(value, end[name]) == (not _is_trained(name)), name
+
+
+def _is_trained(name: str) -> bool:
+    return not name.startswith(("motion.", "density.", "opacities"))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_checkpoint_renders_exactly_the_same_picture(
+    sequence: HeadSequence, mode: DerivationMode, tmp_path: Path
+) -> None:
+    config = tiny(mode, steps=6)
+    avatar = trained(sequence, config, tmp_path)
+    again = GaussianHead(config, sequence, seed=99)
+    assert restore_weights(RunFolder.open(tmp_path), again) == 6
+    record = sequence.split("val")[0]
+    for timestep in (0, 4):
+        left, right = (a.render(a.track[timestep], record.camera).image for a in (avatar, again))
+        assert torch.equal(left, right)
+
+
+def test_a_seed_decides_every_bit_and_another_seed_gives_another_avatar(
+    sequence: HeadSequence, tmp_path: Path
+) -> None:
+    config = tiny(steps=9)
+    first, again, other = (
+        trained(sequence, config, tmp_path / str(i), seed) for i, seed in enumerate((3, 3, 4))
+    )
+    assert_equal_tensors(first.tensors(), again.tensors())
+    name = "motion.layers.0.weight"
+    assert not torch.equal(first.tensors()[name], other.tensors()[name])
+
+
+def test_a_resumed_training_gives_every_bit_of_an_uninterrupted_one(
+    sequence: HeadSequence, tmp_path: Path
+) -> None:
+    config = tiny(steps=14, evaluate_every=7)
+    whole = trained(sequence, config, tmp_path / "whole")
+    run, frames = run_of(config, tmp_path / "parts"), FrameStore(sequence, "train")
+
+    def stop(step: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(GaussianHead(config, sequence, 0), frames, config, run, 0, evaluate=stop)
+    assert run.checkpoint_steps() == [5]
+    resumed = GaussianHead(config, sequence, 0)
+    assert fit(resumed, frames, config, run, 0).first_step == 5
+    left, right = take_checkpoint(whole, 14), take_checkpoint(resumed, 14)
+    assert_equal_tensors(left.weights, right.weights)
+    assert_equal_tensors(left.optimizer, right.optimizer)
+    log = run.read_metrics()
+    assert log == RunFolder(tmp_path / "whole").read_metrics()
+    assert [line["step"] for line in log] == list(range(1, 15))
+    assert len({line["gaussians"] for line in log}) > 1, "no Gaussian was added or removed"
+
+
+def test_quaternions_stay_on_their_spheres_through_growth(
+    sequence: HeadSequence, tmp_path: Path
+) -> None:
+    avatar = trained(sequence, tiny(steps=14), tmp_path)
+    quaternions = avatar.gaussians["derivation"].detach()
+    start = GaussianHead(tiny(), sequence, 0).gaussians["derivation"][:1]
+    assert not torch.allclose(quaternions, start, atol=1e-4), "they never turned"
+    assert (quaternions.norm(dim=-1) - 1).abs().max() < 1e-6
+    moment = avatar.optimizer.state[avatar.gaussians["derivation"]]["exp_avg"]
+    assert moment.shape == quaternions.shape
+    assert (moment * quaternions).sum(dim=-1).abs().max() < 1e-6, "moments must be tangent"
+
+
+def test_a_reset_makes_every_gaussian_faint_and_training_brings_them_back(
+    sequence: HeadSequence, tmp_path: Path
+) -> None:
+    reset = DensifyConfig(start_step=0, stop_step=20, interval=100, opacity_reset_interval=12)
+    config = tiny(steps=11, densify=reset)
+    config = replace(config, optim=replace(config.optim, opacity_offset_lr=0.5))
+    avatar = trained(sequence, config, tmp_path)
+    batch = FrameStore(sequence, "train").batch([0])
+    assert avatar._drawn_opacities.max() > 0.1
+    assert avatar.edits_at(12)
+    avatar.edit(12)
+    avatar.training_step(batch, 12)
+    # Gaussians may be more opaque at moments that no step since the last edit has seen.
+    assert avatar._drawn_opacities.max() < 3 * reset.reset_opacity
+    for step in range(13, 25):
+        avatar.optimizer.zero_grad(set_to_none=True)
+        _, terms = avatar.training_step(batch, step)
+        torch.stack(list(terms.values())).sum().backward()
+        avatar.optimizer.step()
+    avatar.training_step(batch, 25)
+    assert avatar._drawn_opacities.max() > 5 * reset.reset_opacity
+
+
+def test_a_checkpoint_of_another_mode_is_refused(sequence: HeadSequence) -> None:
+    tensors = GaussianHead(tiny("none"), sequence, 0).tensors()
+    with pytest.raises(ValueError, match="checkpoint lacks 'derivation'"):
+        GaussianHead(tiny("paper"), sequence, 0).load_tensors(tensors)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_scaled_schedule_keeps_its_proportions(preset: str) -> None:
+    config = PRESETS[preset]
+    tenth = scale_schedule(config, 0.1)
+    assert tenth.steps == config.steps // 10
+    assert tenth.model.warm_up == config.model.warm_up // 10
+    assert tenth.optim.motion_lr_steps == config.optim.motion_lr_steps // 10
+    assert tenth.densify.stop_step == config.densify.stop_step // 10
+    assert tenth.checkpoint_every == config.checkpoint_every
