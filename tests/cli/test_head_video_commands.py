@@ -78,6 +78,10 @@ def test_tracking_of_ad_nerf_is_converted(tmp_path: Path) -> None:
 def test_what_needs_a_mesh_is_refused(video: Path, tmp_path: Path, refuses: Refuses) -> None:
     out = str(tmp_path / "fit.npz")
     refuses(["data", "fit", str(video), "--out", out], "a fit needs a head with a mesh")
+    run_folder = tmp_path / "run"
+    command = ["train", "surfhead", "--data", str(video), "--out", str(run_folder)]
+    refuses(command, "surfhead needs a head with a mesh, the capture's is 'expression'")
+    assert not run_folder.exists()
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from vultus.export.run_report import (
     write_contact_sheet,
     write_run_report,
 )
+from vultus.heads.expression_track import check_has_mesh
 from vultus.methods.base import ReconstructionMethod
 from vultus.methods.registry import METHODS, build_method, method_presets, scale_schedule
 from vultus.metrics.protocols import PROTOCOLS, Protocol
@@ -98,6 +99,8 @@ def train(method: str, config: Any, options: TrainOptions) -> None:
     config = scale_schedule(method, config, options.schedule)
     device = find_device(options.device)
     sequence = options.data.read()
+    if METHODS[method].needs_mesh:
+        check_has_mesh(sequence.head, method)
     settings = run_settings(method, options.seed, options.data, config)
     check_run_folder(options.out, settings, resume=options.resume)
     for split in _measured(sequence):

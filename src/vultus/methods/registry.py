@@ -24,6 +24,8 @@ class MethodEntry:
     class_name: str
     description: str
     paper: str
+    needs_mesh: bool = False
+    """Whether it binds primitives to the faces of a head."""
 
 
 METHODS: dict[str, MethodEntry] = {
@@ -32,6 +34,7 @@ METHODS: dict[str, MethodEntry] = {
         "SurfHead",
         "surfels bound to a rig by deformation gradients: sharp pictures and true geometry",
         "SurFhead, ICLR 2025, arXiv 2410.11682",
+        needs_mesh=True,
     ),
     "gaussianhead": MethodEntry(
         "vultus.methods.gaussianhead",
