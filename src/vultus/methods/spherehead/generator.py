@@ -15,6 +15,7 @@ from vultus.kernels.triplane_volume import (
     DecoderActivation,
     DecoderWeights,
     VolumeDraws,
+    VolumeSettings,
     query_points,
     render_planes,
 )
@@ -163,12 +164,17 @@ class Generator(nn.Module):
         return torch.stack(spheres, dim=1)
 
     def draw(
-        self, batch: int, generator: torch.Generator, neural_size: int | None = None
+        self,
+        batch: int,
+        generator: torch.Generator,
+        *,
+        neural_size: int | None = None,
+        volume: VolumeSettings | None = None,
     ) -> VolumeDraws:
         """Draw what ``render`` needs; the generator must live on the weights' device."""
         rays = (neural_size or self.config.neural_size) ** 2
         device = self.backbone.mapping.mean_w.device
-        return VolumeDraws.draw((batch, rays), self.config.volume, generator, device)
+        return VolumeDraws.draw((batch, rays), volume or self.config.volume, generator, device)
 
     def render(
         self,
@@ -178,6 +184,7 @@ class Generator(nn.Module):
         draws: VolumeDraws,
         *,
         neural_size: int | None = None,
+        volume: VolumeSettings | None = None,
         background_ws: Float[Tensor, "b n w"] | None = None,
         noise_mode: NoiseMode = "const",
         generator: torch.Generator | None = None,
@@ -190,14 +197,16 @@ class Generator(nn.Module):
             labels: Cameras.
             draws: Random numbers of the volume renderer, for the same size.
             neural_size: Side of the feature image; None as configured.
+            volume: Settings of the rays; None as configured.
             background_ws: Styles of the background; None the same.
             noise_mode: Noise of the background's layers; super-resolution has its own setting.
             generator: For random noise.
         """
         size = neural_size or self.config.neural_size
         origins, directions = label_rays(labels, size)
+        settings = volume or self.config.volume
         rendered = render_planes(
-            planes, self.decoder.weights(), origins, directions, self.config.volume, draws
+            planes, self.decoder.weights(), origins, directions, settings, draws
         )
         features, depth, opacity = (
             values.transpose(1, 2).unflatten(2, (size, size)) for values in rendered
@@ -223,6 +232,8 @@ class Generator(nn.Module):
         points: Float[Tensor, "b p 3"],
         *,
         is_cropped: bool | None = None,
+        noise: Float[Tensor, "b p"] | None = None,
+        volume: VolumeSettings | None = None,
     ) -> tuple[Float[Tensor, "b p d"], Float[Tensor, "b p"]]:
         """Features and raw densities at world points.
 
@@ -231,11 +242,14 @@ class Generator(nn.Module):
             points: World positions.
             is_cropped: Whether points that no ray sees are empty; None for yes, but with official
                 parity.
+            noise: Normal numbers for the noise on the density.
+            volume: Settings of the planes; None as configured.
         """
         if is_cropped is None:
             is_cropped = self.config.parity == "fixed"
+        settings = volume or self.config.volume
         weights = self.decoder.weights()
-        return query_points(planes, weights, points, self.config.volume, is_cropped=is_cropped)
+        return query_points(planes, weights, points, settings, is_cropped=is_cropped, noise=noise)
 
     def _scenery(
         self, ws: Tensor, noise_mode: NoiseMode, generator: torch.Generator | None
