@@ -299,12 +299,25 @@ def _small(steps: int) -> GaussianHeadConfig:
     )
 
 
+def _small_video(steps: int) -> GaussianHeadConfig:
+    """The same for videos without a rig: Gaussians start in a cube and must find the surface."""
+    return _with_model(
+        _small(steps),
+        driving=("expression_coeffs",),
+        initial_points="cube",
+        cube_half_width=0.8,
+        initial_opacity_offset=-1.0,
+        scene="cameras",
+    )
+
+
 PRESETS: dict[str, GaussianHeadConfig] = {
     "paper": GaussianHeadConfig(),
     "official": _official(),
     "no-derivation": _with_model(GaussianHeadConfig(), derivation="none"),
     "small": _small(5_000),
+    "small-video": _small_video(5_000),
     "small-official": _with_model(_small(5_000), derivation="official", opacity_offsets=False),
     "small-no-derivation": _with_model(_small(5_000), derivation="none"),
 }
-"""Named settings; ``small`` fits two CPU cores."""
+"""Named settings; those that begin with ``small`` fit two CPU cores."""
