@@ -36,6 +36,7 @@ __all__ = [
     "generate_batch",
     "generator_losses",
     "gradient_penalties",
+    "mismatched_labels",
     "noisy_volume",
     "real_images",
 ]
@@ -273,6 +274,20 @@ def density_losses(
     first, second = densities(draws[-1], draws[-1].displacements * distance)
     losses["smooth_density"] = config.density_weight * (first - second).abs().mean()
     return losses
+
+
+def mismatched_labels(
+    labels: Float[Tensor, "b 25"], generator: torch.Generator
+) -> Float[Tensor, "b 25"]:
+    """Give every image the label of another one of the batch, by a random shift.
+
+    Raises:
+        ValueError: If there is no other.
+    """
+    if len(labels) < 2:
+        raise ValueError(f"labels must hold at least 2 cameras to mismatch, got {len(labels)}")
+    shift = torch.randint(1, len(labels), (), generator=generator, device=generator.device)
+    return labels.roll(int(shift), dims=0)
 
 
 def blur_images(x: Float[Tensor, "b c h w"], sigma: float) -> Float[Tensor, "b c h w"]:
