@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from vultus.export.mesh_files import read_mesh
 from vultus.gaussians.splat_files import read_splats
 from vultus.geometry.cameras import camera_centers
 from vultus.heads.base import HeadPose
+from vultus.heads.expression_track import ExpressionTrack
 
 Snapshot = Callable[[Path], dict[str, tuple[int, int]]]
 
@@ -72,7 +74,7 @@ def test_evaluate_takes_the_splits_that_are_named(own_run: Path) -> None:
     assert math.isfinite(result["mean"]["psnr"])
 
 
-@pytest.mark.parametrize("path", ["turntable", "arc"])
+@pytest.mark.parametrize("path", ["turntable", "arc", "yaw"])
 def test_render_films_along_a_path(own_run: Path, path: str) -> None:
     assert run(["render", "--run", str(own_run), "--path", path, "--frames", "5"]) == 0
     frames = film(own_run / "media" / f"render_{path}.mp4")
@@ -296,6 +298,37 @@ def test_a_moved_capture_is_found_where_the_user_says(
     assert run(["export", "--run", str(own_run), "--out", out, "--data", str(own_capture)]) == 0
     assert run(["export", "--run", str(trained), "--out", str(tmp_path / "b.ply")]) == 0
     assert (tmp_path / "a.ply").read_bytes() == (tmp_path / "b.ply").read_bytes()
+
+
+def test_a_swing_looks_at_the_head_from_the_mean_distance(trained: Path) -> None:
+    opened = open_run(trained)
+    vertices = opened.head_vertices()
+    middle = 0.5 * (vertices.amin(dim=0) + vertices.amax(dim=0))
+    eyes = torch.cat([camera_centers(r.camera) for r in opened.sequence.split("train")])
+    cameras = path_cameras(opened, "yaw", 120)
+    offset = camera_centers(cameras) - middle
+    mean = (eyes - middle).norm(dim=1).mean()
+    torch.testing.assert_close(offset.norm(dim=1), mean.expand(120), atol=1e-5, rtol=0)
+    yaw = torch.rad2deg(torch.atan2(offset[:, 0], offset[:, 2]))
+    torch.testing.assert_close(yaw[[0, 50, 100]], torch.tensor([15.0, 0.0, 15.0]))
+    torch.testing.assert_close(offset[:, 1], torch.zeros(120), atol=1e-6, rtol=0)
+
+
+def test_a_head_without_a_mesh_is_filmed_around_the_origin(trained: Path) -> None:
+    """Expression vectors say nothing of where a head is: its frame does."""
+    opened = open_run(trained)
+    coeffs = opened.avatar.track.expression_coeffs
+    assert coeffs is not None
+    sequence = replace(opened.sequence, head=ExpressionTrack(coeffs.shape[1]))
+    bare = replace(opened, sequence=sequence)
+    centers = camera_centers(path_cameras(bare, "yaw", 100))
+    eyes = torch.cat([camera_centers(r.camera) for r in sequence.split("train")])
+    torch.testing.assert_close(centers.norm(dim=1), eyes.norm(dim=1).mean().expand(100))
+    around = camera_centers(path_cameras(bare, "turntable", 8))
+    first = sequence.split("train")[0].camera
+    eye, axis = camera_centers(first)[0], first.camera_to_world[0, :3, 2]
+    expected = eye - (eye @ axis) * axis
+    torch.testing.assert_close(around.mean(dim=0), expected, atol=1e-5, rtol=0)
 
 
 def test_a_path_frames_the_head_as_the_first_training_image(trained: Path) -> None:

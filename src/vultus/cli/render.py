@@ -34,15 +34,16 @@ class RenderOptions:
     """Folder that train wrote."""
     out: Path | None = None
     """Film to write (.mp4); default: RUN/media/render_PATH.mp4."""
-    path: Literal["turntable", "arc", "dataset"] = "turntable"
-    """turntable: once around; arc: left to right in front of the face; dataset: the capture's own
-    cameras beside the truth."""
+    path: Literal["turntable", "arc", "yaw", "dataset"] = "turntable"
+    """turntable: once around; arc: left to right in front of the face; yaw: 15 degrees to either
+    side from the mean distance of the training cameras, a sweep per 100 frames, the published novel
+    views of GaussianHead; dataset: the capture's own cameras beside the truth."""
     split: Split = "test"
     """Frames of --path dataset."""
     timestep: int | None = None
-    """Pose of turntable and arc; default: the track plays along."""
+    """Pose of turntable, arc and yaw; default: the track plays along."""
     frames: int = 120
-    """Length of turntable and arc."""
+    """Length of turntable, arc and yaw."""
     size: tuple[int, int] | None = None
     """Width and height; default: those of the capture."""
     views: tuple[View, ...] | None = None
@@ -104,18 +105,21 @@ def _shots(opened: OpenRun, options: RenderOptions, views: tuple[View, ...]) -> 
 def path_cameras(
     opened: OpenRun, path: str, frames: int, size: tuple[int, int] | None = None
 ) -> Camera:
-    """Cameras around the head, framed as the first training image is.
+    """Cameras around the head, framed as the first training image is; ``yaw`` as all of them are.
 
     Raises:
         ValueError: If ``frames`` is not positive.
     """
     if frames < 1:
         raise ValueError(f"a camera path needs at least 1 frame, got {frames}")
-    center, radius, first = _framing(opened)
-    sweep = 2.0 * math.pi if path == "turntable" else math.pi / 2.0
-    cameras = camera_paths.orbit(
-        center, radius, frames, sweep, first.intrinsics[0], first.width, first.height
-    )
+    if path == "yaw":
+        cameras = _yaw_cameras(opened, frames)
+    else:
+        center, radius, first = _framing(opened)
+        sweep = 2.0 * math.pi if path == "turntable" else math.pi / 2.0
+        cameras = camera_paths.orbit(
+            center, radius, frames, sweep, first.intrinsics[0], first.width, first.height
+        )
     return cameras if size is None else cameras.resized(*size)
 
 
@@ -133,6 +137,29 @@ def random_cameras(
     )
 
 
+def _yaw_cameras(opened: OpenRun, frames: int) -> Camera:
+    records = opened.sequence.split("train")
+    center = _head_middle(opened)
+    eyes = torch.cat([camera_centers(record.camera) for record in records])
+    radius = float((eyes - center).norm(dim=1).mean())
+    first = records[0].camera
+    return camera_paths.yaw_swing(
+        center, radius, frames, first.intrinsics[0], first.width, first.height
+    )
+
+
+def _head_middle(opened: OpenRun) -> Float[Tensor, 3]:
+    """Middle of the head at the first timestep.
+
+    A head without a mesh is the world of its capture, and around the origin.
+    """
+    with torch.no_grad():
+        vertices = opened.head_vertices()
+    if vertices.shape[0] == 0:
+        return torch.zeros(3)
+    return 0.5 * (vertices.min(dim=0).values + vertices.max(dim=0).values)
+
+
 def _framing(opened: OpenRun) -> tuple[Float[Tensor, 3], float, Camera]:
     """Point that the first training camera looks at, its distance, and the camera.
 
@@ -140,9 +167,7 @@ def _framing(opened: OpenRun) -> tuple[Float[Tensor, 3], float, Camera]:
         ValueError: If the head is behind the camera.
     """
     first = opened.sequence.split("train")[0].camera
-    with torch.no_grad():
-        vertices = opened.head_vertices()
-    middle = 0.5 * (vertices.min(dim=0).values + vertices.max(dim=0).values)
+    middle = _head_middle(opened)
     eye, axis = camera_centers(first)[0], first.camera_to_world[0, :3, 2]
     radius = float((middle - eye) @ axis)
     if radius <= 0:
