@@ -88,6 +88,14 @@ def test_modulated_convolution_equals_both_published_paths(
 
 
 @primitives
+def test_doubling_convolution_is_the_published_one(golden: Mapping[str, Tensor]) -> None:
+    x, weight = golden["cr.x"], golden["cr.w"]
+    styles = torch.ones(x.shape[:2])
+    actual = modulated_conv2d(x, weight, styles, is_demodulated=False, is_doubling=True)
+    assert_near(actual, golden["cr.up2"])
+
+
+@primitives
 def test_mapping_truncation_and_running_mean_are_the_published_ones(
     golden: Mapping[str, Tensor],
 ) -> None:

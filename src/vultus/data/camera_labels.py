@@ -13,10 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vultus.geometry.cameras import Camera, look_at
+from vultus.geometry.cameras import Camera, check_rigid, look_at
 
 __all__ = [
     "LABEL_DIM",
+    "check_label",
     "label_angles",
     "labels_to_camera",
     "look_at_labels",
@@ -29,6 +30,26 @@ LABEL_DIM = 25
 
 _TRANSLATION = [3, 7, 11]
 _MIRRORED = [1, 2, 3, 4, 8]
+
+
+def check_label(label: Float[Tensor, " _"], name: str) -> None:
+    """Raise unless a label from outside is one.
+
+    Raises:
+        ValueError: Naming ``name`` and the first rule that is broken.
+    """
+    if len(label) != LABEL_DIM:
+        raise ValueError(f"{name} must have {LABEL_DIM} numbers, got {len(label)}")
+    check_rigid(label[:16].unflatten(0, (4, 4)), f"{name}: camera_to_world")
+    intrinsics = label[16:].unflatten(0, (3, 3))
+    last = intrinsics.new_tensor([0.0, 0.0, 1.0])
+    focal = intrinsics.diagonal()[:2]
+    is_usable = bool(intrinsics.isfinite().all()) and bool((focal > 0.0).all())
+    if not is_usable or not torch.equal(intrinsics[2], last):
+        raise ValueError(
+            f"{name} must have positive focal lengths and the last row (0, 0, 1) in its "
+            f"intrinsics, got {intrinsics.tolist()}"
+        )
 
 
 def labels_to_camera(labels: Float[Tensor, "b 25"], size: int) -> Camera:

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from vultus.data.camera_labels import (
-    label_angles,
-    labels_to_camera,
-    look_at_labels,
-    mirror_labels,
-    shift_labels,
-)
-from vultus.geometry.cameras import project_points
+from vultus.data.camera_labels import look_at_labels
 from vultus.kernels.triplane_volume import VolumeSettings
 from vultus.methods.spherehead.config import (
     DiscriminatorConfig,
@@ -250,33 +242,3 @@ def test_blur_keeps_the_sum_inside_and_fades_to_nothing() -> None:
     assert float(blurred.sum()) == pytest.approx(1.0, abs=1e-5)
     assert float(blurred[0, 0, 20, 23] / blurred[0, 0, 20, 20]) == pytest.approx(0.5, abs=1e-5)
     assert torch.equal(blur_images(x, 0.3), x)
-
-
-def test_mirrored_labels_see_the_mirrored_world() -> None:
-    labels = labels_at(0.4, -2.5)
-    assert torch.equal(mirror_labels(mirror_labels(labels)), labels)
-    point = torch.tensor([[[0.2, 0.1, -0.1]]]).expand(2, -1, -1)
-    flipped = point * torch.tensor([-1.0, 1.0, 1.0])
-    here, _ = project_points(point, labels_to_camera(labels, 64))
-    there, _ = project_points(flipped, labels_to_camera(mirror_labels(labels), 64))
-    assert torch.allclose(here[..., 0], 64.0 - there[..., 0], atol=1e-4)
-    assert torch.allclose(here[..., 1], there[..., 1], atol=1e-4)
-
-
-@pytest.mark.parametrize("yaw", [0.0, 1.2, -1.2, 2.8, -2.8])
-def test_angles_of_level_cameras_are_their_yaw(yaw: float) -> None:
-    level = look_at_labels(
-        torch.tensor([yaw]), torch.zeros(1), target=torch.zeros(3), radius=2.7, focal=4.2647
-    )
-    angles = label_angles(level)[0]
-    assert abs(float(angles[0])) == pytest.approx(abs(yaw), abs=1e-5)
-    assert float(angles[1:].abs().max()) < 1e-5
-
-
-def test_shifted_labels_move_their_cameras_only() -> None:
-    labels, offset = labels_at(0.4), torch.tensor([[0.1, -0.2, 0.3]])
-    camera, moved = (labels_to_camera(x, 64) for x in (labels, shift_labels(labels, offset)))
-    before, after = camera.camera_to_world, moved.camera_to_world
-    assert torch.allclose(after[:, :3, 3] - before[:, :3, 3], offset, atol=1e-6)
-    assert torch.equal(after[:, :3, :3], before[:, :3, :3])
-    assert math.isclose(float(camera.intrinsics[0, 0, 0]), 4.2647 * 64, rel_tol=1e-5)

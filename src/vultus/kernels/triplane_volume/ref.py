@@ -81,8 +81,9 @@ class VolumeSettings:
 
     def __post_init__(self) -> None:
         """Reject contradictions."""
-        if self.coarse_samples < (4 if self.fine_samples else 2):
-            raise ValueError(f"coarse_samples must be at least 4, got {self.coarse_samples}")
+        least = 4 if self.fine_samples else 2
+        if self.coarse_samples < least:
+            raise ValueError(f"coarse_samples must be at least {least}, got {self.coarse_samples}")
         if self.limits != "box" and not 0.0 < self.limits[0] < self.limits[1]:
             raise ValueError(f"limits must rise from above 0, got {self.limits}")
 
