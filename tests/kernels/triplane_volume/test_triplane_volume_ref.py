@@ -209,3 +209,20 @@ def test_contradicting_settings_are_refused() -> None:
         VolumeSettings(coarse_samples=3)
     with pytest.raises(ValueError, match="limits must rise from above 0"):
         VolumeSettings(limits=(3.0, 2.0))
+
+
+def test_draws_of_other_settings_are_refused() -> None:
+    planes, decoder = ball_scene(0.3)
+    scene = planes, decoder, *rays(0.0)
+    finer = replace(SETTINGS, fine_samples=16)
+    with pytest.raises(ValueError, match=r"uniforms must have the shape \(1, 1, 16\)"):
+        render_planes(*scene, finer, draw(SETTINGS, 1))
+    with pytest.raises(ValueError, match="draws must hold noise"):
+        render_planes(*scene, replace(SETTINGS, density_noise=1.0), draw(SETTINGS, 1))
+
+
+def test_a_scene_that_no_ray_meets_has_no_limits() -> None:
+    planes, decoder = ball_scene(0.3)
+    settings = replace(SETTINGS, limits="box")
+    with pytest.raises(ValueError, match="no ray meets the box"):
+        render_planes(planes, decoder, *rays(3.0), settings, draw(settings, 1))

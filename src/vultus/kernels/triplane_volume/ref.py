@@ -200,7 +200,12 @@ def render_planes(
         directions: Unit vectors.
         settings: How to sample.
         draws: The random numbers; ``VolumeDraws.draw`` makes them.
+
+    Raises:
+        ValueError: If the draws are not those of the settings and rays, or if limits are those of
+            the box and no ray meets it.
     """
+    _check_draws(draws, origins, settings)
 
     def evaluate(depths: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
         points = origins[:, :, None] + depths[..., None] * directions[:, :, None]
@@ -225,6 +230,19 @@ def render_planes(
     )
     depth = _bounded(composite.depth, depths, settings)
     return VolumeRender(composite.features, depth, composite.opacity)
+
+
+def _check_draws(draws: VolumeDraws, origins: Tensor, settings: VolumeSettings) -> None:
+    for name, drawn, count in (
+        ("jitter", draws.jitter, settings.coarse_samples),
+        ("uniforms", draws.uniforms, settings.fine_samples),
+    ):
+        wanted = (*origins.shape[:2], count)
+        if drawn.shape != wanted:
+            raise ValueError(f"{name} must have the shape {wanted}, got {tuple(drawn.shape)}")
+    has_noise = draws.coarse_noise is not None and draws.fine_noise is not None
+    if settings.density_noise > 0.0 and not has_noise:
+        raise ValueError("draws must hold noise, as density_noise is above 0")
 
 
 def _limits(

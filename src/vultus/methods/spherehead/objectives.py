@@ -112,13 +112,25 @@ def generate_batch(
     config: ObjectiveConfig,
     images_seen: int,
     neural_size: int,
+    layer_noise: torch.Generator | None = None,
 ) -> tuple[HeadImages, Float[Tensor, "b 3"]]:
-    """Generate heads for training: images, and camera offsets."""
+    """Generate heads for training: images, and camera offsets.
+
+    Args:
+        generator: What is trained.
+        z: Latents.
+        labels: Cameras, to which the learned offset is added.
+        draws: Decide on swaps, and sample the rays.
+        config: Shares of swaps, and schedules.
+        images_seen: Moment of the training.
+        neural_size: Side of the feature images.
+        layer_noise: Draws the noise of the layers; None for PyTorch's global generator.
+    """
     ws = _styles(generator, z, labels, draws.pose_swap, config, images_seen)
     background_ws = _swap(ws, draws.background_swap, config.background_swap)
     shifted, offsets = generator.offset_labels(z, labels)
     images = generator.render(
-        generator.planes(ws, "random"),
+        generator.planes(ws, "random", layer_noise),
         ws,
         shifted,
         draws.volume,
@@ -126,6 +138,7 @@ def generate_batch(
         volume=noisy_volume(generator.config.volume, config, images_seen),
         background_ws=background_ws,
         noise_mode="random",
+        generator=layer_noise,
     )
     return images, offsets
 
@@ -239,6 +252,7 @@ def density_losses(
     draws: Sequence[DensityDraws],
     config: ObjectiveConfig,
     images_seen: int,
+    layer_noise: torch.Generator | None = None,
 ) -> dict[str, Tensor]:
     """Weighted differences of the density between neighbouring points.
 
@@ -249,6 +263,7 @@ def density_losses(
         draws: Of the monotonic comparison if the config has it, and of the smooth one after that.
         config: Weights.
         images_seen: Moment of the training.
+        layer_noise: Draws the noise of the layers; None for PyTorch's global generator.
     """
     volume = noisy_volume(generator.config.volume, config, images_seen)
     step = volume.box_size / _PLANE_STEPS
@@ -257,7 +272,7 @@ def density_losses(
         ws = _styles(generator, z, labels, draw.pose_swap, config, images_seen)
         points = 2.0 * draw.points - 1.0
         points = torch.cat([points, points + displacements], dim=1)
-        planes = generator.planes(ws, "random")
+        planes = generator.planes(ws, "random", layer_noise)
         noise = draw.noise
         _, density = generator.query(planes, points, is_cropped=False, noise=noise, volume=volume)
         first, second = density.chunk(2, dim=1)
