@@ -7,8 +7,13 @@ import torch
 from torch.nn import Parameter
 from torch.nn.functional import normalize
 
+from triton_support import triton_device
 from vultus.optim.adam import append_rows, build_adam, keep_rows
-from vultus.optim.riemannian_adam import build_riemannian_adam, sphere_adam_step
+from vultus.optim.riemannian_adam import (
+    RiemannianGpuAdam,
+    build_riemannian_adam,
+    sphere_adam_step,
+)
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -105,6 +110,29 @@ def test_a_skipped_step_changes_nothing(skip: int) -> None:
     assert torch.equal(points, unit(3, 4)) == bool(skip)
     assert bool(mean.any()) != bool(skip)
     assert float(step) == 1 - skip
+
+
+@pytest.mark.triton
+def test_the_gpu_optimizer_steps_and_skips_like_that_of_pytorch() -> None:
+    device = triton_device()
+    ends = []
+    for backend, place in (("gpu", device), ("torch", torch.device("cpu"))):
+        flat = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
+        parameters = {"flat": Parameter(flat.to(place)), "q": Parameter(unit(5, 2, 4).to(place))}
+        rates = {"flat": 0.1, "q": 0.03}
+        optimizer = build_riemannian_adam(parameters, rates, {"q"}, backend=backend)
+        for seed in range(4):
+            if isinstance(optimizer, RiemannianGpuAdam):
+                optimizer.skip = torch.tensor([int(seed == 2)], device=place)
+            elif seed == 2:
+                continue
+            parameters["q"].grad = unit(5, 2, 4, seed=10 + seed).to(place)
+            parameters["flat"].grad = None if seed == 1 else parameters["flat"].detach().clone()
+            optimizer.step()
+        states = [optimizer.state[value] for value in parameters.values()]
+        ends.append([*(p.detach() for p in parameters.values()), *(s["exp_avg"] for s in states)])
+    for found, expected in zip(*ends, strict=True):
+        torch.testing.assert_close(found.cpu(), expected)
 
 
 def test_vectors_of_other_length_and_missing_rates_are_refused() -> None:

@@ -10,7 +10,7 @@ Reference: Bécigneul and Ganea, Riemannian Adaptive Optimization Methods, ICLR 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -131,6 +131,7 @@ def build_riemannian_adam(
     betas: tuple[float, float] = (0.9, 0.999),
     epsilon: float = 1e-15,
     sphere_epsilon: float = 1e-8,
+    backend: Literal["auto", "torch", "gpu"] = "auto",
 ) -> torch.optim.Adam:
     """Make an optimiser whose groups are named after their single parameters.
 
@@ -143,6 +144,7 @@ def build_riemannian_adam(
         betas: Decay of the two moments.
         epsilon: Added to the root of the second moment of the others.
         sphere_epsilon: The same on spheres.
+        backend: ``"auto"``: ``"gpu"``, which is ``RiemannianGpuAdam``, for parameters on a GPU.
 
     Raises:
         ValueError: If a parameter has no rate, or a vector on a sphere is not of unit length.
@@ -156,7 +158,8 @@ def build_riemannian_adam(
             _check_unit(name, parameter)
             group |= {"manifold": _SPHERE, "sphere_eps": sphere_epsilon}
         groups.append(group)
-    if all(parameter.is_cuda for parameter in parameters.values()):
+    is_on_gpu = all(parameter.is_cuda for parameter in parameters.values())
+    if backend == "gpu" or (backend == "auto" and is_on_gpu):
         return RiemannianGpuAdam(groups, betas, epsilon)
     return RiemannianAdam(groups, betas=betas, eps=epsilon, fused=True)
 

@@ -301,14 +301,26 @@ def _small(steps: int) -> GaussianHeadConfig:
 
 def _small_video(steps: int) -> GaussianHeadConfig:
     """The same for videos without a rig: Gaussians start in a cube and must find the surface."""
-    return _with_model(
+    config = _with_model(
         _small(steps),
         driving=("expression_coeffs",),
+        num_gaussians=5_000,
         initial_points="cube",
-        cube_half_width=0.8,
+        cube_half_width=0.7,
         initial_opacity_offset=-1.0,
         scene="cameras",
     )
+    # Neither resets nor a limit of sizes, which come with them: the training is too short.
+    never = 2 * steps
+    densify = DensifyConfig(
+        start_step=0,
+        stop_step=3 * steps // 5,
+        interval=steps // 16,
+        opacity_reset_interval=never,
+        prune_opacity=0.03,
+        max_primitives=7_000,
+    )
+    return replace(config, densify=densify)
 
 
 PRESETS: dict[str, GaussianHeadConfig] = {
@@ -316,7 +328,7 @@ PRESETS: dict[str, GaussianHeadConfig] = {
     "official": _official(),
     "no-derivation": _with_model(GaussianHeadConfig(), derivation="none"),
     "small": _small(5_000),
-    "small-video": _small_video(5_000),
+    "small-video": _small_video(4_500),
     "small-official": _with_model(_small(5_000), derivation="official", opacity_offsets=False),
     "small-no-derivation": _with_model(_small(5_000), derivation="none"),
 }

@@ -1,0 +1,73 @@
+"""GaussianHead on a GPU: captured steps against launched ones, pictures against the CPU's.
+
+The gradient of the planes is summed in any order there, so nothing is equal to the bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tiny_gaussianhead import MODES, tiny_gaussianhead
+from vultus.core.run_folder import RunFolder
+from vultus.data.frame_store import FrameStore
+from vultus.data.sequence import HeadSequence
+from vultus.engine.fit import fit
+from vultus.gaussians.densify import DensifyConfig
+from vultus.methods.gaussianhead.derivation import DerivationMode
+from vultus.methods.gaussianhead.model import GaussianHead
+
+pytestmark = pytest.mark.gpu
+
+
+def trained(
+    sequence: HeadSequence, mode: DerivationMode, path: Path, device: str, graph: bool
+) -> GaussianHead:
+    """Twelve steps through the warm-up and all degrees of the colour, without edits."""
+    config = tiny_gaussianhead(mode, steps=12)
+    config = replace(config, densify=DensifyConfig(start_step=0, stop_step=0))
+    avatar = GaussianHead(config, sequence, 0, device)
+    run = RunFolder.create(path, config, seed=0)
+    fit(avatar, FrameStore(sequence, "train"), config, run, 0, graph=graph)
+    return avatar
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_all_ways_to_train_end_at_the_same_picture(
+    sequence: HeadSequence, mode: DerivationMode, tmp_path: Path
+) -> None:
+    ways = [("cuda", True), ("cuda", False), ("cpu", False)]
+    avatars = [
+        trained(sequence, mode, tmp_path / str(i), device, graph)
+        for i, (device, graph) in enumerate(ways)
+    ]
+    record = sequence.split("val")[0]
+    pictures = [a.render(a.track[record.timestep], record.camera).image for a in avatars]
+    start = GaussianHead(avatars[0].config, sequence, 0)
+    moved = (start.render(start.track[record.timestep], record.camera).image - pictures[2]).abs()
+    for picture in pictures[:2]:
+        assert (picture - pictures[2]).abs().mean() < 0.02 * moved.mean()
+
+
+def test_growth_resets_and_captured_steps_go_together(
+    sequence: HeadSequence, tmp_path: Path
+) -> None:
+    config = tiny_gaussianhead(steps=30)
+    avatar = GaussianHead(config, sequence, 0, "cuda")
+    run = RunFolder.create(tmp_path, config, seed=0)
+    fit(avatar, FrameStore(sequence, "train"), config, run, 0)
+    assert len({line["gaussians"] for line in run.read_metrics()}) > 1
+    lengths = avatar.gaussians["derivation"].detach().norm(dim=-1)
+    assert (lengths - 1).abs().max() < 1e-5
+    assert all(value.isfinite().all() for value in avatar.tensors().values())
+
+
+def test_a_rendering_is_that_of_the_cpu(sequence: HeadSequence) -> None:
+    avatars = [GaussianHead(tiny_gaussianhead(), sequence, 0, device) for device in ("cuda", "cpu")]
+    record = sequence.split("val")[0]
+    left, right = (a.render(a.track[record.timestep], record.camera) for a in avatars)
+    torch.testing.assert_close(left.image, right.image, atol=2e-3, rtol=0)
+    torch.testing.assert_close(left.alpha, right.alpha, atol=2e-3, rtol=0)
