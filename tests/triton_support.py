@@ -77,6 +77,7 @@ def compile_launch(launch: Any, capability: int) -> CompiledKernel:
 def _type_name(value: Any) -> str:
     if isinstance(value, torch.Tensor):
         return {
+            torch.bool: "*i1",
             torch.uint8: "*u8",
             torch.float32: "*fp32",
             torch.float64: "*fp64",

@@ -72,7 +72,7 @@ def test_other_settings_are_refused_in_the_same_folder(capture, compared, capsys
     ("options", "message"),
     [
         (["ablate", "--data", "x"], "the method comes first"),
-        (["ablate", "nerf"], "method must be one of surfhead"),
+        (["ablate", "nerf"], "method must be one of surfhead, "),
         (["ablate", "surfhead", "--data", ".", "--out", "o", "--presets", "big"],
          "--presets must be among paper"),
         (["ablate", "surfhead", "--data", ".", "--out", "o", "--seeds"], "at least one"),

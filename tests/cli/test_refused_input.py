@@ -140,7 +140,10 @@ def test_training_refuses_wrong_choices_before_it_writes(
 
 
 def test_unknown_names_list_the_known_ones(refuses: Refuses, tmp_path: Path) -> None:
-    refuses(["train", "surfhed", "--data", "x"], "method must be one of surfhead, got 'surfhed'")
+    refuses(
+        ["train", "surfhed", "--data", "x"],
+        "method must be one of surfhead, gaussianhead",
+    )
     refuses(["assets", "where", "flame1999"], "unknown asset 'flame1999'; known: ")
     (tmp_path / "file").write_bytes(b"")
     refuses(["assets", "import", "flame1999", str(tmp_path / "file")], "unknown asset 'flame1999'")
