@@ -20,6 +20,7 @@ from vultus.methods.spherehead.official import to_official_weights
 from vultus.methods.spherehead.official_pickle import (
     OfficialNetwork,
     generator_config,
+    generator_from_official,
     read_official_pickle,
 )
 
@@ -74,6 +75,18 @@ def as_published(config: GeneratorConfig) -> OfficialNetwork:
 @pytest.mark.parametrize("config", [SPHERES, GRIDS, PLANES], ids=["spheres", "grids", "planes"])
 def test_settings_are_found_from_published_weights(config: GeneratorConfig) -> None:
     assert generator_config(as_published(config)) == with_parity(config, "official")
+
+
+def test_published_weights_become_a_generator() -> None:
+    network = as_published(PLANES)
+    network.weights["dataset_label_std"] = torch.ones(25)
+    weights = generator_from_official(network).state_dict()
+    assert torch.equal(
+        weights["backbone.mapping.layers.0.weight"], network.weights["backbone.mapping.fc0.weight"]
+    )
+    del network.weights["backbone.mapping.w_avg"]
+    with pytest.raises(ValueError, match=r"do not fit: .*backbone\.mapping\.mean_w"):
+        generator_from_official(network)
 
 
 def test_unknown_super_resolution_is_refused() -> None:

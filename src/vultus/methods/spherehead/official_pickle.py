@@ -22,8 +22,15 @@ from vultus.methods.spherehead.config import (
     GeneratorConfig,
     SuperResolutionKind,
 )
+from vultus.methods.spherehead.generator import Generator
+from vultus.methods.spherehead.official import from_official_weights
 
-__all__ = ["OfficialNetwork", "generator_config", "read_official_pickle"]
+__all__ = [
+    "OfficialNetwork",
+    "generator_config",
+    "generator_from_official",
+    "read_official_pickle",
+]
 
 _MODULE = "torch_utils.persistence._reconstruct_persistent_obj"
 _DICTIONARY = "dnnlib.util.EasyDict"
@@ -38,6 +45,7 @@ _NETWORKS = ("G", "D", "G_ema")
 _CONDITIONED_BLOCK = re.compile(r"backbone\.synthesis\.b(\d+)\.torgb\.weight")
 _MAPPING_LAYER = re.compile(r"backbone\.mapping\.fc\d+\.weight")
 _HALF_PRECISION_CLAMP = 256.0
+_LABEL_STATISTICS = "label_std"
 
 
 @dataclass(frozen=True)
@@ -115,6 +123,23 @@ def generator_config(network: OfficialNetwork) -> GeneratorConfig:
         is_conditioned=not rendering.get("c_gen_conditioning_zero", False),
         parity="official",
     )
+
+
+def generator_from_official(network: OfficialNetwork) -> Generator:
+    """Build a published generator; the statistics of its training labels are left out.
+
+    Raises:
+        ValueError: If weights are missing, too many or of other shapes than their names say.
+    """
+    weights = from_official_weights(network.weights)
+    weights.pop(_LABEL_STATISTICS, None)
+    generator = Generator(generator_config(network))
+    try:
+        generator.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"weights of {network.class_name} do not fit: {reason}") from error
+    return generator.eval()
 
 
 def _volume(
