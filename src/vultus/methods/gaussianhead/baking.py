@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from vultus.gaussians.splat_files import Splats
 from vultus.geometry.rotations import matrix_to_quaternion
@@ -34,9 +35,9 @@ def world_splats(
     rotation, translation = motion[:3, :3], motion[:3, 3]
     means = posed.means[0].cpu() / scene.scale + scene.center
     quats, scales = posed.quats[0].cpu(), posed.scales[0].cpu() / scene.scale
-    axes = _raw_rotations(quats) if not model.normalize_deformed_quats else None
-    if axes is None:
-        axes = _raw_rotations(torch.nn.functional.normalize(quats, dim=-1))
+    if model.normalize_deformed_quats:
+        quats = normalize(quats, dim=-1)
+    axes = _raw_rotations(quats)
     left, scales, _ = torch.linalg.svd(rotation @ (axes * scales[:, None, :]))
     left = torch.cat([left[..., :2], left[..., 2:] * torch.linalg.det(left)[:, None, None]], -1)
     coefficients = rotate_sh(posed.sh_coeffs[0].cpu(), rotation)
@@ -58,7 +59,7 @@ def rotate_sh(
     degree = sh_degree_of(coefficients.shape[1])
     generator = torch.Generator().manual_seed(0)
     directions = torch.randn(_NUM_DIRECTIONS, 3, generator=generator, dtype=torch.float64)
-    directions = torch.nn.functional.normalize(directions, dim=1)
+    directions = normalize(directions, dim=1)
     before = color_sh_basis(directions, degree)
     after = color_sh_basis(directions @ rotation.double().T, degree)
     # Each degree is closed under rotation, so the system has an exact solution.

@@ -64,7 +64,7 @@ class ModelConfig:
     norm scales Gaussians."""
     opacity_offsets: bool = True
     """Give every Gaussian a number that is added to the decoded opacity (before the sigmoid), so
-    that opacities can be reset. The published reset has no effect. Never in mode official."""
+    that opacities can be reset. The published model has none, and its reset no effect."""
     initial_opacity_offset: float = 0.0
     """What those numbers are at the start. Decoded opacities start near one half; Gaussians that
     are already on the surface may as well be opaque."""
@@ -329,7 +329,7 @@ PRESETS: dict[str, GaussianHeadConfig] = {
     "no-derivation": _with_model(GaussianHeadConfig(), derivation="none"),
     "small": _small(5_000),
     "small-video": _small_video(4_500),
-    "small-official": _with_model(_small(5_000), derivation="official", opacity_offsets=False),
+    "small-official": _with_model(_small(5_000), derivation="official"),
     "small-no-derivation": _with_model(_small(5_000), derivation="none"),
 }
 """Named settings; those that begin with ``small`` fit two CPU cores."""

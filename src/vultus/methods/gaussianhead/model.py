@@ -26,7 +26,7 @@ from vultus.kernels.gaussian_raster import OutputName
 from vultus.kernels.ssim import l1_ssim
 from vultus.methods.gaussianhead.appearance import AppearanceNetwork
 from vultus.methods.gaussianhead.baking import world_splats
-from vultus.methods.gaussianhead.config import GaussianHeadConfig
+from vultus.methods.gaussianhead.config import GaussianHeadConfig, ModelConfig
 from vultus.methods.gaussianhead.deformation import DeformationNetwork
 from vultus.methods.gaussianhead.driving import (
     DrivingScale,
@@ -91,25 +91,11 @@ class GaussianHead:
         self._center = self._scene.center.to(self.device)
         self._scale = torch.tensor(self._scene.scale, device=self.device)
 
-        model = config.model
-        self._motion_network = DeformationNetwork(
-            sum(self._driving_sizes.values()),
-            torch_generator(seed, "gaussianhead.motion"),
-            width=model.width,
-            depth=model.depth,
-            skip_after=model.skip_after,
-            num_frequencies=model.num_frequencies,
-            starts_at_rest=model.starts_at_rest,
-        ).to(self.device)
-        self._appearance = AppearanceNetwork(
-            torch_generator(seed, "gaussianhead.appearance"),
-            resolutions=[(r, r, r) for r in model.resolutions],
-            channels=model.channels,
-            num_derivations=model.num_derivations,
-            color_activation=model.color_activation,
-        ).to(self.device)
+        motion, appearance = _draw_networks(config.model, raw.shape[1], seed)
+        self._motion_network = motion.to(self.device)
+        self._appearance = appearance.to(self.device)
         values = initial_gaussians(
-            model, sequence, self._scene, torch_generator(seed, "gaussianhead.init")
+            config.model, sequence, self._scene, torch_generator(seed, "gaussianhead.init")
         )
         self.gaussians = {name: Parameter(v.to(self.device)) for name, v in values.items()}
         self.optimizer = self._build_optimizer()
@@ -368,3 +354,25 @@ class GaussianHead:
         motion = {_MOTION + n: p for n, p in self._motion_network.named_parameters()}
         appearance = {_APPEARANCE + n: p for n, p in self._appearance.named_parameters()}
         return motion | appearance
+
+
+def _draw_networks(
+    model: ModelConfig, driving_size: int, seed: int
+) -> tuple[DeformationNetwork, AppearanceNetwork]:
+    motion = DeformationNetwork(
+        driving_size,
+        torch_generator(seed, "gaussianhead.motion"),
+        width=model.width,
+        depth=model.depth,
+        skip_after=model.skip_after,
+        num_frequencies=model.num_frequencies,
+        starts_at_rest=model.starts_at_rest,
+    )
+    appearance = AppearanceNetwork(
+        torch_generator(seed, "gaussianhead.appearance"),
+        resolutions=[(r, r, r) for r in model.resolutions],
+        channels=model.channels,
+        num_derivations=model.num_derivations,
+        color_activation=model.color_activation,
+    )
+    return motion, appearance
