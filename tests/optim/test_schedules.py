@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from vultus.optim.schedules import exponential_decay, linear_decay
+from vultus.optim.schedules import exponential_decay, linear_decay, scale_steps
 
 
 def test_exponential_decay_passes_through_both_ends_and_the_geometric_mean() -> None:
@@ -40,3 +40,16 @@ def test_exponential_decay_rejects_rates_and_lengths_that_are_not_positive(
 ) -> None:
     with pytest.raises(ValueError, match="must be positive, got"):
         exponential_decay(0, initial, final, steps)
+
+
+@pytest.mark.parametrize(
+    ("steps", "factor", "expected"), [(0, 0.1, 0), (1000, 0.1, 100), (3, 0.01, 1), (7, 2.0, 14)]
+)
+def test_scaled_steps_stay_steps(steps, factor, expected):
+    assert scale_steps(steps, factor) == expected
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, float("nan")])
+def test_a_scale_of_steps_must_be_positive(factor):
+    with pytest.raises(ValueError, match="schedule must be positive"):
+        scale_steps(10, factor)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -20,6 +20,7 @@ from torch.nn.functional import normalize, pad
 from vultus.gaussians.surfels import logit
 from vultus.geometry.rotations import quaternion_rotate
 from vultus.optim.adam import append_rows, keep_rows, replace_values
+from vultus.optim.schedules import scale_steps
 
 __all__ = ["AdaptiveDensity", "DensifyConfig", "DensityEdit", "protect_faces"]
 
@@ -88,6 +89,16 @@ class DensifyConfig:
             )
         if self.max_primitives is not None and self.max_primitives < 1:
             raise ValueError(f"max_primitives must be positive, got {self.max_primitives}")
+
+    def scaled(self, factor: float) -> DensifyConfig:
+        """Multiply every number of steps; see ``optim.schedules.scale_steps``."""
+        return replace(
+            self,
+            start_step=scale_steps(self.start_step, factor),
+            stop_step=scale_steps(self.stop_step, factor),
+            interval=scale_steps(self.interval, factor),
+            opacity_reset_interval=scale_steps(self.opacity_reset_interval, factor),
+        )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["exponential_decay", "linear_decay"]
+__all__ = ["exponential_decay", "linear_decay", "scale_steps"]
 
 
 def exponential_decay(
@@ -49,6 +49,17 @@ def linear_decay(step: int, initial: float, final: float, num_steps: int) -> flo
     _check_positive(num_steps=num_steps)
     done = min(max(step / num_steps, 0.0), 1.0)
     return (1.0 - done) * initial + done * final
+
+
+def scale_steps(steps: int, factor: float) -> int:
+    """Multiply a number of steps of a schedule; 0 stays 0, all others stay at least 1.
+
+    Raises:
+        ValueError: If the factor is not positive.
+    """
+    if not factor > 0:
+        raise ValueError(f"schedule must be positive, got {factor}")
+    return max(1, round(factor * steps)) if steps else 0
 
 
 def _check_positive(**values: float | int) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 from vultus.gaussians.densify import DensifyConfig
 from vultus.methods.gaussianhead.appearance import SH_DEGREE, ColorActivation
 from vultus.methods.gaussianhead.derivation import DerivationMode
+from vultus.optim.schedules import scale_steps
 
 __all__ = [
     "PRESETS",
@@ -207,13 +208,11 @@ def scale_schedule(config: GaussianHeadConfig, factor: float) -> GaussianHeadCon
     Raises:
         ValueError: If the factor is not positive.
     """
-    if not factor > 0:
-        raise ValueError(f"schedule must be positive, got {factor}")
 
     def times(steps: int) -> int:
-        return max(1, round(factor * steps)) if steps else 0
+        return scale_steps(steps, factor)
 
-    model, optim, densify = config.model, config.optim, config.densify
+    model, optim = config.model, config.optim
     return replace(
         config,
         model=replace(
@@ -227,13 +226,7 @@ def scale_schedule(config: GaussianHeadConfig, factor: float) -> GaussianHeadCon
             motion_lr_steps=times(optim.motion_lr_steps),
             plane_lr_steps=times(optim.plane_lr_steps),
         ),
-        densify=replace(
-            densify,
-            start_step=times(densify.start_step),
-            stop_step=times(densify.stop_step),
-            interval=times(densify.interval),
-            opacity_reset_interval=times(densify.opacity_reset_interval),
-        ),
+        densify=config.densify.scaled(factor),
         steps=times(config.steps),
     )
 

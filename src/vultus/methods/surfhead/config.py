@@ -7,6 +7,7 @@ from typing import Literal
 
 from vultus.gaussians.densify import DensifyConfig
 from vultus.methods.surfhead.specular import SpecularConfig
+from vultus.optim.schedules import scale_steps
 
 __all__ = [
     "PRESETS",
@@ -165,13 +166,11 @@ def scale_schedule(config: SurfHeadConfig, factor: float) -> SurfHeadConfig:
     Raises:
         ValueError: If the factor is not positive.
     """
-    if not factor > 0:
-        raise ValueError(f"schedule must be positive, got {factor}")
 
     def times(steps: int) -> int:
-        return max(1, round(factor * steps)) if steps else 0
+        return scale_steps(steps, factor)
 
-    losses, densify, specular = config.losses, config.densify, config.specular
+    losses, specular = config.losses, config.specular
     return replace(
         config,
         model=replace(config.model, sh_degree_interval=times(config.model.sh_degree_interval)),
@@ -181,13 +180,7 @@ def scale_schedule(config: SurfHeadConfig, factor: float) -> SurfHeadConfig:
             distortion_from=times(losses.distortion_from),
         ),
         optim=replace(config.optim, position_lr_steps=times(config.optim.position_lr_steps)),
-        densify=replace(
-            densify,
-            start_step=times(densify.start_step),
-            stop_step=times(densify.stop_step),
-            interval=times(densify.interval),
-            opacity_reset_interval=times(densify.opacity_reset_interval),
-        ),
+        densify=config.densify.scaled(factor),
         specular=replace(
             specular, start_step=times(specular.start_step), lr_steps=times(specular.lr_steps)
         ),
