@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 from pathlib import Path
 
@@ -63,6 +64,15 @@ def test_a_second_call_trains_nothing_and_prints_the_same(capture, compared, cap
     assert {path: path.stat().st_mtime_ns for path in compared.rglob("weights*")} == before
 
 
+def test_numbers_of_another_protocol_are_measured_anew(capture, compared, tmp_path):
+    out = tmp_path / "ablation"
+    shutil.copytree(compared, out)
+    assert run(ablate(capture, out, "--protocol", "held-out-v1")) == 0
+    for path in out.glob("*/evaluation.json"):
+        assert {result["protocol"] for result in json.loads(path.read_text())} == {"held-out-v1"}
+    assert "protocol held-out-v1" in (out / "ablation.md").read_text()
+
+
 def test_other_settings_are_refused_in_the_same_folder(capture, compared, capsys):
     assert run([*ablate(capture, compared), "--schedule", "0.001"]) == 2
     assert "holds a run with other settings" in capsys.readouterr().err
@@ -76,6 +86,8 @@ def test_other_settings_are_refused_in_the_same_folder(capture, compared, capsys
         (["ablate", "surfhead", "--data", ".", "--out", "o", "--presets", "big"],
          "--presets must be among paper"),
         (["ablate", "surfhead", "--data", ".", "--out", "o", "--seeds"], "at least one"),
+        (["ablate", "surfhead", "--data", ".", "--out", "o", "--metrics", "beauty"],
+         "--metrics must be among psnr"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_compared_is_refused(options, message, capsys):

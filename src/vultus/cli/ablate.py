@@ -12,7 +12,7 @@ import tyro
 
 from vultus.cli.avatar_run import DataOptions, check_run_folder, run_settings
 from vultus.cli.console import console, print_table
-from vultus.cli.train import TrainOptions, train
+from vultus.cli.train import TrainOptions, find_protocol, train
 from vultus.core.files import read_json, write_json, write_text
 from vultus.core.run_folder import RunFolder
 from vultus.data.frame_feed import FeedChoice
@@ -78,6 +78,10 @@ def main(arguments: list[str]) -> None:
     unknown = [name for name in options.presets if name not in presets]
     if unknown:
         raise ValueError(f"--presets must be among {', '.join(presets)}, got {unknown[0]!r}")
+    measured = find_protocol(options.protocol).metrics
+    unknown = [name for name in options.metrics if name not in measured]
+    if unknown:
+        raise ValueError(f"--metrics must be among {', '.join(measured)}, got {unknown[0]!r}")
     scores: dict[str, Scores] = {}
     for preset in options.presets:
         runs = [_run(method, presets[preset], preset, seed, options) for seed in options.seeds]
@@ -92,7 +96,7 @@ def _run(method: str, config: Any, preset: str, seed: int, options: AblateOption
     path = options.out / f"{preset}-seed{seed}"
     scaled = scale_schedule(method, config, options.schedule)
     exists = check_run_folder(path, run_settings(method, seed, options.data, scaled))
-    is_measured = exists and (path / "evaluation.json").is_file()
+    is_measured = exists and _is_measured(path, options.protocol)
     if is_measured and scaled.steps in RunFolder(path).checkpoint_steps():
         console.print(f"{path} is finished")
         return path
@@ -108,6 +112,12 @@ def _run(method: str, config: Any, preset: str, seed: int, options: AblateOption
     )
     train(method, config, train_options)
     return path
+
+
+def _is_measured(path: Path, protocol: str) -> bool:
+    """Whether a run holds numbers of this protocol; those of another do not compare."""
+    file = path / "evaluation.json"
+    return file.is_file() and all(result["protocol"] == protocol for result in read_json(file))
 
 
 def _collect(runs: Sequence[Path]) -> Scores:
