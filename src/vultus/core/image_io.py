@@ -18,6 +18,7 @@ from vultus.core.files import write_bytes
 from vultus.core.hdr_io import read_hdr, write_hdr
 
 __all__ = [
+    "decode_image",
     "image_size",
     "read_image",
     "read_image_bytes",
@@ -102,6 +103,22 @@ def read_image_bytes(path: Path) -> UInt8[Tensor, "3 h w"]:
     image = torch.from_numpy(pixels).permute(2, 0, 1)
     image = image[:3] if image.shape[0] >= 3 else image[:1].expand(3, -1, -1)
     return image.contiguous()
+
+
+def decode_image(data: bytes, name: str) -> UInt8[Tensor, "c h w"]:
+    """Decode a PNG or JPEG of 8 bits that is in memory, with the channels that it has.
+
+    Args:
+        data: The whole file.
+        name: How error messages call it.
+
+    Raises:
+        ValueError: If it cannot be decoded or has 16 bits; names the file.
+    """
+    pixels = _decode_bytes(data, name)
+    if pixels.dtype != np.uint8:
+        raise ValueError(f"{name}: must have 8 bits a channel, got {pixels.dtype}")
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -191,17 +208,20 @@ def _check_exists(path: Path) -> None:
         raise FileNotFoundError(f"{path} does not exist")
 
 
-def _damaged(path: Path, error: Exception) -> ValueError:
+def _damaged(name: Path | str, error: Exception) -> ValueError:
     # Pillow describes the buffer, not the file, when it recognises nothing.
     is_foreign = isinstance(error, Image.UnidentifiedImageError)
     reason = "unknown format" if is_foreign else " ".join(str(error).split())
-    return ValueError(f"{path}: not a readable PNG or JPEG: {reason}")
+    return ValueError(f"{name}: not a readable PNG or JPEG: {reason}")
 
 
 def _decode(path: Path) -> np.ndarray:
-    """Decode to [h w c] with c in 1 to 4, uint8 or uint16."""
     _check_exists(path)
-    data = path.read_bytes()
+    return _decode_bytes(path.read_bytes(), path)
+
+
+def _decode_bytes(data: bytes, name: Path | str) -> np.ndarray:
+    """Decode to [h w c] with c in 1 to 4, uint8 or uint16."""
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as opened:
             image = ImageOps.exif_transpose(opened)
@@ -210,7 +230,7 @@ def _decode(path: Path) -> np.ndarray:
             else:
                 array = np.array(image.convert(_plain_mode(image)))
     except _DECODE_ERRORS as error:
-        raise _damaged(path, error) from error
+        raise _damaged(name, error) from error
     return array if array.ndim == 3 else array[..., None]
 
 

@@ -1,0 +1,114 @@
+"""How images of a set reach the training of a generator: as bytes, in the order of the places."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from vultus.core.progress import track
+from vultus.core.threads import map_in_threads
+from vultus.data.image_choice import Entries, ShuffledOrder
+from vultus.data.image_set import ImageSet
+
+__all__ = ["ImageFeed", "RealBatch", "StorageChoice"]
+
+StorageChoice = Literal["auto", "resident", "streamed"]
+
+_RESIDENT_BYTES = 4 * 2**30
+"""Sets up to this size are kept decoded by default: 87k images of 128 pixels with masks."""
+
+
+@dataclass(frozen=True)
+class RealBatch:
+    """Real images on the device of the training."""
+
+    pixels: UInt8[Tensor, "b c h w"]
+    """Display-encoded colours, and the mask as fourth channel if there are masks."""
+    labels: Float[Tensor, "b 25"]
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.labels)
+
+
+class ImageFeed:
+    """Gives batches of real images, and cameras for generated ones."""
+
+    def __init__(
+        self,
+        images: ImageSet,
+        entries: Entries,
+        seed: int,
+        *,
+        device: torch.device | str = "cpu",
+        storage: StorageChoice = "auto",
+    ) -> None:
+        """Decode all images once if they are to stay in memory.
+
+        Args:
+            images: The set.
+            entries: What of it is used.
+            seed: Decides the order.
+            device: Where batches go, and resident images.
+            storage: ``resident`` keeps all images decoded on the device; ``streamed`` decodes each
+                shortly before it is used; ``auto`` keeps sets of up to 4 GiB.
+        """
+        self._images = images
+        self._order = ShuffledOrder(len(entries.rows), seed)
+        self._entries = entries
+        self.labels: Float[Tensor, "n 25"] = entries.labels.to(device)
+        """Cameras of all entries, on the device."""
+        self._resident: Tensor | None = None
+        num_bytes = len(images) * images.num_channels * images.size**2
+        if storage == "resident" or (storage == "auto" and num_bytes <= _RESIDENT_BYTES):
+            self._resident = self._decode_all().to(device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are."""
+        return self.labels.device
+
+    def batches(self, places: Iterable[tuple[int, int]]) -> Iterator[RealBatch]:
+        """Yield a batch for each (first place, number of places), decoded ahead in threads."""
+        if self._resident is not None:
+            yield from (self._gather(self._order.take(*place)) for place in places)
+            return
+        taken = (self._order.take(*place) for place in places)
+        for entries, pixels in map_in_threads(self._decode, taken):
+            yield self._batch(entries, pixels.to(self.device, non_blocking=True))
+
+    def draw_labels(
+        self, shape: tuple[int, ...], generator: torch.Generator
+    ) -> Float[Tensor, "*shape 25"]:
+        """Draw cameras of entries; the generator must live on the device."""
+        count = len(self.labels)
+        rows = torch.randint(count, shape, generator=generator, device=self.device)
+        return self.labels[rows]
+
+    def _gather(self, entries: Int[Tensor, " b"]) -> RealBatch:
+        assert self._resident is not None
+        rows = self._entries.rows[entries].to(self.device)
+        return self._batch(entries, self._resident[rows])
+
+    def _decode(self, entries: Int[Tensor, " b"]) -> tuple[Tensor, Tensor]:
+        pixels = [self._images.pixels(row) for row in self._entries.rows[entries].tolist()]
+        return entries, torch.stack(pixels)
+
+    def _batch(self, entries: Int[Tensor, " b"], pixels: Tensor) -> RealBatch:
+        mirrored = self._entries.is_mirrored[entries].to(self.device)[:, None, None, None]
+        pixels = torch.where(mirrored, pixels.flip(3), pixels)
+        return RealBatch(pixels, self.labels[entries.to(self.device)])
+
+    def _decode_all(self) -> UInt8[Tensor, "n c s s"]:
+        size = self._images.size
+        shape = (len(self._images), self._images.num_channels, size, size)
+        pixels = torch.empty(shape, dtype=torch.uint8)
+        decoded = map_in_threads(self._images.pixels, range(len(self._images)))
+        for row, image in enumerate(track(decoded, len(self._images), "reading images", "images")):
+            pixels[row] = image
+        return pixels

@@ -1,0 +1,211 @@
+"""Sets of square head images for generators: pictures, camera labels and masks.
+
+A set is a folder or zip archive with images anywhere inside and ``dataset.json``::
+
+    {"labels": [["00000/img00000000.png", [25 numbers]], ...]}
+
+The order of labels is free, and numbers may be strings. Masks lie in a second folder or archive
+under the same names (the suffix may differ); a folder that has both as ``img`` and ``seg``, or as
+``img.zip`` and ``seg.zip``, is a set too. For the 25 numbers see ``data/camera_labels.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from vultus.core.image_io import decode_image
+from vultus.data.camera_labels import LABEL_DIM, check_label
+from vultus.data.image_archive import ImageArchive, open_archive
+
+__all__ = ["LABEL_FILE", "ImageSet", "open_image_set"]
+
+LABEL_FILE = "dataset.json"
+
+_IMAGE_FOLDER, _MASK_FOLDER = "img", "seg"
+_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images that are decoded when asked for."""
+
+    images: ImageArchive
+    masks: ImageArchive | None
+    names: tuple[str, ...]
+    """Of the images, sorted."""
+    mask_names: tuple[str, ...]
+    """In the order of ``names``; empty without masks."""
+    labels: Float[Tensor, "n 25"]
+    size: int
+    """Side of all images."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.names)
+
+    @property
+    def path(self) -> Path:
+        """Where the images are."""
+        return self.images.path
+
+    @property
+    def num_channels(self) -> int:
+        """Of ``pixels``: colours, and the mask where there are masks."""
+        return 3 if self.masks is None else 4
+
+    def pixels(self, index: int) -> UInt8[Tensor, "c s s"]:
+        """Decode an image, with its mask as the last channel where there are masks.
+
+        Raises:
+            ValueError: If the image or its mask is damaged, or has another size or number of
+                channels; names the file.
+        """
+        rgb = _decode(self.images, self.names[index], self.size, 3)
+        if self.masks is None:
+            return rgb
+        return torch.cat([rgb, _decode(self.masks, self.mask_names[index], self.size, 1)])
+
+    def fingerprint(self) -> str:
+        """What tells sets apart in a run's card: a hash of names and labels."""
+        digest = hashlib.sha256("\n".join(self.names).encode())
+        digest.update(self.labels.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def open_image_set(path: Path, masks: Path | None = None, *, needs_masks: bool = False) -> ImageSet:
+    """Open a set, check all labels and names, and decode the first image.
+
+    Args:
+        path: Folder or archive of the images, or folder of both (see the module).
+        masks: Folder or archive of the masks.
+        needs_masks: Refuse a set without masks.
+
+    Raises:
+        FileNotFoundError: If a path does not exist.
+        ValueError: Naming file and rule, if an image has no label or mask, a label no image, a
+            label is no camera, the images are not square or have no side that is a power of two, or
+            an archive is damaged.
+    """
+    path, masks = _parts(path, masks)
+    images = open_archive(path)
+    present = images.names()
+    names = [name for name in present if _is_image(name)]
+    if not names:
+        raise ValueError(f"{path}: holds no PNG or JPEG image")
+    labels = _read_labels(images, names, has_file=LABEL_FILE in present)
+    if masks is None and needs_masks:
+        raise ValueError(f"{path}: has no masks; say where they are with --masks")
+    mask_archive = None if masks is None else open_archive(masks)
+    mask_names = () if mask_archive is None else _matching_masks(names, mask_archive)
+    first = decode_image(images.read(names[0]), f"{path}: {names[0]}")
+    size = first.shape[-1]
+    if first.shape[-2] != size or size.bit_count() != 1:
+        raise ValueError(
+            f"{path}: {names[0]} must be square with a power of two as side, "
+            f"got {size} x {first.shape[-2]}"
+        )
+    image_set = ImageSet(images, mask_archive, tuple(names), mask_names, labels, size)
+    image_set.pixels(0)
+    return image_set
+
+
+def _parts(path: Path, masks: Path | None) -> tuple[Path, Path | None]:
+    """Find images and masks in a folder that holds both."""
+    if masks is not None or not path.is_dir():
+        return path, masks
+    for suffix in ("", ".zip"):
+        images = path / f"{_IMAGE_FOLDER}{suffix}"
+        if images.exists() and not (path / LABEL_FILE).exists():
+            beside = path / f"{_MASK_FOLDER}{suffix}"
+            return images, beside if beside.exists() else None
+    return path, None
+
+
+def _is_image(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in _SUFFIXES
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name).with_suffix("").as_posix()
+
+
+def _decode(archive: ImageArchive, name: str, size: int, channels: int) -> UInt8[Tensor, "c s s"]:
+    where = f"{archive.path}: {name}"
+    pixels = decode_image(archive.read(name), where)
+    if channels == 1 and pixels.shape[0] == 3 and bool((pixels == pixels[:1]).all()):
+        pixels = pixels[:1]
+    if pixels.shape != (channels, size, size):
+        found = f"{pixels.shape[0]} channels of {pixels.shape[2]} x {pixels.shape[1]}"
+        raise ValueError(f"{where} must have {channels} channels of {size} x {size}, got {found}")
+    return pixels
+
+
+def _read_labels(
+    images: ImageArchive, names: list[str], *, has_file: bool
+) -> Float[Tensor, "n 25"]:
+    """Labels in the order of names."""
+    where = f"{images.path}: {LABEL_FILE}"
+    if not has_file:
+        raise FileNotFoundError(f"{where} is missing")
+    by_name = _label_table(images.read(LABEL_FILE), where)
+    without = [name for name in names if name not in by_name]
+    if without:
+        raise ValueError(f"{where} has no label for the image {without[0]}{_more(without)}")
+    known = set(names)
+    spare = [name for name in by_name if name not in known]
+    if spare:
+        raise ValueError(f"{where} has a label for {spare[0]}{_more(spare)}, which is no image")
+    labels = []
+    for name in names:
+        label = _parse_label(by_name[name], f"{where}: the label of {name}")
+        check_label(label, f"{where}: the label of {name}")
+        labels.append(label)
+    return torch.stack(labels)
+
+
+def _label_table(data: bytes, where: str) -> dict[str, Any]:
+    try:
+        content = json.loads(data)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{where} is not JSON: {error}") from error
+    entries = content.get("labels") if isinstance(content, Mapping) else None
+    if not isinstance(entries, list):
+        raise ValueError(f'{where} must hold {{"labels": [[name, numbers], ...]}}')
+    table: dict[str, Any] = {}
+    for entry in entries:
+        if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
+            raise ValueError(f"{where}: an entry must be [name, numbers], got {str(entry)[:80]}")
+        if entry[0] in table:
+            raise ValueError(f"{where} has two labels for {entry[0]}")
+        table[entry[0]] = entry[1]
+    return table
+
+
+def _parse_label(value: Any, name: str) -> Float[Tensor, " k"]:
+    if not isinstance(value, list):
+        raise ValueError(f"{name} must be a list of {LABEL_DIM} numbers, got {str(value)[:80]}")
+    try:
+        return torch.tensor([float(number) for number in value])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must hold numbers: {error}") from error
+
+
+def _matching_masks(names: list[str], masks: ImageArchive) -> tuple[str, ...]:
+    by_stem = {_stem(name): name for name in masks.names() if _is_image(name)}
+    without = [name for name in names if _stem(name) not in by_stem]
+    if without:
+        raise ValueError(f"{masks.path}: has no mask for the image {without[0]}{_more(without)}")
+    return tuple(by_stem[_stem(name)] for name in names)
+
+
+def _more(found: list[str]) -> str:
+    return f" and {len(found) - 1} others" if len(found) > 1 else ""

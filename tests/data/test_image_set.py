@@ -1,0 +1,160 @@
+"""Image sets of generators: folders and archives say the same, and what is wrong is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tiny_image_sets import image_files, labels_at, png, write_files, write_image_set
+from vultus.data.image_set import open_image_set
+
+LABELS = labels_at([0.0, 1.0, -2.0, 3.0, 0.5])
+NAME = "00000/img00000001.png"
+
+
+def test_folder_and_archive_give_the_same_images_masks_and_labels(tmp_path: Path) -> None:
+    folder = open_image_set(write_image_set(tmp_path / "a", LABELS))
+    archive = open_image_set(write_image_set(tmp_path / "b", LABELS, suffix=".zip"))
+    assert len(folder) == len(archive) == 5
+    assert (folder.size, folder.num_channels) == (16, 4)
+    # The file lists them backwards.
+    assert torch.allclose(folder.labels, LABELS)
+    assert folder.fingerprint() == archive.fingerprint()
+    generator = torch.Generator().manual_seed(0)
+    for index in range(5):
+        drawn = torch.randint(0, 256, (4, 16, 16), generator=generator, dtype=torch.uint8)
+        assert torch.equal(folder.pixels(index), drawn)
+        assert torch.equal(archive.pixels(index), drawn)
+
+
+def test_masks_may_lie_elsewhere_and_be_absent(tmp_path: Path) -> None:
+    images, masks = image_files(LABELS)
+    write_files(tmp_path / "pictures", images)
+    renamed = {name.replace(".png", ".PNG"): data for name, data in masks.items()}
+    write_files(tmp_path / "mattes.zip", renamed)
+    path = tmp_path / "pictures"
+    assert open_image_set(path, tmp_path / "mattes.zip").num_channels == 4
+    assert open_image_set(path).num_channels == 3
+    with pytest.raises(ValueError, match="has no masks"):
+        open_image_set(path, needs_masks=True)
+
+
+def test_numbers_may_be_strings(tmp_path: Path) -> None:
+    images, _ = image_files(LABELS)
+    content = json.loads(images["dataset.json"])
+    content["labels"] = [[n, [f"{x:.6f}" for x in label]] for n, label in content["labels"]]
+    images["dataset.json"] = json.dumps(content).encode()
+    found = open_image_set(write_files(tmp_path / "set", images)).labels
+    assert torch.allclose(found, LABELS, atol=1e-6)
+
+
+def relabel(change: Callable[[list], None]) -> Callable[[dict, dict], None]:
+    """Edit the list of labels."""
+
+    def apply(images: dict, _masks: dict) -> None:
+        content = json.loads(images["dataset.json"])
+        change(content["labels"])
+        images["dataset.json"] = json.dumps(content).encode()
+
+    return apply
+
+
+def entry_of(labels: list) -> list:
+    return next(entry for entry in labels if entry[0] == NAME)
+
+
+def shear(labels: list) -> None:
+    entry_of(labels)[1][1] += 0.5
+
+
+def word(labels: list) -> None:
+    entry_of(labels)[1][3] = "left"
+
+
+def replace(images: bool, data: bytes | Tensor) -> Callable[[dict, dict], None]:
+    content = png(data) if isinstance(data, Tensor) else data
+
+    def apply(of_images: dict, of_masks: dict) -> None:
+        (of_images if images else of_masks)[NAME] = content
+
+    return apply
+
+
+def drop(images: bool, name: str = NAME) -> Callable[[dict, dict], None]:
+    return lambda of_images, of_masks: (of_images if images else of_masks).pop(name)
+
+
+COLOURS = torch.zeros(4, 16, 16, dtype=torch.uint8)
+COLOURS[0] = 7
+FAULTS: dict[str, tuple[Callable[[dict, dict], None], str]] = {
+    "short label": (relabel(lambda all_: entry_of(all_)[1].pop()), f"{NAME} must have 25 numbers"),
+    "class": (relabel(lambda all_: entry_of(all_).__setitem__(1, 3)), "must be a list of 25"),
+    "word": (relabel(word), "must hold numbers: .*left"),
+    "shear": (relabel(shear), f"{NAME}: camera_to_world must be rigid"),
+    "unlabelled": (relabel(lambda all_: all_.remove(entry_of(all_))), "no label for the image"),
+    "spare label": (relabel(lambda all_: all_.append(["x.png", []])), "label for x.png, which is"),
+    "twice": (relabel(lambda all_: all_.append(all_[0])), "two labels"),
+    "odd entry": (relabel(lambda all_: all_.append({"a": 1})), "an entry must be"),
+    "no image": (drop(images=True), f"a label for {NAME}, which is no image"),
+    "no mask": (drop(images=False), f"no mask for the image {NAME}"),
+    "no labels": (drop(True, "dataset.json"), "dataset.json is missing"),
+    "four channels": (replace(True, COLOURS), f"{NAME} must have 3 channels of 16 x 16, got 4"),
+    "small": (replace(True, COLOURS[:3, :8, :8]), "got 3 channels of 8 x 8"),
+    "coloured mask": (replace(False, COLOURS[:3]), f"{NAME} must have 1 channels"),
+    "no picture": (replace(True, b"text"), f"{NAME}: not a readable PNG"),
+}
+
+
+@pytest.mark.parametrize("suffix", ["", ".zip"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_are_named_with_their_file(tmp_path: Path, fault: str, suffix: str) -> None:
+    images, masks = image_files(LABELS)
+    damage, message = FAULTS[fault]
+    damage(images, masks)
+    write_files(tmp_path / f"img{suffix}", images)
+    write_files(tmp_path / f"seg{suffix}", masks)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        open_image_set(tmp_path).pixels(1)
+
+
+def test_a_truncated_archive_is_refused_when_it_is_opened(tmp_path: Path) -> None:
+    write_image_set(tmp_path, LABELS, suffix=".zip")
+    path = tmp_path / "img.zip"
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ValueError, match=r"img\.zip: not a complete zip archive"):
+        open_image_set(tmp_path)
+
+
+def test_damage_inside_an_archive_is_found_when_the_image_is_read(tmp_path: Path) -> None:
+    write_image_set(tmp_path, LABELS, suffix=".zip")
+    path = tmp_path / "img.zip"
+    data = bytearray(path.read_bytes())
+    start = data.index(NAME.encode()) + len(NAME)
+    data[start + 60] ^= 255
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=rf"img\.zip: {NAME} is damaged"):
+        open_image_set(tmp_path).pixels(1)
+
+
+@pytest.mark.parametrize(
+    ("size", "message"), [((16, 24), "got 24 x 16"), ((20, 20), "power of two as side, got 20")]
+)
+def test_images_of_an_odd_size_are_refused(
+    tmp_path: Path, size: tuple[int, int], message: str
+) -> None:
+    images, _ = image_files(LABELS[:1])
+    images["00000/img00000000.png"] = png(torch.zeros(3, *size, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=message):
+        open_image_set(write_files(tmp_path / "set", images))
+
+
+def test_places_without_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        open_image_set(tmp_path / "nothing")
+    with pytest.raises(ValueError, match="holds no PNG or JPEG"):
+        open_image_set(tmp_path)
