@@ -6,7 +6,8 @@ Matrices are tuples of rows, as in ``triton_math``.
 # ruff: noqa: RUF005, D417 -- Triton unpacks no tuples; flags explain themselves.
 from __future__ import annotations
 
-from vultus.kernels.jacobian_skinning._gpu_matrices import (
+from vultus.kernels.triton_math import add3, cross3, dot3, scale3
+from vultus.kernels.triton_matrices import (
     load_matrix,
     load_vector,
     store_matrix,
@@ -15,7 +16,6 @@ from vultus.kernels.jacobian_skinning._gpu_matrices import (
     times,
     transposed,
 )
-from vultus.kernels.triton_math import add3, cross3, dot3, scale3
 from vultus.kernels.triton_runtime import constexpr, jit, tl
 
 __all__ = ["deform", "deform_backward"]

@@ -7,14 +7,6 @@ Symbols follow ``methods.surfhead.transport``: J = exp(sum w r) (sum w U) blends
 # ruff: noqa: PLR0915, D417 -- a kernel is one function; Triton unpacks no tuples.
 from __future__ import annotations
 
-from vultus.kernels.jacobian_skinning._gpu_matrices import (
-    load_matrix,
-    load_vector,
-    store_matrix,
-    store_vector,
-    times,
-    transposed,
-)
 from vultus.kernels.triton_math import (
     add3,
     apply3,
@@ -26,55 +18,20 @@ from vultus.kernels.triton_math import (
     scale3,
     unit_quat,
 )
+from vultus.kernels.triton_matrices import (
+    exp_factors,
+    exp_gradient,
+    load_matrix,
+    load_vector,
+    rotation_exp,
+    store_matrix,
+    store_vector,
+    times,
+    transposed,
+)
 from vultus.kernels.triton_runtime import constexpr, jit, tl
 
 __all__ = ["skin", "skin_backward"]
-
-_SERIES_BELOW = tl.constexpr(1e-3)
-
-
-@jit
-def _exp_factors(t):
-    """sin(a)/a, (1 - cos(a))/a^2 and their derivatives with respect to t = a^2."""
-    is_small = t < _SERIES_BELOW
-    squared = tl.where(is_small, 1.0, t)
-    angle = tl.sqrt(squared)
-    half_sine = tl.sin(0.5 * angle)
-    a, b = tl.sin(angle) / angle, 2.0 * half_sine * half_sine / squared
-    da, db = 0.5 * (tl.cos(angle) - a) / squared, (0.5 * a - b) / squared
-    return (
-        tl.where(is_small, 1.0 - t / 6.0 * (1.0 - t / 20.0), a),
-        tl.where(is_small, 0.5 - t / 24.0 * (1.0 - t / 30.0), b),
-        tl.where(is_small, -1.0 / 6.0 + t / 60.0 * (1.0 - t / 28.0), da),
-        tl.where(is_small, -1.0 / 24.0 + t / 360.0 * (1.0 - t / 37.333333), db),
-    )
-
-
-@jit
-def _exp(r, a, b):
-    """Rodrigues' formula."""
-    x, y, z = r[0], r[1], r[2]
-    return (
-        (1.0 - b * (y * y + z * z), b * x * y - a * z, b * x * z + a * y),
-        (b * x * y + a * z, 1.0 - b * (x * x + z * z), b * y * z - a * x),
-        (b * x * z - a * y, b * y * z + a * x, 1.0 - b * (x * x + y * y)),
-    )
-
-
-@jit
-def _exp_gradient(r, a, b, da, db, g):
-    """Gradient of the axis-angle vector from that of its rotation."""
-    x, y, z = r[0], r[1], r[2]
-    axial = (g[2][1] - g[1][2], g[0][2] - g[2][0], g[1][0] - g[0][1])
-    xy, xz, yz = g[0][1] + g[1][0], g[0][2] + g[2][0], g[1][2] + g[2][1]
-    grad_b = x * y * xy + x * z * xz + y * z * yz
-    grad_b -= (y * y + z * z) * g[0][0] + (x * x + z * z) * g[1][1] + (x * x + y * y) * g[2][2]
-    along = 2.0 * (da * dot3(r, axial) + db * grad_b)
-    return (
-        along * x + a * axial[0] + b * (y * xy + z * xz - 2.0 * x * (g[1][1] + g[2][2])),
-        along * y + a * axial[1] + b * (x * xy + z * yz - 2.0 * y * (g[0][0] + g[2][2])),
-        along * z + a * axial[2] + b * (x * xz + y * yz - 2.0 * z * (g[0][0] + g[1][1])),
-    )
 
 
 @jit
@@ -178,8 +135,8 @@ def skin(
         log, stretch = _blend(
             logs, stretches, weights, adjacency, frame_row, surfel, face, mask, LANES
         )
-        a, b, _da, _db = _exp_factors(dot3(log, log))
-        blended = times(_exp(log, a, b), stretch)
+        a, b, _da, _db = exp_factors(dot3(log, log))
+        blended = times(rotation_exp(log, a, b), stretch)
         if HAS_RIGID:
             is_rigid = tl.load(rigid + surfel, mask=mask, other=0) != 0
             jacobian = (
@@ -279,10 +236,10 @@ def skin_backward(
             log, stretch = _blend(
                 logs, stretches, weights, adjacency, frame_row, surfel, face, mask, LANES
             )
-            a, b, da, db = _exp_factors(dot3(log, log))
-            rotation = _exp(log, a, b)
+            a, b, da, db = exp_factors(dot3(log, log))
+            rotation = rotation_exp(log, a, b)
             # J = R U, with a symmetric U.
-            g_log = _exp_gradient(log, a, b, da, db, times(g_jacobian, stretch))
+            g_log = exp_gradient(log, a, b, da, db, times(g_jacobian, stretch))
             g_stretch = times(transposed(rotation), g_jacobian)
             first = adjacency + 4 * face
             w0 += _gain(logs, stretches, first, frame_row, g_log, g_stretch, mask & ~is_rigid)
