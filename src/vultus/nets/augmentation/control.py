@@ -1,0 +1,75 @@
+"""How often images are transformed: as much as keeps the discriminator from remembering them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vultus.nets.augmentation.draws import TransformConfig
+
+__all__ = ["AugmentationConfig", "AugmentationControl"]
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """How often and how images are transformed before a discriminator sees them."""
+
+    mode: Literal["none", "fixed", "adaptive"] = "none"
+    """``adaptive`` raises the probability while the discriminator is too sure of real images."""
+    probability: float = 0.2
+    """The constant one of ``fixed``."""
+    target: float = 0.6
+    """Share of real images judged real minus share judged fake that ``adaptive`` keeps."""
+    speed: int = 500_000
+    """Images in which the probability can go from 0 to 1."""
+    update_every: int = 4
+    """Steps between changes of the probability."""
+    transforms: TransformConfig = field(default_factory=TransformConfig)
+
+    def __post_init__(self) -> None:
+        """Reject what is no probability."""
+        if not 0.0 <= self.probability <= 1.0:
+            raise ValueError(f"probability must be in [0, 1], got {self.probability}")
+        if self.speed < 1 or self.update_every < 1:
+            raise ValueError(
+                f"speed and update_every must be positive, got {self.speed} and {self.update_every}"
+            )
+
+
+class AugmentationControl(nn.Module):
+    """Holds the probability and changes it on its device, without waiting for it."""
+
+    probability: Tensor
+    total_sign: Tensor
+
+    def __init__(self, config: AugmentationConfig) -> None:
+        """Start at the constant probability, or at none if it adapts."""
+        super().__init__()
+        self.config = config
+        start = config.probability if config.mode == "fixed" else 0.0
+        self.register_buffer("probability", torch.tensor(start))
+        self.register_buffer("total_sign", torch.zeros(()))
+
+    @torch.no_grad()
+    def update(self, sign: Float[Tensor, ""], step: int, batch: int) -> None:
+        """Take in the mean sign of the judgements of a step's real images.
+
+        Args:
+            sign: Share judged real minus share judged fake.
+            step: Counted from 1.
+            batch: Images of a step.
+        """
+        if self.config.mode != "adaptive":
+            return
+        every = self.config.update_every
+        self.total_sign += sign
+        if step % every:
+            return
+        direction = (self.total_sign / every - self.config.target).sign()
+        change = direction * (batch * every / self.config.speed)
+        self.probability.copy_((self.probability + change).clamp(0.0, 1.0))
+        self.total_sign.zero_()
