@@ -132,6 +132,16 @@ def test_steps_of_a_whole_method_are_timed(capsys: pytest.CaptureFixture[str]) -
     assert " eager " in out
 
 
+def test_pictures_and_steps_of_gaussianhead_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--num", "60", "--size", "20", "--repeats", "1", "--device", "cpu"]
+    assert run(["bench", "gaussianhead", *arguments, "--dry-run"]) == 0
+    assert "would draw and train 60 Gaussians, 20 x 20, on cpu" in capsys.readouterr().out
+    assert run(["bench", "gaussianhead", *arguments, "--derivation", "official"]) == 0
+    out = capsys.readouterr().out
+    for part in ("20 x 20, official, pictures", "motion network", "decoders", "official, training"):
+        assert part in out
+
+
 def test_a_dry_run_times_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", "raster", "--devices", "cpu", "--num", "5", "6", "--dry-run"]) == 0
     assert capsys.readouterr().out.splitlines() == [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,10 +18,11 @@ from vultus.data.sequence import FrameRecord, HeadSequence
 from vultus.engine.steps import Steps, make_steps
 from vultus.geometry.cameras import Camera, look_at
 from vultus.heads.base import HeadPose
+from vultus.methods.base import ReconstructionMethod
 from vultus.methods.surfhead.config import SurfHeadConfig
 from vultus.methods.surfhead.model import SurfHead
 
-__all__ = ["StepTiming", "bench_surfhead_steps"]
+__all__ = ["StepTiming", "bench_steps", "bench_surfhead_steps", "noise_capture"]
 
 _NUM_IMAGES = 16
 _ROUNDS, _STEPS_PER_ROUND = 5, 100
@@ -49,12 +51,28 @@ def bench_surfhead_steps(
         device: On a GPU, launched and captured steps are compared.
         step: Where in the schedule.
     """
+    return bench_steps(lambda: _avatar(num, width, height, device), device=device, step=step)
+
+
+def bench_steps(
+    build: Callable[[], tuple[ReconstructionMethod, FrameStore]],
+    *,
+    device: torch.device | str,
+    step: int,
+) -> list[StepTiming]:
+    """Time steps of a method.
+
+    Args:
+        build: Makes what is trained, anew for every row, and its images.
+        device: Where that is; on a GPU, launched and captured steps are compared.
+        step: Where in the schedule.
+    """
     is_on_gpu = torch.device(device).type == "cuda"
     modes: tuple[Literal["graph", "eager"], ...] = ("graph", "eager") if is_on_gpu else ("eager",)
     rows = []
     for mode in modes:
-        avatar, frames = _avatar(num, width, height, device)
-        steps = make_steps(avatar, frames, list(range(len(frames))), graph=mode == "graph")
+        method, frames = build()
+        steps = make_steps(method, frames, list(range(len(frames))), graph=mode == "graph")
         rounds, count = (_ROUNDS, _STEPS_PER_ROUND) if is_on_gpu else (3, 3)
         if is_on_gpu:
             torch.cuda.reset_peak_memory_stats()
@@ -83,10 +101,12 @@ def _time_rounds(steps: Steps, step: int, rounds: int, count: int) -> list[float
     return seconds
 
 
-def _avatar(num: int, width: int, height: int, device: str) -> tuple[SurfHead, FrameStore]:
-    """SurfHead with several surfels per face, and images of noise.
+def noise_capture(width: int, height: int) -> tuple[HeadSequence, FrameStore]:
+    """Film a head of FLAME's size whose images are noise: what is in them changes no work.
 
-    Surfels are about as large as their distance, as in a trained avatar.
+    Args:
+        width: Of the images.
+        height: Of the images.
     """
     generator = torch.Generator().manual_seed(0)
     head = flame_sized_head()
@@ -107,17 +127,26 @@ def _avatar(num: int, width: int, height: int, device: str) -> tuple[SurfHead, F
     )
     rows = torch.arange(_NUM_IMAGES)
     sequence = HeadSequence(Path("noise"), records, {"train": rows}, head, HeadPose(**track))
+    pixels = torch.randint(0, 256, (_NUM_IMAGES, 4, height, width), generator=generator)
+    return sequence, FrameStore.from_pixels(pixels.to(torch.uint8), camera, rows)
+
+
+def _avatar(num: int, width: int, height: int, device: str) -> tuple[SurfHead, FrameStore]:
+    """SurfHead with several surfels per face.
+
+    Surfels are about as large as their distance, as in a trained avatar.
+    """
+    sequence, frames = noise_capture(width, height)
     avatar = SurfHead(SurfHeadConfig(), sequence, seed=0, device=device)
-    faces = head.topology.faces.shape[0]
+    faces = sequence.head.topology.faces.shape[0]
     index = (torch.arange(num) % faces).to(device)
     tensors = {
         name: tensor[index] if tensor.shape[:1] == (faces,) else tensor
         for name, tensor in avatar.tensors().items()
     }
-    offsets = 0.3 * torch.randn(num, 3, generator=generator)
+    offsets = 0.3 * torch.randn(num, 3, generator=torch.Generator().manual_seed(0))
     tensors["local_means"] = tensors["local_means"] + offsets.to(device)
     tensors["log_scales"] = tensors["log_scales"] - 0.5 * math.log(max(4 * num / faces, 1))
     tensors["opacity_logits"] = torch.full_like(tensors["opacity_logits"], 1.0)
     avatar.load_tensors(tensors)
-    pixels = torch.randint(0, 256, (_NUM_IMAGES, 4, height, width), generator=generator)
-    return avatar, FrameStore.from_pixels(pixels.to(torch.uint8), camera, rows)
+    return avatar, frames

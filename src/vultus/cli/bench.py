@@ -18,6 +18,7 @@ from vultus.bench.steps import bench_surfhead_steps
 from vultus.bench.studio import bench_studio
 from vultus.bench.training import bench_adam, bench_ssim
 from vultus.bench.training_step import bench_training_step
+from vultus.cli.bench_gaussianhead import run_gaussianhead
 from vultus.cli.bench_raster import GPU_REPEATS, run_raster
 from vultus.cli.bench_render import run_render
 from vultus.cli.bench_tables import print_rows, require_positive
@@ -141,6 +142,7 @@ def main(arguments: list[str]) -> None:
             "  rays      rays against a mesh\n"
             "  training  training steps of Gaussians, L1 with SSIM, Adam\n"
             "  surfhead  training steps of a whole method\n"
+            "  gaussianhead  the same, and pictures and their parts\n"
             "  render    pictures of a trained avatar\n"
             "  start     the first pass in a new process\n"
             "  studio    pictures of the virtual studio"
@@ -284,6 +286,7 @@ _SUBCOMMANDS: dict[str, Callable[[list[str]], None]] = {
     "rays": _rays,
     "training": _training,
     "surfhead": _surfhead,
+    "gaussianhead": run_gaussianhead,
     "render": run_render,
     "start": _start,
     "studio": _studio,

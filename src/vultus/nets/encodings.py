@@ -21,8 +21,7 @@ def frequency_encoding(x: Float[Tensor, "*b c"], num_frequencies: int) -> Float[
 
     Reference: Mildenhall et al., NeRF, 2020, eq. 4, with the identity in front.
     """
-    blocks = [x]
-    for power in range(num_frequencies):
-        scaled = 2.0**power * x
-        blocks += [scaled.sin(), scaled.cos()]
-    return torch.cat(blocks, dim=-1)
+    powers = torch.arange(num_frequencies, device=x.device, dtype=x.dtype).exp2()
+    scaled = powers[:, None] * x[..., None, :]
+    waves = torch.cat([scaled.sin(), scaled.cos()], dim=-1)
+    return torch.cat([x, waves.flatten(-2)], dim=-1)

@@ -1,10 +1,11 @@
 """GaussianHead on a GPU: captured steps against launched ones, pictures against the CPU's.
 
-The gradient of the planes is summed in any order there, so nothing is equal to the bit.
+The gradient of the planes is summed in any order there, unless torch is told to be deterministic.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,28 @@ def trained(
     run = RunFolder.create(path, config, seed=0)
     fit(avatar, FrameStore(sequence, "train"), config, run, 0, graph=graph)
     return avatar
+
+
+@pytest.fixture
+def deterministic(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("deterministic")
+@pytest.mark.parametrize("mode", MODES)
+def test_deterministic_steps_give_the_same_bits_launched_or_captured(
+    sequence: HeadSequence, mode: DerivationMode, tmp_path: Path
+) -> None:
+    ways = [
+        trained(sequence, mode, tmp_path / str(i), "cuda", graph).tensors()
+        for i, graph in enumerate((True, True, False))
+    ]
+    for name, value in ways[0].items():
+        for other in ways[1:]:
+            assert torch.equal(value, other[name]), name
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -13,7 +12,13 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from vultus.geometry.spherical_harmonics import num_sh_terms
-from vultus.methods.gaussianhead.derivation import DerivationMode, derive_positions
+from vultus.kernels.derived_triplane import sample_derived
+from vultus.methods.gaussianhead.derivation import (
+    DerivationMode,
+    check_derivation,
+    derive_positions,
+    official_stretches,
+)
 from vultus.nets.linear import draw_linear_weights
 from vultus.nets.triplane import plane_shapes, sample_scales
 
@@ -27,6 +32,8 @@ _HIDDEN = 64
 _COLOR_FEATURES = 48
 _DIRECTIONS = 3
 _PLANE_RANGE = (0.1, 0.5)
+_SHARED_MODES = ("official", "baked_scale")
+"""The published sampler gives the last share of the channels to every copy."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,8 @@ class AppearanceNetwork(nn.Module):
         derivation: Float[Tensor, "n k _"] | None,
     ) -> Float[Tensor, "b n c"]:
         """Read the planes at all copies of the positions and join what they read."""
+        if means.is_cuda and means.dtype == torch.float32:
+            return self._features_by_kernel(means, mode, derivation)
         points = derive_positions(means, mode, derivation)
         copies, batch, num = points.shape[:3]
         groups = [[self._share(plane, mode, copies) for plane in scale] for scale in self._scales()]
@@ -128,30 +137,71 @@ class AppearanceNetwork(nn.Module):
         """Turn features into opacities and colours."""
         first, second, last = self.opacity_layers
         hidden = second(first(features).sigmoid()).sigmoid()
-        decoded = last(hidden)
-        geometry = decoded[..., 1:]
-        hidden = self.color_layers[0](torch.cat([geometry, directions], dim=-1))
-        if self.color_activation == "relu":
-            hidden = hidden.relu()
-        hidden = self.color_layers[1](hidden)
         weights = torch.cat([self.dc_layer.weight, self.rest_layer.weight])
         biases = torch.cat([self.dc_layer.bias, self.rest_layer.bias])
+        if self.color_activation == "none":
+            return self._decode_linearly(hidden, directions, weights, biases)
+        decoded = last(hidden)
+        joined = torch.cat([decoded[..., 1:], directions], dim=-1)
+        hidden = self.color_layers[1](self.color_layers[0](joined).relu())
         # Coefficient by coefficient, colour channels fastest.
         coefficients = linear(hidden, weights, biases).unflatten(-1, (-1, 3))
         return Appearance(decoded[..., 0], coefficients)
+
+    def _decode_linearly(
+        self, hidden: Tensor, directions: Tensor, weights: Tensor, biases: Tensor
+    ) -> Appearance:
+        """Decode what the opacity decoder's last layer is given.
+
+        All that follows is linear without an activation: the matrices are multiplied first, which
+        leaves a third of the work per Gaussian.
+        """
+        *_, last = (_weight(layer) for layer in self.opacity_layers)
+        of_joined, second = (_weight(layer) for layer in self.color_layers)
+        of_joined = weights @ second @ of_joined
+        split = [of_joined.shape[1] - _DIRECTIONS, _DIRECTIONS]
+        of_geometry, of_direction = of_joined.split(split, dim=1)
+        of_hidden = of_geometry @ last[1:]
+        coefficients = torch.addmm(
+            linear(directions.flatten(0, 1), of_direction, biases),
+            hidden.flatten(0, 1),
+            of_hidden.t(),
+        )
+        shape = (*hidden.shape[:2], -1, 3)
+        return Appearance(linear(hidden, last[:1])[..., 0], coefficients.view(shape))
+
+    def _features_by_kernel(
+        self, means: Tensor, mode: DerivationMode, derivation: Tensor | None
+    ) -> Tensor:
+        """The same on a GPU."""
+        check_derivation(mode, derivation)
+        is_shared = mode in _SHARED_MODES
+        copies = 1 if mode == "none" else self.num_derivations
+        if mode == "official" and derivation is not None:
+            derivation = official_stretches(derivation)
+        sampled = [
+            sample_derived(
+                scale,
+                means,
+                derivation,
+                share=scale[0].shape[1] // copies,
+                is_shared=is_shared,
+            )
+            for scale in self._scales()
+        ]
+        return sampled[0] if len(sampled) == 1 else torch.stack(sampled).sum(dim=0)
 
     def _scales(self) -> list[list[Tensor]]:
         return [list(scale) for scale in self.planes]  # pyright: ignore[reportArgumentType]
 
     def _share(self, plane: Tensor, mode: DerivationMode, copies: int) -> Tensor:
         """The channels that each copy of a position reads, as groups."""
-        if mode in ("official", "baked_scale"):
-            # The published sampler gives the last share to every copy.
+        if mode in _SHARED_MODES:
             share = plane.shape[1] // self.num_derivations
             return plane[:, -share:].expand(copies, -1, -1, -1)
         return plane[0].unflatten(0, (copies, -1))
 
 
-def _layers(*widths: int) -> nn.ModuleList:
-    """Linear layers without biases."""
-    return nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairwise(widths))
+def _weight(layer: nn.Module) -> Tensor:
+    assert isinstance(layer, nn.Linear)
+    return layer.weight

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import linear, relu
+from torch.nn.functional import linear
 
 from vultus.nets.encodings import frequency_encoding, num_encoded
 from vultus.nets.linear import draw_linear_weights
@@ -75,20 +75,31 @@ class DeformationNetwork(nn.Module):
     ) -> Deformation:
         """Deform the same Gaussians for b driving vectors; differentiable in both arguments."""
         encoded = frequency_encoding(positions, self.num_frequencies)
-        split = [encoded.shape[-1], driving.shape[-1]]
         hidden: Tensor | None = None
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, nn.Linear)
             if index == 0 or index == self.skip_after + 1:
-                # What belongs to the frame is the same for all Gaussians: one product per frame.
-                rest = [] if hidden is None else [hidden.shape[-1]]
-                of_point, of_frame, *of_hidden = layer.weight.split([*split, *rest], dim=1)
-                value = linear(encoded, of_point) + linear(driving, of_frame, layer.bias)[:, None]
-                if hidden is not None:
-                    value = value + linear(hidden, of_hidden[0])
+                value = _join(encoded, driving, hidden, layer)
             else:
                 assert hidden is not None
                 value = layer(hidden)
-            hidden = relu(value)
+            hidden = value.relu_()
         assert hidden is not None
         return Deformation(self.mean_head(hidden), self.quat_head(hidden), self.scale_head(hidden))
+
+
+def _join(encoded: Tensor, driving: Tensor, hidden: Tensor | None, layer: nn.Linear) -> Tensor:
+    """Apply a layer to encoded points, driving vectors, and what else there is, side by side.
+
+    What belongs to a frame is the same for all Gaussians: it makes the layer's bias.
+    """
+    split = [encoded.shape[1], driving.shape[1], 0 if hidden is None else hidden.shape[2]]
+    of_point, of_frame, of_hidden = layer.weight.split(split, dim=1)
+    biases = linear(driving, of_frame, layer.bias)
+    if driving.shape[0] > 1:
+        value = linear(encoded, of_point) + biases[:, None]
+        return value if hidden is None else value + linear(hidden, of_hidden)
+    value = linear(encoded, of_point, biases[0])
+    if hidden is not None:
+        value = torch.addmm(value, hidden[0], of_hidden.t())
+    return value[None]

@@ -17,6 +17,7 @@ from vultus.geometry.rotations import quaternion_to_matrix
 
 __all__ = [
     "DerivationMode",
+    "check_derivation",
     "derive_positions",
     "initial_quaternions",
     "official_initial_quaternions",
@@ -48,19 +49,30 @@ def derive_positions(
     Raises:
         ValueError: If values and mode do not fit.
     """
-    if mode == "none":
-        if values is not None:
-            raise ValueError("derivation 'none' takes no values")
+    check_derivation(mode, values)
+    if values is None:
         return means[None]
-    size = 3 if mode == "baked_scale" else 4
-    if values is None or values.shape[-1] != size:
-        shape = None if values is None else tuple(values.shape)
-        raise ValueError(f"derivation {mode!r} needs values of shape [n, k, {size}], got {shape}")
     if mode == "paper":
         matrices = quaternion_to_matrix(values).transpose(0, 1)[:, None]
         return (matrices * means[..., None, :]).sum(dim=-1)
     stretches = values if mode == "baked_scale" else official_stretches(values)
     return stretches.transpose(0, 1)[:, None] * means
+
+
+def check_derivation(mode: DerivationMode, values: Tensor | None) -> None:
+    """Reject values that do not fit the mode.
+
+    Raises:
+        ValueError: If ``none`` has values, or another mode has not as many numbers as it needs.
+    """
+    if mode == "none":
+        if values is not None:
+            raise ValueError("derivation 'none' takes no values")
+        return
+    size = 3 if mode == "baked_scale" else 4
+    if values is None or values.shape[-1] != size:
+        shape = None if values is None else tuple(values.shape)
+        raise ValueError(f"derivation {mode!r} needs values of shape [n, k, {size}], got {shape}")
 
 
 def official_matrices(tau: Float[Tensor, "n k 4"]) -> Float[Tensor, "n k 3 3"]:

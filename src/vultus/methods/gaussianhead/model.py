@@ -134,8 +134,8 @@ class GaussianHead:
     def render(self, pose: HeadPose, camera: Camera, step: int | None = None) -> RenderOutput:
         """Image, depth in metres and normals of the depth in the world, on the CPU."""
         with torch.no_grad():
-            driving, motions = self._driven(pose)
-            _, output = self._rasterize(
+            driving, motions = self.driven(pose)
+            _, output = self.rasterize(
                 driving, motions, camera.to(self.device), step, ("depth", "median_depth")
             )
             normals = rotate_maps(motions[:, :3, :3].transpose(1, 2), output.require("normals"))
@@ -152,7 +152,7 @@ class GaussianHead:
         self, pose: HeadPose, camera_center: Float[Tensor, "b 3"]
     ) -> PosedGaussians:
         """Gaussians in the scene's frame as a camera in the world sees them."""
-        driving, motions = self._driven(pose)
+        driving, motions = self.driven(pose)
         inverse = torch.linalg.inv(motions)
         center = (inverse[:, :3, :3] @ camera_center.to(self.device)[..., None])[..., 0]
         center = self._scale * (center + inverse[:, :3, 3] - self._center)
@@ -170,12 +170,16 @@ class GaussianHead:
             posed = self.posed_gaussians(pose, self._scene.viewpoint[None])
             return world_splats(posed, motion, self._scene, self.config.model)
 
-    def _driven(self, pose: HeadPose) -> tuple[Tensor, Tensor]:
-        """Driving vectors and motions of the head for any poses."""
+    def driven(self, pose: HeadPose) -> tuple[Float[Tensor, "b e"], Float[Tensor, "b 4 4"]]:
+        """Driving vectors and motions of the head for any poses, on the device."""
         pose = pose.to("cpu")
         driving = self._driving_scale(driving_vectors(pose, self._driving_sizes))
         motions = head_to_world(self.head, pose)
         return driving.to(self.device), motions.to(self.device)
+
+    def scene_camera(self, camera: Camera, motions: Float[Tensor, "b 4 4"]) -> Camera:
+        """See the moving head from the scene's frame; everything on the device."""
+        return head_camera(camera, motions, self._center, self._scale)
 
     def _pose(self, driving: Tensor, centers: Tensor, step: int | None) -> PosedGaussians:
         return pose_gaussians(
@@ -187,17 +191,25 @@ class GaussianHead:
             self.config.model,
         )
 
-    def _rasterize(
+    def rasterize(
         self,
-        driving: Tensor,
-        motions: Tensor,
+        driving: Float[Tensor, "b e"],
+        motions: Float[Tensor, "b 4 4"],
         camera: Camera,
-        step: int | None,
-        outputs: Collection[OutputName],
+        step: int | None = None,
+        outputs: Collection[OutputName] = (),
     ) -> tuple[PosedGaussians, RenderOutput]:
-        """Pose the Gaussians and draw them in scene units."""
+        """Pose the Gaussians and draw them in scene units; a CUDA graph may capture it.
+
+        Args:
+            driving: See ``driven``.
+            motions: See ``driven``.
+            camera: In the world, on the device, one per frame.
+            step: See ``render``.
+            outputs: What is drawn beside the image.
+        """
         model = self.config.model
-        camera = head_camera(camera, motions, self._center, self._scale)
+        camera = self.scene_camera(camera, motions)
         posed = self._pose(driving, camera_centers(camera), step)
         output = render_gaussians(
             posed.means,
@@ -226,7 +238,7 @@ class GaussianHead:
         weights = self.config.losses
         driving = self._driving.index_select(0, batch.timesteps)
         motions = self._motions.index_select(0, batch.timesteps)
-        posed, output = self._rasterize(driving, motions, batch.camera, step, ())
+        posed, output = self.rasterize(driving, motions, batch.camera, step)
         self._drawn_opacities = posed.opacities.detach()
         difference, similarity = l1_ssim(output.image, batch.rgb)
         terms = {
