@@ -55,6 +55,15 @@ def test_normals_of_a_depth_map_are_those_of_the_surface() -> None:
     assert float(depth_to_normals(depth, camera)[..., 0, :].abs().max()) == 0.0
 
 
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5), (4, 1), (2, 2), (3, 3)])
+def test_images_that_are_almost_all_border_keep_their_size(height: int, width: int) -> None:
+    camera = Camera(torch.eye(4)[None], torch.eye(3)[None], width, height)
+    normals = depth_to_normals(torch.ones(1, 1, height, width), camera)
+    assert normals.shape == (1, 3, height, width)
+    inner = normals[..., 1:-1, 1:-1]
+    assert float(normals.square().sum()) == pytest.approx(inner.numel() / 3)
+
+
 def test_gradients_of_depth_normals_are_right() -> None:
     intrinsics = torch.tensor([[[4.0, 0, 2.5], [0, 4, 2], [0, 0, 1]]]).double()
     camera = Camera(torch.eye(4).double()[None], intrinsics, 5, 4)

@@ -97,6 +97,21 @@ def test_maps_that_were_not_asked_for_are_absent() -> None:
         output.require("normals")
 
 
+@pytest.mark.parametrize(
+    ("depth_ratio", "outputs"), [(0.0, ("depth",)), (1.0, ("normal", "median_depth"))]
+)
+def test_normals_of_depth_need_only_the_depth_that_was_chosen(depth_ratio, outputs) -> None:
+    output, _ = render_wall(0.5, depth_ratio=depth_ratio, outputs=outputs)
+    complete, _ = render_wall(0.5, depth_ratio=depth_ratio)
+    assert (output.depth is None) == ("depth" not in outputs)
+    assert torch.equal(output.require("depth_normals"), complete.require("depth_normals"))
+
+
+def test_normals_of_blended_depth_need_both_depths() -> None:
+    output, _ = render_wall(0.5, depth_ratio=0.3, outputs=("normal", "median_depth"))
+    assert output.depth_normals is None
+
+
 @pytest.mark.parametrize("depth_ratio", [-1.0, 1.5])
 def test_depth_ratios_outside_of_the_unit_interval_are_rejected(depth_ratio: float) -> None:
     with pytest.raises(ValueError, match=r"depth_ratio must lie in \[0, 1\]"):

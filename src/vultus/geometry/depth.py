@@ -34,7 +34,8 @@ def depth_to_normals(depth: Float[Tensor, "b 1 h w"], camera: Camera) -> Float[T
     along_columns = points[:, 1:-1, 2:] - points[:, 1:-1, :-2]
     normals = normalize(torch.linalg.cross(along_rows, along_columns), dim=-1)
     turned = rotate_maps(camera.world_to_camera[:, :3, :3], normals.permute(0, 3, 1, 2))
-    return pad(turned, (1, 1, 1, 1))
+    # A single row or column is all border, and would get a second one.
+    return pad(turned, (1, 1, 1, 1))[..., : camera.height, : camera.width]
 
 
 def rotate_maps(

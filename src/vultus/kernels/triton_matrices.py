@@ -23,21 +23,21 @@ _SERIES_BELOW = tl.constexpr(1e-3)
 
 
 @jit
-def load_vector(pointer, offset, mask):
-    """Three neighbours in memory as a vector; zero where masked."""
+def load_vector(pointer, offset, mask, stride=1):
+    """Three numbers, neighbours or ``stride`` apart, as a vector; zero where masked."""
     return (
         tl.load(pointer + offset, mask=mask, other=0.0),
-        tl.load(pointer + offset + 1, mask=mask, other=0.0),
-        tl.load(pointer + offset + 2, mask=mask, other=0.0),
+        tl.load(pointer + offset + stride, mask=mask, other=0.0),
+        tl.load(pointer + offset + 2 * stride, mask=mask, other=0.0),
     )
 
 
 @jit
-def store_vector(pointer, offset, value, mask):
-    """Write a vector as three neighbouring floats."""
+def store_vector(pointer, offset, value, mask, stride=1):
+    """Write a vector as three floats, neighbours or ``stride`` apart."""
     tl.store(pointer + offset, value[0].to(tl.float32), mask=mask)
-    tl.store(pointer + offset + 1, value[1].to(tl.float32), mask=mask)
-    tl.store(pointer + offset + 2, value[2].to(tl.float32), mask=mask)
+    tl.store(pointer + offset + stride, value[1].to(tl.float32), mask=mask)
+    tl.store(pointer + offset + 2 * stride, value[2].to(tl.float32), mask=mask)
 
 
 @jit

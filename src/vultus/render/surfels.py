@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vultus.geometry.cameras import Camera
 from vultus.geometry.depth import depth_to_normals, rotate_maps
+from vultus.kernels.derived_maps import derive_normals
 from vultus.kernels.surfel_raster import (
     Backend,
     Convention,
@@ -48,7 +49,8 @@ def render_surfels(
     """Rasterize surfels and derive depth and normals in the world.
 
     All arguments but ``depth_ratio`` are those of ``kernels.surfel_raster.rasterize_surfels``;
-    ``depth_ratio`` chooses the depth behind ``depth_normals``: 0 the expected, 1 the median one.
+    ``depth_ratio`` chooses the depth behind ``depth_normals``: 0 the expected, 1 the median one,
+    between them a blend; they are made if ``outputs`` hold what that takes.
 
     Raises:
         ValueError: If ``depth_ratio`` is outside [0, 1], or as the kernel says.
@@ -73,6 +75,9 @@ def render_surfels(
         backend=backend,
     )
     expected = None if raw.depth_sum is None else _expected_depth(raw.depth_sum, raw.alpha)
+    depth_normals, normals = _world_normals(
+        raw, _depth_of_normals(raw, expected, depth_ratio), camera
+    )
     return RenderOutput(
         image=raw.image,
         alpha=raw.alpha,
@@ -80,8 +85,8 @@ def render_surfels(
         screen_gradient=raw.screen_gradient,
         depth=expected,
         median_depth=raw.median_depth,
-        normals=_world_normals(raw, camera),
-        depth_normals=_depth_normals(raw, expected, camera, depth_ratio),
+        normals=normals,
+        depth_normals=depth_normals,
         distortion=raw.distortion,
     )
 
@@ -91,16 +96,30 @@ def _expected_depth(depth_sum: Tensor, alpha: Tensor) -> Tensor:
     return torch.where(seen, depth_sum / torch.where(seen, alpha, 1.0), 0.0)
 
 
-def _world_normals(raw: SurfelImages, camera: Camera) -> Tensor | None:
-    if raw.normal_view_sum is None:
-        return None
-    return rotate_maps(camera.world_to_camera[:, :3, :3], raw.normal_view_sum)
-
-
-def _depth_normals(
-    raw: SurfelImages, expected: Tensor | None, camera: Camera, depth_ratio: float
+def _depth_of_normals(
+    raw: SurfelImages, expected: Tensor | None, depth_ratio: float
 ) -> Tensor | None:
+    if depth_ratio == 1.0:
+        return raw.median_depth
+    if depth_ratio == 0.0:
+        return expected
     if expected is None or raw.median_depth is None:
         return None
-    depth = (1.0 - depth_ratio) * expected + depth_ratio * raw.median_depth
-    return depth_to_normals(depth, camera) * raw.alpha.detach()
+    return (1.0 - depth_ratio) * expected + depth_ratio * raw.median_depth
+
+
+def _world_normals(
+    raw: SurfelImages, depth: Tensor | None, camera: Camera
+) -> tuple[Tensor | None, Tensor | None]:
+    """Normals of depth times alpha, and blended normals."""
+    alpha, view_normals = raw.alpha, raw.normal_view_sum
+    is_constant = not (camera.world_to_camera.requires_grad or camera.intrinsics.requires_grad)
+    if alpha.is_cuda and alpha.dtype == torch.float32 and is_constant:
+        opacity = None if depth is None else alpha
+        return derive_normals(camera, depth=depth, alpha=opacity, view_normals=view_normals)
+    depth_normals = normals = None
+    if depth is not None:
+        depth_normals = depth_to_normals(depth, camera) * alpha.detach()
+    if view_normals is not None:
+        normals = rotate_maps(camera.world_to_camera[:, :3, :3], view_normals)
+    return depth_normals, normals
