@@ -1,4 +1,4 @@
-"""``vultus data``: film in the virtual studio; check, join and convert captures; fit a head."""
+"""``vultus data``: film in the virtual studio; image sets; check, join and convert captures."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tyro.conf import Positional
 
 from vultus.cli.avatar_run import output_path
 from vultus.cli.console import console, print_error, print_table
+from vultus.cli.data_collection import collection
 from vultus.cli.data_convert import convert
 from vultus.core.devices import find_device
 from vultus.data.check import check_capture
@@ -241,6 +242,7 @@ def _union(arguments: list[str]) -> None:
 
 _SUBCOMMANDS: dict[str, Callable[[list[str]], None]] = {
     "check": _check,
+    "collection": collection,
     "convert": convert,
     "fit": _fit,
     "studio": _studio,

@@ -18,11 +18,14 @@ __all__ = [
     "color_sh_basis",
     "evaluate_color_sh",
     "light_sh_basis",
+    "light_sh_rotation",
     "num_sh_terms",
     "sh_degree_of",
 ]
 
 MAX_SH_DEGREE = 4
+# Directions of the linear system for a rotation: several times the terms of the largest degree.
+_NUM_DIRECTIONS = 128
 
 
 def num_sh_terms(degree: int) -> int:
@@ -68,6 +71,22 @@ def light_sh_basis(directions: Float[Tensor, "*b 3"], degree: int) -> Float[Tens
     if degree >= 4:
         terms += _degree_4(x, y, z)
     return torch.stack(terms, dim=-1)
+
+
+def light_sh_rotation(rotation: Float[Tensor, "3 3"], degree: int) -> Float[Tensor, "k k"]:
+    """Find the matrix that turns light: what came from d then comes from ``rotation @ d``.
+
+    Args:
+        rotation: Orthonormal; one with determinant -1 mirrors.
+        degree: 0 to ``MAX_SH_DEGREE``.
+    """
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.randn(_NUM_DIRECTIONS, 3, generator=generator, dtype=torch.float64)
+    directions = torch.nn.functional.normalize(directions, dim=1)
+    turned = directions @ rotation.detach().to("cpu", torch.float64).T
+    # Each degree is closed under rotation, so the system has an exact solution.
+    after, before = light_sh_basis(turned, degree), light_sh_basis(directions, degree)
+    return torch.linalg.lstsq(after, before).solution.to(rotation)
 
 
 def color_sh_basis(directions: Float[Tensor, "*b 3"], degree: int) -> Float[Tensor, "*b k"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -255,3 +256,14 @@ def test_fields_of_wrong_size_are_named(head: ProceduralHead) -> None:
 def test_unknown_hair_styles_are_named() -> None:
     with pytest.raises(ValueError, match=r"hair_style must be one of buzz, .*, got 'mullet'"):
         ProceduralHead("mullet")
+
+
+def test_a_cut_given_as_numbers_is_that_of_its_name() -> None:
+    bob = ProceduralHead("bob", 5)
+    cut = ProceduralHead("side", 3).with_hair(HAIR_STYLES["bob"], 5)
+    assert torch.equal(cut.template, bob.template)
+    assert torch.equal(cut.identity_modes, bob.identity_modes)
+    assert cut.hair_style == "custom"
+    longer = replace(HAIR_STYLES["bob"], drop=((0, 20), (180, 120)))
+    lowest = cut.with_hair(longer, 5).template[bob.topology.regions["hair"], 1].min()
+    assert lowest < bob.template[bob.topology.regions["hair"], 1].min() - 0.02

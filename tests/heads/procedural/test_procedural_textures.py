@@ -14,10 +14,13 @@ from vultus.heads.procedural import (
     Look,
     ProceduralHead,
     build_appearance,
+    paint_appearance,
     random_appearance,
     random_identity,
 )
 from vultus.heads.procedural.basis import load_basis
+from vultus.heads.procedural.hair_paint import strand_pattern
+from vultus.heads.procedural.look import EYE_COLORS, HAIR_COLORS
 from vultus.heads.procedural.textures import position_map, synthesize_textures
 
 _SIZE = 192
@@ -150,3 +153,24 @@ def test_the_look_must_wear_the_heads_hair(head: ProceduralHead) -> None:
         build_appearance(head, replace(DEFAULT_LOOK, hair_style="bob"))
     with pytest.raises(ValueError, match="size must be at least 128 texels, got 64"):
         build_appearance(head, DEFAULT_LOOK, 64)
+
+
+def test_colors_may_be_names_or_numbers(head: ProceduralHead) -> None:
+    look = replace(DEFAULT_LOOK, hair_color="red", eye_color="blue")
+    numbers = replace(look, hair_color=HAIR_COLORS["red"], eye_color=EYE_COLORS["blue"])
+    named, painted = (paint_appearance(head, x, 128) for x in (look, numbers))
+    assert torch.equal(named.albedo, painted.albedo)
+    cached = build_appearance(head, look, 128)
+    assert torch.equal(cached.albedo, named.albedo)
+    assert torch.equal(cached.normal_map, named.normal_map)
+    with pytest.raises(ValueError, match=r"eye_color must be sRGB in \[0, 1\], got \(2.0, 0.0, 0.0\)"):
+        replace(look, eye_color=(2.0, 0.0, 0.0))
+
+
+def test_strands_stay_fine_in_small_textures() -> None:
+    def stripes(width: int) -> float:
+        pattern = strand_pattern(np.random.default_rng(0), (150, width), "side")
+        return float(np.mean(pattern[:, 1:] * pattern[:, :-1]) / np.mean(pattern**2))
+
+    # A texel of the small texture is twice as wide: its neighbour lies twice as far away.
+    assert stripes(102) < stripes(205) < 0.95

@@ -11,13 +11,14 @@ import torch
 
 from vultus.core.config import config_to_data
 from vultus.core.exr_io import write_exr
-from vultus.core.files import read_json, write_json
+from vultus.core.files import write_json
 from vultus.core.progress import Progress
 from vultus.core.threads import map_in_threads
 from vultus.data.rig_files import RigCard
 from vultus.data.studio.config import StudioConfig, demo_config
 from vultus.data.studio.frames import StudioFrame
 from vultus.data.studio.layout import CaptureFolder
+from vultus.data.studio.notes import check_folder_note
 from vultus.data.studio.scene import Scene, Shooting, build_scene
 from vultus.data.studio.subject import Subject
 from vultus.data.studio.video_layout import VideoCaptureFolder
@@ -76,7 +77,7 @@ def plan_film(
     scene = build_scene(config, subject)
     folder = _LAYOUTS[layout](out, scene, config)
     note = _note(config, folder.format_name, scene)
-    _check_folder(out, note)
+    check_folder_note(out, "studio.json", note, "filming")
     missing = {
         timestep: cameras
         for timestep in range(config.frames)
@@ -149,19 +150,6 @@ def _note(config: StudioConfig, format_name: str, scene: Scene) -> dict[str, Any
     }
 
 
-def _check_folder(out: Path, note: dict[str, Any]) -> None:
-    """Raise unless the folder is new, empty, or holds the same filming."""
-    path = out / "studio.json"
-    if path.is_file():
-        difference = _first_difference(read_json(path), note)
-        if difference is not None:
-            raise ValueError(f"{out} holds another filming: {difference}")
-    elif out.is_dir() and any(out.iterdir()):
-        raise ValueError(f"{out} must be an empty or new folder, or one that the studio wrote")
-    elif out.exists() and not out.is_dir():
-        raise ValueError(f"{out} must be a folder")
-
-
 def _write_light(out: Path, scene: Scene, config: StudioConfig) -> None:
     write_exr(out / "light.exr", scene.light.radiance, half=False)
     facts = {
@@ -173,14 +161,3 @@ def _write_light(out: Path, scene: Scene, config: StudioConfig) -> None:
         "a = 2 pi (j + 0.5) / w; picture = tone_map(exposure * radiance)",
     }
     write_json(out / "light.json", facts)
-
-
-def _first_difference(there: Any, here: Any, name: str = "") -> str | None:
-    if isinstance(there, dict) and isinstance(here, dict):
-        for key in (*here, *(key for key in there if key not in here)):
-            below = f"{name}.{key}" if name else str(key)
-            found = _first_difference(there.get(key), here.get(key), below)
-            if found is not None:
-                return found
-        return None
-    return None if there == here else f"{name} is {there!r} there, {here!r} here"

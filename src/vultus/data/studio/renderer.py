@@ -111,6 +111,7 @@ class StudioRenderer:
         self._threads = threads or num_threads()
         self._light: PackedLight | None = None
         self._environment: EnvironmentMap | None = None
+        self._positions: Tensor | None = None
         self._mesh: _PosedMesh | None = None
         self._order: Tensor | None = None
         self._baked: Tensor | None = None
@@ -134,6 +135,8 @@ class StudioRenderer:
     ) -> None:
         """Choose the light of the next pictures.
 
+        Visibility that is baked already is kept if the lights stand where the last ones did.
+
         Args:
             light: Surroundings, or point and directional lights.
             num_lights: How many lights stand in for a map.
@@ -143,11 +146,13 @@ class StudioRenderer:
         """
         if not exposure > 0:
             raise ValueError(f"exposure must be positive, got {exposure}")
-        self._baked = None
         if isinstance(light, LightList):
-            self._environment = None
+            if self._positions is None or not torch.equal(light.positions, self._positions):
+                self._baked = None
+            self._environment, self._positions = None, light.positions
             self._light = PackedLight.pack(light.scaled(exposure), None, self._device)
             return
+        self._baked, self._positions = None, None
         if max_radiance_ratio is not None:
             light = light.limited(max_radiance_ratio)
         self._environment = light.scaled(exposure)

@@ -1,6 +1,6 @@
 """The built-in head: mesh, rig, shapes and textures made of code alone."""
 
-from vultus.heads.procedural.appearance import build_appearance
+from vultus.heads.procedural.appearance import build_appearance, paint_appearance
 from vultus.heads.procedural.hair import HAIR_STYLES, HairStyle
 from vultus.heads.procedural.identity import IDENTITY_NAMES
 from vultus.heads.procedural.look import (
@@ -22,6 +22,7 @@ __all__ = [
     "build_appearance",
     "default_identity",
     "named_expressions",
+    "paint_appearance",
     "random_appearance",
     "random_identity",
 ]

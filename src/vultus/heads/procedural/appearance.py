@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import astuple
 
+import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from vultus.core.srgb import srgb_to_linear
@@ -17,7 +19,7 @@ from vultus.heads.procedural.model import ProceduralHead
 from vultus.heads.procedural.textures import position_map, synthesize_textures
 from vultus.heads.procedural.weights import REGIONS
 
-__all__ = ["build_appearance"]
+__all__ = ["build_appearance", "paint_appearance"]
 
 _MIN_SIZE = 128
 
@@ -38,16 +40,42 @@ def build_appearance(head: ProceduralHead, look: Look, size: int = 512) -> HeadA
         raise ValueError(
             f"look.hair_style must be the head's {head.hair_style!r}, got {look.hair_style!r}"
         )
+
+    def paint() -> dict:
+        return synthesize_textures(_positions(size), look)
+
+    _check_size(size)
+    return _appearance(head, cached_arrays("textures", paint, size, astuple(look)))
+
+
+def paint_appearance(head: ProceduralHead, look: Look, size: int = 512) -> HeadAppearance:
+    """Paint one of many people: textures are not cached (0.2 s at 128 texels, 0.6 s at 512).
+
+    Args:
+        head: May wear any cut; its strands are those of the look's hair style.
+        look: As in ``build_appearance``.
+        size: Side of the square textures.
+
+    Raises:
+        ValueError: If the size is too small.
+    """
+    _check_size(size)
+    return _appearance(head, synthesize_textures(_positions(size), look))
+
+
+def _check_size(size: int) -> None:
     if size < _MIN_SIZE:
         raise ValueError(f"size must be at least {_MIN_SIZE} texels, got {size}")
 
+
+def _positions(size: int) -> Float[np.ndarray, "h w 3"]:
     def bake() -> dict:
         return {"positions": position_map(load_basis(), size)}
 
-    def paint() -> dict:
-        return synthesize_textures(cached_arrays("positions", bake, size)["positions"], look)
+    return cached_arrays("positions", bake, size)["positions"]
 
-    maps = cached_arrays("textures", paint, size, astuple(look))
+
+def _appearance(head: ProceduralHead, maps: Mapping[str, np.ndarray]) -> HeadAppearance:
     device = head.template.device
     textures = {name: torch.from_numpy(value).to(device) for name, value in maps.items()}
     is_eyeball = torch.zeros(len(head.faces), dtype=torch.bool, device=device)

@@ -17,7 +17,7 @@ from vultus.heads.procedural.atlas import (
 )
 from vultus.heads.procedural.cache import cached_arrays
 from vultus.heads.procedural.expressions import expression_shapes
-from vultus.heads.procedural.hair import HAIR_STYLES, build_hair
+from vultus.heads.procedural.hair import HAIR_STYLES, HairStyle, build_hair
 from vultus.heads.procedural.identity import IDENTITY_NAMES, identity_fields
 from vultus.heads.procedural.parts import Attachment
 from vultus.heads.procedural.sculpt import EYE_CENTER, MIRROR
@@ -29,7 +29,7 @@ from vultus.heads.procedural.weights import (
     skinning_weights,
 )
 
-__all__ = ["EXPRESSION_NAMES", "Hair", "HeadBasis", "load_basis", "load_hair"]
+__all__ = ["EXPRESSION_NAMES", "Hair", "HeadBasis", "cut_hair", "load_basis", "load_hair"]
 
 EXPRESSION_NAMES = tuple(ARKIT_NAMES)
 """Names of the expression coefficients in order."""
@@ -107,10 +107,19 @@ def load_hair(style: str, seed: int) -> Hair:
         raise ValueError(f"hair_style must be one of {', '.join(HAIR_STYLES)}, got {style!r}")
 
     def build() -> dict[str, np.ndarray]:
-        points = np.concatenate([part.vertices for part in build_hair(HAIR_STYLES[style], seed)])
-        return _as_float32({"vertices": points, "identity_modes": identity_fields(points)})
+        return _hair_arrays(HAIR_STYLES[style], seed)
 
     return Hair(**cached_arrays("hair", build, style, seed))
+
+
+def cut_hair(style: HairStyle, seed: int) -> Hair:
+    """The hair of any style, built anew (some 0.1 s): nothing of it is kept."""
+    return Hair(**_hair_arrays(style, seed))
+
+
+def _hair_arrays(style: HairStyle, seed: int) -> dict[str, np.ndarray]:
+    points = np.concatenate([part.vertices for part in build_hair(style, seed)])
+    return _as_float32({"vertices": points, "identity_modes": identity_fields(points)})
 
 
 def _build_basis() -> dict[str, np.ndarray]:

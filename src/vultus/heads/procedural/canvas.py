@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from vultus.heads.procedural.falloffs import bell, lerp, smoothstep
-from vultus.heads.procedural.look import HAIR_COLORS, Look
+from vultus.heads.procedural.look import Look
 from vultus.heads.procedural.noise import ValueNoise
 
 __all__ = ["SkinCanvas"]
@@ -68,7 +68,7 @@ class SkinCanvas:
     @property
     def hair_color(self) -> Float[np.ndarray, " 3"]:
         """SRGB of the hair."""
-        return np.array(HAIR_COLORS[self.look.hair_color])
+        return np.array(self.look.hair_rgb)
 
     def spot(self, x: _Number, y: _Number, width: _Number, height: _Number) -> _Field:
         """Bump on both sides of the face at (±x, y)."""

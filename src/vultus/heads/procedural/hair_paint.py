@@ -15,20 +15,24 @@ __all__ = ["paint_beard", "paint_brows", "paint_scalp", "strand_pattern"]
 
 _SCALP_COVER = {"buzz": 0.82}
 _DEFAULT_SCALP_COVER = 0.93
-# Strand layers: blur along and across the strands in pixels, and weight.
+# Strand layers: blur along and across the strands in texels of a texture of this width, and weight.
+_STRAND_WIDTH = 205
 _STRANDS = ((30, 0.7, 0.5), (40, 1.8, 0.5), (60, 5, 0.35))
 _STRANDS_OF_STYLE = {
     "buzz": ((0.8, 0.8, 0.8), (2, 2, 0.3)),
     "curly": ((3, 0.8, 0.5), (2.5, 2.5, 0.7)),
 }
-_WITHOUT_PIGMENT = ("grey", "white")
+_MIN_BLUR = 0.6
+# Hair whose channels differ by less is grey, from this brightness on.
+_GREY_SPREAD, _GREY_BRIGHTNESS = 0.05, 0.4
 
 
 def paint_brows(canvas: SkinCanvas) -> None:
     """A fresh set of strokes per side; grey hair has darker brows."""
     x, y, z = canvas.points.T
-    share = 0.6 if canvas.look.hair_color in _WITHOUT_PIGMENT else 0.92
-    brow_color = canvas.hair_color * share
+    color = canvas.hair_color
+    is_grey = np.ptp(color) < _GREY_SPREAD and color.max() > _GREY_BRIGHTNESS
+    brow_color = color * (0.6 if is_grey else 0.92)
     for side in (1, -1):
         decal = brow_decal(canvas.rng, canvas.look.brow_thickness)
         near = (x * side > 0) & (z > 40) & (y > 3) & (y < 37)
@@ -81,9 +85,14 @@ def paint_beard(canvas: SkinCanvas, lips: Float[np.ndarray, " n"]) -> None:
 def strand_pattern(
     rng: np.random.Generator, shape: tuple[int, int], style: str
 ) -> Float[np.ndarray, "h w"]:
-    """Streaks along v, about unit variance; crumbs for short and curly hair."""
+    """Streaks along v, about unit variance; crumbs for short and curly hair.
+
+    In small textures strands stay as fine as texels allow, lest hair look like painted stripes.
+    """
     pattern = np.zeros(shape)
-    for along, across, weight in _STRANDS_OF_STYLE.get(style, _STRANDS):
+    scale = min(1.0, shape[1] / _STRAND_WIDTH)
+    for *blurs, weight in _STRANDS_OF_STYLE.get(style, _STRANDS):
+        along, across = (max(scale * blur, min(blur, _MIN_BLUR)) for blur in blurs)
         blurred = ndimage.gaussian_filter(rng.standard_normal(shape), (along, across), mode="wrap")
         pattern += weight * blurred * np.sqrt(along * across) * 3.5
     return pattern

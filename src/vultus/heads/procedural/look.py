@@ -92,8 +92,10 @@ class Look:
     """Skin tone in [0, 1] from light to dark."""
     undertone: float = 0.2
     """Warmer above 0, cooler below; about a standard deviation per unit."""
-    hair_color: str = "brown"
-    eye_color: str = "hazel"
+    hair_color: str | _Color = "brown"
+    """A name in ``HAIR_COLORS``, or sRGB."""
+    eye_color: str | _Color = "hazel"
+    """A name in ``EYE_COLORS``, or sRGB."""
     hair_style: str = "side"
     masculinity: float = -1.0
     """Above 0: bluer jaw; below 0: darker lash line."""
@@ -118,11 +120,25 @@ class Look:
             ("eye_color", self.eye_color, EYE_COLORS),
             ("hair_style", self.hair_style, HAIR_STYLES),
         ):
-            if value not in known:
+            if isinstance(value, str) and value not in known:
                 raise ValueError(f"{field} must be one of {', '.join(known)}, got {value!r}")
+            if not isinstance(value, str) and not all(0 <= channel <= 1 for channel in value):
+                raise ValueError(f"{field} must be sRGB in [0, 1], got {value}")
         for field in ("tone", "beard", "lip_tint"):
             if not 0 <= getattr(self, field) <= 1:
                 raise ValueError(f"{field} must lie in [0, 1], got {getattr(self, field)}")
+
+    @property
+    def hair_rgb(self) -> _Color:
+        """SRGB of the hair."""
+        color = self.hair_color
+        return HAIR_COLORS[color] if isinstance(color, str) else color
+
+    @property
+    def eye_rgb(self) -> _Color:
+        """SRGB of the irises."""
+        color = self.eye_color
+        return EYE_COLORS[color] if isinstance(color, str) else color
 
 
 DEFAULT_LOOK = Look()

@@ -13,7 +13,6 @@ from vultus.heads.procedural.atlas import ATLAS
 from vultus.heads.procedural.canvas import SkinCanvas
 from vultus.heads.procedural.falloffs import bell, lerp, smoothstep
 from vultus.heads.procedural.hair_paint import strand_pattern
-from vultus.heads.procedural.look import EYE_COLORS
 from vultus.heads.procedural.parts import EYE_TEXTURE_ANGLE, IRIS_ANGLE
 
 __all__ = ["PART_PAINTERS", "PartTexture", "atlas_window"]
@@ -60,7 +59,7 @@ def _paint_eye(canvas: SkinCanvas, u: _Map, v: _Map) -> PartTexture:
     waves = [np.sin(k * phi + rng.uniform(0, 6.28) + twist) for k in frequencies]
     fibres = np.sum(waves, axis=0) / np.sqrt(len(frequencies))
     radius = theta / IRIS_ANGLE
-    base = np.array(EYE_COLORS[canvas.look.eye_color])
+    base = np.array(canvas.look.eye_rgb)
     iris = base * (1.0 + 0.22 * fibres[..., None])
     iris = iris * lerp(1.25, 0.92, np.clip(radius, 0, 1))[..., None]
     ring = 0.55 * bell(radius, 0.46 + 0.03 * fibres, 0.09)

@@ -65,15 +65,18 @@ def synthesize_textures(
     maps["scatter"][is_skin] = canvas.scatter
     height[is_skin] = canvas.height
     slope_u, slope_v = _slopes(height, positions, is_skin)
+    is_painted = is_skin.copy()
     for name, paint in PART_PAINTERS.items():
         window, grid_u, grid_v = atlas_window(name, size)
         texture = paint(canvas, grid_u, grid_v)
         _insert(maps, window, texture)
+        is_painted[window] = True
         if texture.strands is not None:
             along_v, along_u = np.gradient(texture.strands)
             limit = _MAX_STRAND_SLOPE
             slope_u[window] = np.clip(-along_u * _STRAND_SLOPE, -limit, limit)
             slope_v[window] = np.clip(along_v * _STRAND_SLOPE, -limit, limit)
+    _repeat_edges(maps["albedo"], is_painted, atlas_window("hair", size)[0])
     normals = np.stack([slope_u, slope_v, np.ones_like(slope_u)], -1)
     normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
     maps["normal"] = (normals * 0.5 + 0.5).astype(np.float32)
@@ -106,6 +109,13 @@ def _slopes(
     slope_u[is_border] = 0
     slope_v[is_border] = 0
     return slope_u, slope_v
+
+
+def _repeat_edges(albedo: np.ndarray, is_painted: np.ndarray, window: tuple[slice, slice]) -> None:
+    """Repeat the last column beyond a window: look-ups at its seam mix half of that in."""
+    rows, columns = window
+    if not is_painted[rows, columns.stop].any():
+        albedo[rows, columns.stop] = albedo[rows, columns.stop - 1]
 
 
 def _insert(maps: dict[str, np.ndarray], window: tuple[slice, slice], texture: PartTexture) -> None:
