@@ -180,6 +180,35 @@ def test_surfels_and_their_gradients_are_those_of_the_definition(device, rig, ha
 
 
 @triton_test
+def test_surfels_on_flat_triangles_have_no_normal_and_finite_gradients(device):
+    points, faces = icosahedron()
+    rest = RestMesh.build(points, faces, "unit")
+    flat = torch.zeros(1, *points.shape, device=device)
+    surfels = bound_surfels(len(faces), "jacobian")
+    exact_jacobians = torch.zeros(1, len(faces), 3, 3, dtype=torch.float64).requires_grad_()
+    exact = replace(pose_faces(flat.cpu().double(), rest, "jacobian"), jacobians=exact_jacobians)
+
+    def single(value: Tensor) -> Tensor:
+        return value.detach().float().to(device)
+
+    jacobians = single(exact_jacobians).requires_grad_()
+    placed = skin_surfels(
+        single(surfels.local_means), single(surfels.quats), single(surfels.scales), None,
+        surfels.face_index.to(device), None,
+        (single(rest.rotations), single(rest.quats), single(rest.scales)),
+        rest.adjacency.to(device), DeformedFaces(single(exact.centers), jacobians, None, None),
+    )  # fmt: skip
+    for normals, leaf in (
+        (transport(surfels, rest, exact).normals(), exact_jacobians),
+        (placed.normals, jacobians),
+    ):
+        assert float(normals.detach().abs().max()) == 0.0
+        normals.sum().backward()
+        assert leaf.grad is not None
+        assert float(leaf.grad.abs().max()) == 0.0
+
+
+@triton_test
 def test_surfels_with_weights_need_polar_factors(device):
     rest, vertices = mesh("unit")
     posed = pose_faces(vertices, rest, "jacobian")

@@ -16,7 +16,10 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = ["DeformedFaces", "SkinnedSurfels", "deform_faces", "skin_surfels"]
+__all__ = ["FLAT_BELOW", "DeformedFaces", "SkinnedSurfels", "deform_faces", "skin_surfels"]
+
+FLAT_BELOW = 1e-15
+"""Jacobians of a smaller determinant have no normal; it is zero."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class SkinnedSurfels:
     scales: Float[Tensor, "n 2"]
     jacobians: Float[Tensor, "b n 3 3"]
     normals: Float[Tensor, "b n 3"]
-    """J^-T times the third axis, not unit length after a stretch."""
+    """J^-T times the third axis, not unit length after a stretch; zero where J is flat."""
 
 
 def deform_faces(

@@ -7,6 +7,7 @@ Symbols follow ``methods.surfhead.transport``: J = exp(sum w r) (sum w U) blends
 # ruff: noqa: PLR0915, D417 -- a kernel is one function; Triton unpacks no tuples.
 from __future__ import annotations
 
+from vultus.kernels.jacobian_skinning import FLAT_BELOW
 from vultus.kernels.triton_math import (
     add3,
     apply3,
@@ -32,6 +33,8 @@ from vultus.kernels.triton_matrices import (
 from vultus.kernels.triton_runtime import constexpr, jit, tl
 
 __all__ = ["skin", "skin_backward"]
+
+_FLAT_BELOW = tl.constexpr(FLAT_BELOW)
 
 
 @jit
@@ -109,6 +112,12 @@ def _cofactors(m):
 
 
 @jit
+def _inverse(det):
+    """Of a determinant; zero for triangles without area, which have no normal."""
+    return tl.where(tl.abs(det) > _FLAT_BELOW, 1.0 / det, 0.0)
+
+
+@jit
 def skin(
     local_means, quats, scales, weights, face_index, rigid, rest_rotations, rest_quats,
     rest_scales, adjacency, centers, face_jacobians, logs, stretches,
@@ -150,10 +159,10 @@ def skin(
     center = load_vector(centers, 3 * (frame_row + face), mask)
     store_vector(means, 3 * row, add3(apply3(jacobian, local), center), mask)
     store_matrix(jacobians, 9 * row, jacobian, mask)
-    _unit, _inverse, _face_quat, quat = _rest_quat(quats, rest_quats, surfel, face, mask)
+    _unit, _norm, _face_quat, quat = _rest_quat(quats, rest_quats, surfel, face, mask)
     columns = rotation_columns(quat[0], quat[1], quat[2], quat[3])
     cofactors, det = _cofactors(jacobian)
-    store_vector(normals, 3 * row, scale3(1.0 / det, apply3(cofactors, columns[2])), mask)
+    store_vector(normals, 3 * row, scale3(_inverse(det), apply3(cofactors, columns[2])), mask)
     if frame == 0:
         for k in tl.static_range(4):
             tl.store(placed_quats + 4 * surfel + k, quat[k], mask=mask)
@@ -212,7 +221,7 @@ def skin_backward(
         if HAS_NORMALS:
             g = load_vector(grad_normals, 3 * row, mask)
             cofactors, det = _cofactors(jacobian)
-            scale = tl.where(mask, 1.0 / det, 0.0)
+            scale = tl.where(mask, _inverse(det), 0.0)
             placed = scale3(scale, apply3(cofactors, normal))
             back = scale3(scale, apply_transposed3(cofactors, g))
             g_normal = add3(g_normal, back)

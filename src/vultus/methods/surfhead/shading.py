@@ -33,6 +33,7 @@ __all__ = [
     "canonical_rotations",
     "canonical_sh_colors",
     "place_rows",
+    "rows_of",
     "shading_of",
 ]
 
@@ -71,7 +72,7 @@ def shading_of(
         official_quirks: As in ``SpecularConfig``. Surfel i then has the local rotation of surfel
             number ``face_index[i]``, which is itself before the first densification only.
     """
-    part = _rows(surfels, chosen)
+    part = rows_of(surfels, chosen)
     rigid = None if rigid_surfels is None else rigid_surfels[chosen]
     directions = normalize(placed.means[:, chosen] - camera_centers[:, None], dim=-1)
     axes = _rows_of_placed(placed, chosen)
@@ -158,7 +159,8 @@ def _mistaken_quats(
     return quaternion_multiply(frames, local.expand(frames.shape))
 
 
-def _rows(surfels: BoundSurfels, chosen: Tensor) -> BoundSurfels:
+def rows_of(surfels: BoundSurfels, chosen: Int[Tensor, " m"]) -> BoundSurfels:
+    """Some of the surfels."""
     weights = surfels.blend_weights
     return BoundSurfels(
         surfels.face_index[chosen],

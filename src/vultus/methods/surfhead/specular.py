@@ -141,6 +141,13 @@ class SpecularNetwork(nn.Module):
         """Features of each surfel."""
         return self.lobe_layer.in_features
 
+    @property
+    def lobe_axes(
+        self,
+    ) -> tuple[Float[Tensor, "t p 3"], Float[Tensor, "t p 3"], Float[Tensor, "t p 3"]]:
+        """Directions of the lobes and their tangents; see ``lobe_axes``."""
+        return self.lobe_direction, self.lobe_tangent, self.lobe_bitangent
+
     def forward(
         self,
         features: Float[Tensor, "n d"],
@@ -157,8 +164,7 @@ class SpecularNetwork(nn.Module):
         numbers = self.lobe_layer(features)
         numbers = numbers.unflatten(-1, (*self.lobe_direction.shape[:2], _NUMBERS_PER_LOBE))
         reflected, cosine = reflect(view_directions, normals)
-        axes = (self.lobe_direction, self.lobe_tangent, self.lobe_bitangent)
-        responses = lobe_responses(self.lobe_type, numbers, reflected, axes)
+        responses = lobe_responses(self.lobe_type, numbers, reflected, self.lobe_axes)
         inputs = [
             responses.flatten(start_dim=-3),
             cosine,

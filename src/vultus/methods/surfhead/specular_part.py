@@ -15,7 +15,8 @@ from torch.nn import Parameter
 
 from vultus.geometry.cameras import Camera, camera_centers
 from vultus.heads.base import Topology
-from vultus.methods.surfhead.shading import place_rows, shading_of
+from vultus.kernels.specular_lobes import BlendedTurns, lobe_inputs
+from vultus.methods.surfhead.shading import canonical_rotations, place_rows, rows_of, shading_of
 from vultus.methods.surfhead.specular import SpecularConfig, SpecularNetwork, specular_rate
 from vultus.methods.surfhead.transport import BoundSurfels, PosedFaces, PosedSurfels, RestMesh
 
@@ -91,6 +92,11 @@ class SpecularPart:
             camera: One per frame.
             rigid_surfels: As in ``transport``.
         """
+        if _is_for_kernels(placed.means) and not self.config.official_quirks:
+            colors = self._colors_by_kernel(
+                features, surfels, rest, posed, placed, camera, rigid_surfels
+            )
+            return place_rows(colors, self.chosen, features.shape[0])
         shading = shading_of(
             surfels,
             rest,
@@ -104,6 +110,39 @@ class SpecularPart:
         chosen = features[self.chosen]
         colors = self.network(chosen, shading.view_directions, shading.normals)
         return place_rows(colors[..., : self.num_channels], self.chosen, features.shape[0])
+
+    def _colors_by_kernel(
+        self,
+        features: Tensor,
+        surfels: BoundSurfels,
+        rest: RestMesh,
+        posed: PosedFaces,
+        placed: PosedSurfels,
+        camera: Camera,
+        rigid_surfels: Tensor | None,
+    ) -> Float[Tensor, "b m c"]:
+        """``colors`` of the shiny surfels; one launch makes what the network sees."""
+        if posed.rotation_logs is not None and surfels.blend_weights is not None:
+            turns = BlendedTurns(
+                surfels.blend_weights,
+                posed.rotation_logs,
+                surfels.face_index,
+                rest.adjacency,
+                rigid_surfels,
+            )
+        else:
+            turns = canonical_rotations(rows_of(surfels, self.chosen), rest, posed)
+        inputs = lobe_inputs(
+            self.network.lobe_layer(features.index_select(0, self.chosen)),
+            placed.means,
+            placed.normals(),
+            camera_centers(camera),
+            self.chosen,
+            turns,
+            self.network.lobe_axes,
+            is_isotropic=self.network.lobe_type == "sg",
+        )
+        return self.network.mlp(inputs)
 
     # ---- training --------------------------------------------------------------------------
 
@@ -129,6 +168,10 @@ class SpecularPart:
                         "trained with other lobes?"
                     )
                 parameter.copy_(tensors[name])
+
+
+def _is_for_kernels(tensor: Tensor) -> bool:
+    return tensor.is_cuda and tensor.dtype == torch.float32
 
 
 def add_specular(image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h w"]:

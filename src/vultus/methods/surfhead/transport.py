@@ -27,7 +27,12 @@ from vultus.geometry.rotations import (
     quaternion_multiply,
     quaternion_to_matrix,
 )
-from vultus.kernels.jacobian_skinning import DeformedFaces, deform_faces, skin_surfels
+from vultus.kernels.jacobian_skinning import (
+    FLAT_BELOW,
+    DeformedFaces,
+    deform_faces,
+    skin_surfels,
+)
 from vultus.methods.surfhead.jacobian_blending import blend_jacobians, distance_weights
 
 __all__ = ["BoundSurfels", "PosedFaces", "PosedSurfels", "RestMesh", "pose_faces", "transport"]
@@ -143,7 +148,7 @@ class PosedSurfels:
         )
 
     def normals(self) -> Float[Tensor, "b n 3"]:
-        """J^-T times the third axis; not unit length after a stretch."""
+        """J^-T times the third axis; not unit length after a stretch, zero where J is flat."""
         if self.gpu_normals is not None:
             return self.gpu_normals
         axes = quaternion_to_matrix(torch.nn.functional.normalize(self.quats, dim=-1))[..., 2]
@@ -154,7 +159,8 @@ class PosedSurfels:
         across = torch.linalg.cross(b, c)
         x, y, z = axes[..., None].unbind(dim=-2)
         normals = x * across + y * torch.linalg.cross(c, a) + z * torch.linalg.cross(a, b)
-        return normals / (a * across).sum(dim=-1, keepdim=True)
+        det = (a * across).sum(dim=-1, keepdim=True)
+        return normals / torch.where(det.abs() > FLAT_BELOW, det, torch.inf)
 
 
 def pose_faces(vertices: Float[Tensor, "b v 3"], rest: RestMesh, rig: Rig) -> PosedFaces:
