@@ -10,6 +10,7 @@ from vultus.heads.skinning import (
     head_joint_rotations,
     joint_transforms,
     linear_blend_skinning,
+    pose_joints,
 )
 
 PARENTS = (-1, 0, 1, 1, 1)
@@ -23,7 +24,7 @@ def rig():
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
     weights = torch.softmax(random(30, 5), dim=1)
-    return random(2, 30, 3), axis_angle_to_matrix(random(2, 5, 3)), random(2, 5, 3), weights
+    return random(2, 30, 3), random(2, 5, 3), random(2, 5, 3), weights
 
 
 def loop_transform(rotations, joints, joint):
@@ -43,8 +44,14 @@ def loop_transform(rotations, joints, joint):
     return matrix @ removal
 
 
+def skinned(vertices, angles, joints, weights, translation=None):
+    transforms = pose_joints(angles, joints, PARENTS).transforms
+    return linear_blend_skinning(vertices, transforms, weights, translation)
+
+
 def test_transforms_are_the_products_up_the_tree(rig):
-    _, rotations, joints, _ = rig
+    _, angles, joints, _ = rig
+    rotations = axis_angle_to_matrix(angles)
     transforms = joint_transforms(rotations, joints, PARENTS)
     for batch in range(2):
         for joint in range(5):
@@ -52,9 +59,20 @@ def test_transforms_are_the_products_up_the_tree(rig):
             torch.testing.assert_close(transforms[batch, joint], expected)
 
 
+def test_posed_joints_are_these_transforms_and_what_drives_correctives(rig):
+    _, angles, joints, _ = rig
+    posed = pose_joints(angles, joints, PARENTS)
+    rotations = axis_angle_to_matrix(angles)
+    expected = joint_transforms(rotations, joints, PARENTS)
+    assert torch.equal(posed.transforms, expected[:, :, :3])
+    features = posed.features.reshape(2, 4, 3, 3) + torch.eye(3, dtype=torch.float64)
+    torch.testing.assert_close(features, rotations[:, 1:])
+
+
 def test_a_vertex_moves_by_the_mean_of_its_joints(rig):
-    vertices, rotations, joints, weights = rig
-    posed = linear_blend_skinning(vertices, rotations, joints, PARENTS, weights)
+    vertices, angles, joints, weights = rig
+    posed = skinned(vertices, angles, joints, weights)
+    rotations = axis_angle_to_matrix(angles)
     expected = torch.zeros(3, dtype=torch.float64)
     for joint in range(5):
         transform = loop_transform(rotations[1], joints[1], joint)
@@ -63,35 +81,40 @@ def test_a_vertex_moves_by_the_mean_of_its_joints(rig):
     torch.testing.assert_close(posed[1, 7], expected)
 
 
-def test_identity_rotations_leave_the_mesh(rig):
-    vertices, rotations, joints, weights = rig
-    identity = torch.eye(3, dtype=torch.float64).expand_as(rotations)
-    posed = linear_blend_skinning(vertices, identity, joints, PARENTS, weights)
+def test_zero_angles_leave_the_mesh(rig):
+    vertices, angles, joints, weights = rig
+    posed = skinned(vertices, torch.zeros_like(angles), joints, weights)
     torch.testing.assert_close(posed, vertices)
 
 
 def test_turning_the_root_alone_is_rigid_about_it(rig):
-    vertices, rotations, joints, weights = rig
-    identity = torch.eye(3, dtype=torch.float64).expand_as(rotations).clone()
-    identity[:, 0] = rotations[:, 0]
-    posed = linear_blend_skinning(vertices, identity, joints, PARENTS, weights)
-    expected = (vertices - joints[:, :1]) @ rotations[:, 0].transpose(1, 2) + joints[:, :1]
-    torch.testing.assert_close(posed, expected)
+    vertices, angles, joints, weights = rig
+    root = torch.zeros_like(angles)
+    root[:, 0] = angles[:, 0]
+    rotations = axis_angle_to_matrix(angles[:, 0])
+    expected = (vertices - joints[:, :1]) @ rotations.transpose(1, 2) + joints[:, :1]
+    torch.testing.assert_close(skinned(vertices, root, joints, weights), expected)
+
+
+def test_a_translation_moves_every_vertex_by_as_much(rig):
+    vertices, angles, joints, weights = rig
+    shift = torch.tensor([[0.5, -1.0, 2.0]], dtype=torch.float64)
+    moved = skinned(vertices, angles, joints, weights, shift)
+    still = skinned(vertices, angles, joints, weights)
+    torch.testing.assert_close(moved - still, shift[:, None].expand_as(still))
 
 
 def test_gradients_agree_with_finite_differences(rig):
-    vertices, rotations, joints, weights = rig
-    inputs = (vertices[:1, :4], rotations[:1], joints[:1])
+    vertices, angles, joints, weights = rig
+    inputs = (vertices[:1, :4], angles[:1], joints[:1])
     inputs = tuple(tensor.clone().requires_grad_() for tensor in inputs)
-    assert torch.autograd.gradcheck(
-        lambda v, r, j: linear_blend_skinning(v, r, j, PARENTS, weights[:4]), inputs
-    )
+    assert torch.autograd.gradcheck(lambda v, r, j: skinned(v, r, j, weights[:4]), inputs)
 
 
 def test_a_parent_behind_its_child_is_refused(rig):
-    _, rotations, joints, _ = rig
+    _, angles, joints, _ = rig
     with pytest.raises(ValueError, match="parents must precede"):
-        joint_transforms(rotations, joints, (-1, 2, 1, 1, 1))
+        pose_joints(angles, joints, (-1, 2, 1, 1, 1))
 
 
 def test_pose_fields_go_to_their_joints():

@@ -17,15 +17,16 @@ from torch import Tensor, nn
 
 from vultus.core.asset_registry import import_command
 from vultus.core.bundles import load_bundle
-from vultus.heads.base import HeadPose, ParameterSpec, Topology
+from vultus.heads.base import HeadPose, ParameterSpec, SubjectRest, Topology
 from vultus.heads.blendshapes import add_shapes, check_pose
 from vultus.heads.flame_teeth import NUM_TEETH_VERTICES, build_teeth
 from vultus.heads.regions import flame_regions
 from vultus.heads.skinning import (
     HEAD_JOINT_PARENTS,
     HEAD_JOINTS,
-    head_joint_rotations,
+    head_joint_angles,
     linear_blend_skinning,
+    pose_joints,
 )
 
 __all__ = [
@@ -138,6 +139,7 @@ class FlameHead(nn.Module):
     expression_basis: Tensor
     pose_basis: Tensor
     joint_regressor: Tensor
+    joint_expression_basis: Tensor
     weights: Tensor
 
     def __init__(
@@ -175,6 +177,12 @@ class FlameHead(nn.Module):
         self.register_buffer("expression_basis", data.expression_basis)
         self.register_buffer("pose_basis", data.pose_basis)
         self.register_buffer("joint_regressor", data.joint_regressor)
+        # Joints are linear in the vertices: this is what expressions do to them.
+        self.register_buffer(
+            "joint_expression_basis",
+            data.joint_regressor @ data.expression_basis,
+            persistent=False,
+        )
         self.register_buffer("weights", data.skinning_weights)
         regions = flame_regions(data.masks, data.template.shape[0], num_teeth)
         self._topology = Topology(data.faces, data.uv, data.uv_faces, regions)
@@ -261,8 +269,23 @@ class FlameHead(nn.Module):
             ValueError: If a field has the wrong size for this release.
         """
         check_pose(pose, self.parameters_spec, self._source)
-        shaped = self._shaped(pose)
-        return self._skinned(shaped, pose)
+        return self.pose_subject(self.subject_rest(pose), pose)
+
+    def subject_rest(self, pose: HeadPose) -> SubjectRest:
+        """Shape a subject; of the pose, only the static fields are read."""
+        shaped = add_shapes(self.template, self.identity_basis, pose.identity_coeffs)
+        if pose.static_offset is not None:
+            shaped = shaped + pose.static_offset.to(shaped)
+        return SubjectRest(shaped, self.joint_regressor @ shaped)
+
+    def pose_subject(self, rest: SubjectRest, pose: HeadPose) -> Float[Tensor, "b v 3"]:
+        """Pose a shaped subject; static fields of the pose are not read."""
+        shaped = add_shapes(rest.vertices, self.expression_basis, pose.expression_coeffs)
+        joints = add_shapes(rest.joints, self.joint_expression_basis, pose.expression_coeffs)
+        angles = head_joint_angles(pose, like=shaped)
+        posed = pose_joints(angles, joints.expand(len(angles), -1, -1), self.joint_parents)
+        corrected = add_shapes(shaped, self.pose_basis, posed.features)
+        return linear_blend_skinning(corrected, posed.transforms, self.weights, pose.translation)
 
     def canonical_vertices(self, pose: HeadPose) -> Float[Tensor, "b v 3"]:
         """The subject with zero pose and expression, ``translation`` and ``static_offset`` added.
@@ -276,30 +299,6 @@ class FlameHead(nn.Module):
         if pose.translation is not None:
             rest = rest + pose.translation.to(rest)[:, None]
         return rest
-
-    def _shaped(self, pose: HeadPose) -> Float[Tensor, "b v 3"]:
-        shaped = add_shapes(self.template, self.identity_basis, pose.identity_coeffs)
-        shaped = add_shapes(shaped, self.expression_basis, pose.expression_coeffs)
-        if pose.static_offset is not None:
-            shaped = shaped + pose.static_offset.to(shaped)
-        return shaped
-
-    def _skinned(self, shaped: Float[Tensor, "c v 3"], pose: HeadPose) -> Float[Tensor, "b v 3"]:
-        rotations = head_joint_rotations(pose, like=shaped)
-        joints = self.joint_regressor @ shaped
-        identity = torch.eye(3, dtype=rotations.dtype, device=rotations.device)
-        features = (rotations[:, 1:] - identity).flatten(start_dim=1)
-        corrected = add_shapes(shaped, self.pose_basis, features)
-        posed = linear_blend_skinning(
-            corrected,
-            rotations,
-            joints.expand(len(corrected), -1, -1),
-            self.joint_parents,
-            self.weights,
-        )
-        if pose.translation is not None:
-            posed = posed + pose.translation.to(posed)[:, None]
-        return posed
 
 
 def _truncated(data: FlameData, num_identity: int, num_expression: int) -> FlameData:

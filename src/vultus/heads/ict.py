@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vultus.heads.base import HeadPose, ParameterSpec, Topology
+from vultus.heads.base import HeadPose, ParameterSpec, SubjectRest, Topology
 from vultus.heads.blendshapes import add_shapes, check_pose
 from vultus.heads.ict_data import IctData, read_ict
 from vultus.heads.ict_rig import build_ict_rig, visible_faces
@@ -19,8 +19,9 @@ from vultus.heads.ict_uv import atlas_uv
 from vultus.heads.skinning import (
     HEAD_JOINT_PARENTS,
     HEAD_JOINTS,
-    head_joint_rotations,
+    head_joint_angles,
     linear_blend_skinning,
+    pose_joints,
 )
 
 __all__ = ["IctHead"]
@@ -159,23 +160,25 @@ class IctHead(nn.Module):
             ValueError: If a field has the wrong size.
         """
         check_pose(pose, self.parameters_spec, self._source)
+        return self.pose_subject(self.subject_rest(pose), pose)
+
+    def subject_rest(self, pose: HeadPose) -> SubjectRest:
+        """Shape a subject; of the pose, only the static fields are read."""
         shaped = add_shapes(self.template, self.identity_basis, pose.identity_coeffs)
-        shaped = add_shapes(shaped, self.expression_basis, pose.expression_coeffs)
         if pose.static_offset is not None:
             shaped = shaped + pose.static_offset.to(shaped)
         joints = add_shapes(self.joints, self.joint_identity_basis, pose.identity_coeffs)
+        return SubjectRest(shaped, joints)
+
+    def pose_subject(self, rest: SubjectRest, pose: HeadPose) -> Float[Tensor, "b v 3"]:
+        """Pose a shaped subject; static fields of the pose are not read."""
+        shaped = add_shapes(rest.vertices, self.expression_basis, pose.expression_coeffs)
         if pose.expression_coeffs is not None:
             gaze = pose.expression_coeffs.to(self.gaze_angles) @ self.gaze_angles
             pose = pose.replace(eye_pose=gaze if pose.eye_pose is None else pose.eye_pose + gaze)
-        rotations = head_joint_rotations(pose, like=shaped)
-        batch = len(rotations)
-        posed = linear_blend_skinning(
-            shaped.expand(batch, -1, -1),
-            rotations,
-            joints.expand(batch, -1, -1),
-            self.joint_parents,
-            self.weights,
+        angles = head_joint_angles(pose, like=shaped)
+        batch = len(angles)
+        posed = pose_joints(angles, rest.joints.expand(batch, -1, -1), self.joint_parents)
+        return linear_blend_skinning(
+            shaped.expand(batch, -1, -1), posed.transforms, self.weights, pose.translation
         )
-        if pose.translation is not None:
-            posed = posed + pose.translation.to(posed)[:, None]
-        return posed
