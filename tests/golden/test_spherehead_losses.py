@@ -14,20 +14,22 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vultus.kernels.triplane_volume import VolumeDraws, VolumeSettings
-from vultus.methods.spherehead.config import DiscriminatorConfig, GeneratorConfig
+from vultus.methods.spherehead.config import (
+    DiscriminatorConfig,
+    GeneratorConfig,
+    ObjectiveConfig,
+)
 from vultus.methods.spherehead.discriminator import Discriminator
+from vultus.methods.spherehead.generation import GenerationDraws, generate_batch
 from vultus.methods.spherehead.generator import Generator
 from vultus.methods.spherehead.images import HeadImages
+from vultus.methods.spherehead.judging import Judge, real_images
 from vultus.methods.spherehead.objectives import (
     DensityDraws,
-    GenerationDraws,
-    ObjectiveConfig,
     density_losses,
     discriminator_losses,
-    generate_batch,
     generator_losses,
     gradient_penalties,
-    real_images,
 )
 from vultus.methods.spherehead.official import from_official_name, from_official_weights
 
@@ -65,7 +67,11 @@ class Case:
             volume,
         )
         z, labels = self.golden["gen_z"], self.golden["gen_c"]
-        return generate_batch(self.generator, z, labels, draws, config, seen, NEURAL_SIZE)
+        made = generate_batch(self.generator, z, labels, draws, config, seen, NEURAL_SIZE)
+        return made.images, made.offsets
+
+    def judge(self, config: ObjectiveConfig = CONFIG, seen: int = IMAGES_SEEN) -> Judge:
+        return Judge(self.discriminator, config, seen)
 
     def real(self) -> HeadImages:
         image, mask = (
@@ -160,9 +166,8 @@ def test_generator_losses_and_gradients_are_the_published_ones(
     case: Case, phase: str, config: ObjectiveConfig, seen: int
 ) -> None:
     images, offsets = case.generated(phase, config, seen)
-    losses = generator_losses(
-        case.discriminator, images, offsets, case.golden["gen_c"], config, seen
-    )
+    labels = case.golden["gen_c"]
+    losses = generator_losses(case.judge(config, seen), images, offsets, labels).losses
     assert_near(losses["adversarial"], case.golden[f"{phase}.stat.Loss_G_loss.0"].mean())
     assert_near(losses["camera_offset"], case.golden[f"{phase}.stat.Loss_G_trans_reg_loss.0"])
     case.discriminator.requires_grad_(False)
@@ -173,26 +178,18 @@ def test_generator_losses_and_gradients_are_the_published_ones(
 def test_discriminator_losses_and_gradients_are_the_published_ones(case: Case) -> None:
     with torch.no_grad():
         fake, _ = case.generated("Dmain", CONFIG, IMAGES_SEEN)
-    losses = discriminator_losses(
-        case.discriminator,
-        fake,
-        case.golden["gen_c"],
-        case.real(),
-        case.golden["real_c"],
-        None,
-        CONFIG,
-        IMAGES_SEEN,
+    golden = case.golden
+    result = discriminator_losses(
+        case.judge(), fake, golden["gen_c"], case.real(), golden["real_c"], None
     )
-    total = torch.stack(list(losses.values())).sum()
+    total = torch.stack(list(result.losses.values())).sum()
     assert_near(total, case.golden["Dmain.stat.Loss_D_loss.0"].mean())
     total.backward()
     assert_gradients(case, "Dmain", case.discriminator)
 
 
 def test_gradient_penalties_are_the_published_ones(case: Case) -> None:
-    penalties = gradient_penalties(
-        case.discriminator, case.real(), case.golden["real_c"], CONFIG, IMAGES_SEEN
-    )
+    penalties = gradient_penalties(case.judge(), case.real(), case.golden["real_c"])
     total = torch.stack(list(penalties.values())).sum()
     assert_near(total, case.golden["Dreg.stat.Loss_D_reg.0"].mean())
     seg = case.golden["Dreg.stat.Loss_r1_penalty_seg.0"].mean()

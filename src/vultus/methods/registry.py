@@ -8,11 +8,22 @@ from importlib import import_module
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from vultus.data.sequence import HeadSequence
+from vultus.methods.adversarial import AdversarialMethod
 from vultus.methods.base import ReconstructionMethod
 
-__all__ = ["METHODS", "MethodEntry", "build_method", "method_presets", "scale_schedule"]
+__all__ = [
+    "GENERATORS",
+    "METHODS",
+    "MethodEntry",
+    "build_generator",
+    "build_method",
+    "method_presets",
+    "scale_schedule",
+]
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,17 @@ METHODS: dict[str, MethodEntry] = {
         "GaussianHead, TVCG 2025, arXiv 2312.01632",
     ),
 }
-"""Name -> where it is implemented."""
+"""Reconstruction methods: name -> where it is implemented."""
+
+GENERATORS: dict[str, MethodEntry] = {
+    "spherehead": MethodEntry(
+        "vultus.methods.spherehead",
+        "SphereHead",
+        "a generator of full heads from single images: features on planes of two spheres",
+        "SphereHead, ECCV 2024, arXiv 2404.05680",
+    ),
+}
+"""Generative methods, trained on image sets: name -> where it is implemented."""
 
 
 def method_presets(name: str) -> Mapping[str, Any]:
@@ -77,7 +98,29 @@ def build_method(
     return factory(config, sequence, seed, torch.device(device))
 
 
+def build_generator(
+    name: str,
+    config: Any,
+    labels: Float[Tensor, "n 25"],
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> AdversarialMethod:
+    """Initialise a generative method.
+
+    Args:
+        name: In ``GENERATORS``.
+        config: Of the method.
+        labels: Cameras to generate heads for.
+        seed: Decides the weights.
+        device: Where the networks go.
+    """
+    entry = _entry(name)
+    factory = getattr(import_module(f"{entry.module}.model"), entry.class_name)
+    return factory(config, labels, seed, torch.device(device))
+
+
 def _entry(name: str) -> MethodEntry:
-    if name not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {name!r}")
-    return METHODS[name]
+    known = {**METHODS, **GENERATORS}
+    if name not in known:
+        raise ValueError(f"method must be one of {', '.join(known)}, got {name!r}")
+    return known[name]

@@ -14,21 +14,20 @@ from vultus.methods.spherehead.config import (
     DiscriminatorConfig,
     DiscriminatorKind,
     GeneratorConfig,
+    ObjectiveConfig,
     with_parity,
 )
 from vultus.methods.spherehead.discriminator import Discriminator
+from vultus.methods.spherehead.generation import GenerationDraws, generate_batch
 from vultus.methods.spherehead.generator import Generator
 from vultus.methods.spherehead.images import HeadImages
+from vultus.methods.spherehead.judging import Judge, blur_images, real_images
 from vultus.methods.spherehead.objectives import (
-    GenerationDraws,
-    ObjectiveConfig,
-    blur_images,
     discriminator_losses,
-    generate_batch,
     generator_losses,
     gradient_penalties,
     mismatched_labels,
-    real_images,
+    turned_away_labels,
 )
 
 SMALL = GeneratorConfig(
@@ -205,8 +204,8 @@ def test_losses_reach_both_networks_and_wrong_labels_only_count_with_weight() ->
     generator, judge = Generator(SMALL, seeded()), Discriminator(JUDGE, seeded())
     z, labels = torch.randn(2, 8), labels_at(0.3, -2.0)
     draws = GenerationDraws(torch.rand(2), torch.rand(2), generator.draw(2, seeded()))
-    images, offsets = generate_batch(generator, z, labels, draws, QUIET, 0, 8)
-    losses = generator_losses(judge, images, offsets, labels, QUIET, 0)
+    images, offsets, _ = generate_batch(generator, z, labels, draws, QUIET, 0, 8)
+    losses = generator_losses(Judge(judge, QUIET, 0), images, offsets, labels).losses
     torch.stack(list(losses.values())).sum().backward()
     gradient = generator.backbone.mapping.layers[0].weight.grad
     assert isinstance(gradient, Tensor)
@@ -215,8 +214,12 @@ def test_losses_reach_both_networks_and_wrong_labels_only_count_with_weight() ->
     wrong = mismatched_labels(labels, seeded())
     for weight in (0.0, 1.0):
         config = replace(QUIET, mismatch_weight=weight)
-        terms = discriminator_losses(judge, fake, labels, real_batch(), labels, wrong, config, 0)
-        assert ("mismatch" in terms) == (weight > 0.0)
+        seen = Judge(judge, config, 0)
+        terms = discriminator_losses(seen, fake, labels, real_batch(), labels, wrong)
+        assert ("mismatch" in terms.losses) == (weight > 0.0)
+        assert float(terms.records["logit.real"]) == pytest.approx(
+            float(judge(real_batch(), labels).detach().mean()), abs=1e-5
+        )
 
 
 def test_wrong_labels_are_never_the_own_ones() -> None:
@@ -228,9 +231,17 @@ def test_wrong_labels_are_never_the_own_ones() -> None:
         mismatched_labels(labels[:1], seeded())
 
 
+def test_wrong_labels_look_from_elsewhere_where_an_angle_is_asked_for() -> None:
+    labels = labels_at(0.0, 1.0)
+    candidates = torch.stack([labels_at(0.3, 0.9, -2.0), labels_at(1.1, 0.9, 1.3)])
+    chosen = turned_away_labels(labels, candidates, 40.0)
+    # The first candidate beyond 40 degrees; where there is none, the farthest.
+    assert torch.equal(chosen, torch.stack([candidates[0, 1], candidates[1, 2]]))
+
+
 def test_penalties_of_images_that_are_not_seen_are_zero() -> None:
     judge = Discriminator(replace(JUDGE, kind="dual"), seeded())
-    penalties = gradient_penalties(judge, real_batch(), labels_at(0.1, 2.0), QUIET, 0)
+    penalties = gradient_penalties(Judge(judge, QUIET, 0), real_batch(), labels_at(0.1, 2.0))
     assert float(penalties["r1_mask"].detach()) == 0.0
     assert float(penalties["r1_image"].detach()) > 0.0
 

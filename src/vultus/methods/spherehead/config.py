@@ -1,4 +1,4 @@
-"""Settings of SphereHead's generator and discriminators; defaults are the published ones."""
+"""Settings of SphereHead's networks, losses and training; defaults are the published ones."""
 
 from __future__ import annotations
 
@@ -6,20 +6,28 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from vultus.data.camera_labels import LABEL_DIM
+from vultus.data.image_choice import ChoiceConfig
 from vultus.kernels.triplane_volume import DecoderActivation, VolumeSettings
+from vultus.methods.adversarial import AdversarialSettings
+from vultus.nets.augmentation.control import AugmentationConfig
 from vultus.nets.stylegan2.synthesis import NoiseMode, resolutions
+from vultus.optim.schedules import scale_steps
 
 __all__ = [
+    "PRESETS",
     "SUPER_RESOLUTION",
     "DiscriminatorConfig",
     "DiscriminatorKind",
     "GeneratorConfig",
+    "ObjectiveConfig",
+    "SphereHeadConfig",
     "SuperResolutionKind",
     "SuperResolutionPlan",
+    "scale_schedule",
     "with_parity",
 ]
 
-SuperResolutionKind = Literal["8x_wide", "8x", "4x", "2x"]
+SuperResolutionKind = Literal["8x_wide", "8x", "4x", "2x", "2x_64"]
 DiscriminatorKind = Literal["mask", "mask_branch", "dual", "single", "parsing"]
 
 
@@ -40,8 +48,9 @@ SUPER_RESOLUTION: dict[SuperResolutionKind, SuperResolutionPlan] = {
     "8x": SuperResolutionPlan(128, 512, (128, 64)),
     "4x": SuperResolutionPlan(128, 256, (128, 64), keeps_larger_input=True),
     "2x": SuperResolutionPlan(64, 128, (128, 64)),
+    "2x_64": SuperResolutionPlan(32, 64, (64, 32)),
 }
-"""Published as Hybrid8XDC, Hybrid8X, Hybrid4X and Hybrid2X."""
+"""Published as Hybrid8XDC, Hybrid8X, Hybrid4X and Hybrid2X; the last one is ours."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +156,186 @@ class DiscriminatorConfig:
             "parsing": self.mask_channels + self.parsing_classes,
         }[self.kind]
         return single + extra if self.kind == "single" else 2 * single + extra
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """Weights and schedules; fades are counted in images seen."""
+
+    pose_swap: float | None = 0.7
+    """Final share of heads that are conditioned on another camera than the rendered one; None
+    conditions on zeros."""
+    pose_swap_fade: int = 1_000_000
+    """Until then the share falls from 1."""
+    background_swap: float = 0.2
+    """Share of heads with the background of another."""
+    offset_weight: float = 10.0
+    """Of the squared mean camera offset."""
+    r1_weight: float = 1.0
+    """Of the squared gradient of the judgement with respect to real images."""
+    mask_r1_weight: float = 1.0
+    """The same with respect to masks."""
+    parsing_r1_weight: float = 1.0
+    """The same with respect to semantic maps."""
+    r1_every: int = 16
+    """Steps between gradient penalties."""
+    mismatch_weight: float = 1.0
+    """Of real images with wrong labels, the view-image consistency. Ours: the published weight is
+    not known."""
+    mismatch_angle: float = 0.0
+    """Least angle between right and wrong viewing directions, in degrees; 0 takes the labels of the
+    other images of a pass."""
+    blur_sigma: float = 10.0
+    """Of images at the start, in pixels."""
+    blur_fade: int = 200_000
+    """Until then the blur falls to nothing."""
+    noise_fade: int = 200_000
+    """Until then noise on the density falls from 1 to 0; 0 for none."""
+    neural_size_final: int | None = None
+    """Side of the rendered feature image after ``neural_size_fade``; None keeps the first one."""
+    neural_size_fade: int = 1_000_000
+    """Until then the side changes."""
+    density_kind: Literal["smooth", "monotonic", "monotonic_detached"] = "smooth"
+    """Monotonic: density must not fall towards the back of the head."""
+    density_weight: float = 0.0
+    """PanoHead and SphereHead train without; EG3D with 0.25."""
+    density_every: int = 4
+    """Steps between comparisons of densities."""
+    density_distance: float = 0.004
+    """Between compared points, in world units."""
+
+    def __post_init__(self) -> None:
+        """Reject contradictions."""
+        if self.r1_every < 1 or self.density_every < 1:
+            raise ValueError(
+                "r1_every and density_every must be positive, got "
+                f"{self.r1_every} and {self.density_every}"
+            )
+        if not 0.0 <= self.mismatch_angle < 180.0:
+            raise ValueError(f"mismatch_angle must be in [0, 180), got {self.mismatch_angle}")
+
+
+@dataclass(frozen=True)
+class SphereHeadConfig:
+    """All settings of a training."""
+
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    choice: ChoiceConfig = field(default_factory=lambda: ChoiceConfig(back_repeat=4))
+    training: AdversarialSettings = field(default_factory=AdversarialSettings)
+
+    def __post_init__(self) -> None:
+        """Reject networks that do not fit together."""
+        made, judged = self.generator.image_size, self.discriminator.image_size
+        if made != judged:
+            raise ValueError(
+                "discriminator.image_size must be that of the generator's super-resolution, "
+                f"{made}, got {judged}"
+            )
+        if self.discriminator.kind == "parsing":
+            raise ValueError(
+                "discriminator.kind must not be 'parsing': image sets have no semantic maps"
+            )
+        group, size = self.discriminator.group_size, self.training.pass_size
+        if size % min(group, size):
+            raise ValueError(
+                "training.pass_size must be a multiple of discriminator.group_size or below it, "
+                f"got {size} and {group}"
+            )
+
+
+_SMALL = SphereHeadConfig(
+    generator=GeneratorConfig(
+        z_dim=64,
+        w_dim=64,
+        channel_base=1024,
+        channel_max=64,
+        plane_size=32,
+        plane_channels=16,
+        sphere_channels=(64, 48),
+        decoder_width=32,
+        volume=VolumeSettings(coarse_samples=12, fine_samples=12),
+        neural_size=32,
+        has_camera_offset=False,
+        super_resolution="2x_64",
+        super_resolution_clamp=None,
+    ),
+    discriminator=DiscriminatorConfig(image_size=64, channel_base=1024, channel_max=64, clamp=None),
+    objective=ObjectiveConfig(
+        pose_swap_fade=40_000, blur_sigma=1.25, blur_fade=10_000, noise_fade=10_000
+    ),
+    choice=ChoiceConfig(),
+    training=AdversarialSettings(
+        images=200_000,
+        batch=8,
+        average_half_life=2_500,
+        log_every=25,
+        checkpoint_every=250,
+        picture_every=250,
+    ),
+)
+_GPU_SMALL = SphereHeadConfig(
+    generator=GeneratorConfig(
+        z_dim=256,
+        w_dim=256,
+        channel_base=16384,
+        channel_max=256,
+        plane_size=128,
+        sphere_channels=(256, 128),
+        volume=VolumeSettings(coarse_samples=24, fine_samples=24),
+        has_camera_offset=False,
+        super_resolution="2x",
+        super_resolution_clamp=None,
+    ),
+    discriminator=DiscriminatorConfig(
+        image_size=128, channel_base=16384, channel_max=256, clamp=None
+    ),
+    objective=ObjectiveConfig(
+        pose_swap_fade=400_000, blur_sigma=2.5, blur_fade=100_000, noise_fade=100_000
+    ),
+    choice=ChoiceConfig(),
+    training=AdversarialSettings(
+        images=2_000_000,
+        pass_size=32,
+        checkpoint_every=1000,
+        picture_every=1000,
+        use_tf32=True,
+    ),
+)
+
+PRESETS: dict[str, SphereHeadConfig] = {
+    "official": SphereHeadConfig(),
+    "small": _SMALL,
+    "gpu-small": _GPU_SMALL,
+}
+"""512 pixels as published; 64 pixels on a CPU; 128 pixels on one GPU. The small ones expect exact
+cameras, as those of the studio's collections, and learn no camera offset."""
+
+
+def scale_schedule(config: SphereHeadConfig, factor: float) -> SphereHeadConfig:
+    """Multiply the length of a training and of all its fades.
+
+    Raises:
+        ValueError: If the factor is not positive.
+    """
+
+    def scaled(images: int) -> int:
+        return scale_steps(images, factor)
+
+    objective, training = config.objective, config.training
+    return replace(
+        config,
+        objective=replace(
+            objective,
+            pose_swap_fade=scaled(objective.pose_swap_fade),
+            blur_fade=scaled(objective.blur_fade),
+            noise_fade=scaled(objective.noise_fade),
+            neural_size_fade=scaled(objective.neural_size_fade),
+        ),
+        training=replace(training, images=max(scaled(training.images), training.batch)),
+    )
 
 
 def with_parity(config: GeneratorConfig, parity: Literal["official", "fixed"]) -> GeneratorConfig:

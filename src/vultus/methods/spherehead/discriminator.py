@@ -68,16 +68,29 @@ class Discriminator(nn.Module):
             labels: Cameras.
             label_noise: Normal numbers; needed where the config has noise on labels.
         """
+        return self.compare(self.features(images), labels, label_noise)
+
+    def features(self, images: HeadImages) -> Float[Tensor, "b d 4 4"]:
+        """Reduce images to features, which do not depend on labels."""
         x = self._stacked(images)
         for block in self.blocks.values():
             x = block(x)
-        if self.mask_blocks is not None:
-            mask = self._resized(images.mask, "mask", self.config.mask_size)
-            mask = 2.0 * mask - 1.0
-            for block in self.mask_blocks.values():
-                mask = block(mask)
-            x = x + mask
-        return self.head(x, self.mapping(None, self._noisy(labels, label_noise)))
+        if self.mask_blocks is None:
+            return x
+        mask = self._resized(images.mask, "mask", self.config.mask_size)
+        mask = 2.0 * mask - 1.0
+        for block in self.mask_blocks.values():
+            mask = block(mask)
+        return x + mask
+
+    def compare(
+        self,
+        features: Float[Tensor, "b d 4 4"],
+        labels: Float[Tensor, "b 25"],
+        label_noise: Float[Tensor, "b 25"] | None = None,
+    ) -> Float[Tensor, "b 1"]:
+        """Judge features with their labels; positive means real."""
+        return self.head(features, self.mapping(None, self._noisy(labels, label_noise)))
 
     def _stacked(self, images: HeadImages) -> Float[Tensor, "b c h w"]:
         """Bring all images to one size and range, and join their channels."""

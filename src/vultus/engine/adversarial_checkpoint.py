@@ -1,0 +1,90 @@
+"""Put a generator under training into a checkpoint, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from vultus.core.run_folder import Checkpoint, RunFolder
+from vultus.engine.network_trainer import NetworkTrainer
+from vultus.methods.adversarial import AdversarialMethod
+
+__all__ = ["restore_average", "restore_training", "take_training_checkpoint"]
+
+_NETWORKS = ("generator", "average", "discriminator")
+_METHOD = "method"
+
+
+def take_training_checkpoint(
+    method: AdversarialMethod, trainers: Mapping[str, NetworkTrainer], step: int
+) -> Checkpoint:
+    """Collect everything that an exact resume needs."""
+    parts: dict[str, Mapping[str, Tensor]] = {
+        name: getattr(method, name).state_dict() for name in _NETWORKS
+    }
+    weights = _joined({**parts, _METHOD: method.tensors()}.items())
+    moments = _joined((name, trainer.moments()) for name, trainer in trainers.items())
+    return Checkpoint(step, weights, moments, method.summary())
+
+
+def restore_training(
+    run: RunFolder, method: AdversarialMethod, trainers: Mapping[str, NetworkTrainer]
+) -> int:
+    """Load the run's last complete checkpoint into a fresh method and fresh optimisers.
+
+    Returns:
+        The step to continue after; 0 without a checkpoint.
+
+    Raises:
+        ValueError: If the checkpoint is of another configuration; names it.
+    """
+    folder = run.latest_checkpoint()
+    if folder is None:
+        return 0
+    checkpoint = run.load_checkpoint()
+    for name in _NETWORKS:
+        _load(getattr(method, name), _part(checkpoint.weights, name), f"{folder}: {name}")
+    method.load_tensors(_part(checkpoint.weights, _METHOD))
+    for name, trainer in trainers.items():
+        trainer.load_moments(_part(checkpoint.optimizer, name))
+    return checkpoint.step
+
+
+def restore_average(run: RunFolder, generator: nn.Module, step: int | None = None) -> int:
+    """Load the averaged generator, which is the one to use; returns its step.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If it is of another method or configuration; names it.
+    """
+    checkpoint = run.load_checkpoint(step)
+    where = f"{run.checkpoint_path(checkpoint.step)}: average"
+    _load(generator, _part(checkpoint.weights, "average"), where)
+    return checkpoint.step
+
+
+def _load(network: nn.Module, weights: dict[str, Tensor], where: str) -> None:
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if wanted != found:
+        name = next(n for n in {**wanted, **found} if wanted.get(n) != found.get(n))
+        raise ValueError(
+            f"{where} does not fit the configuration: {name} must have the shape "
+            f"{wanted.get(name)}, got {found.get(name)}"
+        )
+    network.load_state_dict(weights)
+
+
+def _joined(parts: Iterable[tuple[str, Mapping[str, Tensor]]]) -> dict[str, Tensor]:
+    return {
+        f"{part}.{name}": tensor.detach().to("cpu", copy=True).contiguous()
+        for part, tensors in parts
+        for name, tensor in tensors.items()
+    }
+
+
+def _part(tensors: Mapping[str, Tensor], name: str) -> dict[str, torch.Tensor]:
+    prefix = f"{name}."
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -1,0 +1,158 @@
+"""What the adversarial loop knows about a generator, and the settings all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vultus.data.image_feed import RealBatch
+
+__all__ = ["AdversarialMethod", "AdversarialSettings", "Phase", "PhaseResult"]
+
+
+@dataclass(frozen=True)
+class AdversarialSettings:
+    """Length, batches, learning rates and what is written when."""
+
+    images: int = 25_000_000
+    """Real images to show in all, repetitions included."""
+    batch: int = 32
+    """Images of a step, over all processes."""
+    pass_size: int = 4
+    """Images of one forward and backward pass, which divides the batch. Processes share the passes
+    of a step, so their number changes no result but for rounding."""
+    generator_rate: float = 0.0025
+    """Learning rate of the generator, before the correction for lazy regularisation."""
+    discriminator_rate: float = 0.002
+    """Learning rate of the discriminator, before the correction for lazy regularisation."""
+    betas: tuple[float, float] = (0.0, 0.99)
+    """Adam's decays, before the correction for lazy regularisation."""
+    epsilon: float = 1e-8
+    """Added to the root of Adam's second moment."""
+    generator_clip: float | None = None
+    """Largest norm of the generator's gradient; None for no limit."""
+    discriminator_clip: float | None = None
+    """Largest norm of the discriminator's gradient; None for no limit."""
+    average_half_life: int = 10_000
+    """Images after which a weight counts half in the averaged generator, which is what is shown."""
+    average_ramp: float | None = 0.05
+    """The half-life is at most this share of the images seen; None for no such limit."""
+    log_every: int = 125
+    """Steps between lines of the metrics log, which hold means over these steps."""
+    checkpoint_every: int = 6250
+    """Steps between checkpoints, a multiple of ``log_every``."""
+    picture_every: int = 6250
+    """Steps between sheets of generated images; 0 for none but at the end."""
+    evaluate_every: int = 0
+    """Steps between measurements; 0 for none but at the end."""
+    use_tf32: bool = False
+    """On a GPU, multiply matrices and convolve in TensorFloat-32: faster, 10 bits of mantissa."""
+
+    def __post_init__(self) -> None:
+        """Reject contradictions."""
+        if self.batch < 1 or self.pass_size < 1 or self.batch % self.pass_size:
+            raise ValueError(f"pass_size must divide batch, got {self.pass_size} and {self.batch}")
+        if self.log_every < 1 or self.checkpoint_every % self.log_every:
+            raise ValueError(
+                f"checkpoint_every must be a multiple of log_every, got {self.checkpoint_every} "
+                f"and {self.log_every}"
+            )
+        if self.images < self.batch:
+            raise ValueError(f"images must be at least one batch of {self.batch}: {self.images}")
+
+    @property
+    def steps(self) -> int:
+        """Optimisation steps."""
+        return self.images // self.batch
+
+    @property
+    def num_passes(self) -> int:
+        """Forward and backward passes of a step."""
+        return self.batch // self.pass_size
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a step that trains one network."""
+
+    name: str
+    network: Literal["generator", "discriminator"]
+    interval: int = 1
+    """It runs in every such step, at as many times the gradient (lazy regularisation)."""
+
+
+class PhaseResult(NamedTuple):
+    """What one pass gives."""
+
+    losses: dict[str, Tensor]
+    """Weighted terms, means over the pass; their sum is minimised."""
+    records: dict[str, Tensor]
+    """Other means over the pass; numbers are logged."""
+
+
+@runtime_checkable
+class AdversarialMethod(Protocol):
+    """A generator and its discriminator under training, on one device."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        ...
+
+    @property
+    def generator(self) -> nn.Module:
+        """What is trained."""
+        ...
+
+    @property
+    def average(self) -> nn.Module:
+        """Its moving average, a copy at the start."""
+        ...
+
+    @property
+    def discriminator(self) -> nn.Module:
+        """What judges."""
+        ...
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """Parts of a step, in their order."""
+        ...
+
+    def losses(
+        self, phase: Phase, real: RealBatch, images_seen: int, random: torch.Generator
+    ) -> PhaseResult:
+        """Compute the loss of one pass; nothing in it waits for a GPU.
+
+        Args:
+            phase: One of ``phases``.
+            real: Real images; generated ones are as many.
+            images_seen: Real images of the steps before.
+            random: The source of all random numbers, on the device.
+        """
+        ...
+
+    def update(self, records: Mapping[str, Tensor], step: int) -> None:
+        """Take in the means over all passes of a step: running statistics, adaptive strengths."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that an exact resume needs beside networks and optimisers, by name."""
+        ...
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore ``tensors()``."""
+        ...
+
+    def preview(self) -> dict[str, Float[Tensor, "n c h w"]]:
+        """Pictures of the averaged generator in [0, 1], by kind; always the same people."""
+        ...
+
+    def summary(self) -> dict[str, Any]:
+        """Numbers for the log and the run card."""
+        ...

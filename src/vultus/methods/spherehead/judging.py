@@ -1,0 +1,115 @@
+"""How a discriminator sees images at a moment of the training: blurred at first, transformed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+from vultus.methods.spherehead.config import ObjectiveConfig
+from vultus.methods.spherehead.discriminator import Discriminator
+from vultus.methods.spherehead.generation import fade_progress
+from vultus.methods.spherehead.images import HeadImages
+from vultus.nets.augmentation.control import AugmentationControl
+from vultus.nets.augmentation.draws import draw_colors, draw_geometry
+from vultus.nets.augmentation.warp import transform_colors, warp_images
+from vultus.nets.stylegan2.filters import resize_antialiased
+
+__all__ = ["Judge", "blur_images", "real_images", "transform_heads"]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A discriminator with what is done to images before it sees them."""
+
+    discriminator: Discriminator
+    config: ObjectiveConfig
+    images_seen: int
+    """Moment of the training."""
+    augmentation: AugmentationControl | None = None
+    """None transforms nothing."""
+    random: torch.Generator | None = None
+    """For transformations and for noise on labels."""
+
+    def features(self, images: HeadImages) -> Float[Tensor, "b d 4 4"]:
+        """Reduce images to features."""
+        sigma = _blur_sigma(self.config, self.images_seen)
+        images = replace(images, image=blur_images(images.image, sigma))
+        control = self.augmentation
+        if control is not None and control.config.mode != "none":
+            assert self.random is not None
+            images = transform_heads(images, control, self.random)
+        return self.discriminator.features(images)
+
+    def compare(
+        self, features: Float[Tensor, "b d 4 4"], labels: Float[Tensor, "b 25"]
+    ) -> Float[Tensor, "b 1"]:
+        """Judge features of images that are said to have these cameras; positive means real."""
+        noise = None
+        if self.discriminator.config.label_noise > 0.0:
+            noise = torch.randn(labels.shape, generator=self.random, device=labels.device)
+        return self.discriminator.compare(features, labels, noise)
+
+    def __call__(self, images: HeadImages, labels: Float[Tensor, "b 25"]) -> Float[Tensor, "b 1"]:
+        """Judge images; positive means real."""
+        return self.compare(self.features(images), labels)
+
+
+def real_images(
+    image: Float[Tensor, "b 3 h w"],
+    mask: Float[Tensor, "b 1 _h _w"] | None,
+    config: ObjectiveConfig,
+    images_seen: int,
+    neural_size: int,
+) -> HeadImages:
+    """Bring real images to what a discriminator sees, but for the blur of the full image."""
+    raw = resize_antialiased(image, neural_size)
+    raw = blur_images(raw, _blur_sigma(config, images_seen))
+    small_mask = None if mask is None else resize_antialiased(mask, neural_size)
+    return HeadImages(image, raw, small_mask)
+
+
+def transform_heads(
+    images: HeadImages, control: AugmentationControl, random: torch.Generator
+) -> HeadImages:
+    """Transform all images of a head alike; colours of masks stay, and outside there is no head."""
+    batch, _, _, size = images.image.shape
+    transforms = control.config.transforms
+    inverse = draw_geometry(batch, size, control.probability, transforms, random)
+    matrix = draw_colors(batch, control.probability, transforms, random)
+
+    def picture(x: Tensor) -> Tensor:
+        return transform_colors(warp_images(x, inverse), matrix)
+
+    def coverage(x: Tensor) -> Tensor:
+        return warp_images(x, inverse, "zero")
+
+    return replace(
+        images,
+        image=picture(images.image),
+        raw_image=None if images.raw_image is None else picture(images.raw_image),
+        mask=None if images.mask is None else coverage(images.mask),
+        parsing=None if images.parsing is None else coverage(images.parsing),
+    )
+
+
+def blur_images(x: Float[Tensor, "b c h w"], sigma: float) -> Float[Tensor, "b c h w"]:
+    """Blur with the kernel 2^-(x / sigma)², black outside; nothing for a sigma below 1/3."""
+    half = math.floor(3.0 * sigma)
+    if half == 0:
+        return x
+    offsets = torch.arange(-half, half + 1, device=x.device, dtype=x.dtype)
+    kernel = (-(offsets / sigma).square()).exp2()
+    kernel = kernel / kernel.sum()
+    flat = x.flatten(0, 1)[:, None]
+    flat = conv2d(flat, kernel[None, None, :, None], padding=(half, 0))
+    flat = conv2d(flat, kernel[None, None, None], padding=(0, half))
+    return flat.view_as(x)
+
+
+def _blur_sigma(config: ObjectiveConfig, images_seen: int) -> float:
+    return config.blur_sigma * (1.0 - fade_progress(images_seen, config.blur_fade))

@@ -1,0 +1,236 @@
+"""SphereHead under training: both networks, their average, and what each phase minimises."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vultus.core.seeding import torch_generator
+from vultus.data.camera_labels import look_at_labels
+from vultus.data.image_feed import RealBatch
+from vultus.methods.adversarial import Phase, PhaseResult
+from vultus.methods.spherehead.config import SphereHeadConfig
+from vultus.methods.spherehead.discriminator import Discriminator
+from vultus.methods.spherehead.generation import (
+    GeneratedBatch,
+    draw_generation,
+    generate_batch,
+    neural_size_at,
+)
+from vultus.methods.spherehead.generator import Generator
+from vultus.methods.spherehead.images import HeadImages
+from vultus.methods.spherehead.judging import Judge, real_images
+from vultus.methods.spherehead.objectives import (
+    DensityDraws,
+    density_losses,
+    discriminator_losses,
+    generator_losses,
+    gradient_penalties,
+    mismatched_labels,
+    turned_away_labels,
+)
+from vultus.nets.augmentation.control import AugmentationControl
+from vultus.nets.ranges import from_signed, signed_from_bytes
+
+__all__ = ["SphereHead"]
+
+_DENSITY_POINTS = {"smooth": 1000, "monotonic": 2000}
+_LABEL_CANDIDATES = 8
+_NUM_PREVIEWED = 8
+_PREVIEW_YAWS = (0.0, 45.0, 90.0, 180.0)
+_IMAGES_SEEN = "images_seen"
+
+
+class SphereHead:
+    """What the adversarial loop trains."""
+
+    def __init__(
+        self,
+        config: SphereHeadConfig,
+        labels: Float[Tensor, "n 25"],
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        """Draw the weights.
+
+        Args:
+            config: All settings.
+            labels: Cameras to generate heads for, with their repetitions.
+            seed: Decides the weights and the previewed people.
+            device: Where the networks go.
+        """
+        self.config = config
+        of_generator = torch_generator(seed, "spherehead.generator")
+        of_discriminator = torch_generator(seed, "spherehead.discriminator")
+        self.generator = Generator(config.generator, of_generator).to(device)
+        self.discriminator = Discriminator(config.discriminator, of_discriminator).to(device)
+        self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
+        self.augmentation = AugmentationControl(config.augmentation).to(device)
+        self._labels = labels.to(device)
+        self._images_seen = 0
+        self._seed = seed
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self._labels.device
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """Parts of a step, in their order."""
+        objective = self.config.objective
+        phases = [Phase("generator", "generator")]
+        if objective.density_weight > 0.0:
+            phases.append(Phase("density", "generator", objective.density_every))
+        phases.append(Phase("discriminator", "discriminator"))
+        if max(objective.r1_weight, objective.mask_r1_weight) > 0.0:
+            phases.append(Phase("penalty", "discriminator", objective.r1_every))
+        return tuple(phases)
+
+    def losses(
+        self, phase: Phase, real: RealBatch, images_seen: int, random: torch.Generator
+    ) -> PhaseResult:
+        """Compute the loss of one pass; see ``objectives``."""
+        if phase.name == "density":
+            return PhaseResult(self._density_losses(len(real), images_seen, random), {})
+        control = self.augmentation
+        judge = Judge(self.discriminator, self.config.objective, images_seen, control, random)
+        if phase.name == "generator":
+            labels = self._draw_labels(len(real), random)
+            made = self._generate(labels, images_seen, random)
+            return generator_losses(judge, made.images, made.offsets, labels)
+        seen = self._real_images(real, images_seen)
+        if phase.name == "penalty":
+            return PhaseResult(gradient_penalties(judge, seen, real.labels), {})
+        labels = self._draw_labels(len(real), random)
+        with torch.no_grad():
+            made = self._generate(labels, images_seen, random)
+        wrong = self._wrong_labels(real.labels, random)
+        result = discriminator_losses(judge, made.images, labels, seen, real.labels, wrong)
+        result.records["mean_w"] = made.ws[:, 0].mean(dim=0)
+        return result
+
+    def update(self, records: Mapping[str, Tensor], step: int) -> None:
+        """Track the mean style, and adapt the augmentation."""
+        self.generator.backbone.mapping.track_mean(records["mean_w"][None])
+        batch = self.config.training.batch
+        self.augmentation.update(records["sign.real"], step, batch)
+        self._images_seen = step * batch
+
+    def tensors(self) -> dict[str, Tensor]:
+        """State beside networks and optimisers."""
+        seen = torch.tensor(self._images_seen)
+        return {**self.augmentation.state_dict(), _IMAGES_SEEN: seen}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore ``tensors()``."""
+        rest = dict(tensors)
+        self._images_seen = int(rest.pop(_IMAGES_SEEN))
+        self.augmentation.load_state_dict(rest)
+
+    @torch.no_grad()
+    def preview(self) -> dict[str, Float[Tensor, "n c h w"]]:
+        """Eight people of the averaged generator, a row for each view: front to back."""
+        random = torch_generator(self._seed, "spherehead.preview", self.device)
+        z = torch.randn(
+            _NUM_PREVIEWED, self.config.generator.z_dim, generator=random, device=self.device
+        )
+        views = self._preview_labels()
+        ws = self.average.map(z, views[:1].expand(len(z), -1))
+        planes = self.average.planes(ws)
+        size = self.neural_size
+        rows = []
+        for view in views:
+            labels = view.expand(len(z), -1)
+            draws = self.average.draw(len(z), random, neural_size=size)
+            shifted, _ = self.average.offset_labels(z, labels)
+            rows.append(self.average.render(planes, ws, shifted, draws, neural_size=size))
+        pictures = {"fakes": [from_signed(row.image) for row in rows]}
+        pictures["fakes_raw"] = [from_signed(r.raw_image) for r in rows if r.raw_image is not None]
+        pictures["fakes_mask"] = [row.mask.clamp(0, 1) for row in rows if row.mask is not None]
+        return {name: torch.cat(parts).cpu() for name, parts in pictures.items() if parts}
+
+    def summary(self) -> dict[str, Any]:
+        """Numbers for the log."""
+        numbers: dict[str, Any] = {"neural_size": self.neural_size}
+        if self.config.augmentation.mode != "none":
+            numbers["augmentation"] = float(self.augmentation.probability)
+        return numbers
+
+    @property
+    def neural_size(self) -> int:
+        """Side of the rendered feature image at this moment."""
+        initial = self.config.generator.neural_size
+        return neural_size_at(initial, self.config.objective, self._images_seen)
+
+    def _draw_labels(self, batch: int, random: torch.Generator) -> Float[Tensor, "b 25"]:
+        rows = torch.randint(len(self._labels), (batch,), generator=random, device=self.device)
+        return self._labels[rows]
+
+    def _wrong_labels(self, labels: Tensor, random: torch.Generator) -> Tensor | None:
+        objective = self.config.objective
+        if objective.mismatch_weight == 0.0:
+            return None
+        if objective.mismatch_angle == 0.0 and len(labels) > 1:
+            return mismatched_labels(labels, random)
+        drawn = self._draw_labels(len(labels) * _LABEL_CANDIDATES, random)
+        candidates = drawn.unflatten(0, (len(labels), _LABEL_CANDIDATES))
+        return turned_away_labels(labels, candidates, objective.mismatch_angle)
+
+    def _generate(
+        self, labels: Tensor, images_seen: int, random: torch.Generator
+    ) -> GeneratedBatch:
+        objective, initial = self.config.objective, self.config.generator.neural_size
+        z = self._draw_latents(len(labels), random)
+        draws = draw_generation(self.generator, len(labels), objective, images_seen, random)
+        size = neural_size_at(initial, objective, images_seen)
+        return generate_batch(
+            self.generator, z, labels, draws, objective, images_seen, size, random
+        )
+
+    def _draw_latents(self, batch: int, random: torch.Generator) -> Float[Tensor, "b z"]:
+        shape = batch, self.config.generator.z_dim
+        return torch.randn(shape, generator=random, device=self.device)
+
+    def _real_images(self, real: RealBatch, images_seen: int) -> HeadImages:
+        initial, objective = self.config.generator.neural_size, self.config.objective
+        image, mask = signed_from_bytes(real.pixels[:, :3]), None
+        if real.pixels.shape[1] == 4:
+            mask = real.pixels[:, 3:].float() / 255.0
+        size = neural_size_at(initial, objective, images_seen)
+        return real_images(image, mask, objective, images_seen, size)
+
+    def _density_losses(
+        self, batch: int, images_seen: int, random: torch.Generator
+    ) -> dict[str, Tensor]:
+        objective = self.config.objective
+        labels, z = self._draw_labels(batch, random), self._draw_latents(batch, random)
+
+        def draws(count: int) -> DensityDraws:
+            # One number decides for the whole pass, as published.
+            swap = torch.rand(1, generator=random, device=self.device).expand(batch)
+            shape = batch, count, 3
+            points = torch.rand(shape, generator=random, device=self.device)
+            moves = torch.randn(shape, generator=random, device=self.device)
+            noise = torch.randn(batch, 2 * count, generator=random, device=self.device)
+            return DensityDraws(swap, points, moves, noise)
+
+        kinds = ["smooth"] if objective.density_kind == "smooth" else ["monotonic", "smooth"]
+        drawn = [draws(_DENSITY_POINTS[kind]) for kind in kinds]
+        return density_losses(self.generator, z, labels, drawn, objective, images_seen, random)
+
+    def _preview_labels(self) -> Float[Tensor, "v 25"]:
+        """Cameras around the head at the mean distance and height of the labels."""
+        centers = self._labels[:, [3, 7, 11]]
+        radius = float(centers.norm(dim=1).mean())
+        height = float((centers[:, 1] / centers.norm(dim=1)).mean())
+        focal = float(self._labels[:, 16].mean())
+        yaw = torch.deg2rad(torch.tensor(_PREVIEW_YAWS))
+        heights = torch.full_like(yaw, height)
+        views = look_at_labels(yaw, heights, target=torch.zeros(3), radius=radius, focal=focal)
+        return views.to(self.device)
