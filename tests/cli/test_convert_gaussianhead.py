@@ -65,7 +65,7 @@ def test_a_converted_model_is_a_run_that_shows_the_same(
     pose, camera = opened.pose(3), opened.sequence.frames[3].camera
     center = camera.camera_to_world[:, :3, 3]
     assert isinstance(opened.avatar, GaussianHead)
-    posed = opened.avatar.posed_gaussians(pose, center)
+    posed = opened.avatar.posed_gaussians(pose, camera)
     assert pose.expression_coeffs is not None
     expected = pose_official(read_official(model), pose.expression_coeffs, center)
     for name in ("means", "quats", "scales", "opacities", "sh_coeffs"):

@@ -16,6 +16,7 @@ from vultus.methods.gaussianhead.driving import (
     driving_vectors,
     head_camera,
     head_to_world,
+    view_vectors,
 )
 
 FIELDS = ("expression_coeffs", "jaw_pose", "eye_pose")
@@ -85,3 +86,22 @@ def test_heads_without_mesh_and_poses_without_place_stay_at_rest() -> None:
     still = head_to_world(track, HeadPose(expression_coeffs=random(3, 4)))
     assert torch.equal(still, torch.eye(4).expand(3, 4, 4))
     assert torch.equal(head_to_world(FakeHead(), HeadPose()), torch.eye(4)[None])
+
+
+def test_views_tell_where_the_head_is_before_the_camera_and_nothing_else() -> None:
+    generator = torch.Generator().manual_seed(4)
+    motions = torch.eye(4).repeat(5, 1, 1)
+    motions[:, :3, :3] = axis_angle_to_matrix(torch.randn(5, 3, generator=generator))
+    motions[:, :3, 3] = torch.randn(5, 3, generator=generator)
+    camera = Camera(
+        look_at(torch.tensor([[0.0, 0.1, 2.0]]), torch.zeros(3)), torch.eye(3)[None], 8, 8
+    )
+    center, scale = torch.tensor([0.1, 0.0, -0.2]), torch.tensor(3.0)
+    still = Camera(camera.world_to_camera.repeat(5, 1, 1), camera.intrinsics.repeat(5, 1, 1), 8, 8)
+    seen = view_vectors(head_camera(still, motions, center, scale))
+    moving = Camera(still.world_to_camera @ motions, still.intrinsics, 8, 8)
+    resting = torch.eye(4).repeat(5, 1, 1)
+    torch.testing.assert_close(view_vectors(head_camera(moving, resting, center, scale)), seen)
+    assert float((seen[1:] - seen[:-1]).abs().amax(dim=1).min()) > 0.1
+    place = (still.world_to_camera @ motions @ torch.cat([center, torch.ones(1)]))[:, :3]
+    torch.testing.assert_close(seen[:, 9:], scale * place)

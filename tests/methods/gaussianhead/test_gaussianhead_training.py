@@ -17,6 +17,7 @@ from vultus.data.sequence import HeadSequence
 from vultus.engine.checkpoint import restore_weights, take_checkpoint
 from vultus.engine.fit import fit
 from vultus.gaussians.densify import DensifyConfig
+from vultus.geometry.cameras import Camera
 from vultus.methods.gaussianhead.config import PRESETS, GaussianHeadConfig, scale_schedule
 from vultus.methods.gaussianhead.derivation import DerivationMode
 from vultus.methods.gaussianhead.model import GaussianHead
@@ -60,6 +61,22 @@ def test_thirty_steps_bring_the_pictures_closer(
     before = picture_error(GaussianHead(config, sequence, 0), frames)
     after = picture_error(trained(sequence, config, tmp_path), frames)
     assert after < 0.6 * before
+
+
+@pytest.mark.parametrize("drives_with_view", [False, True])
+def test_the_view_moves_gaussians_only_where_it_drives_them(
+    sequence: HeadSequence, drives_with_view: bool
+) -> None:
+    config = tiny()
+    config = replace(config, model=replace(config.model, drives_with_view=drives_with_view))
+    avatar = GaussianHead(config, sequence, 0)
+    cameras = Camera.stack([record.camera for record in sequence.split("train")])
+    angles = (cameras.world_to_camera - cameras.world_to_camera[0]).square().sum(dim=(1, 2))
+    other = cameras[int(angles.argmax())]
+    pose = avatar.track[0]
+    left, right = (avatar.posed_gaussians(pose, camera) for camera in (cameras[0], other))
+    assert torch.equal(left.means, right.means) != drives_with_view
+    assert not torch.equal(left.sh_coeffs, right.sh_coeffs)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -36,6 +36,10 @@ class ModelConfig:
     normalize_driving: bool = False
     """Bring the fields of the driving vector to mean zero and mean square one over the training
     moments; otherwise they are used raw, as published."""
+    drives_with_view: bool = False
+    """Join where the head is before the camera to the driving vector, by mean and mean square of
+    the training images. In videos whose head rests it tells where shoulders are and from where
+    light comes; published: no. Cameras that see from elsewhere are then taken for turns."""
     derivation: DerivationMode = "paper"
     """paper: rotations, trained on their spheres; official: as published, which scales axes and
     depends on the order of the Gaussians; baked_scale: the same with the factors stored; none."""
@@ -316,10 +320,52 @@ def _small_video(steps: int) -> GaussianHeadConfig:
     return replace(config, densify=densify)
 
 
+def _video(steps: int) -> GaussianHeadConfig:
+    """The published model for videos without a rig on a GPU, in a scene as large as its planes."""
+    return GaussianHeadConfig(
+        model=ModelConfig(
+            driving=("expression_coeffs",),
+            normalize_driving=True,
+            drives_with_view=True,
+            scale_offsets="log",
+            normalize_deformed_quats=True,
+            initial_opacity_offset=-1.0,
+            cube_half_width=0.7,
+            scene="cameras",
+            extent=1.0,
+            sh_degree_interval=steps // 20,
+            warm_up=steps // 20,
+        ),
+        losses=LossWeights(vgg_weight=0.0, alpha_weight=0.1),
+        optim=OptimConfig(
+            position_lr_steps=steps,
+            motion_lr_steps=steps,
+            plane_lr_init=1e-2,
+            plane_lr_final=1e-4,
+            plane_lr_steps=steps,
+            opacity_lr=1e-3,
+            feature_lr=3e-3,
+            adam_epsilon=1e-8,
+        ),
+        densify=DensifyConfig(
+            start_step=steps // 40,
+            stop_step=3 * steps // 5,
+            interval=steps // 40,
+            opacity_reset_interval=2 * steps,
+            prune_opacity=0.02,
+            max_primitives=25_000,
+        ),
+        steps=steps,
+    )
+
+
 PRESETS: dict[str, GaussianHeadConfig] = {
     "paper": GaussianHeadConfig(),
     "official": _official(),
     "no-derivation": _with_model(GaussianHeadConfig(), derivation="none"),
+    "video": _video(20_000),
+    "video-official": _with_model(_video(20_000), derivation="official"),
+    "video-no-derivation": _with_model(_video(20_000), derivation="none"),
     "small": _small(5_000),
     "small-video": _small_video(4_500),
     "small-official": _with_model(_small(5_000), derivation="official"),

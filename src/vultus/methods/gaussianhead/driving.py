@@ -13,7 +13,18 @@ from vultus.geometry.cameras import Camera
 from vultus.heads.base import HeadModel, HeadPose
 from vultus.heads.face_motion import skull_to_world
 
-__all__ = ["DrivingScale", "driving_sizes", "driving_vectors", "head_camera", "head_to_world"]
+__all__ = [
+    "VIEW_SIZES",
+    "DrivingScale",
+    "driving_sizes",
+    "driving_vectors",
+    "head_camera",
+    "head_to_world",
+    "view_vectors",
+]
+
+VIEW_SIZES = {"rotation": 9, "translation": 3}
+"""Fields of ``view_vectors``."""
 
 _PLACEMENT = ("global_rotation", "neck_pose", "translation")
 _MIN_DEVIATION = 1e-6
@@ -48,8 +59,12 @@ class DrivingScale:
         return DrivingScale(center, torch.cat(factors))
 
     def __call__(self, vectors: Float[Tensor, "b e"]) -> Float[Tensor, "b e"]:
-        """Map vectors on the CPU."""
+        """Map vectors on the same device."""
         return (vectors - self.center) * self.factor
+
+    def to(self, device: torch.device | str) -> DrivingScale:
+        """Move the tensors."""
+        return DrivingScale(self.center.to(device), self.factor.to(device))
 
 
 def driving_sizes(pose: HeadPose, fields: Sequence[str]) -> dict[str, int]:
@@ -120,3 +135,12 @@ def head_camera(
     matrix = torch.cat([rotation, translation[:, :, None]], dim=2)
     matrix = torch.cat([matrix, relative[:, 3:]], dim=1)
     return Camera(matrix, camera.intrinsics, camera.width, camera.height)
+
+
+def view_vectors(camera: Camera) -> Float[Tensor, "b 12"]:
+    """Say where a head that rests is before cameras: rotation, row by row, and translation.
+
+    Entries of the matrix need no angles, which the network could not use better.
+    """
+    matrices = camera.world_to_camera
+    return torch.cat([matrices[:, :3, :3].flatten(1), matrices[:, :3, 3]], dim=1)

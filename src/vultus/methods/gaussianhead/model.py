@@ -29,15 +29,17 @@ from vultus.methods.gaussianhead.baking import world_splats
 from vultus.methods.gaussianhead.config import GaussianHeadConfig, ModelConfig
 from vultus.methods.gaussianhead.deformation import DeformationNetwork
 from vultus.methods.gaussianhead.driving import (
+    VIEW_SIZES,
     DrivingScale,
     driving_sizes,
     driving_vectors,
     head_camera,
     head_to_world,
+    view_vectors,
 )
 from vultus.methods.gaussianhead.posing import PosedGaussians, pose_gaussians
 from vultus.methods.gaussianhead.rates import learning_rates
-from vultus.methods.gaussianhead.start import find_scene, initial_gaussians
+from vultus.methods.gaussianhead.start import find_scene, initial_gaussians, training_cameras
 from vultus.nets.vgg_distance import VggDistance, imported_vgg_distance
 from vultus.optim.adam import GpuAdam, replace_values, set_learning_rate
 from vultus.optim.riemannian_adam import build_riemannian_adam
@@ -90,8 +92,15 @@ class GaussianHead:
         self._scene = find_scene(config.model, sequence, motions)
         self._center = self._scene.center.to(self.device)
         self._scale = torch.tensor(self._scene.scale, device=self.device)
+        self._view_scale: DrivingScale | None = None
+        if config.model.drives_with_view:
+            cameras = training_cameras(sequence, motions).to(self.device)
+            resting = torch.eye(4, device=self.device).expand(len(cameras), 4, 4)
+            views = view_vectors(self.scene_camera(cameras, resting))
+            self._view_scale = DrivingScale.of(views, VIEW_SIZES)
 
-        motion, appearance = _draw_networks(config.model, raw.shape[1], seed)
+        inputs = raw.shape[1] + (0 if self._view_scale is None else sum(VIEW_SIZES.values()))
+        motion, appearance = _draw_networks(config.model, inputs, seed)
         self._motion_network = motion.to(self.device)
         self._appearance = appearance.to(self.device)
         values = initial_gaussians(
@@ -148,15 +157,10 @@ class GaussianHead:
             )
             return output.to("cpu")
 
-    def posed_gaussians(
-        self, pose: HeadPose, camera_center: Float[Tensor, "b 3"]
-    ) -> PosedGaussians:
+    def posed_gaussians(self, pose: HeadPose, camera: Camera) -> PosedGaussians:
         """Gaussians in the scene's frame as a camera in the world sees them."""
         driving, motions = self.driven(pose)
-        inverse = torch.linalg.inv(motions)
-        center = (inverse[:, :3, :3] @ camera_center.to(self.device)[..., None])[..., 0]
-        center = self._scale * (center + inverse[:, :3, 3] - self._center)
-        return self._pose(driving, center, None)
+        return self._pose(driving, self.scene_camera(camera.to(self.device), motions), None)
 
     def splats(self, pose: HeadPose | None) -> Splats:
         """Gaussians for files, in the world; at rest, where the head is at rest, without a pose.
@@ -167,7 +171,7 @@ class GaussianHead:
         pose = HeadPose() if pose is None else pose
         with torch.no_grad():
             motion = head_to_world(self.head, pose.to("cpu"))[0]
-            posed = self.posed_gaussians(pose, self._scene.viewpoint[None])
+            posed = self.posed_gaussians(pose, self._scene.viewpoint)
             return world_splats(posed, motion, self._scene, self.config.model)
 
     def driven(self, pose: HeadPose) -> tuple[Float[Tensor, "b e"], Float[Tensor, "b 4 4"]]:
@@ -181,13 +185,15 @@ class GaussianHead:
         """See the moving head from the scene's frame; everything on the device."""
         return head_camera(camera, motions, self._center, self._scale)
 
-    def _pose(self, driving: Tensor, centers: Tensor, step: int | None) -> PosedGaussians:
+    def _pose(self, driving: Tensor, camera: Camera, step: int | None) -> PosedGaussians:
+        if self._view_scale is not None:
+            driving = torch.cat([driving, self._view_scale(view_vectors(camera))], dim=1)
         return pose_gaussians(
             self.gaussians,
             self._motion_network if self.moves(step) else None,
             self._appearance,
             driving,
-            centers,
+            camera_centers(camera),
             self.config.model,
         )
 
@@ -210,7 +216,7 @@ class GaussianHead:
         """
         model = self.config.model
         camera = self.scene_camera(camera, motions)
-        posed = self._pose(driving, camera_centers(camera), step)
+        posed = self._pose(driving, camera, step)
         output = render_gaussians(
             posed.means,
             posed.quats,

@@ -21,6 +21,7 @@ _PUBLISHED = ModelConfig(
     opacity_offsets=False,
 )
 _FIXED = (
+    "drives_with_view",
     "derivation",
     "num_derivations",
     "channels",

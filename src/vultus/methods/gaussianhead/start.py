@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -20,7 +20,7 @@ from vultus.methods.gaussianhead.derivation import (
     official_stretches,
 )
 
-__all__ = ["Scene", "find_scene", "initial_gaussians", "neighbor_distances"]
+__all__ = ["Scene", "find_scene", "initial_gaussians", "neighbor_distances", "training_cameras"]
 
 _NEIGHBORS = 3
 _MIN_SQUARED_DISTANCE = 1e-7
@@ -37,8 +37,8 @@ class Scene:
     scale: float
     extent: float
     """Size for density control, scene units."""
-    viewpoint: Float[Tensor, " 3"]
-    """Centre of the first training camera, in the world."""
+    viewpoint: Camera
+    """The first training camera, in the world."""
 
 
 def find_scene(
@@ -55,17 +55,7 @@ def find_scene(
         ValueError: If the extent is that of the cameras, and they stand still; or if the scene is
             that of the head, and it has no mesh.
     """
-    records = sequence.split("train")
-    timesteps = torch.tensor([record.timestep for record in records])
-    world_to_camera = torch.cat([record.camera.world_to_camera for record in records])
-    relative = world_to_camera @ motions[timesteps]
-    first = records[0].camera
-    cameras = Camera(
-        relative,
-        torch.cat([record.camera.intrinsics for record in records]),
-        first.width,
-        first.height,
-    )
+    cameras = training_cameras(sequence, motions)
     centers = camera_centers(cameras)
     center, scale = torch.tensor(model.scene_center), model.scene_scale
     if model.scene == "head":
@@ -75,14 +65,22 @@ def find_scene(
     elif model.scene == "cameras":
         distances = (centers - center).norm(dim=1)
         focal = cameras.intrinsics[:, 0, 0]
-        scale = 1.0 / float((distances * 0.5 * first.width / focal).mean())
+        scale = 1.0 / float((distances * 0.5 * cameras.width / focal).mean())
     extent = model.extent
     if extent is None:
         spread = (centers - centers.mean(dim=0)).norm(dim=1).max()
         extent = _EXTENT_FACTOR * float(spread) * scale
         if not extent > 0:
             raise ValueError("model.extent must be given where neither head nor camera moves")
-    return Scene(center, scale, extent, camera_centers(first)[0])
+    return Scene(center, scale, extent, sequence.split("train")[0].camera)
+
+
+def training_cameras(sequence: HeadSequence, motions: Float[Tensor, "t 4 4"]) -> Camera:
+    """Cameras of the training images, as the head at rest sees them."""
+    records = sequence.split("train")
+    cameras = Camera.stack([record.camera for record in records])
+    timesteps = torch.tensor([record.timestep for record in records])
+    return replace(cameras, world_to_camera=cameras.world_to_camera @ motions[timesteps])
 
 
 def initial_gaussians(
