@@ -147,7 +147,7 @@ class RunFolder:
             timings[name] = round(timings.get(name, 0.0) + time.perf_counter() - start, 3)
             self.update_card(timings=timings)
 
-    def log_metrics(self, step: int, values: Mapping[str, float]) -> None:
+    def log_metrics(self, step: int, values: Mapping[str, float | int]) -> None:
         """Append one line of numbers.
 
         Non-finite numbers are written as ``NaN`` and ``Infinity``, which Python reads back: a

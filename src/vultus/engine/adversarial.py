@@ -48,7 +48,7 @@ def train_adversarial(
     seed: int,
     *,
     world: World | None = None,
-    evaluate: Callable[[int], Mapping[str, float]] | None = None,
+    evaluate: Callable[[int], Mapping[str, float | int]] | None = None,
     seconds: float | None = None,
 ) -> TrainingResult:
     """Train until all images are shown, starting from the run's last checkpoint if it has one.

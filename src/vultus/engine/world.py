@@ -47,13 +47,13 @@ class World:
             dist.all_reduce(tensor)
         return tensor
 
-    def first_says(self, value: float, device: torch.device) -> float:
+    def first_says(self, value: int, device: torch.device) -> int:
         """What the first process has, in all."""
         if self.size == 1:
             return value
-        shared = torch.tensor(value, dtype=torch.float64, device=device)
+        shared = torch.tensor(value, device=device)
         dist.broadcast(shared, 0)
-        return float(shared)
+        return int(shared)
 
     def wait(self) -> None:
         """Wait until all processes are here."""

@@ -212,13 +212,14 @@ def test_losses_reach_both_networks_and_wrong_labels_only_count_with_weight() ->
     assert float(gradient.abs().max()) > 0.0
     fake = replace(images, image=images.image.detach())
     wrong = mismatched_labels(labels, seeded())
+    real = real_batch()
     for weight in (0.0, 1.0):
         config = replace(QUIET, mismatch_weight=weight)
         seen = Judge(judge, config, 0)
-        terms = discriminator_losses(seen, fake, labels, real_batch(), labels, wrong)
+        terms = discriminator_losses(seen, fake, labels, real, labels, wrong)
         assert ("mismatch" in terms.losses) == (weight > 0.0)
         assert float(terms.records["logit.real"]) == pytest.approx(
-            float(judge(real_batch(), labels).detach().mean()), abs=1e-5
+            float(judge(real, labels).detach().mean()), abs=1e-5
         )
 
 
