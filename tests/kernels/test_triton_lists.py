@@ -1,4 +1,4 @@
-"""Sorting of per-bin lists, by networks and by counting."""
+"""Sorting of per-bin lists, by networks and by merging."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def test_lists_are_sorted_by_depth_then_row(largest):
         assert torch.equal(rows, expected_rows(keys))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("num", [256, 257, 1024, 1025, 2048, 2049, 5000])
-def test_long_lists_are_sorted(num):
-    if is_interpreting() and num > 1100:
-        pytest.skip("takes minutes in the interpreter")
-    keys = make_keys(1 + 0.3 * torch.rand(num, generator=torch.Generator().manual_seed(num)))
-    actual, longest = sort([keys], 8192, 2048)
+@pytest.mark.parametrize("depths", ["different", "equal"])
+@pytest.mark.parametrize("num", [127, 128, 257, 1024, 1025, 2049, 5000])
+def test_long_lists_are_sorted(num, depths):
+    rng = torch.Generator().manual_seed(num)
+    span = 0.3 if depths == "different" else 0.0
+    keys = make_keys(1 + span * torch.rand(num, generator=rng))
+    actual, longest = sort([keys], 8192, 0 if is_interpreting() else 1024)
     assert torch.equal(actual[0], expected_rows(keys))
     assert longest == (num if 2 * num > 8192 else 0)
 
