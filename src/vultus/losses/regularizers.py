@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 __all__ = [
+    "FREE_BLEND_WEIGHT",
     "blend_weight",
     "distortion",
     "eye_alpha",
@@ -26,8 +27,8 @@ __all__ = [
     "xyz",
 ]
 
-# Neighbours' blend weights below this are free.
-_FREE_BLEND_WEIGHT = 0.1
+FREE_BLEND_WEIGHT = 0.1
+"""Neighbours' blend weights below this are free."""
 
 
 def eye_alpha(opacities: Float[Tensor, "*b n"]) -> Float[Tensor, ""]:
@@ -42,7 +43,7 @@ def blend_weight(weights: Float[Tensor, "n 4"], visible: Bool[Tensor, " n"]) -> 
         weights: Rows sum to 1; the first column is the surfel's own face.
         visible: Surfels that some pixel met.
     """
-    return _visible_mean((weights[:, 1:] - _FREE_BLEND_WEIGHT).relu().norm(dim=-1), visible)
+    return _visible_mean((weights[:, 1:] - FREE_BLEND_WEIGHT).relu().norm(dim=-1), visible)
 
 
 def normal_norm(normals: Float[Tensor, "n 3"], visible: Bool[Tensor, " n"]) -> Float[Tensor, ""]:

@@ -257,9 +257,9 @@ class SurfHead:
         compare_normals, distort = self._compares_normals(step), self._distorts(step)
         outputs: list[OutputName] = []
         if compare_normals:
-            outputs = ["depth", "normal", "median_depth"]
-        elif weights.depth_smoothness_weight > 0:
-            outputs = ["depth"]
+            outputs.extend(("normal", "median_depth"))
+        if weights.depth_smoothness_weight > 0:
+            outputs.append("depth")
         if distort:
             outputs.append("distortion")
         faces = self._rig.training_faces(batch.timesteps)
@@ -271,7 +271,7 @@ class SurfHead:
         }
         terms |= objectives.image_terms(output, batch, weights, compare_normals, distort)
         terms |= objectives.surfel_terms(
-            self.surfels, placed, output.radii, self._eyeball_index, self._face_scales, self.config
+            self.surfels, placed, output.radii, self._eyeballs, self._face_scales, self.config
         )
         return output, terms
 
@@ -379,7 +379,7 @@ class SurfHead:
 
     def _index_surfels(self) -> None:
         self._eyeball_surfels = self._eyeball_faces[self._face_index]
-        self._eyeball_index = self._eyeball_surfels.nonzero()[:, 0]
+        self._eyeballs = self._eyeball_surfels if bool(self._eyeball_surfels.any()) else None
         self._boundary_surfels = self._boundary_faces[self._face_index]
         self._teeth_surfels = self._teeth_faces[self._face_index]
         self._face_scales = self._rig.rest.scales[self._face_index]
