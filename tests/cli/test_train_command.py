@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -131,3 +132,18 @@ def test_held_out_images_are_measured_on_the_way(capture: Path, tmp_path: Path) 
     lines = RunFolder(out).read_metrics()
     for split in ("val", "test"):
         assert [line["step"] for line in lines if f"{split}.psnr" in line] == [2]
+
+
+def test_any_kept_checkpoint_can_be_chosen(
+    trained: Path, refuses: Callable[..., str], tmp_path: Path
+) -> None:
+    files = []
+    for choice in (["--step", "4"], ["--step", "6"], []):
+        files.append(tmp_path / f"{len(files)}.ply")
+        command = ["export", "--run", str(trained), "--out", str(files[-1])]
+        assert run([*command, *choice]) == 0
+    first, last, default = (path.read_bytes() for path in files)
+    assert first != last
+    assert default == last
+    known = "no checkpoint of step 5; complete steps: 4, 6"
+    refuses(["export", "--run", str(trained), "--step", "5"], known)

@@ -141,8 +141,10 @@ def test_only_the_last_checkpoints_are_kept(run: RunFolder) -> None:
         run.save_checkpoint(_checkpoint(step))
     run.keep_checkpoints(2)
     assert run.checkpoint_steps() == [2, 10]
-    with pytest.raises(ValueError, match="count must be positive, got 0"):
-        run.keep_checkpoints(0)
+    run.keep_checkpoints(0)
+    assert run.checkpoint_steps() == [2, 10]
+    with pytest.raises(ValueError, match="count must not be negative, got -1"):
+        run.keep_checkpoints(-1)
 
 
 def test_a_damaged_checkpoint_is_named(run: RunFolder) -> None:

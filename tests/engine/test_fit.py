@@ -23,6 +23,7 @@ from vultus.render.output import RenderOutput
 class Settings:
     steps: int = 10
     checkpoint_every: int = 3
+    keep_checkpoints: int = 2
     evaluate_every: int = 0
     log_every: int = 4
 

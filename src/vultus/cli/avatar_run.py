@@ -131,16 +131,19 @@ def output_path(chosen: Path | None, default: Path, suffixes: Collection[str]) -
     return path
 
 
-def open_run(path: Path, data: Path | None = None, device: str = "cpu") -> OpenRun:
-    """Rebuild a run's avatar from its config and last checkpoint.
+def open_run(
+    path: Path, data: Path | None = None, device: str = "cpu", step: int | None = None
+) -> OpenRun:
+    """Rebuild a run's avatar from its config and a checkpoint.
 
     Args:
         path: Run folder.
         data: Where the capture lies now, if it was moved.
         device: Where the avatar goes; see ``core.devices.find_device``.
+        step: Which checkpoint, by default the last one.
 
     Raises:
-        FileNotFoundError: If the folder holds no run or no complete checkpoint.
+        FileNotFoundError: If the folder holds no run or no such checkpoint.
         ValueError: If the config is damaged; names file and field.
     """
     folder = RunFolder.open(path)
@@ -156,8 +159,8 @@ def open_run(path: Path, data: Path | None = None, device: str = "cpu") -> OpenR
         raise FileNotFoundError(f"{options.data}: the capture is not there{hint}")
     sequence = options.read()
     avatar = build_method(run.method, run.config, sequence, run.seed, find_device(device))
-    step = restore_weights(folder, avatar)
-    return OpenRun(folder, run.method, run.config, run.seed, options, sequence, avatar, step)
+    loaded = restore_weights(folder, avatar, step)
+    return OpenRun(folder, run.method, run.config, run.seed, options, sequence, avatar, loaded)
 
 
 def _run_config_class(method: str) -> type[Any]:

@@ -32,6 +32,8 @@ class RenderBenchOptions:
     """Pictures per measurement (official --n_iter); default: 20, on a GPU 500."""
     data: Path | None = None
     """Where the capture lies now, if it was moved."""
+    step: int | None = None
+    """Checkpoint to load, by its step; default: the last one."""
     device: str = "auto"
     """What renders: cpu, cuda, cuda:N, or auto, which takes a GPU if there is one."""
     json: Path | None = None
@@ -48,7 +50,7 @@ class RenderBenchOptions:
 def run_render(arguments: list[str]) -> None:
     """Print the time of pictures and how many fit into a second."""
     options = tyro.cli(RenderBenchOptions, args=arguments, prog="vultus bench render")
-    opened = open_run(options.run, options.data, options.device)
+    opened = open_run(options.run, options.data, options.device, options.step)
     device = opened.avatar.device.type
     camera = opened.sequence.split("train")[0].camera
     camera = fit_camera(camera, options.width, options.height)

@@ -25,6 +25,8 @@ class EvaluateOptions:
     """Folder that train wrote."""
     data: Path | None = None
     """Where the capture lies now, if it was moved."""
+    step: int | None = None
+    """Checkpoint to load, by its step; default: the last one."""
     device: str = "cpu"
     """What renders: cpu, cuda, cuda:N, or auto, which takes a GPU if there is one."""
     protocol: str = "surfhead-v1"
@@ -45,7 +47,7 @@ def main(arguments: list[str]) -> None:
     """Evaluate and print."""
     options = tyro.cli(EvaluateOptions, args=arguments, prog="vultus evaluate", description=__doc__)
     protocol = find_protocol(options.protocol)
-    opened = open_run(options.run, options.data, options.device)
+    opened = open_run(options.run, options.data, options.device, options.step)
     if options.dry_run:
         console.print(f"would evaluate step {opened.step} of {options.run}")
         return

@@ -48,6 +48,8 @@ class ExportOptions:
     """Moment of the capture whose pose the posed formats have."""
     data: Path | None = None
     """Where the capture lies now, if it was moved."""
+    step: int | None = None
+    """Checkpoint to load, by its step; default: the last one."""
     device: str = "cpu"
     """What renders: cpu, cuda, cuda:N, or auto, which takes a GPU if there is one."""
     dry_run: bool = False
@@ -57,7 +59,7 @@ class ExportOptions:
 def main(arguments: list[str]) -> None:
     """Export."""
     options = tyro.cli(ExportOptions, args=arguments, prog="vultus export", description=__doc__)
-    opened = open_run(options.run, options.data, options.device)
+    opened = open_run(options.run, options.data, options.device, options.step)
     if options.format in _FOLDERS:
         _write_model_folder(opened, options)
         return

@@ -70,6 +70,8 @@ class MeshOptions:
     )
     data: Path | None = None
     """Where the capture lies now, if it was moved."""
+    step: int | None = None
+    """Checkpoint to load, by its step; default: the last one."""
     device: str = "cpu"
     """What renders: cpu, cuda, cuda:N, or auto, which takes a GPU if there is one."""
     compare: CompareOptions = field(default_factory=CompareOptions)
@@ -81,7 +83,7 @@ class MeshOptions:
 def main(arguments: list[str]) -> None:
     """Fuse and write."""
     options = tyro.cli(MeshOptions, args=arguments, prog="vultus mesh", description=__doc__)
-    opened = open_run(options.run, options.data, options.device)
+    opened = open_run(options.run, options.data, options.device, options.step)
     check_has_mesh(opened.avatar.head, "fusing a mesh")
     out = output_path(options.out, opened.folder.media_path / "mesh.ply", MESH_SUFFIXES)
     pose = opened.pose(options.timestep)

@@ -70,6 +70,8 @@ class ReenactOptions:
     """Of built-in tracks."""
     data: Path | None = None
     """Where the capture lies now, if it was moved."""
+    step: int | None = None
+    """Checkpoint to load, by its step; default: the last one."""
     format: str = "auto"
     """Reader of a capture that drives."""
     options: dict[str, str] = field(default_factory=dict)
@@ -84,7 +86,7 @@ def main(arguments: list[str]) -> None:
     """Map the track to the rig, render, write the film."""
     options = tyro.cli(ReenactOptions, args=arguments, prog="vultus reenact", description=__doc__)
     _check(options)
-    opened = open_run(options.run, options.data, options.device)
+    opened = open_run(options.run, options.data, options.device, options.step)
     head, own = opened.sequence.head, opened.avatar.track
     driver = find_driver(options, head)
     played = drive(

@@ -56,6 +56,8 @@ class RenderOptions:
     """Frames per second."""
     data: Path | None = None
     """Where the capture lies now, if it was moved."""
+    step: int | None = None
+    """Checkpoint to load, by its step; default: the last one."""
     device: str = "cpu"
     """What renders: cpu, cuda, cuda:N, or auto, which takes a GPU if there is one."""
     dry_run: bool = False
@@ -65,7 +67,7 @@ class RenderOptions:
 def main(arguments: list[str]) -> None:
     """Render and write the film."""
     options = tyro.cli(RenderOptions, args=arguments, prog="vultus render", description=__doc__)
-    opened = open_run(options.run, options.data, options.device)
+    opened = open_run(options.run, options.data, options.device, options.step)
     default = opened.folder.media_path / f"render_{options.path}.mp4"
     out = output_path(options.out, default, [".mp4"])
     views = options.views or (COMPARISON if options.path == "dataset" else ("rgb",))

@@ -233,12 +233,14 @@ class RunFolder:
         )
 
     def keep_checkpoints(self, count: int) -> None:
-        """Delete all but the last ``count`` complete checkpoints.
+        """Delete all but the last ``count`` complete checkpoints; 0 keeps every one.
 
         Raises:
-            ValueError: If ``count`` is not positive.
+            ValueError: If ``count`` is negative.
         """
-        if count < 1:
-            raise ValueError(f"count must be positive, got {count}")
+        if count < 0:
+            raise ValueError(f"count must not be negative, got {count}")
+        if count == 0:
+            return
         for step in self.checkpoint_steps()[:-count]:
             shutil.rmtree(self.checkpoint_path(step))

@@ -21,9 +21,6 @@ from vultus.methods.base import FitSettings, ReconstructionMethod
 
 __all__ = ["FitResult", "fit"]
 
-# The last one, and one to go back to.
-_KEPT_CHECKPOINTS = 2
-
 
 @dataclass(frozen=True)
 class FitResult:
@@ -96,7 +93,7 @@ def fit(
                 note = f"loss {loss:.4f}"
             if due.save:
                 run.save_checkpoint(take_checkpoint(method, step))
-                run.keep_checkpoints(_KEPT_CHECKPOINTS)
+                run.keep_checkpoints(settings.keep_checkpoints)
             if due.evaluate and evaluate is not None:
                 evaluate(step)
     return FitResult(first, settings.steps, time.perf_counter() - started)

@@ -33,6 +33,11 @@ class FitSettings(Protocol):
         ...
 
     @property
+    def keep_checkpoints(self) -> int:
+        """How many of the last checkpoints stay; 0 keeps all."""
+        ...
+
+    @property
     def evaluate_every(self) -> int:
         """Steps between evaluations of the held-out splits; 0 only at the end."""
         ...

@@ -169,6 +169,9 @@ class GaussianHeadConfig:
     steps: int = 80_000
     """Optimisation steps; one image each."""
     checkpoint_every: int = 5_000
+    keep_checkpoints: int = 2
+    """How many of the last checkpoints stay; 0 keeps all. Commands on a run take any of them with
+    --step."""
     evaluate_every: int = 0
     """0: only after the last step."""
     log_every: int = 50
@@ -181,6 +184,8 @@ class GaussianHeadConfig:
         for name in ("steps", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.keep_checkpoints < 0:
+            raise ValueError(f"keep_checkpoints must be at least 0, got {self.keep_checkpoints}")
         for name in ("width", "num_frequencies", "num_gaussians", "sh_degree_interval"):
             if getattr(model, name) < 1:
                 raise ValueError(f"model.{name} must be at least 1, got {getattr(model, name)}")

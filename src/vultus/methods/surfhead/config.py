@@ -139,6 +139,9 @@ class SurfHeadConfig:
     steps: int = 300_000
     """Optimisation steps; one image each."""
     checkpoint_every: int = 5_000
+    keep_checkpoints: int = 2
+    """How many of the last checkpoints stay; 0 keeps all. Commands on a run take any of them with
+    --step."""
     evaluate_every: int = 0
     """0: only after the last step."""
     log_every: int = 50
@@ -149,6 +152,8 @@ class SurfHeadConfig:
         """Reject settings that contradict each other."""
         if self.steps < 1 or self.log_every < 1 or self.checkpoint_every < 1:
             raise ValueError("steps, log_every and checkpoint_every must be at least 1")
+        if self.keep_checkpoints < 0:
+            raise ValueError(f"keep_checkpoints must be at least 0, got {self.keep_checkpoints}")
         if not 0 < self.model.initial_opacity < 1 or self.model.initial_scale <= 0:
             raise ValueError(
                 "model.initial_opacity must lie in (0, 1) and model.initial_scale be positive, got "
