@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from synthetic_flame import synthetic_flame
+from triton_support import triton_device
 from vultus.core.bundles import save_bundle
-from vultus.heads.base import HeadModel, HeadPose
+from vultus.heads import skinning
+from vultus.heads.base import HeadModel, HeadPose, RiggedHead
 from vultus.heads.flame import FLAME_ARRAYS, FLAME_FORMAT, FlameHead, pad_offsets, read_flame
 
 
@@ -73,6 +75,38 @@ def test_every_parameter_gets_a_gradient_as_finite_differences_give_it():
         return head.vertices(HeadPose(**dict(zip(names, tensors, strict=True))))[:, ::50]
 
     assert torch.autograd.gradcheck(some_vertices, values)
+
+
+def test_a_subject_shaped_once_is_posed_as_one_that_is_shaped_each_time(head):
+    pose = full_pose(head)
+    assert isinstance(head, RiggedHead)
+    static = {"identity_coeffs": None, "static_offset": None}
+    posed = head.pose_subject(head.subject_rest(pose), pose.replace(**static))
+    assert torch.equal(posed, head.vertices(pose))
+    joints = head.joint_regressor @ (head.vertices(HeadPose(expression_coeffs=torch.ones(1, 4))))
+    moved = head.subject_rest(HeadPose()).joints + head.joint_expression_basis.sum(dim=0)
+    torch.testing.assert_close(moved, joints, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.triton
+def test_the_kernels_pose_the_head_as_pytorch_does(monkeypatch):
+    device = triton_device()
+    exact_head = FlameHead(synthetic_flame(num_vertices=300), teeth="none").double()
+    exact = full_pose(exact_head).map(lambda t: t.double().requires_grad_())
+    expected = exact_head.vertices(exact)
+    monkeypatch.setattr(skinning, "_is_fused", lambda tensor: True)
+    head = FlameHead(synthetic_flame(num_vertices=300), teeth="none").to(device)
+    pose = exact.map(lambda t: t.detach().float().to(device).requires_grad_())
+    posed = head.vertices(pose)
+    torch.testing.assert_close(posed.cpu().double(), expected, atol=1e-5, rtol=1e-5)
+    weights = torch.rand_like(expected)
+    (expected * weights).sum().backward()
+    (posed * weights.to(posed)).sum().backward()
+    for name, value in exact.tensors().items():
+        found, wanted = pose.tensors()[name].grad, value.grad
+        assert found is not None
+        assert wanted is not None
+        assert (found.cpu().double() - wanted).abs().max() < 1e-5 * wanted.abs().max(), name
 
 
 def test_offsets_without_teeth_are_padded_with_zeros():

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from vultus.kernels.row_selection import select_rows
+
 __all__ = ["HeadModel", "HeadPose", "ParameterSpec", "RiggedHead", "SubjectRest", "Topology"]
 
 
@@ -65,17 +67,19 @@ class HeadPose:
     def __getitem__(self, index: int | slice | Tensor) -> HeadPose:
         """Select frames; an integer keeps the batch dimension, shared fields stay shared.
 
-        Numbers in a tensor on a GPU must not be negative: reading them would wait for it.
+        On a GPU, a row that does not exist becomes NaN where indexing would stop the process.
         """
         if isinstance(index, int):
             index = slice(index, index + 1 or None)
         total = len(self)
-        return HeadPose(
-            **{
-                name: tensor if tensor.shape[0] == 1 < total else _rows(tensor, index)
-                for name, tensor in self.tensors().items()
-            }
-        )
+        given = self.tensors()
+        shared = {n: tensor for n, tensor in given.items() if tensor.shape[0] == 1 < total}
+        own = {n: tensor for n, tensor in given.items() if n not in shared}
+        if isinstance(index, Tensor) and _is_fused(index, own):
+            rows = select_rows(tuple(own.values()), index)
+        else:
+            rows = tuple(tensor[index] for tensor in own.values())
+        return HeadPose(**shared, **dict(zip(own, rows, strict=True)))
 
     def replace(self, **values: Tensor | None) -> HeadPose:
         """A copy with some fields changed."""
@@ -105,12 +109,10 @@ class HeadPose:
         return HeadPose(**{n: torch.cat([expanded(pose, n) for pose in poses]) for n in names})
 
 
-def _rows(tensor: Tensor, index: slice | Tensor) -> Tensor:
-    """``tensor[index]``; numbers of rows on a GPU go the way with the quicker gradient."""
-    if isinstance(index, Tensor) and index.is_cuda and index.dtype == torch.int64:
-        # The gradient of indexing sorts the rows first, in eight launches instead of two.
-        return tensor.index_select(0, index) if index.ndim == 1 else tensor[index]
-    return tensor[index]
+def _is_fused(index: Tensor, fields: Mapping[str, Tensor]) -> bool:
+    """Whether the kernel of ``kernels.row_selection`` selects the rows of all fields."""
+    is_list = index.is_cuda and index.ndim == 1 and index.dtype == torch.int64
+    return is_list and all(f.is_cuda and f.dtype == torch.float32 for f in fields.values())
 
 
 @dataclass(frozen=True)

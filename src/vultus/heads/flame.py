@@ -268,18 +268,27 @@ class FlameHead(nn.Module):
         Raises:
             ValueError: If a field has the wrong size for this release.
         """
-        check_pose(pose, self.parameters_spec, self._source)
         return self.pose_subject(self.subject_rest(pose), pose)
 
     def subject_rest(self, pose: HeadPose) -> SubjectRest:
-        """Shape a subject; of the pose, only the static fields are read."""
+        """Shape a subject; of the pose, only the static fields are read.
+
+        Raises:
+            ValueError: As ``vertices``.
+        """
+        check_pose(pose, self.parameters_spec, self._source)
         shaped = add_shapes(self.template, self.identity_basis, pose.identity_coeffs)
         if pose.static_offset is not None:
             shaped = shaped + pose.static_offset.to(shaped)
         return SubjectRest(shaped, self.joint_regressor @ shaped)
 
     def pose_subject(self, rest: SubjectRest, pose: HeadPose) -> Float[Tensor, "b v 3"]:
-        """Pose a shaped subject; static fields of the pose are not read."""
+        """Pose a shaped subject; static fields of the pose are not read.
+
+        Raises:
+            ValueError: As ``vertices``.
+        """
+        check_pose(pose, self.parameters_spec, self._source)
         shaped = add_shapes(rest.vertices, self.expression_basis, pose.expression_coeffs)
         joints = add_shapes(rest.joints, self.joint_expression_basis, pose.expression_coeffs)
         angles = head_joint_angles(pose, like=shaped)

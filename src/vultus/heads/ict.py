@@ -159,11 +159,15 @@ class IctHead(nn.Module):
         Raises:
             ValueError: If a field has the wrong size.
         """
-        check_pose(pose, self.parameters_spec, self._source)
         return self.pose_subject(self.subject_rest(pose), pose)
 
     def subject_rest(self, pose: HeadPose) -> SubjectRest:
-        """Shape a subject; of the pose, only the static fields are read."""
+        """Shape a subject; of the pose, only the static fields are read.
+
+        Raises:
+            ValueError: As ``vertices``.
+        """
+        check_pose(pose, self.parameters_spec, self._source)
         shaped = add_shapes(self.template, self.identity_basis, pose.identity_coeffs)
         if pose.static_offset is not None:
             shaped = shaped + pose.static_offset.to(shaped)
@@ -171,7 +175,12 @@ class IctHead(nn.Module):
         return SubjectRest(shaped, joints)
 
     def pose_subject(self, rest: SubjectRest, pose: HeadPose) -> Float[Tensor, "b v 3"]:
-        """Pose a shaped subject; static fields of the pose are not read."""
+        """Pose a shaped subject; static fields of the pose are not read.
+
+        Raises:
+            ValueError: As ``vertices``.
+        """
+        check_pose(pose, self.parameters_spec, self._source)
         shaped = add_shapes(rest.vertices, self.expression_basis, pose.expression_coeffs)
         if pose.expression_coeffs is not None:
             gaze = pose.expression_coeffs.to(self.gaze_angles) @ self.gaze_angles

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from synthetic_flame import synthetic_flame
 from tiny_captures import tiny_surfhead
 from vultus.core.run_folder import RunFolder
 from vultus.data.frame_store import FrameStore
 from vultus.data.sequence import HeadSequence
 from vultus.engine.fit import fit
+from vultus.heads.base import HeadPose
+from vultus.heads.flame import FlameHead
 from vultus.methods.surfhead.config import SurfHeadConfig
 from vultus.methods.surfhead.model import SurfHead
 from vultus.methods.surfhead.rig_track import RigTrack
@@ -113,3 +116,37 @@ def test_loaded_parameters_pose_the_head_and_leave_the_rest_mesh(sequence: HeadS
     assert torch.equal(sequence.head.vertices(rig.pose[2]), expected)
     assert torch.equal(rig.rest.rotations, other.rest.rotations)
     assert torch.equal(rig.rest.scales, other.rest.scales)
+
+
+@pytest.mark.parametrize(
+    ("identities", "times_shaped"), [("shared", 0), ("repeated", 0), ("several", 1)]
+)
+def test_only_a_track_of_several_subjects_is_shaped_in_every_step(
+    identities: str, times_shaped: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = FlameHead(synthetic_flame(num_vertices=300), teeth="none")
+    identity = torch.tensor([[0.5, -1.0, 0.3, 0.2, 0.8]])
+    if identities != "shared":
+        identity = identity.repeat(3, 1)
+    if identities == "several":
+        identity[2] *= -1
+    pose = HeadPose(
+        identity_coeffs=identity,
+        expression_coeffs=torch.linspace(-1, 1, 12).reshape(3, 4),
+        jaw_pose=torch.linspace(-0.2, 0.2, 9).reshape(3, 3),
+        static_offset=0.01 * torch.ones(1, 300, 3),
+        vertex_offset=torch.ones(3, 300, 3),  # FLAME reads no such field
+    )
+    config = tiny_surfhead()
+    rig = RigTrack(head, pose, config.model, config.optim)
+    shape, calls = FlameHead.subject_rest, []
+    monkeypatch.setattr(
+        FlameHead, "subject_rest", lambda self, pose: (calls.append(pose), shape(self, pose))[1]
+    )
+    posed = rig.training_faces(torch.tensor([2, 1]))
+    assert len(calls) == times_shaped
+    assert_same_faces(posed, rig.faces(pose[torch.tensor([2, 1])]))
+    posed.centers.square().sum().backward()
+    for parameter in rig.parameters.values():
+        assert parameter.grad is not None
+        assert (parameter.grad.abs().amax(dim=1) > 0).tolist() == [False, True, True]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
 
-from vultus.heads.base import HeadModel, HeadPose
+from vultus.heads.base import HeadModel, HeadPose, RiggedHead
 from vultus.methods.surfhead.config import ModelConfig, OptimConfig
 from vultus.methods.surfhead.transport import PosedFaces, RestMesh, pose_faces
 
@@ -47,6 +48,7 @@ class RigTrack:
         self.rest = RestMesh.build(
             self.rest_vertices, head.topology.faces.to(device), model.third_edge
         )
+        self._pose_vertices, self._moving = self._split_track()
         self._cache: dict[int, PosedFaces] = {}
         self._all: PosedFaces | None = None
         self._has_looked_at_all = False
@@ -64,14 +66,14 @@ class RigTrack:
     def training_faces(self, timesteps: Tensor) -> PosedFaces:
         """Triangles of training timesteps, differentiable in the trained fields."""
         if self.parameters:
-            return self.faces(self._pose.replace(**self.parameters)[timesteps])
+            return self._faces_at(timesteps)
         if timesteps.is_cuda:
             # Which timestep it is, only the GPU knows.
             posed = self._all_timesteps()
-            return self.faces(self._pose[timesteps]) if posed is None else posed[timesteps]
+            return self._faces_at(timesteps) if posed is None else posed[timesteps]
         if timesteps.shape[0] == 1:
             return self._cached(int(timesteps[0]))
-        return self.faces(self._pose[timesteps])
+        return self._faces_at(timesteps)
 
     def faces(self, pose: HeadPose) -> PosedFaces:
         """Triangles of any poses of this head."""
@@ -83,11 +85,35 @@ class RigTrack:
             for name, parameter in self.parameters.items():
                 parameter.copy_(tensors[name])
 
+    def _split_track(self) -> tuple[Callable[[HeadPose], Tensor], HeadPose]:
+        """What poses the head from the fields that move, and those fields.
+
+        A subject is shaped here, once, if the head can do so and the track is of one subject.
+        Fields that the head does not read are left out.
+        """
+        head, given = self._head, self._pose.tensors()
+        spec = [each for each in head.parameters_spec if each.name in given]
+        read = HeadPose(**{each.name: given[each.name] for each in spec})
+        static = [each.name for each in spec if each.is_static]
+        moving = read.replace(**dict.fromkeys(static))
+        is_one = len(moving) == len(read) and all(_rows_are_equal(given[n]) for n in static)
+        if not (is_one and isinstance(head, RiggedHead)):
+            return head.vertices, read
+        with torch.no_grad():
+            return partial(head.pose_subject, head.subject_rest(_rest_pose(self._pose))), moving
+
+    def _faces_at(self, timesteps: int | Tensor) -> PosedFaces:
+        """Triangles of moments of the track, differentiable in the trained fields."""
+        read = self._moving.tensors()
+        trained = {name: value for name, value in self.parameters.items() if name in read}
+        pose = self._moving.replace(**trained)[timesteps]
+        return pose_faces(self._pose_vertices(pose), self.rest, self._model.rig)
+
     def _cached(self, timestep: int) -> PosedFaces:
         if timestep in self._cache:
             return self._cache[timestep]
         with torch.no_grad():
-            posed = self.faces(self._pose[timestep])
+            posed = self._faces_at(timestep)
         # Epochs repeat one order, so that a full cache had better keep what it has: replacing the
         # oldest entry would throw out each one before its next use.
         if (len(self._cache) + 1) * posed.num_bytes <= self._model.pose_cache_mib * 2**20:
@@ -99,9 +125,9 @@ class RigTrack:
         """Triangles of all timesteps, made at the first call; None if the cache has no room."""
         if not self._has_looked_at_all:
             self._has_looked_at_all = True
-            first, num = self.faces(self._pose[0]), len(self._pose)
+            first, num = self._faces_at(0), len(self._pose)
             if num * first.num_bytes <= self._model.pose_cache_mib * 2**20:
-                others = [self.faces(self._pose[i]) for i in range(1, num)]
+                others = [self._faces_at(i) for i in range(1, num)]
                 self._all = PosedFaces.cat([first, *others])
         return self._all
 
@@ -112,6 +138,10 @@ def _on_device(head: HeadModel, device: torch.device) -> HeadModel:
     if not isinstance(head, Module):
         raise TypeError(f"head {head.name!r} must be a torch.nn.Module to be posed on {device}")
     return copy.deepcopy(head).to(device)
+
+
+def _rows_are_equal(field: Tensor) -> bool:
+    return bool((field == field[:1]).all())
 
 
 def _rest_pose(pose: HeadPose) -> HeadPose:
