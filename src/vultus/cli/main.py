@@ -16,7 +16,7 @@ __all__ = ["COMMANDS", "main", "run"]
 # Only the module of the command that is asked for is imported: help must not wait for torch.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("vultus.cli.demo", "film a built-in head, reconstruct it and write a report"),
-    "train": ("vultus.cli.train", "fit an avatar to a capture"),
+    "train": ("vultus.cli.train", "fit an avatar to a capture, or a generator to images"),
     "ablate": ("vultus.cli.ablate", "train several presets with several seeds and compare them"),
     "evaluate": ("vultus.cli.evaluate", "measure an avatar on held-out images"),
     "render": ("vultus.cli.render", "film an avatar along a camera path"),

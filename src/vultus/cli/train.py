@@ -1,4 +1,4 @@
-"""``vultus train``: fit an avatar to a capture."""
+"""``vultus train``: fit an avatar to a capture, or a generator to a set of images."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from vultus.cli.avatar_run import (
     run_settings,
 )
 from vultus.cli.console import console, print_table
+from vultus.cli.train_generator import GeneratorTrainOptions, train_generator
 from vultus.core.devices import find_device
 from vultus.core.run_folder import RunFolder
 from vultus.core.seeding import make_deterministic, seed_everything
@@ -32,7 +33,13 @@ from vultus.export.run_report import (
 )
 from vultus.heads.expression_track import check_has_mesh
 from vultus.methods.base import ReconstructionMethod
-from vultus.methods.registry import METHODS, build_method, method_presets, scale_schedule
+from vultus.methods.registry import (
+    GENERATORS,
+    METHODS,
+    build_method,
+    method_presets,
+    scale_schedule,
+)
 from vultus.metrics.protocols import PROTOCOLS, Protocol
 
 __all__ = ["TrainOptions", "find_protocol", "main", "train"]
@@ -75,10 +82,12 @@ def main(arguments: list[str]) -> None:
     if preset not in presets:
         raise ValueError(f"--preset must be one of {', '.join(presets)}, got {preset!r}")
     default = presets[preset]
+    entry = {**METHODS, **GENERATORS}[method]
+    options_class = GeneratorTrainOptions if method in GENERATORS else TrainOptions
     options_type = make_dataclass(
         "Options",
         [
-            ("run", Annotated[TrainOptions, tyro.conf.arg(name="")]),
+            ("run", Annotated[options_class, tyro.conf.arg(name="")]),
             ("config", Annotated[type(default), tyro.conf.arg(name="")], default),
         ],
         frozen=True,
@@ -87,10 +96,11 @@ def main(arguments: list[str]) -> None:
         options_type,
         args=rest,
         prog=f"vultus train {method} --preset {preset}",
-        description=f"{METHODS[method].description} ({METHODS[method].paper}). "
+        description=f"{entry.description} ({entry.paper}). "
         f"Presets: {', '.join(presets)}; defaults below are those of {preset!r}.",
     )
-    train(method, parsed.config, parsed.run)
+    run = train_generator if method in GENERATORS else train
+    run(method, parsed.config, parsed.run)
 
 
 def train(method: str, config: Any, options: TrainOptions) -> None:
@@ -188,10 +198,12 @@ def _finish(
 
 
 def _method_and_preset(arguments: list[str]) -> tuple[str, str, list[str]]:
-    known = ", ".join(f"{name} ({entry.description})" for name, entry in METHODS.items())
+    entries = {**METHODS, **GENERATORS}
+    known = ", ".join(f"{name} ({entry.description})" for name, entry in entries.items())
     parser = argparse.ArgumentParser(
         prog="vultus train",
-        description="Fit an avatar to a capture. `vultus train METHOD --help` lists all options.",
+        description="Fit an avatar to a capture, or a generator to a set of images. "
+        "`vultus train METHOD --help` lists all options.",
         add_help=not arguments or arguments[0] in ("-h", "--help"),
         allow_abbrev=False,
     )

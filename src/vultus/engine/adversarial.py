@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Shaped
 from torch import Tensor
 
 from vultus.core.image_io import write_image
@@ -24,10 +24,17 @@ from vultus.engine.world import World
 from vultus.methods.adversarial import AdversarialMethod, AdversarialSettings
 from vultus.optim.averaging import average_decay, update_average
 
-__all__ = ["TrainingResult", "tile_pictures", "train_adversarial", "write_pictures"]
+__all__ = [
+    "TrainingResult",
+    "tile_pictures",
+    "train_adversarial",
+    "write_pictures",
+    "write_real_pictures",
+]
 
 # The last one, and one to go back to.
 _KEPT_CHECKPOINTS = 2
+_NUM_REAL_PICTURES = 32
 
 
 @dataclass(frozen=True)
@@ -125,7 +132,15 @@ def write_pictures(run: RunFolder, method: AdversarialMethod, step: int) -> None
         write_image(run.media_path / f"{name}_{step:07d}.png", tile_pictures(pictures))
 
 
-def tile_pictures(pictures: Float[Tensor, "n c h w"]) -> Float[Tensor, "c H W"]:
+def write_real_pictures(run: RunFolder, feed: ImageFeed) -> None:
+    """Write sheets of the first real images and masks, to compare with generated ones."""
+    pixels = next(feed.batches([(0, _NUM_REAL_PICTURES)])).pixels.cpu()
+    write_image(run.media_path / "reals.png", tile_pictures(pixels[:, :3]))
+    if pixels.shape[1] == 4:
+        write_image(run.media_path / "masks.png", tile_pictures(pixels[:, 3:]))
+
+
+def tile_pictures(pictures: Shaped[Tensor, "n c h w"]) -> Shaped[Tensor, "c H W"]:
     """Lay pictures out in rows, about twice as wide as high; missing ones are black."""
     count, _, height, width = pictures.shape
     columns = min(count, max(1, round((2 * count) ** 0.5)))

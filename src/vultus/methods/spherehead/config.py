@@ -62,34 +62,51 @@ class GeneratorConfig:
     """
 
     z_dim: int = 512
+    """Numbers of a latent."""
     label_dim: int = LABEL_DIM
+    """Numbers of a camera label."""
     w_dim: int = 512
+    """Numbers of a style."""
     mapping_layers: int = 2
+    """From latent and label to style."""
     channel_base: int = 32768
+    """Channels of the backbone at a resolution r are ``channel_base / r``; half for the
+    background."""
     channel_max: int = 512
+    """But not more than that."""
     clamp: float | None = None
     """Largest activation of the backbone and the background."""
     plane_size: int = 256
+    """Side of the feature planes."""
     plane_channels: int = 32
+    """Features of a plane, of which the first three may be colours."""
     sphere_channels: tuple[int, int] = (512, 256)
     """Channels of the backbone's image and of the layer between it and a sphere's planes."""
     decoder_width: int = 64
+    """Hidden numbers between features of a point and its density and colour."""
     decoder_activation: DecoderActivation = "none"
+    """Of the decoded features; EG3D has ``"sigmoid"``."""
     decoder_lr_multiplier: float = 1.0
+    """Factor of the decoder's learning rate."""
     volume: VolumeSettings = field(default_factory=VolumeSettings)
     neural_size: int = 64
     """Side of the rendered feature image."""
     has_to_rgb: bool = True
     """A layer makes the raw image; otherwise it is the first three features."""
     has_background: bool = True
+    """A second synthesis network paints what is behind the head."""
     has_camera_offset: bool = True
+    """A small network moves cameras, for labels that do not centre all heads alike."""
     camera_offset_scale: float = 1.0
     """Factor of the last drawn layer; at 1 an untrained offset is as large as the box."""
     parsing_classes: int = 0
     """Classes of the semantic map; 0 for none. The published variant has 20."""
     super_resolution: SuperResolutionKind = "8x_wide"
+    """Networks to the final image, of 512, 512, 256, 128 and 64 pixels."""
     super_resolution_clamp: float | None = 256.0
+    """Largest activation of super-resolution."""
     super_resolution_noise: NoiseMode = "none"
+    """Noise of the layers of super-resolution."""
     label_scale: float = 1.0
     """Factor of the label that conditions the mapping."""
     is_conditioned: bool = True
@@ -130,19 +147,32 @@ class DiscriminatorConfig:
     """``"mask"`` sees image, raw image and mask; ``"mask_branch"`` has own blocks for the mask;
     ``"dual"`` sees no mask, ``"single"`` only the image; ``"parsing"`` also the semantic map."""
     image_size: int = 512
+    """Side of the images, that of the generator's super-resolution."""
     label_dim: int = LABEL_DIM
+    """Numbers of a camera label."""
     image_channels: int = 3
+    """Colours."""
     mask_channels: int = 1
+    """Of the mask."""
     mask_size: int = 128
     """Of the own blocks of ``"mask_branch"``."""
     parsing_classes: int = 20
+    """Classes of the semantic map that ``"parsing"`` sees."""
     channel_base: int = 32768
+    """Channels at a resolution r are ``channel_base / r``."""
     channel_max: int = 512
+    """But not more than that."""
     clamp: float | None = 256.0
+    """Largest activation."""
     group_size: int = 4
     """Images whose deviation is compared."""
     label_noise: float = 0.0
     """Noise on labels, in standard deviations of the batch."""
+
+    @property
+    def sees_masks(self) -> bool:
+        """Whether image sets must have masks."""
+        return self.kind not in ("single", "dual")
 
     @property
     def input_channels(self) -> int:

@@ -1,0 +1,140 @@
+"""``vultus train`` for generators: through the command line, with what it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tiny_image_sets import image_files, labels_at, write_files, write_image_set
+from vultus.cli.main import run
+from vultus.core.image_io import read_image_bytes
+from vultus.core.run_folder import RunFolder
+
+TINY = """--preset small --generator.channel-max 8 --generator.channel-base 64
+    --generator.z-dim 8 --generator.w-dim 8 --generator.plane-size 8 --generator.plane-channels 4
+    --generator.sphere-channels 8 4 --generator.decoder-width 8 --generator.neural-size 8
+    --generator.volume.coarse-samples 4 --generator.volume.fine-samples 2
+    --discriminator.channel-max 8 --discriminator.channel-base 64
+    --training.batch 4 --training.images 16 --training.log-every 2 --training.checkpoint-every 2
+    --training.picture-every 0 --augmentation.mode adaptive""".split()
+LABELS = labels_at([0.0, 1.0, -2.0, 3.0, 0.5])
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_image_set(tmp_path_factory.mktemp("generator") / "set", LABELS, size=64)
+
+
+def command(data: Path, out: Path, *more: str) -> list[str]:
+    return ["train", "spherehead", *TINY, "--data", str(data), "--out", str(out), *more]
+
+
+def test_a_generator_is_trained_stopped_and_continued(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert run(command(images, out, "--minutes", "0")) == 0
+    text = capsys.readouterr().out
+    assert "stopped after 2 of 4 steps (8 images)" in text
+    assert "the same command continues" in text
+    assert run(command(images, out)) == 0
+    assert "finished after 4 of 4 steps" in capsys.readouterr().out
+    folder = RunFolder(out)
+    assert [row["step"] for row in folder.read_metrics()] == [2, 4]
+    assert {"augmentation", "neural_size"} < folder.read_metrics()[0].keys()
+    assert folder.read_card()["method"] == "spherehead"
+    assert len(folder.read_card()["data_id"]) == 16
+    # Eight people from four sides; the first five real images with repetitions.
+    assert read_image_bytes(folder.media_path / "fakes_0000004.png").shape == (3, 256, 512)
+    assert read_image_bytes(folder.media_path / "reals.png").shape == (3, 256, 512)
+    assert run(command(images, out, "--seed", "1")) == 2
+    assert "holds a run with other settings (seed: 0 there, 1 here)" in capsys.readouterr().err
+    assert run(command(images, out, "--no-resume")) == 2
+
+
+def test_a_dry_run_describes_the_work_and_writes_nothing(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(command(images, tmp_path / "run", "--dry-run", "--schedule", "0.5")) == 0
+    text = capsys.readouterr().out
+    assert "would train spherehead for 2 steps of 4 on 5 images" in text
+    assert "10 with repetitions and mirrored ones" in text
+    assert not (tmp_path / "run").exists()
+
+
+def without_masks(folder: Path) -> None:
+    files, _ = image_files(LABELS, 64)
+    write_files(folder / "img", files)
+
+
+def too_small(folder: Path) -> None:
+    write_image_set(folder, LABELS, size=32)
+
+
+def short_label(folder: Path) -> None:
+    write_image_set(folder, LABELS, size=64)
+    path = folder / "img/dataset.json"
+    content = json.loads(path.read_text())
+    content["labels"][0][1] = content["labels"][0][1][:24]
+    path.write_text(json.dumps(content))
+
+
+FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "masks": (without_masks, "has no masks; say where they are with --masks"),
+    "size": (too_small, "images must have 64 pixels a side, as the settings make them, got 32"),
+    "label": (short_label, "must have 25 numbers, got 24"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_unfit_images_are_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: str
+) -> None:
+    damage, message = FAULTS[fault]
+    damage(tmp_path / "set")
+    assert run(command(tmp_path / "set", tmp_path / "run")) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--training.pass-size", "3"], "pass_size must divide batch"),
+        (["--discriminator.image-size", "128"], "discriminator.image_size must be that of the"),
+        (["--choice.max-pitch", "1.0"], "no image has a yaw of 0.0 to 180.0"),
+        (["--generator.plane-size", "12"], "resolution must be a power of two"),
+        (["--augmentation.probability", "2"], "probability must be in [0, 1]"),
+    ],
+)
+def test_contradictory_settings_are_refused(
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    message: str,
+) -> None:
+    assert run(command(images, tmp_path / "run", *options)) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_commands_say_that_a_generator_is_no_avatar(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    out = tmp_path / "run"
+    assert run(command(images, out, "--training.images", "4", "--training.log-every", "1")) == 0
+    capsys.readouterr()
+    assert run(["render", "--run", str(out)]) == 2
+    assert "method must be one of surfhead, gaussianhead, got 'spherehead'" in (
+        capsys.readouterr().err
+    )
+    assert run(["ablate", "spherehead"]) == 2
+    assert "method must be one of surfhead, gaussianhead" in capsys.readouterr().err
