@@ -45,10 +45,10 @@ def five(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_pictures_depend_on_their_number_alone(five: Path, tmp_path: Path) -> None:
     root = tmp_path / "set"
-    # Three pictures first, then the rest by two parts in the wrong order and in two threads.
+    # Three pictures first, then the rest by two parts in the wrong order, one in another process.
     assert collect(SMALL, root, 3, threads=2) == 3
     assert len(json.loads((root / "img/dataset.json").read_text())["labels"]) == 3
-    assert collect(SMALL, root, 5, part=(1, 2), threads=2) == 2
+    assert collect(SMALL, root, 5, part=(1, 2), processes=1) == 2
     assert collect(SMALL, root, 5, part=(0, 2), threads=2) == 1
     assert files_of(root) == files_of(five)
     assert collect(SMALL, root, 5) == 0
@@ -146,7 +146,7 @@ def test_the_face_looks_along_z_whatever_the_neck_does() -> None:
 
 def test_semantic_maps_know_left_from_right() -> None:
     config = replace(SMALL, size=64, views=1, yaw_range=0.0, height_std=0.0)
-    sitting = collecting._prepare(config, 3, 1)
+    sitting = collecting._prepare(config, (3, 1))
     (_, frame), *_ = collecting._shoot(config, iter([sitting]), 1, torch.device("cpu"))
     column = torch.arange(64.0).expand(64, 64)
 

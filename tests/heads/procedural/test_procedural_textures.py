@@ -163,7 +163,9 @@ def test_colors_may_be_names_or_numbers(head: ProceduralHead) -> None:
     cached = build_appearance(head, look, 128)
     assert torch.equal(cached.albedo, named.albedo)
     assert torch.equal(cached.normal_map, named.normal_map)
-    with pytest.raises(ValueError, match=r"eye_color must be sRGB in \[0, 1\], got \(2.0, 0.0, 0.0\)"):
+    with pytest.raises(
+        ValueError, match=r"eye_color must be sRGB in \[0, 1\], got \(2.0, 0.0, 0.0\)"
+    ):
         replace(look, eye_color=(2.0, 0.0, 0.0))
 
 

@@ -105,8 +105,7 @@ class StudioRenderer:
         self._device = torch.device(device)
         self._backend: StudioBackend = backend or ("cpu" if self._device.type == "cpu" else "gpu")
         self._faces = faces.to(self._device)
-        self._surface = PackedSurface.pack(faces, appearance, self._device)
-        self._labels = _shifted_labels(appearance.face_labels).to(self._device)
+        self.dress(appearance)
         self._normals: SmoothNormals | None = None
         self._threads = threads or num_threads()
         self._light: PackedLight | None = None
@@ -115,6 +114,18 @@ class StudioRenderer:
         self._mesh: _PosedMesh | None = None
         self._order: Tensor | None = None
         self._baked: Tensor | None = None
+
+    def dress(self, appearance: HeadAppearance) -> None:
+        """Give the next pictures another surface; poses and lights stay.
+
+        Args:
+            appearance: Its per-face fields belong to the faces given at first.
+
+        Raises:
+            ValueError: If it does not fit the faces.
+        """
+        self._surface = PackedSurface.pack(self._faces, appearance, self._device)
+        self._labels = _shifted_labels(appearance.face_labels).to(self._device)
 
     @property
     def environment(self) -> EnvironmentMap | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import no_type_check
 
 import numpy as np
 from jaxtyping import Float
+from numba import njit
 from scipy import ndimage
 
 __all__ = ["Decal", "brow_decal"]
@@ -36,6 +38,18 @@ class Decal:
         return ndimage.map_coordinates(self.coverage, [row, column], order=1, mode="constant")
 
 
+@dataclass(frozen=True)
+class _Strands:
+    """Roots (mm), directions (radians), lengths (mm), curvatures and opacities."""
+
+    x: np.ndarray
+    y: np.ndarray
+    angle: np.ndarray
+    length: np.ndarray
+    curve: np.ndarray
+    alpha: np.ndarray
+
+
 def brow_decal(rng: np.random.Generator, thickness: float | int) -> Decal:
     """Stamp one brow: hundreds of strands over a soft underlayer."""
     image = np.zeros(
@@ -46,17 +60,17 @@ def brow_decal(rng: np.random.Generator, thickness: float | int) -> Decal:
     course_y = _smoothed(np.interp(t, _COURSE_T, _COURSE_Y))
     half_width = np.interp(t, _WIDTH_T, _HALF_WIDTH) * thickness
     direction = np.interp(t, _DIRECTION_T, _DIRECTION)
-    for _ in range(_NUM_STROKES):
-        u = rng.beta(1.0, 1.1)
-        v = np.clip(rng.normal(0, 0.5), -1, 1)
-        root = (
-            np.interp(u, t, course_x),
-            np.interp(u, t, course_y) + v * np.interp(u, t, half_width),
-        )
-        angle = np.interp(u, t, direction) - v * 0.38 * (u > 0.1) + rng.normal(0, 0.10)
-        length = rng.uniform(3.6, 6.0) * (1 - 0.35 * u)
-        curve = rng.normal(-0.05, 0.03)
-        _stamp_strand(image, root, angle, length, curve, rng.uniform(0.3, 0.75))
+    drawn = np.array([_draw_strand(rng) for _ in range(_NUM_STROKES)])
+    u, v, turn, length, curve, alpha = drawn.T
+    strands = _Strands(
+        x=np.interp(u, t, course_x),
+        y=np.interp(u, t, course_y) + v * np.interp(u, t, half_width),
+        angle=np.interp(u, t, direction) - v * 0.38 * (u > 0.1) + turn,
+        length=length,
+        curve=curve,
+        alpha=alpha,
+    )
+    _stamp(image, strands)
     soft = ndimage.gaussian_filter(image, 5)
     return Decal(np.clip(image * 0.95 + soft * 0.55, 0, 1))
 
@@ -66,33 +80,50 @@ def _smoothed(curve: np.ndarray) -> np.ndarray:
     return np.convolve(padded, np.ones(13) / 13, "valid")
 
 
-def _stamp_strand(
-    image: np.ndarray,
-    root: tuple[float, float],
-    angle: float,
-    length: float,
-    curve: float,
-    alpha: float,
-) -> None:
-    """Draw one strand that thins out towards its tip, in place."""
-    count = int(length * _PIXELS_PER_MM / 2)
-    q = np.arange(count)
-    turned = angle + curve / count * 4 * q
-    x = (root[0] + q / count * length * np.cos(turned) - _BOX[0]) * _PIXELS_PER_MM
-    y = (root[1] + q / count * length * np.sin(turned) - _BOX[1]) * _PIXELS_PER_MM
+def _draw_strand(rng: np.random.Generator) -> tuple[float, ...]:
+    """Place along and across the brow, turn, length, curvature and opacity."""
+    u = rng.beta(1.0, 1.1)
+    v = np.clip(rng.normal(0, 0.5), -1, 1)
+    turn = rng.normal(0, 0.10)
+    length = rng.uniform(3.6, 6.0) * (1 - 0.35 * u)
+    return u, v, turn, length, rng.normal(-0.05, 0.03), rng.uniform(0.3, 0.75)
+
+
+def _stamp(image: np.ndarray, strands: _Strands) -> None:
+    """Draw strands that thin out towards their tips, one after the other, in place."""
+    counts = (strands.length * _PIXELS_PER_MM / 2).astype(int)
+    q = np.arange(counts.max())
+    share = np.minimum(q / counts[:, None], 1.0)
+    turned = strands.angle[:, None] + (strands.curve / counts)[:, None] * 4 * q
+    along = share * strands.length[:, None]
+    x = (strands.x[:, None] + along * np.cos(turned) - _BOX[0]) * _PIXELS_PER_MM
+    y = (strands.y[:, None] + along * np.sin(turned) - _BOX[1]) * _PIXELS_PER_MM
     column, row = x.astype(int), y.astype(int)
     offset = np.arange(-_STAMP, _STAMP + 1)
-    width = 2 * (1.25 - 0.6 * q / count) ** 2
-    dx = (offset + (column + 0.5 - x)[:, None]) ** 2
-    dy = (offset + (row + 0.5 - y)[:, None]) ** 2
-    stamps = np.exp(-(dy[:, :, None] + dx[:, None, :]) / width[:, None, None])
-    stamps = (stamps * (alpha * (1 - 0.4 * q / count))[:, None, None]).astype(np.float32)
-    height, length_px = image.shape
-    for k in range(count):
-        if not (_STAMP <= column[k] < length_px - 4 and _STAMP <= row[k] < height - 4):
-            continue
-        block = image[row[k] - _STAMP : row[k] + 4, column[k] - _STAMP : column[k] + 4]
-        if k % 2:
-            np.maximum(block, stamps[k], out=block)
-        else:
-            block += stamps[k] * (1 - block) * 0.6
+    width = 2 * (1.25 - 0.6 * share) ** 2
+    dx = (offset + (column + 0.5 - x)[..., None]) ** 2
+    dy = (offset + (row + 0.5 - y)[..., None]) ** 2
+    stamps = np.exp(-(dy[..., :, None] + dx[..., None, :]) / width[..., None, None])
+    stamps *= (strands.alpha[:, None] * (1 - 0.4 * share))[..., None, None]
+    _blend(image, stamps.astype(np.float32), row, column, counts)
+
+
+@no_type_check
+@njit(nogil=True, cache=True)
+def _blend(image, stamps, rows, columns, counts):
+    """Cover and brighten in turn. Compiled: threads that paint crowds would wait for each other."""
+    height, width = image.shape
+    one, share = np.float32(1), np.float32(0.6)
+    for strand in range(len(counts)):
+        for k in range(counts[strand]):
+            row, column = rows[strand, k], columns[strand, k]
+            if not (_STAMP <= column < width - 4 and _STAMP <= row < height - 4):
+                continue
+            for i in range(2 * _STAMP + 1):
+                for j in range(2 * _STAMP + 1):
+                    stamp = stamps[strand, k, i, j]
+                    before = image[row - _STAMP + i, column - _STAMP + j]
+                    after = before + stamp * (one - before) * share
+                    if k % 2:
+                        after = max(before, stamp)
+                    image[row - _STAMP + i, column - _STAMP + j] = after

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
@@ -143,7 +144,7 @@ def build_hair(style: HairStyle, seed: int = 0) -> tuple[PartMesh, PartMesh]:
         seed: Places clumps, waves and uneven tips.
     """
     phase = np.random.default_rng(seed + 11).uniform(0, 2 * np.pi, 6)
-    strands = _lay_strands(style)
+    strands = _lay_strands(style.drop)
     outward = strands.roots - SCALP_CENTER
     outward /= np.linalg.norm(outward, axis=-1, keepdims=True)
     thickness = _thickness(style, strands, phase)
@@ -153,12 +154,13 @@ def build_hair(style: HairStyle, seed: int = 0) -> tuple[PartMesh, PartMesh]:
     return _cap_mesh(points), _bun_mesh(_bun_points(style))
 
 
-def _lay_strands(style: HairStyle) -> _Strands:
+@lru_cache(maxsize=8)
+def _lay_strands(drop_by_azimuth: tuple[tuple[float | int, float | int], ...]) -> _Strands:
     """Great circles from the whorl to the hairline; rows beyond it hang down."""
     azimuth = np.arange(_COLUMNS) / _COLUMNS * 2 * np.pi + np.pi
     folded = np.abs(np.degrees((azimuth + np.pi) % (2 * np.pi) - np.pi))
     elevation = hairline_elevation(azimuth)
-    degrees, lengths = np.array(style.drop).T
+    degrees, lengths = np.array(drop_by_azimuth).T
     drop = np.interp(folded, degrees, lengths)
     t = np.linspace(0, 1, _ROWS)[:, None]
     whorl = np.array([0, np.cos(_WHORL_TILT), -np.sin(_WHORL_TILT)])

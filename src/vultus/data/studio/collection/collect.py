@@ -1,26 +1,30 @@
-"""Draw, take and write a collection: people are made in threads while others are taken."""
+"""Draw, take and write a collection: people are made ahead, while others are taken."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vultus.core.processes import map_in_processes
 from vultus.core.progress import Progress
-from vultus.core.threads import map_in_threads
+from vultus.core.threads import map_in_threads, num_threads
 from vultus.data.camera_labels import labels_to_camera
 from vultus.data.studio.collection.config import CollectionConfig
 from vultus.data.studio.collection.folder import CollectionFolder, PersonPictures
-from vultus.data.studio.collection.people import Person, check_heads, draw_person
+from vultus.data.studio.collection.people import check_heads, draw_person, plain_head
 from vultus.data.studio.collection.shots import Shot, draw_shots, place_heads
 from vultus.data.studio.frames import StudioFrame, fetch_frames
 from vultus.data.studio.renderer import StudioRenderer
 from vultus.geometry.cameras import Camera
+from vultus.heads.appearance import HeadAppearance
 
 __all__ = ["CollectionPlan", "collect", "plan_collection"]
 
@@ -44,9 +48,11 @@ class _Sitting:
     """A person who is ready for the cameras."""
 
     number: int
-    person: Person
+    head: str
+    facts: Mapping[str, Any]
+    appearance: HeadAppearance
     vertices: Float[Tensor, "b v 3"]
-    shots: list[Shot]
+    shots: tuple[Shot, ...]
 
 
 def plan_collection(
@@ -72,6 +78,7 @@ def collect(
     *,
     part: tuple[int, int] = (0, 1),
     threads: int | None = None,
+    processes: int | None = None,
     device: torch.device | str = "cpu",
 ) -> int:
     """Make an image set of random people.
@@ -85,7 +92,9 @@ def collect(
         count: Pictures in all.
         part: (i, n): make every n-th person from the i-th on; for several processes or machines
             that write into one folder. The one that ends last writes the label files.
-        threads: Workers; ``None`` takes all cores.
+        threads: Workers that write files, and on the CPU take pictures; ``None`` takes all cores.
+        processes: Processes that make people; 0 does it in the threads. By default 0 where the CPU
+            takes the pictures, else one less than there are cores.
         device: Where pictures are taken; those of a GPU differ by the rounding of float32.
 
     Returns:
@@ -96,14 +105,10 @@ def collect(
         ValueError: If the folder holds another collection.
     """
     plan = plan_collection(config, out, count, part)
-    folder = plan.folder
+    folder, device = plan.folder, torch.device(device)
     folder.begin()
-
-    def prepare(number: int) -> _Sitting:
-        return _prepare(config, number, len(folder.pictures_of(number)))
-
-    sittings = map_in_threads(prepare, plan.missing, workers=threads)
-    taken = _take_all(config, sittings, threads, torch.device(device))
+    sittings = _sittings(config, plan, threads, processes, device)
+    taken = _take_all(config, sittings, threads, device)
     with Progress("collecting", plan.num_missing, "images") as progress:
         for written in map_in_threads(folder.write_person, taken, workers=threads):
             progress.advance(written)
@@ -112,12 +117,39 @@ def collect(
     return plan.num_missing
 
 
-def _prepare(config: CollectionConfig, number: int, num_pictures: int) -> _Sitting:
+def _sittings(
+    config: CollectionConfig,
+    plan: CollectionPlan,
+    threads: int | None,
+    processes: int | None,
+    device: torch.device,
+) -> Iterator[_Sitting]:
+    """Make the missing people ahead of the cameras, in order."""
+    if processes is None:
+        processes = 0 if device.type == "cpu" else max(num_threads() - 1, 1)
+    tasks = [(number, len(plan.folder.pictures_of(number))) for number in plan.missing]
+    processes = min(processes, len(tasks))
+    if processes == 0:
+        return map_in_threads(partial(_prepare, config), tasks, workers=threads)
+    return map_in_processes(partial(_prepare, config), tasks, workers=processes)
+
+
+def _prepare(config: CollectionConfig, task: tuple[int, int]) -> _Sitting:
+    """Make a person for the first pictures of his or hers."""
+    number, num_pictures = task
     person = draw_person(config, number)
-    pose, shots = draw_shots(config, number, person.subject.head)
+    subject = person.subject
+    pose, shots = draw_shots(config, number, subject.head)
     # All are posed even if few are wanted: a product of another size may round differently.
-    vertices = place_heads(person.subject, pose)
-    return _Sitting(number, person, vertices[:num_pictures], shots[:num_pictures])
+    vertices = place_heads(subject, pose)[:num_pictures].contiguous()
+    return _Sitting(
+        number,
+        subject.head.name,
+        person.facts,
+        subject.appearance,
+        vertices,
+        tuple(shots[:num_pictures]),
+    )
 
 
 def _take_all(
@@ -132,7 +164,7 @@ def _take_all(
         taken = list(group)
         sitting = taken[0][0]
         pictures = tuple(frame for _, frame in taken)
-        yield PersonPictures(number, sitting.person.facts, tuple(sitting.shots), pictures)
+        yield PersonPictures(number, sitting.facts, sitting.shots, pictures)
 
 
 def _shoot(
@@ -141,14 +173,21 @@ def _shoot(
     threads: int | None,
     device: torch.device,
 ) -> Iterator[tuple[_Sitting, StudioFrame]]:
+    renderers: dict[str, StudioRenderer] = {}
     for sitting in sittings:
-        subject = sitting.person.subject
-        faces = subject.head.topology.faces
-        # One ray hierarchy and one set of textures serve all pictures of a person.
-        renderer = StudioRenderer(faces, subject.appearance, threads, device=device)
+        # One ray hierarchy serves all people of a head model: it is refitted, not built anew. It
+        # is built for the model's rest shape, so that no picture depends on who came before.
+        head = plain_head(config, sitting.head)
+        renderer = renderers.get(sitting.head)
+        if renderer is None:
+            renderer = StudioRenderer(
+                head.topology.faces, sitting.appearance, threads, device=device
+            )
+            renderers[sitting.head] = renderer
+        renderer.dress(sitting.appearance)
         cameras = _cameras(config, sitting.shots)
         for index, shot in enumerate(sitting.shots):
-            renderer.pose(sitting.vertices[index], sitting.vertices[0])
+            renderer.pose(sitting.vertices[index], head.neutral)
             renderer.set_light(shot.light)
             frame = renderer.render(
                 cameras[index], config.samples, shadows="baked_seen", background=None

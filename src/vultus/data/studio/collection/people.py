@@ -31,7 +31,7 @@ from vultus.heads.procedural import (
     random_identity,
 )
 
-__all__ = ["Person", "check_heads", "draw_person"]
+__all__ = ["Person", "check_heads", "draw_person", "plain_head"]
 
 # Hair: relative thickness, length and movement of a cut, and how often a parting moves.
 _THICKNESS, _LENGTH, _MOVEMENT = (0.7, 1.35), (0.55, 1.25), (0.5, 1.6)
@@ -70,6 +70,11 @@ def check_heads(config: CollectionConfig) -> None:
         _ict_head(config.head_file)
     if config.head != "ict":
         _procedural_head()
+
+
+def plain_head(config: CollectionConfig, name: str) -> HeadModel:
+    """The head model of some people, without what makes a person of it."""
+    return _procedural_head() if name == "procedural" else _ict_head(config.head_file)
 
 
 def draw_person(config: CollectionConfig, number: int) -> Person:
