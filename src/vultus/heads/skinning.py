@@ -17,8 +17,6 @@ __all__ = [
     "HEAD_JOINTS",
     "HEAD_JOINT_PARENTS",
     "head_joint_angles",
-    "head_joint_rotations",
-    "joint_transforms",
     "linear_blend_skinning",
     "pose_joints",
 ]
@@ -54,11 +52,6 @@ def head_joint_angles(pose: HeadPose, like: Tensor) -> Float[Tensor, "b 5 3"]:
     return axis_angles.reshape(batch, len(HEAD_JOINTS), 3)
 
 
-def head_joint_rotations(pose: HeadPose, like: Tensor) -> Float[Tensor, "b 5 3 3"]:
-    """Collect a pose's rotations; see ``head_joint_angles``."""
-    return axis_angle_to_matrix(head_joint_angles(pose, like))
-
-
 def pose_joints(
     axis_angles: Float[Tensor, "b j 3"],
     joints: Float[Tensor, "b j 3"],
@@ -74,49 +67,14 @@ def pose_joints(
     Raises:
         ValueError: If a parent does not come before its child.
     """
+    if len(parents) != joints.shape[1] or any(p >= i for i, p in enumerate(parents)):
+        raise ValueError(f"parents must precede {joints.shape[1]} joints, got {tuple(parents)}")
     if _is_fused(joints):
-        _check_parents(parents, joints)
         return joint_skinning.pose_joints(axis_angles, joints, parents)
     rotations = axis_angle_to_matrix(axis_angles)
     identity = torch.eye(3, dtype=rotations.dtype, device=rotations.device)
     features = (rotations[:, 1:] - identity).flatten(start_dim=1)
-    return PosedJoints(joint_transforms(rotations, joints, parents)[:, :, :3], features)
-
-
-def joint_transforms(
-    joint_rotations: Float[Tensor, "b j 3 3"],
-    joints: Float[Tensor, "b j 3"],
-    parents: Sequence[int],
-) -> Float[Tensor, "b j 4 4"]:
-    """Compose local joint rotations into rest-to-posed transforms.
-
-    Every joint turns about its rest position and carries its children along. The result maps a
-    point of the rest pose to where it goes if it is attached to that joint alone.
-
-    Args:
-        joint_rotations: Rotation of each joint in its parent's frame.
-        joints: Rest positions.
-        parents: ``parents[i] < i``; the root's parent is -1.
-
-    Raises:
-        ValueError: If a parent does not come before its child.
-    """
-    _check_parents(parents, joints)
-    rotations: list[Tensor] = []
-    translations: list[Tensor] = []
-    for index, parent in enumerate(parents):
-        rotation, joint = joint_rotations[:, index], joints[:, index]
-        # x -> R (x - joint) + joint, followed by the parent's transform.
-        offset = joint - _rotate(rotation, joint)
-        if parent >= 0:
-            offset = _rotate(rotations[parent], offset) + translations[parent]
-            rotation = rotations[parent] @ rotation
-        rotations.append(rotation)
-        translations.append(offset)
-    upper = torch.cat([torch.stack(rotations, 1), torch.stack(translations, 1)[..., None]], dim=-1)
-    last_row = torch.eye(4, dtype=upper.dtype, device=upper.device)[3]
-    last_row = last_row.expand(*upper.shape[:2], 1, 4)
-    return torch.cat([upper, last_row], dim=2)
+    return PosedJoints(_transforms(rotations, joints, parents), features)
 
 
 def linear_blend_skinning(
@@ -133,17 +91,20 @@ def linear_blend_skinning(
         weights: Rows sum to 1.
         translation: ``None`` means zero.
     """
-    batch, num_joints = transforms.shape[:2]
     if translation is not None:
-        translation = translation.to(vertices)
+        translation = translation.to(vertices).expand(len(vertices), 3)
     # The kernels take weights for constants.
     if _is_fused(vertices) and not weights.requires_grad:
-        if translation is not None:
-            translation = translation.expand(batch, 3)
         return joint_skinning.skin_vertices(vertices, transforms, weights, translation)
-    blended = weights @ transforms.reshape(batch, num_joints, 12)
-    blended = blended.reshape(batch, -1, 3, 4)
-    posed = _rotate(blended[..., :3], vertices) + blended[..., 3]
+    # Coordinates come first: on a CPU that is up to twice as fast as a small product per vertex.
+    blended = transforms.permute(0, 2, 3, 1) @ weights.T
+    x, y, z = vertices.unbind(-1)
+    posed = (
+        blended[:, :, 0] * x[:, None]
+        + blended[:, :, 1] * y[:, None]
+        + blended[:, :, 2] * z[:, None]
+        + blended[:, :, 3]
+    ).transpose(1, 2)
     return posed if translation is None else posed + translation[:, None]
 
 
@@ -152,9 +113,22 @@ def _is_fused(tensor: Tensor) -> bool:
     return tensor.is_cuda and tensor.dtype == torch.float32
 
 
-def _check_parents(parents: Sequence[int], joints: Float[Tensor, "b j 3"]) -> None:
-    if len(parents) != joints.shape[1] or any(p >= i for i, p in enumerate(parents)):
-        raise ValueError(f"parents must precede {joints.shape[1]} joints, got {tuple(parents)}")
+def _transforms(
+    rotations: Float[Tensor, "b j 3 3"], joints: Float[Tensor, "b j 3"], parents: Sequence[int]
+) -> Float[Tensor, "b j 3 4"]:
+    """Compose local joint rotations into rest-to-posed transforms."""
+    turned: list[Tensor] = []
+    moved: list[Tensor] = []
+    for index, parent in enumerate(parents):
+        rotation, joint = rotations[:, index], joints[:, index]
+        # x -> R (x - joint) + joint, followed by the parent's transform.
+        offset = joint - _rotate(rotation, joint)
+        if parent >= 0:
+            offset = _rotate(turned[parent], offset) + moved[parent]
+            rotation = turned[parent] @ rotation
+        turned.append(rotation)
+        moved.append(offset)
+    return torch.cat([torch.stack(turned, 1), torch.stack(moved, 1)[..., None]], dim=-1)
 
 
 def _rotate(

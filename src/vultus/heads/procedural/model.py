@@ -21,8 +21,9 @@ from vultus.heads.procedural.weights import REGIONS
 from vultus.heads.skinning import (
     HEAD_JOINT_PARENTS,
     HEAD_JOINTS,
-    head_joint_rotations,
-    joint_transforms,
+    head_joint_angles,
+    linear_blend_skinning,
+    pose_joints,
 )
 
 __all__ = ["ProceduralHead", "named_expressions"]
@@ -198,10 +199,8 @@ class ProceduralHead(nn.Module):
         expressive = self.expression_shapes.shape[1]
         body = self._express(rest[:, :expressive], joints, coeffs)
         shaped = torch.cat([body, rest[:, expressive:]], dim=1)
-        posed = _blend(self._joint_transforms(pose, coeffs, joints), self.weights, shaped)
-        if pose.translation is not None:
-            posed = posed + pose.translation.to(posed)[:, None]
-        return posed
+        transforms = self._joint_transforms(pose, coeffs, joints)
+        return linear_blend_skinning(shaped, transforms, self.weights, pose.translation)
 
     def _expression_coeffs(self, pose: HeadPose) -> Float[Tensor, "b e"]:
         if pose.expression_coeffs is None:
@@ -238,7 +237,7 @@ class ProceduralHead(nn.Module):
 
     def _joint_transforms(
         self, pose: HeadPose, coeffs: Float[Tensor, "b e"], joints: Float[Tensor, "b 5 3"]
-    ) -> Float[Tensor, "b 5 4 4"]:
+    ) -> Float[Tensor, "b 5 3 4"]:
         jaw_open = coeffs[:, EXPRESSION_NAMES.index("jawOpen"), None]
         jaw = nn.functional.pad(JAW_OPEN_ANGLE * jaw_open, (0, 2))
         eyes = coeffs @ self.gaze_angles
@@ -246,12 +245,12 @@ class ProceduralHead(nn.Module):
             jaw_pose=jaw if pose.jaw_pose is None else pose.jaw_pose.to(jaw) + jaw,
             eye_pose=eyes if pose.eye_pose is None else pose.eye_pose.to(eyes) + eyes,
         )
-        rotations = head_joint_rotations(turned, self.template)
-        transforms = joint_transforms(rotations, joints, HEAD_JOINT_PARENTS)
+        angles = head_joint_angles(turned, self.template)
+        transforms = pose_joints(angles, joints, HEAD_JOINT_PARENTS).transforms
         # The condyle slides forward and down in the frame of the skull.
         slide = torch.cat([MILLIMETRE * way * jaw_open for way in JAW_SLIDE], dim=1)
-        slide = transforms[:, _NECK, :3, :3] @ slide[..., None]
-        column = nn.functional.pad(slide, (3, 0, 0, 1))
+        slide = transforms[:, _NECK, :, :3] @ slide[..., None]
+        column = nn.functional.pad(slide, (3, 0))
         jaw_only = (0, 0, 0, 0, _JAW, len(HEAD_JOINTS) - 1 - _JAW)
         return transforms + nn.functional.pad(column[:, None], jaw_only)
 
@@ -288,25 +287,3 @@ def _opening(margin: Float[Tensor, "2 40 3"]) -> Float[Tensor, "2 19 3"]:
     """Upper minus lower lid margin between the corners."""
     half = LID_POINTS // 2
     return margin[:, 1:half] - margin[:, half + 1 :].flip(1)
-
-
-def _blend(
-    transforms: Float[Tensor, "b j 4 4"],
-    weights: Float[Tensor, "v j"],
-    vertices: Float[Tensor, "b v 3"],
-) -> Float[Tensor, "b v 3"]:
-    """Skin with given transforms.
-
-    Coordinates come first: on CPU that is several times faster than one small matrix product per
-    vertex.
-    """
-    rows = transforms[:, :, :3].permute(0, 2, 3, 1)
-    blended = rows @ weights.T
-    x, y, z = vertices.unbind(-1)
-    posed = (
-        blended[:, :, 0] * x[:, None]
-        + blended[:, :, 1] * y[:, None]
-        + blended[:, :, 2] * z[:, None]
-        + blended[:, :, 3]
-    )
-    return posed.transpose(1, 2)
