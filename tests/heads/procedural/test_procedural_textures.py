@@ -21,6 +21,7 @@ from vultus.heads.procedural import (
 from vultus.heads.procedural.basis import load_basis
 from vultus.heads.procedural.hair_paint import strand_pattern
 from vultus.heads.procedural.look import EYE_COLORS, HAIR_COLORS
+from vultus.heads.procedural.part_paint import atlas_window
 from vultus.heads.procedural.textures import position_map, synthesize_textures
 
 _SIZE = 192
@@ -176,3 +177,14 @@ def test_strands_stay_fine_in_small_textures() -> None:
 
     # A texel of the small texture is twice as wide: its neighbour lies twice as far away.
     assert stripes(102) < stripes(205) < 0.95
+
+
+def test_no_line_runs_down_the_back_of_the_hair(positions: np.ndarray) -> None:
+    """Look-ups at the last column mix in the one beside it, which is that of no other part."""
+    look = replace(DEFAULT_LOOK, hair_color="black")
+    maps = synthesize_textures(positions, look)
+    rows, columns = atlas_window("hair", _SIZE)[0]
+    lower = slice(rows.start + 8, rows.stop)
+    for name in ("albedo", "roughness", "specular", "normal"):
+        inside, beside = maps[name][lower, columns.stop - 1], maps[name][lower, columns.stop]
+        np.testing.assert_array_equal(inside, beside)

@@ -72,11 +72,13 @@ def synthesize_textures(
         _insert(maps, window, texture)
         is_painted[window] = True
         if texture.strands is not None:
-            along_v, along_u = np.gradient(texture.strands)
+            # Strands repeat around the head.
+            around = np.pad(texture.strands, ((0, 0), (1, 1)), mode="wrap")
+            along_v, along_u = (slope[:, 1:-1] for slope in np.gradient(around))
             limit = _MAX_STRAND_SLOPE
             slope_u[window] = np.clip(-along_u * _STRAND_SLOPE, -limit, limit)
             slope_v[window] = np.clip(along_v * _STRAND_SLOPE, -limit, limit)
-    _repeat_edges(maps["albedo"], is_painted, atlas_window("hair", size)[0])
+    _close_hair_seam([*maps.values(), slope_u, slope_v], is_painted, size)
     normals = np.stack([slope_u, slope_v, np.ones_like(slope_u)], -1)
     normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
     maps["normal"] = (normals * 0.5 + 0.5).astype(np.float32)
@@ -111,11 +113,13 @@ def _slopes(
     return slope_u, slope_v
 
 
-def _repeat_edges(albedo: np.ndarray, is_painted: np.ndarray, window: tuple[slice, slice]) -> None:
-    """Repeat the last column beyond a window: look-ups at its seam mix half of that in."""
-    rows, columns = window
-    if not is_painted[rows, columns.stop].any():
-        albedo[rows, columns.stop] = albedo[rows, columns.stop - 1]
+def _close_hair_seam(layers: list[np.ndarray], is_painted: np.ndarray, size: int) -> None:
+    """Repeat the last column of the hair beside it: look-ups there mix half of that in."""
+    rows, columns = atlas_window("hair", size)[0]
+    beside = np.arange(rows.start, rows.stop)
+    beside = beside[~is_painted[beside, columns.stop]]
+    for layer in layers:
+        layer[beside, columns.stop] = layer[beside, columns.stop - 1]
 
 
 def _insert(maps: dict[str, np.ndarray], window: tuple[slice, slice], texture: PartTexture) -> None:
