@@ -11,6 +11,7 @@ import pytest
 
 from vultus.cli.main import run
 from vultus.core.run_folder import RunFolder
+from vultus.methods.registry import METHODS, method_presets
 from vultus.methods.surfhead.config import PRESETS, SurfHeadConfig, scale_schedule
 
 # 6000 steps become three.
@@ -110,3 +111,13 @@ def test_a_scaled_schedule_keeps_its_proportions():
     assert scale_schedule(PRESETS["small"], 0.1).densify.stop_step == 0
     with pytest.raises(ValueError, match="schedule must be positive"):
         scale_schedule(paper, 0.0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_presets_that_are_compared_by_default(method, capture, tmp_path, capsys):
+    arguments = ["--data", str(capture), "--out", str(tmp_path), "--seeds", "1", "--dry-run"]
+    assert set(METHODS[method].ablation) <= set(method_presets(method))
+    assert run(["ablate", method, *arguments]) == 0
+    out = capsys.readouterr().out
+    for preset in METHODS[method].ablation:
+        assert f"{preset}-seed1" in out.replace("\n", "")

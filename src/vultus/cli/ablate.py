@@ -33,8 +33,8 @@ class AblateOptions:
     data: Annotated[DataOptions, tyro.conf.arg(name="")]
     out: Path
     """Folder of the runs, OUT/PRESET-seedN, and of the table. Called again, it goes on."""
-    presets: tuple[str, ...] = ("vanilla", "vanilla-jacobian", "vanilla-jacobian-jbs", "paper")
-    """What is compared."""
+    presets: tuple[str, ...] | None = None
+    """What is compared; by default the presets that differ in what the method's paper claims."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Each preset is trained once with each."""
     schedule: float = 1.0
@@ -52,7 +52,7 @@ class AblateOptions:
 
     def __post_init__(self) -> None:
         """Reject nothing to compare."""
-        if not self.presets or not self.seeds:
+        if self.presets == () or not self.seeds:
             raise ValueError("--presets and --seeds must name at least one each")
 
 
@@ -68,6 +68,8 @@ def main(arguments: list[str]) -> None:
         )
         return
     method, *rest = arguments
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     presets = method_presets(method)
     options = tyro.cli(
         AblateOptions,
@@ -75,7 +77,8 @@ def main(arguments: list[str]) -> None:
         prog=f"vultus ablate {method}",
         description=f"{AblateOptions.__doc__} Presets: {', '.join(presets)}.",
     )
-    unknown = [name for name in options.presets if name not in presets]
+    chosen = METHODS[method].ablation if options.presets is None else options.presets
+    unknown = [name for name in chosen if name not in presets]
     if unknown:
         raise ValueError(f"--presets must be among {', '.join(presets)}, got {unknown[0]!r}")
     measured = find_protocol(options.protocol).metrics
@@ -83,7 +86,7 @@ def main(arguments: list[str]) -> None:
     if unknown:
         raise ValueError(f"--metrics must be among {', '.join(measured)}, got {unknown[0]!r}")
     scores: dict[str, Scores] = {}
-    for preset in options.presets:
+    for preset in chosen:
         runs = [_run(method, presets[preset], preset, seed, options) for seed in options.seeds]
         if not options.dry_run:
             scores[preset] = _collect(runs)

@@ -37,6 +37,8 @@ class MethodEntry:
     paper: str
     needs_mesh: bool = False
     """Whether it binds primitives to the faces of a head."""
+    ablation: tuple[str, ...] = ()
+    """Presets that differ in what the paper claims; what ``vultus ablate`` compares by default."""
 
 
 METHODS: dict[str, MethodEntry] = {
@@ -46,12 +48,14 @@ METHODS: dict[str, MethodEntry] = {
         "surfels bound to a rig by deformation gradients: sharp pictures and true geometry",
         "SurFhead, ICLR 2025, arXiv 2410.11682",
         needs_mesh=True,
+        ablation=("vanilla", "vanilla-jacobian", "vanilla-jacobian-jbs", "paper"),
     ),
     "gaussianhead": MethodEntry(
         "vultus.methods.gaussianhead",
         "GaussianHead",
         "a cloud of Gaussians that a network moves and a tri-plane colours; needs no mesh",
         "GaussianHead, TVCG 2025, arXiv 2312.01632",
+        ablation=("video", "video-official", "video-no-derivation"),
     ),
 }
 """Reconstruction methods: name -> where it is implemented."""

@@ -59,6 +59,8 @@ class ModelConfig:
     """Number of its hidden layers; the input joins again after the fifth, or the last but one."""
     num_frequencies: int = 10
     """Of the encoded position."""
+    has_tf32: bool = True
+    """On a GPU, let the motion network's products round their factors to the 10 bits of TF32."""
     starts_at_rest: bool = True
     """Zero the motion network's last layers, so that nothing jumps when the warm-up ends. The
     published code does not."""
@@ -358,7 +360,7 @@ def _video(steps: int) -> GaussianHeadConfig:
             interval=steps // 40,
             opacity_reset_interval=2 * steps,
             prune_opacity=0.02,
-            max_primitives=25_000,
+            max_primitives=15_000,
         ),
         steps=steps,
     )
@@ -373,6 +375,8 @@ PRESETS: dict[str, GaussianHeadConfig] = {
     "video-no-derivation": _with_model(_video(20_000), derivation="none"),
     "small": _small(5_000),
     "small-video": _small_video(4_500),
+    "small-video-official": _with_model(_small_video(4_500), derivation="official"),
+    "small-video-no-derivation": _with_model(_small_video(4_500), derivation="none"),
     "small-official": _with_model(_small(5_000), derivation="official"),
     "small-no-derivation": _with_model(_small(5_000), derivation="none"),
 }

@@ -385,6 +385,7 @@ def _draw_networks(
         skip_after=model.skip_after,
         num_frequencies=model.num_frequencies,
         starts_at_rest=model.starts_at_rest,
+        has_tf32=model.has_tf32,
     )
     appearance = AppearanceNetwork(
         torch_generator(seed, "gaussianhead.appearance"),

@@ -235,6 +235,7 @@ def model_config(model: OfficialModel) -> ModelConfig:
     return ModelConfig(
         driving=("expression_coeffs",),
         derivation="baked_scale" if model.is_baked else "official",
+        has_tf32=False,
         starts_at_rest=False,
         opacity_offsets=False,
     )
