@@ -8,7 +8,7 @@ import torch
 from synthetic_flame import synthetic_flame
 from triton_support import triton_device
 from vultus.core.bundles import save_bundle
-from vultus.heads import skinning
+from vultus.heads import blendshapes, skinning
 from vultus.heads.base import HeadModel, HeadPose, RiggedHead
 from vultus.heads.flame import FLAME_ARRAYS, FLAME_FORMAT, FlameHead, pad_offsets, read_flame
 
@@ -94,7 +94,8 @@ def test_the_kernels_pose_the_head_as_pytorch_does(monkeypatch):
     exact_head = FlameHead(synthetic_flame(num_vertices=300), teeth="none").double()
     exact = full_pose(exact_head).map(lambda t: t.double().requires_grad_())
     expected = exact_head.vertices(exact)
-    monkeypatch.setattr(skinning, "_is_fused", lambda tensor: True)
+    for module in (skinning, blendshapes):
+        monkeypatch.setattr(module, "_is_fused", lambda *tensors: True)
     head = FlameHead(synthetic_flame(num_vertices=300), teeth="none").to(device)
     pose = exact.map(lambda t: t.detach().float().to(device).requires_grad_())
     posed = head.vertices(pose)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.heads.base import HeadPose, ParameterSpec
+from vultus.kernels import linear_shapes
 
 __all__ = [
     "ARKIT_NAMES",
@@ -34,6 +35,8 @@ ARKIT_NAMES = (
 ).split()
 """The 52 expression names of ARKit in alphabetical order."""
 
+# The kernels read all shapes for each frame; a matrix product reads them once for many.
+_MAX_FUSED_FRAMES = 4
 _SIDES = {"Left": "_L", "Right": "_R"}
 # Whole-face directions, not the left and right halves of one shape.
 _UNSIDED = frozenset({"jawLeft", "jawRight", "mouthLeft", "mouthRight"})
@@ -48,8 +51,18 @@ def add_shapes(
     base = vertices if vertices.ndim == 3 else vertices[None]
     if coeffs is None:
         return base
-    offsets = coeffs.to(shapes) @ shapes.reshape(shapes.shape[0], -1)
+    coeffs = coeffs.to(shapes)
+    if _is_fused(base, shapes, coeffs):
+        return linear_shapes.add_shapes(base, shapes, coeffs)
+    offsets = coeffs @ shapes.reshape(shapes.shape[0], -1)
     return base + offsets.reshape(-1, *shapes.shape[1:])
+
+
+def _is_fused(base: Tensor, shapes: Tensor, coeffs: Tensor) -> bool:
+    """Whether the kernels of ``kernels.linear_shapes`` take over; shapes are constants there."""
+    is_on_gpu = all(t.is_cuda and t.dtype == torch.float32 for t in (base, shapes))
+    is_small = len(coeffs) <= _MAX_FUSED_FRAMES and len(base) in (1, len(coeffs))
+    return is_on_gpu and is_small and not shapes.requires_grad
 
 
 def check_pose(pose: HeadPose, spec: Sequence[ParameterSpec], source: str = "pose") -> None:
