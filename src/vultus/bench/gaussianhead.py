@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import torch
 
@@ -15,7 +15,7 @@ from vultus.bench.training import time_modes
 from vultus.data.frame_store import FrameStore
 from vultus.geometry.cameras import Camera
 from vultus.heads.base import HeadPose
-from vultus.methods.gaussianhead.config import PRESETS
+from vultus.methods.gaussianhead.config import PRESETS, OptimConfig
 from vultus.methods.gaussianhead.derivation import DerivationMode
 from vultus.methods.gaussianhead.model import GaussianHead
 from vultus.methods.gaussianhead.posing import PosedGaussians
@@ -27,6 +27,8 @@ _EXPRESSION_SIZE = 46
 """Of the published videos."""
 _STEP = 5_000
 """Everything moves, has all degrees of colour, and density is still watched."""
+_RATE = 1e-8
+"""Learning rates while timing: noise must not make Gaussians grow, every step does the same."""
 _OPACITY_OFFSET = 2.0
 """Gaussians of a trained avatar are mostly opaque, decoded ones start at one half."""
 
@@ -118,8 +120,10 @@ def _avatar(
         extent=1.0,
         starts_at_rest=False,
     )
-    losses = replace(paper.losses, vgg_weight=0.0)
-    avatar = GaussianHead(replace(paper, model=model, losses=losses), sequence, 0, device)
+    config = replace(
+        paper, model=model, losses=replace(paper.losses, vgg_weight=0.0), optim=_standing_still()
+    )
+    avatar = GaussianHead(config, sequence, 0, device)
     tensors = avatar.tensors()
     # Untrained, the network would blow the Gaussians up.
     for name in ("mean", "quat", "scale"):
@@ -127,3 +131,9 @@ def _avatar(
             tensors[f"motion.{name}_head.{kind}"] *= math.exp(-5.0)
     avatar.load_tensors(tensors)
     return avatar, frames
+
+
+def _standing_still() -> OptimConfig:
+    names = [field.name for field in fields(OptimConfig)]
+    rates = [name for name in names if name.endswith(("_lr", "_lr_init", "_lr_final"))]
+    return OptimConfig(**dict.fromkeys(rates, _RATE))
