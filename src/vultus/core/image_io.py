@@ -19,6 +19,7 @@ from vultus.core.hdr_io import read_hdr, write_hdr
 
 __all__ = [
     "decode_image",
+    "encode_image",
     "image_size",
     "read_image",
     "read_image_bytes",
@@ -155,11 +156,22 @@ def write_image(
     Raises:
         ValueError: If the suffix or the number of channels does not fit.
     """
-    kind = _FORMATS.get(path.suffix.lower())
+    write_bytes(path, encode_image(image, str(path), quality))
+
+
+def encode_image(
+    image: Float[Tensor, "c h w"] | UInt8[Tensor, "c h w"], name: str, quality: int = 95
+) -> bytes:
+    """Encode what ``write_image`` would write to a file of that name.
+
+    Raises:
+        ValueError: If the suffix or the number of channels does not fit.
+    """
+    kind = _FORMATS.get(Path(name).suffix.lower())
     if kind is None:
-        raise ValueError(f"{path}: suffix must be one of {', '.join(_FORMATS)}")
+        raise ValueError(f"{name}: suffix must be one of {', '.join(_FORMATS)}")
     if image.shape[0] not in ((1, 3) if kind == "JPEG" else (1, 3, 4)):
-        raise ValueError(f"{path}: a {kind} file cannot have {image.shape[0]} channels")
+        raise ValueError(f"{name}: a {kind} file cannot have {image.shape[0]} channels")
     pixels = image.detach().cpu()
     pixels = pixels if pixels.dtype == torch.uint8 else to_bytes(pixels)
     array = pixels.permute(1, 2, 0).contiguous().numpy()
@@ -169,7 +181,7 @@ def write_image(
         picture.save(buffer, kind, quality=quality, subsampling=0)
     else:
         picture.save(buffer, kind)
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def read_radiance(path: Path) -> Float[Tensor, "3 h w"]:

@@ -12,11 +12,8 @@ under the same names (the suffix may differ); a folder that has both as ``img`` 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
@@ -25,6 +22,7 @@ from torch import Tensor
 from vultus.core.image_io import decode_image
 from vultus.data.camera_labels import LABEL_DIM, check_label
 from vultus.data.image_archive import ImageArchive, open_archive
+from vultus.data.label_files import label_table, parse_label, read_label_file
 
 __all__ = ["LABEL_FILE", "ImageSet", "open_image_set"]
 
@@ -156,7 +154,7 @@ def _read_labels(
     where = f"{images.path}: {LABEL_FILE}"
     if not has_file:
         raise FileNotFoundError(f"{where} is missing")
-    by_name = _label_table(images.read(LABEL_FILE), where)
+    by_name = label_table(read_label_file(images.read(LABEL_FILE), where), "labels", where)
     without = [name for name in names if name not in by_name]
     if without:
         raise ValueError(f"{where} has no label for the image {without[0]}{_more(without)}")
@@ -166,37 +164,10 @@ def _read_labels(
         raise ValueError(f"{where} has a label for {spare[0]}{_more(spare)}, which is no image")
     labels = []
     for name in names:
-        label = _parse_label(by_name[name], f"{where}: the label of {name}")
+        label = parse_label(by_name[name], LABEL_DIM, f"{where}: the label of {name}")
         check_label(label, f"{where}: the label of {name}")
         labels.append(label)
     return torch.stack(labels)
-
-
-def _label_table(data: bytes, where: str) -> dict[str, Any]:
-    try:
-        content = json.loads(data)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{where} is not JSON: {error}") from error
-    entries = content.get("labels") if isinstance(content, Mapping) else None
-    if not isinstance(entries, list):
-        raise ValueError(f'{where} must hold {{"labels": [[name, numbers], ...]}}')
-    table: dict[str, Any] = {}
-    for entry in entries:
-        if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
-            raise ValueError(f"{where}: an entry must be [name, numbers], got {str(entry)[:80]}")
-        if entry[0] in table:
-            raise ValueError(f"{where} has two labels for {entry[0]}")
-        table[entry[0]] = entry[1]
-    return table
-
-
-def _parse_label(value: Any, name: str) -> Float[Tensor, " k"]:
-    if not isinstance(value, list):
-        raise ValueError(f"{name} must be a list of {LABEL_DIM} numbers, got {str(value)[:80]}")
-    try:
-        return torch.tensor([float(number) for number in value])
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must hold numbers: {error}") from error
 
 
 def _matching_masks(names: list[str], masks: ImageArchive) -> tuple[str, ...]:
