@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import fields, replace
+from typing import Any
 
 import torch
 
@@ -136,4 +137,5 @@ def _avatar(
 def _standing_still() -> OptimConfig:
     names = [field.name for field in fields(OptimConfig)]
     rates = [name for name in names if name.endswith(("_lr", "_lr_init", "_lr_final"))]
-    return OptimConfig(**dict.fromkeys(rates, _RATE))
+    slow: dict[str, Any] = dict.fromkeys(rates, _RATE)
+    return OptimConfig(**slow)

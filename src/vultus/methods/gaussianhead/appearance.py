@@ -124,12 +124,8 @@ class AppearanceNetwork(nn.Module):
     ) -> Float[Tensor, "b n c"]:
         """Read the planes at all copies of the positions and join what they read."""
         if means.is_cuda and means.dtype == torch.float32:
-            return self._features_by_kernel(means, mode, derivation)
-        points = derive_positions(means, mode, derivation)
-        copies, batch, num = points.shape[:3]
-        groups = [[self._share(plane, mode, copies) for plane in scale] for scale in self._scales()]
-        sampled = sample_scales(groups, points.reshape(copies, batch * num, 3))
-        return sampled.transpose(0, 1).reshape(batch, num, -1)
+            return self._by_kernel(means, mode, derivation)
+        return self._by_sampler(means, mode, derivation)
 
     def decode(
         self, features: Float[Tensor, "b n c"], directions: Float[Tensor, "b n 3"]
@@ -170,10 +166,16 @@ class AppearanceNetwork(nn.Module):
         shape = (*hidden.shape[:2], -1, 3)
         return Appearance(linear(hidden, last[:1])[..., 0], coefficients.view(shape))
 
-    def _features_by_kernel(
-        self, means: Tensor, mode: DerivationMode, derivation: Tensor | None
-    ) -> Tensor:
-        """The same on a GPU."""
+    def _by_sampler(self, means: Tensor, mode: DerivationMode, derivation: Tensor | None) -> Tensor:
+        """Read with PyTorch's own sampler, which defines what is read."""
+        points = derive_positions(means, mode, derivation)
+        copies, batch, num = points.shape[:3]
+        groups = [[self._share(plane, mode, copies) for plane in scale] for scale in self._scales()]
+        sampled = sample_scales(groups, points.reshape(copies, batch * num, 3))
+        return sampled.transpose(0, 1).reshape(batch, num, -1)
+
+    def _by_kernel(self, means: Tensor, mode: DerivationMode, derivation: Tensor | None) -> Tensor:
+        """Read in one launch per scale, on a GPU."""
         check_derivation(mode, derivation)
         is_shared = mode in _SHARED_MODES
         copies = 1 if mode == "none" else self.num_derivations
