@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,7 +17,10 @@ __all__ = [
     "background_gradient",
     "check_reading",
     "check_tensors",
+    "contiguous",
+    "empty_like",
     "forward_until_it_fits",
+    "or_other",
     "room_for_pairs",
 ]
 
@@ -36,6 +39,21 @@ def check_tensors(tensors: Mapping[str, Tensor | None], device: torch.device) ->
         if tensor is None or (tensor.dtype == torch.float32 and tensor.device == device):
             continue
         raise TypeError(f"{name} must be float32 on {device}, got {tensor.dtype}, {tensor.device}")
+
+
+def contiguous(tensors: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    """Tensors as kernels expect them; ``None`` stays."""
+    return tuple(None if tensor is None else tensor.contiguous() for tensor in tensors)
+
+
+def empty_like(tensors: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    """Room for tensors of the same shapes; ``None`` stays."""
+    return tuple(None if tensor is None else torch.empty_like(tensor) for tensor in tensors)
+
+
+def or_other(tensors: Sequence[Tensor | None], other: Tensor) -> tuple[Tensor, ...]:
+    """Put any other tensor where kernels get none and will not look at it."""
+    return tuple(other if tensor is None else tensor for tensor in tensors)
 
 
 def forward_until_it_fits(

@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from vultus.geometry.cameras import Camera
 from vultus.kernels.derived_maps._gpu_normals import derive, derive_backward
-from vultus.kernels.triton_calls import check_tensors
+from vultus.kernels.triton_calls import check_tensors, contiguous, or_other
 from vultus.kernels.triton_runtime import launch
 
 __all__ = ["derive_normals"]
@@ -37,31 +37,22 @@ def derive_normals(
     )  # fmt: skip
 
 
-def _or(tensor: Tensor | None, other: Tensor) -> Tensor:
-    """A tensor, or for kernels that will not look at it any other one."""
-    return other if tensor is None else tensor
-
-
-def _plain(tensor: Tensor | None) -> Any:
-    return None if tensor is None else tensor.contiguous()
-
-
 class _Derive(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, view: Tensor, intrinsics: Tensor, size: tuple[int, int], *maps: Any
     ) -> Any:
-        view, intrinsics = view.contiguous(), intrinsics.contiguous()
-        alpha, depth, view_normals = (_plain(each) for each in maps)
+        view, intrinsics, alpha, depth, view_normals = contiguous((view, intrinsics, *maps))
         batch, (height, width) = view.shape[0], size
         new = (batch, 3, height, width)
         depth_normals = None if depth is None else view.new_empty(new)
         normals = None if view_normals is None else view.new_empty(new)
         launch(
-            derive, (-(-height * width // _LANES), batch), _or(depth, view), _or(alpha, view),
-            _or(view_normals, view), intrinsics, view, _or(depth_normals, view),
-            _or(normals, view), height, width, HAS_DEPTH=depth is not None,
-            HAS_NORMALS=normals is not None, LANES=_LANES, num_warps=_WARPS,
+            derive, (-(-height * width // _LANES), batch),
+            *or_other((depth, alpha, view_normals), view), intrinsics, view,
+            *or_other((depth_normals, normals), view), height, width,
+            HAS_DEPTH=depth is not None, HAS_NORMALS=normals is not None,
+            LANES=_LANES, num_warps=_WARPS,
         )  # fmt: skip
         ctx.save_for_backward(view, intrinsics, alpha, depth)
         ctx.size = size
@@ -72,14 +63,14 @@ class _Derive(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         view, intrinsics, alpha, depth = ctx.saved_tensors
-        of_depth, of_normals = (_plain(grad) for grad in grads)
+        of_depth, of_normals = contiguous(grads)
         batch, (height, width) = view.shape[0], ctx.size
         grad_depth = None if of_depth is None else view.new_empty(batch, 1, height, width)
         grad_view_normals = None if of_normals is None else torch.empty_like(of_normals)
         launch(
-            derive_backward, (-(-height * width // _LANES), batch), _or(depth, view),
-            _or(alpha, view), intrinsics, view, _or(of_depth, view), _or(of_normals, view),
-            _or(grad_depth, view), _or(grad_view_normals, view), height, width,
+            derive_backward, (-(-height * width // _LANES), batch),
+            *or_other((depth, alpha), view), intrinsics, view,
+            *or_other((of_depth, of_normals, grad_depth, grad_view_normals), view), height, width,
             HAS_DEPTH=of_depth is not None, HAS_NORMALS=of_normals is not None,
             LANES=_LANES, num_warps=_WARPS,
         )  # fmt: skip

@@ -11,11 +11,9 @@ from vultus.kernels.loss_terms._gpu_sums import add_up
 from vultus.kernels.triton_math import dot3, load4, scale3, store4
 from vultus.kernels.triton_matrices import load_vector, store_vector
 from vultus.kernels.triton_runtime import constexpr, jit, tl
+from vultus.kernels.triton_shares import logits_to_shares, shares_gradient
 
 __all__ = ["measure_surfels", "measure_surfels_backward"]
-
-_SMALLEST_SUM = tl.constexpr(1e-12)
-"""As in ``torch.nn.functional.normalize``."""
 
 
 @jit
@@ -71,22 +69,14 @@ def _eye_alpha(logit):
 
 
 @jit
-def _blend_weight(a, b, c, d, free):
-    """What the last three of four logits' normalised sigmoids exceed."""
-    a, b, c, d = tl.sigmoid(a), tl.sigmoid(b), tl.sigmoid(c), tl.sigmoid(d)
-    total = a + b + c + d
-    inverse = 1.0 / tl.maximum(total, _SMALLEST_SUM)
+def _blend_weight(logits, free):
+    """What neighbours' blend weights, the last three, exceed."""
+    shares, sigmoids, inverse = logits_to_shares(logits)
     direction, value = _unit(
-        (_excess(b * inverse, free), _excess(c * inverse, free), _excess(d * inverse, free))
+        (_excess(shares[1], free), _excess(shares[2], free), _excess(shares[3], free))
     )
-    shared = inverse * dot3(direction, (b, c, d))
-    shared = tl.where(total >= _SMALLEST_SUM, shared, 0.0)
-    return value, (
-        -shared * inverse * a * (1.0 - a),
-        (direction[0] - shared) * inverse * b * (1.0 - b),
-        (direction[1] - shared) * inverse * c * (1.0 - c),
-        (direction[2] - shared) * inverse * d * (1.0 - d),
-    )
+    grad = (value * 0.0, direction[0], direction[1], direction[2])
+    return value, shares_gradient(shares, sigmoids, inverse, grad)
 
 
 @jit
@@ -149,8 +139,8 @@ def measure_surfels(
         value, _gradient = _eye_alpha(tl.load(opacity_logits + surfel, mask=is_eye, other=0.0))
         add_up(partials, value, is_eye, EYE_ALPHA, TERMS)
     if BLEND_WEIGHT >= 0:
-        a, b, c, d = load4(blend_weight_logits + 4 * surfel, mask)
-        value, _gradient = _blend_weight(a, b, c, d, free_blend_weight)
+        logits = load4(blend_weight_logits + 4 * surfel, mask)
+        value, _gradient = _blend_weight(logits, free_blend_weight)
         add_up(partials, value, is_visible, BLEND_WEIGHT, TERMS)
     if NORMAL_NORM >= 0:
         value, _gradient = _normal_norm(load_vector(normals, 3 * surfel, mask))
@@ -196,10 +186,10 @@ def measure_surfels_backward(
         tl.store(grad_opacity_logits + surfel, slope, mask=mask)
     if BLEND_WEIGHT >= 0:
         share = tl.load(grads[BLEND_WEIGHT]) * tl.load(factors + BLEND_WEIGHT)
-        a, b, c, d = load4(blend_weight_logits + 4 * surfel, mask)
-        _value, (a, b, c, d) = _blend_weight(a, b, c, d, free_blend_weight)
-        a = tl.where(is_visible, share * a, 0.0)
-        b, c, d = _weigh3(share, (b, c, d), is_visible)
+        logits = load4(blend_weight_logits + 4 * surfel, mask)
+        _value, gradient = _blend_weight(logits, free_blend_weight)
+        a = tl.where(is_visible, share * gradient[0], 0.0)
+        b, c, d = _weigh3(share, (gradient[1], gradient[2], gradient[3]), is_visible)
         store4(grad_blend_logits + 4 * surfel, a, b, c, d, mask)
     if NORMAL_NORM >= 0:
         share = tl.load(grads[NORMAL_NORM]) * tl.load(factors + NORMAL_NORM)

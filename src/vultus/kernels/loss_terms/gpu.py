@@ -14,7 +14,7 @@ from vultus.kernels.loss_terms import MapWeights, MeasuredMaps, MeasuredSurfels,
 from vultus.kernels.loss_terms._gpu_maps import measure_maps, measure_maps_backward
 from vultus.kernels.loss_terms._gpu_sums import weigh_means
 from vultus.kernels.loss_terms._gpu_surfels import measure_surfels, measure_surfels_backward
-from vultus.kernels.triton_calls import check_tensors
+from vultus.kernels.triton_calls import check_tensors, contiguous, empty_like, or_other
 from vultus.kernels.triton_runtime import launch
 
 __all__ = ["map_terms", "surfel_terms"]
@@ -101,19 +101,6 @@ def surfel_terms(
     return dict(zip(found, results, strict=True))
 
 
-def _or(tensor: Tensor | None, other: Tensor) -> Tensor:
-    """A tensor, or for kernels that will not look at it any other one."""
-    return other if tensor is None else tensor
-
-
-def _plain(tensor: Tensor | None) -> Any:
-    return None if tensor is None else tensor.contiguous()
-
-
-def _like(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else torch.empty_like(tensor)
-
-
 def _weigh(partials: Tensor, terms: _Terms) -> tuple[tuple[Tensor, ...], Tensor]:
     """Weighted averages, and what a single value counts in them."""
     num = len(terms.names)
@@ -128,17 +115,17 @@ def _weigh(partials: Tensor, terms: _Terms) -> tuple[tuple[Tensor, ...], Tensor]
 class _MapTerms(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, terms: _Terms, *maps: Any) -> Any:
-        alpha, mask, normals, depth_normals, distortion = maps = tuple(map(_plain, maps))
+        maps = contiguous(maps)
         first = next(each for each in maps if each is not None)
         batch, _, height, width = first.shape
         grid = (-(-height * width // _PIXELS), batch)
         partials = first.new_empty(2, len(terms.names), grid[0] * batch)
         launch(
-            measure_maps, grid, *(_or(each, partials) for each in maps), partials, height * width,
+            measure_maps, grid, *or_other(maps, partials), partials, height * width,
             **terms.rows(_MAP_TERMS), TERMS=len(terms.names), LANES=_PIXELS, num_warps=_WARPS,
         )  # fmt: skip
         results, factors = _weigh(partials, terms)
-        ctx.save_for_backward(alpha, mask, normals, depth_normals, distortion, factors)
+        ctx.save_for_backward(*maps, factors)
         ctx.terms, ctx.grid, ctx.size = terms, grid, height * width
         return results
 
@@ -146,11 +133,11 @@ class _MapTerms(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Any:
         alpha, mask, normals, depth_normals, distortion, factors = ctx.saved_tensors
-        results = tuple(map(_like, (alpha, normals, depth_normals, distortion)))
+        results = empty_like((alpha, normals, depth_normals, distortion))
         launch(
             measure_maps_backward, ctx.grid,
-            *(_or(each, factors) for each in (alpha, mask, normals, depth_normals)), factors,
-            grads, *(_or(each, factors) for each in results), ctx.size,
+            *or_other((alpha, mask, normals, depth_normals), factors), factors, grads,
+            *or_other(results, factors), ctx.size,
             **ctx.terms.rows(_MAP_TERMS), LANES=_PIXELS, num_warps=_WARPS,
         )  # fmt: skip
         grad_alpha, *others = results
@@ -160,13 +147,13 @@ class _MapTerms(torch.autograd.Function):
 class _SurfelTerms(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, terms: _Terms, constants: tuple[Any, ...], *surfels: Any) -> Any:
-        inputs = tuple(map(_plain, (*surfels, *constants)))
+        inputs = contiguous((*surfels, *constants))
         means, radii = inputs[0], inputs[-1]
         batch, num = radii.shape
         grid = (-(-num // _SURFELS), 1)
         partials = means.new_empty(2, len(terms.names), grid[0])
         launch(
-            measure_surfels, grid, *(_or(each, means) for each in inputs), partials,
+            measure_surfels, grid, *or_other(inputs, means), partials,
             num, batch, *terms.numbers, **terms.rows(_SURFEL_TERMS), TERMS=len(terms.names),
             LANES=_SURFELS, num_warps=_WARPS,
         )  # fmt: skip
@@ -180,10 +167,10 @@ class _SurfelTerms(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         *inputs, factors = ctx.saved_tensors
         batch, num = inputs[-1].shape
-        results = tuple(map(_like, inputs[: len(_SURFEL_TERMS)]))
+        results = empty_like(inputs[: len(_SURFEL_TERMS)])
         launch(
-            measure_surfels_backward, ctx.grid, *(_or(each, factors) for each in inputs), factors,
-            grads, *(_or(each, factors) for each in results), num, batch, *ctx.terms.numbers,
+            measure_surfels_backward, ctx.grid, *or_other(inputs, factors), factors,
+            grads, *or_other(results, factors), num, batch, *ctx.terms.numbers,
             **ctx.terms.rows(_SURFEL_TERMS), LANES=_SURFELS, num_warps=_WARPS,
         )  # fmt: skip
         return None, None, *results

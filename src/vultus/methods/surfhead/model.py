@@ -24,10 +24,12 @@ from vultus.gaussians.surfels import Surfels, fill_triangles, initial_surfels, l
 from vultus.geometry.cameras import Camera, camera_centers
 from vultus.heads.base import HeadModel, HeadPose
 from vultus.kernels.ssim import l1_ssim
+from vultus.kernels.surfel_activations import ActivatedSurfels
 from vultus.kernels.surfel_raster import OutputName
 from vultus.methods.surfhead import objectives
+from vultus.methods.surfhead.activation import activate
 from vultus.methods.surfhead.config import SurfHeadConfig
-from vultus.methods.surfhead.jacobian_blending import blend_weights, initial_blend_logits
+from vultus.methods.surfhead.jacobian_blending import initial_blend_logits
 from vultus.methods.surfhead.rig_track import RigTrack
 from vultus.methods.surfhead.shading import canonical_rotations, canonical_sh_colors
 from vultus.methods.surfhead.specular import SpecularNetwork
@@ -128,7 +130,8 @@ class SurfHead:
     def posed_surfels(self, pose: HeadPose) -> PosedSurfels:
         """Surfels in the world for any pose of this head, on the avatar's device."""
         faces = self._rig.faces(pose.to(self.device))
-        return transport(self._bound(), self._rig.rest, faces, self._rigid_surfels)
+        bound = self._bound(activate(self.surfels))
+        return transport(bound, self._rig.rest, faces, self._rigid_surfels)
 
     def render(self, pose: HeadPose, camera: Camera, step: int | None = None) -> RenderOutput:
         """Image, depth and normals of the avatar, on the CPU."""
@@ -142,9 +145,8 @@ class SurfHead:
     def _rigid_surfels(self) -> Tensor | None:
         return self._eyeball_surfels if self.config.model.detach_eyeball_geometry else None
 
-    def _bound(self) -> BoundSurfels:
-        logits = self.surfels.get("blend_weight_logits")
-        weights = None if logits is None else blend_weights(logits)
+    def _bound(self, activated: ActivatedSurfels) -> BoundSurfels:
+        weights = activated.blend_weights
         if self.config.model.rig == "jbs" and weights is None:
             weights = self._rig.rest.blend_by_distance(
                 self._face_index, self.surfels["local_means"].detach()
@@ -153,7 +155,7 @@ class SurfHead:
             self._face_index,
             self.surfels["local_means"],
             self.surfels["quats"],
-            self.surfels["log_scales"].exp(),
+            activated.scales,
             weights,
         )
 
@@ -165,7 +167,8 @@ class SurfHead:
         outputs: Collection[OutputName],
     ) -> tuple[PosedSurfels, RenderOutput]:
         """Carry the surfels to posed triangles and draw them."""
-        bound, rest = self._bound(), self._rig.rest
+        activated, rest = activate(self.surfels), self._rig.rest
+        bound = self._bound(activated)
         placed = transport(bound, rest, faces, self._rigid_surfels)
         coefficients = torch.cat([self.surfels["sh_dc"], self.surfels["sh_rest"]], dim=1)
         degree = self.active_sh_degree(step)
@@ -196,7 +199,7 @@ class SurfHead:
             placed.means,
             placed.quats,
             placed.scales,
-            self.surfels["opacity_logits"].sigmoid().expand(batch, -1),
+            activated.opacities.expand(batch, -1),
             camera,
             features=torch.cat(features, dim=-1) if features else None,
             sh_coeffs=None if is_turned else coefficients.expand(batch, -1, -1, -1),
