@@ -106,6 +106,9 @@ def case(golden_dir: Path) -> Case:
             volume=volume,
             super_resolution="2x",
             parity="official",
+            # Published arithmetic: one pair of points in 4000 differs by rounding only, and the
+            # sign of a difference is the gradient of the density losses.
+            backend="ref",
         )
     )
     discriminator = Discriminator(

@@ -114,6 +114,8 @@ class GeneratorConfig:
     parity: Literal["official", "fixed"] = "fixed"
     """``"official"``: without conditioning, an offset camera loses its rotation; and what
     ``VolumeSettings.parity`` says. Must be the same there."""
+    backend: Literal["auto", "ref", "cpu", "gpu"] = "auto"
+    """Of the volume renderer."""
 
     def __post_init__(self) -> None:
         """Reject contradictions."""

@@ -206,7 +206,13 @@ class Generator(nn.Module):
         origins, directions = label_rays(labels, size)
         settings = volume or self.config.volume
         rendered = render_planes(
-            planes, self.decoder.weights(), origins, directions, settings, draws
+            planes,
+            self.decoder.weights(),
+            origins,
+            directions,
+            settings,
+            draws,
+            backend=self.config.backend,
         )
         features, depth, opacity = (
             values.transpose(1, 2).unflatten(2, (size, size)) for values in rendered
@@ -249,7 +255,15 @@ class Generator(nn.Module):
             is_cropped = self.config.parity == "fixed"
         settings = volume or self.config.volume
         weights = self.decoder.weights()
-        return query_points(planes, weights, points, settings, is_cropped=is_cropped, noise=noise)
+        return query_points(
+            planes,
+            weights,
+            points,
+            settings,
+            is_cropped=is_cropped,
+            noise=noise,
+            backend=self.config.backend,
+        )
 
     def _scenery(
         self, ws: Tensor, noise_mode: NoiseMode, generator: torch.Generator | None
