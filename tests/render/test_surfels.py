@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from tolerances import assert_close
+from triton_support import triton_device
 from vultus.geometry.cameras import Camera, look_at, pixel_directions
 from vultus.geometry.rotations import axis_angle_to_quaternion, quaternion_to_matrix
+from vultus.kernels.surfel_raster import SurfelImages
+from vultus.render import surfels
 from vultus.render.output import RenderOutput
 from vultus.render.surfels import render_surfels
 
@@ -110,6 +113,29 @@ def test_normals_of_depth_need_only_the_depth_that_was_chosen(depth_ratio, outpu
 def test_normals_of_blended_depth_need_both_depths() -> None:
     output, _ = render_wall(0.5, depth_ratio=0.3, outputs=("normal", "median_depth"))
     assert output.depth_normals is None
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("depth_ratio", [0.0, 0.3, 1.0])
+def test_kernels_make_the_same_normals(depth_ratio: float, monkeypatch) -> None:
+    device, generator = triton_device(), torch.Generator().manual_seed(0)
+    maps = [torch.rand(1, c, SIZE, SIZE, generator=generator).to(device) for c in (1, 1, 1, 3)]
+    alpha, depth_sum, median, view_normals = maps
+    empty = torch.zeros(1, 0, 4, device=device)
+    raw = SurfelImages(
+        view_normals, alpha, empty[..., 0].int(), empty[..., :2], depth_sum, view_normals, median
+    )
+    monkeypatch.setattr(surfels, "rasterize_surfels", lambda *_, **__: raw)
+    lens, found = camera(), []
+    lens = Camera(lens.world_to_camera.float(), lens.intrinsics.float(), SIZE, SIZE).to(device)
+    for is_for_kernels in (True, False):
+        monkeypatch.setattr(surfels, "_is_for_kernels", lambda *_, chosen=is_for_kernels: chosen)
+        output = render_surfels(
+            empty[..., :3], empty, empty[..., :2], empty[..., 0], lens, depth_ratio=depth_ratio
+        )
+        found.append((output.require("normals"), output.require("depth_normals")))
+    for mine, theirs in zip(*found, strict=True):
+        assert_close(mine, theirs, looser=5, reason="differences of points lose digits")
 
 
 @pytest.mark.parametrize("depth_ratio", [-1.0, 1.5])

@@ -108,13 +108,17 @@ def _depth_of_normals(
     return (1.0 - depth_ratio) * expected + depth_ratio * raw.median_depth
 
 
+def _is_for_kernels(alpha: Tensor, camera: Camera) -> bool:
+    is_constant = not (camera.world_to_camera.requires_grad or camera.intrinsics.requires_grad)
+    return alpha.is_cuda and alpha.dtype == torch.float32 and is_constant
+
+
 def _world_normals(
     raw: SurfelImages, depth: Tensor | None, camera: Camera
 ) -> tuple[Tensor | None, Tensor | None]:
     """Normals of depth times alpha, and blended normals."""
     alpha, view_normals = raw.alpha, raw.normal_view_sum
-    is_constant = not (camera.world_to_camera.requires_grad or camera.intrinsics.requires_grad)
-    if alpha.is_cuda and alpha.dtype == torch.float32 and is_constant:
+    if _is_for_kernels(alpha, camera):
         opacity = None if depth is None else alpha
         return derive_normals(camera, depth=depth, alpha=opacity, view_normals=view_normals)
     depth_normals = normals = None
