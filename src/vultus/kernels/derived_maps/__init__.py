@@ -1,7 +1,7 @@
 """World normals of rendered surfels and of their depth, in one launch, for training on a GPU.
 
 The PyTorch forms in ``geometry.depth`` define what is made here and serve every other device. They
-launch some sixty small kernels forward and backward, each of which takes a GPU longer to start than
+launch dozens of small kernels forward and backward, each of which takes a GPU longer to start than
 to run.
 
 Reference: Huang et al., 2D Gaussian Splatting, 2024, eq. 15.

@@ -1,6 +1,6 @@
 """Loss terms on rendered maps and on surfels, averaged in one pass, for training on a GPU.
 
-``losses.regularizers`` defines the terms and serves every other device. It launches about ten small
+``losses.regularizers`` defines the terms and serves every other device. It launches a dozen small
 kernels a term, each of which takes a GPU longer to start than to run. Here all terms on maps share
 one launch and so do all terms on surfels, forward and backward; programs add up what they have
 seen, and a second launch adds that up, so that values and gradients are reproducible.

@@ -1,6 +1,6 @@
 """Activated parameters of surfels in one launch, for training on a GPU.
 
-``methods.surfhead.activation`` defines them and serves every other device, with some twenty small
+``methods.surfhead.activation`` defines them and serves every other device, with dozens of small
 kernels forward and backward.
 """
 
