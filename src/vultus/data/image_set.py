@@ -24,11 +24,18 @@ from vultus.data.camera_labels import LABEL_DIM, check_label
 from vultus.data.image_archive import ImageArchive, open_archive
 from vultus.data.label_files import label_table, parse_label, read_label_file
 
-__all__ = ["LABEL_FILE", "ImageSet", "open_image_set"]
+__all__ = [
+    "IMAGE_FOLDER",
+    "LABEL_FILE",
+    "MASK_FOLDER",
+    "ImageSet",
+    "image_set_parts",
+    "open_image_set",
+]
 
 LABEL_FILE = "dataset.json"
+IMAGE_FOLDER, MASK_FOLDER = "img", "seg"
 
-_IMAGE_FOLDER, _MASK_FOLDER = "img", "seg"
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
@@ -93,7 +100,7 @@ def open_image_set(path: Path, masks: Path | None = None, *, needs_masks: bool =
             label is no camera, the images are not square or have no side that is a power of two, or
             an archive is damaged.
     """
-    path, masks = _parts(path, masks)
+    path, masks = image_set_parts(path, masks)
     images = open_archive(path)
     present = images.names()
     names = [name for name in present if _is_image(name)]
@@ -116,14 +123,14 @@ def open_image_set(path: Path, masks: Path | None = None, *, needs_masks: bool =
     return image_set
 
 
-def _parts(path: Path, masks: Path | None) -> tuple[Path, Path | None]:
+def image_set_parts(path: Path, masks: Path | None) -> tuple[Path, Path | None]:
     """Find images and masks in a folder that holds both."""
     if masks is not None or not path.is_dir():
         return path, masks
     for suffix in ("", ".zip"):
-        images = path / f"{_IMAGE_FOLDER}{suffix}"
+        images = path / f"{IMAGE_FOLDER}{suffix}"
         if images.exists() and not (path / LABEL_FILE).exists():
-            beside = path / f"{_MASK_FOLDER}{suffix}"
+            beside = path / f"{MASK_FOLDER}{suffix}"
             return images, beside if beside.exists() else None
     return path, None
 
