@@ -108,6 +108,10 @@ class ToyGan:
         latents = torch.eye(4)
         return {"fakes": self.average(latents).detach().unflatten(1, (3, 16, 16)).sigmoid()}
 
+    def sample(self, count: int, random: torch.Generator, *, is_free: bool = False) -> Tensor:
+        latents = torch.randn(count, 4, generator=random)
+        return self.average(latents).detach().unflatten(1, (3, 16, 16)).sigmoid()
+
     def summary(self) -> dict[str, Any]:
         return {"total": float(self.total)}
 

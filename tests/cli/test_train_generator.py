@@ -20,7 +20,8 @@ TINY = """--preset small --generator.channel-max 8 --generator.channel-base 64
     --generator.volume.coarse-samples 4 --generator.volume.fine-samples 2
     --discriminator.channel-max 8 --discriminator.channel-base 64
     --training.batch 4 --training.images 16 --training.log-every 2 --training.checkpoint-every 2
-    --training.picture-every 0 --augmentation.mode adaptive""".split()
+    --training.picture-every 0 --training.evaluate-images 6
+    --augmentation.mode adaptive""".split()
 LABELS = labels_at([0.0, 1.0, -2.0, 3.0, 0.5])
 
 
@@ -44,7 +45,10 @@ def test_a_generator_is_trained_stopped_and_continued(
     assert run(command(images, out)) == 0
     assert "finished after 4 of 4 steps" in capsys.readouterr().out
     folder = RunFolder(out)
-    assert [row["step"] for row in folder.read_metrics()] == [2, 4]
+    assert [row["step"] for row in folder.read_metrics()] == [2, 4, 4]
+    last = folder.read_metrics()[-1]
+    assert last.keys() == {"step", "random_feature_distance", "random_feature_distance.free"}
+    assert folder.read_card()["protocol_ids"] == ["random-feature-distance-v1"]
     assert {"augmentation", "neural_size"} < folder.read_metrics()[0].keys()
     assert folder.read_card()["method"] == "spherehead"
     assert len(folder.read_card()["data_id"]) == 16

@@ -17,6 +17,7 @@ from vultus.data.image_choice import Entries, choose_entries
 from vultus.data.image_feed import ImageFeed, StorageChoice
 from vultus.data.image_set import ImageSet, open_image_set
 from vultus.engine.adversarial import train_adversarial, write_real_pictures
+from vultus.engine.generator_metrics import RANDOM_FEATURE_PROTOCOL, random_feature_distances
 from vultus.engine.world import World, join_world
 from vultus.methods.registry import build_generator, method_presets, scale_schedule
 
@@ -93,7 +94,11 @@ def train_generator(method: str, config: Any, options: GeneratorTrainOptions) ->
             return
         if world.is_first:
             run = open_or_create_run(options.out, settings, resume=options.resume)
-            run.update_card(data_id=images.fingerprint(), processes=world.size)
+            run.update_card(
+                data_id=images.fingerprint(),
+                processes=world.size,
+                protocol_ids=[RANDOM_FEATURE_PROTOCOL],
+            )
         world.wait()
         run = RunFolder(options.out)
         if options.deterministic:
@@ -104,8 +109,19 @@ def train_generator(method: str, config: Any, options: GeneratorTrainOptions) ->
         if world.is_first:
             write_real_pictures(run, feed)
         limit = None if options.minutes is None else 60.0 * options.minutes
+        evaluate = None
+        if world.is_first and config.training.evaluate_images:
+            count = config.training.evaluate_images
+            evaluate = random_feature_distances(learner, feed, count, options.seed)
         result = train_adversarial(
-            learner, feed, config.training, run, options.seed, world=world, seconds=limit
+            learner,
+            feed,
+            config.training,
+            run,
+            options.seed,
+            world=world,
+            evaluate=evaluate,
+            seconds=limit,
         )
         if not world.is_first:
             return

@@ -32,8 +32,6 @@ __all__ = [
     "write_real_pictures",
 ]
 
-# The last one, and one to go back to.
-_KEPT_CHECKPOINTS = 2
 _NUM_REAL_PICTURES = 32
 
 
@@ -72,8 +70,8 @@ def train_adversarial(
         run: Where checkpoints, pictures and the log go; all processes must see it.
         seed: Decides all random numbers.
         world: The processes; None for this one alone.
-        evaluate: Called in the first process with the step every ``evaluate_every`` steps; what it
-            returns is logged.
+        evaluate: Called in the first process with the step every ``evaluate_every`` steps and at
+            the end; what it returns is logged.
         seconds: Stop at the first line of the log after that time, with a checkpoint.
 
     Raises:
@@ -101,24 +99,24 @@ def train_adversarial(
             _update_average(method, settings, step)
             meter.add(means)
             advance(settings.batch)
-            is_last = step == settings.steps
-            if step % settings.log_every and not is_last:
+            is_end = step == settings.steps
+            if step % settings.log_every and not is_end:
                 continue
             # A diverged state must not replace a sound one.
             values = meter.take(step)
             elapsed = time.perf_counter() - started
             is_over = seconds is not None and elapsed > seconds
-            is_last = bool(world.first_says(is_last or is_over, method.device))
+            is_last = bool(world.first_says(is_end or is_over, method.device))
             if world.is_first:
                 rate = (step - first) * settings.batch / elapsed
                 facts = {"images_seen": step * settings.batch, "images_per_second": rate}
                 run.log_metrics(step, {**facts, **values, **method.summary()})
                 if is_last or step % settings.checkpoint_every == 0:
                     run.save_checkpoint(take_training_checkpoint(method, trainers, step))
-                    run.keep_checkpoints(_KEPT_CHECKPOINTS)
+                    run.keep_checkpoints(settings.keep_checkpoints)
                 if is_last or _is_due(step, settings.picture_every):
                     write_pictures(run, method, step)
-                if evaluate is not None and _is_due(step, settings.evaluate_every):
+                if evaluate is not None and (is_end or _is_due(step, settings.evaluate_every)):
                     run.log_metrics(step, evaluate(step))
             if is_last:
                 break

@@ -46,10 +46,15 @@ class AdversarialSettings:
     """Steps between lines of the metrics log, which hold means over these steps."""
     checkpoint_every: int = 6250
     """Steps between checkpoints, a multiple of ``log_every``."""
+    keep_checkpoints: int = 2
+    """The last ones that stay; 0 keeps all."""
     picture_every: int = 6250
     """Steps between sheets of generated images; 0 for none but at the end."""
-    evaluate_every: int = 0
-    """Steps between measurements; 0 for none but at the end."""
+    evaluate_every: int = 6250
+    """Steps between measurements of the distance between generated and real images; 0 for none but
+    at the end."""
+    evaluate_images: int = 2000
+    """Images of each kind in a measurement; 0 for no measurement."""
     use_tf32: bool = False
     """On a GPU, multiply matrices and convolve in TensorFloat-32: faster, 10 bits of mantissa."""
 
@@ -62,6 +67,8 @@ class AdversarialSettings:
                 f"checkpoint_every must be a multiple of log_every, got {self.checkpoint_every} "
                 f"and {self.log_every}"
             )
+        if self.keep_checkpoints < 0:
+            raise ValueError(f"keep_checkpoints must be at least 0, got {self.keep_checkpoints}")
         if self.images < self.batch:
             raise ValueError(f"images must be at least one batch of {self.batch}: {self.images}")
 
@@ -151,6 +158,18 @@ class AdversarialMethod(Protocol):
 
     def preview(self) -> dict[str, Float[Tensor, "n c h w"]]:
         """Pictures of the averaged generator in [0, 1], by kind; always the same people."""
+        ...
+
+    def sample(
+        self, count: int, random: torch.Generator, *, is_free: bool = False
+    ) -> Float[Tensor, "b 3 h w"]:
+        """Images in [0, 1] of the averaged generator, at random cameras of the set.
+
+        Args:
+            count: Number of images.
+            random: The source of all random numbers, on the device.
+            is_free: Condition heads on other cameras than those that show them.
+        """
         ...
 
     def summary(self) -> dict[str, Any]:

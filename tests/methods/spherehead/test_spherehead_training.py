@@ -70,7 +70,13 @@ TINY = SphereHeadConfig(
     ),
     augmentation=AugmentationConfig(mode="adaptive", speed=32, update_every=2, target=-0.5),
     training=AdversarialSettings(
-        images=24, batch=4, pass_size=2, log_every=1, checkpoint_every=3, picture_every=0
+        images=24,
+        batch=4,
+        pass_size=2,
+        log_every=1,
+        checkpoint_every=3,
+        picture_every=0,
+        keep_checkpoints=0,
     ),
 )
 LABELS = labels_at([0.0, 1.25, 2.5, -2.5, -1.25])
@@ -266,3 +272,15 @@ def test_a_generator_is_built_by_name_and_seed() -> None:
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
     assert math.isfinite(float(first.preview()["fakes"].mean()))
+
+
+def test_samples_are_conditioned_on_their_own_camera_or_on_another() -> None:
+    method = build_generator("spherehead", TINY, LABELS, 0)
+    own, again, free = (
+        method.sample(3, torch.Generator().manual_seed(2), is_free=is_free)
+        for is_free in (False, False, True)
+    )
+    assert own.shape == (3, 3, 64, 64)
+    assert torch.equal(own, again)
+    assert not torch.equal(own, free)
+    assert 0.0 <= float(own.min()) <= float(own.max()) <= 1.0

@@ -306,6 +306,8 @@ _SMALL = SphereHeadConfig(
         log_every=25,
         checkpoint_every=250,
         picture_every=250,
+        evaluate_every=1000,
+        evaluate_images=500,
     ),
 )
 _GPU_SMALL = SphereHeadConfig(
@@ -333,6 +335,7 @@ _GPU_SMALL = SphereHeadConfig(
         pass_size=32,
         checkpoint_every=1000,
         picture_every=1000,
+        evaluate_every=1000,
         use_tf32=True,
     ),
 )

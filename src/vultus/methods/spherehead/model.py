@@ -137,9 +137,7 @@ class SphereHead:
     def preview(self) -> dict[str, Float[Tensor, "n c h w"]]:
         """Eight people of the averaged generator, a row for each view: front to back."""
         random = torch_generator(self._seed, "spherehead.preview", self.device)
-        z = torch.randn(
-            _NUM_PREVIEWED, self.config.generator.z_dim, generator=random, device=self.device
-        )
+        z = self._draw_latents(_NUM_PREVIEWED, random)
         views = self._preview_labels()
         ws = self.average.map(z, views[:1].expand(len(z), -1))
         planes = self.average.planes(ws)
@@ -154,6 +152,21 @@ class SphereHead:
         pictures["fakes_raw"] = [from_signed(r.raw_image) for r in rows if r.raw_image is not None]
         pictures["fakes_mask"] = [row.mask.clamp(0, 1) for row in rows if row.mask is not None]
         return {name: torch.cat(parts).cpu() for name, parts in pictures.items() if parts}
+
+    @torch.no_grad()
+    def sample(
+        self, count: int, random: torch.Generator, *, is_free: bool = False
+    ) -> Float[Tensor, "b 3 h w"]:
+        """Random people at random cameras, without truncation."""
+        z, labels = self._draw_latents(count, random), self._draw_labels(count, random)
+        condition = self._draw_labels(count, random) if is_free else labels
+        ws = self.average.map(z, condition)
+        size = self.neural_size
+        draws = self.average.draw(count, random, neural_size=size)
+        shifted, _ = self.average.offset_labels(z, labels)
+        planes = self.average.planes(ws)
+        images = self.average.render(planes, ws, shifted, draws, neural_size=size)
+        return from_signed(images.image)
 
     def summary(self) -> dict[str, Any]:
         """Numbers for the log."""
