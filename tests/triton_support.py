@@ -23,6 +23,8 @@ class CompiledKernel:
     stack: int
     """Bytes per thread; beyond a few, registers are spilled."""
     ptx: str
+    ttir: str
+    """What Triton has understood, before it is optimised for a GPU."""
 
 
 def is_interpreting() -> bool:
@@ -71,7 +73,7 @@ def compile_launch(launch: Any, capability: int) -> CompiledKernel:
         options={"num_warps": launch.num_warps, "enable_fp_fusion": True},
     )
     registers, stack = _resources(compiled.asm["cubin"])
-    return CompiledKernel(registers, stack, compiled.asm["ptx"])
+    return CompiledKernel(registers, stack, compiled.asm["ptx"], compiled.asm["ttir"])
 
 
 def _type_name(value: Any) -> str:
@@ -79,6 +81,8 @@ def _type_name(value: Any) -> str:
         return {
             torch.bool: "*i1",
             torch.uint8: "*u8",
+            torch.float16: "*fp16",
+            torch.bfloat16: "*bf16",
             torch.float32: "*fp32",
             torch.float64: "*fp64",
             torch.int32: "*i32",

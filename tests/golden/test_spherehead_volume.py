@@ -11,6 +11,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from vultus.kernels.triplane_volume import (
+    Backend,
+    DecoderWeights,
+    VolumeDraws,
+    VolumeSettings,
+    render_planes,
+)
 from vultus.kernels.triplane_volume.lookup import (
     sample_dual_spheres,
     sample_tri_grid,
@@ -19,13 +26,7 @@ from vultus.kernels.triplane_volume.lookup import (
     sphere_coordinates,
 )
 from vultus.kernels.triplane_volume.marching import composite_rays, resample_depths
-from vultus.kernels.triplane_volume.ref import (
-    DecoderWeights,
-    VolumeDraws,
-    VolumeSettings,
-    decode,
-    render_planes,
-)
+from vultus.kernels.triplane_volume.ref import decode
 
 LOOKUP, GRADIENT, RENDERING = 2e-5, 1e-4, 2e-4
 TRUSTED = 1e-6
@@ -120,9 +121,10 @@ def test_compositing_and_resampling_are_the_published_ones(golden: dict[str, Ten
 
 
 @pytest.mark.golden("spherehead/c_volume_renderer.safetensors")
+@pytest.mark.parametrize("backend", ["ref", "cpu"])
 @pytest.mark.parametrize("variant", list(VARIANTS))
 def test_volume_rendering_replays_the_published_one(
-    golden: dict[str, Tensor], variant: str
+    golden: dict[str, Tensor], variant: str, backend: Backend
 ) -> None:
     planes = golden["planes"].float().requires_grad_()
     jitter = golden[f"{variant}.draw0_rand_like"][..., 0]
@@ -134,6 +136,7 @@ def test_volume_rendering_replays_the_published_one(
         golden["ray_directions"],
         VARIANTS[variant],
         VolumeDraws(jitter, uniforms.unflatten(0, jitter.shape[:2])),
+        backend=backend,
     )
     assert_near(rendered.features, golden[f"{variant}.rgb"], RENDERING)
     assert_near(rendered.depth, golden[f"{variant}.depth"], RENDERING)

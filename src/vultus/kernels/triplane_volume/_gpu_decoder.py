@@ -175,23 +175,12 @@ def decode_backward(
     width: constexpr = K if ACTIVATION == NONE else E
     column = tl.arange(0, width)
     g = tl.load(g_gathered + column[:, None] * R + ray[None, :], mask=ok[None, :], other=0.0)
-    program = tl.program_id(0) * num_parts + part
-    matrix = g_w1 + program * K * C + hidden[:, None] * C + channel[None, :]
-    vector = program * K + hidden
     decoded = tl.arange(0, E)
-    out_matrix = g_w2 + program * E * K + decoded[:, None] * K + hidden[None, :]
     sum_w1 = tl.zeros([K, C], tl.float32)
     sum_b1 = tl.zeros([K], tl.float32)
     sum_density = tl.zeros([K], tl.float32)
     sum_w2 = tl.zeros([E, K], tl.float32)
     sum_b2 = tl.zeros([E], tl.float32)
-    if ADDS:
-        sum_w1 = tl.load(matrix)
-        sum_b1 = tl.load(g_b1 + vector)
-        sum_density = tl.load(g_w_density + vector)
-        if ACTIVATION != NONE:
-            sum_w2 = tl.load(out_matrix)
-            sum_b2 = tl.load(g_b2 + program * E + decoded)
     for s in range(first + part, first + num_samples, num_parts):
         row = ray.to(tl.int64) + s * R
         share = tl.load(shares + row, mask=ok, other=0.0)
@@ -210,11 +199,10 @@ def decode_backward(
                 g_out = share[None, :] * g * _slope(out, ACTIVATION)
                 sum_b2 += tl.sum(g_out, 1)
                 g_out_low = g_out.to(back.dtype)
-                natural = tl.trans((y * _LN2).to(back.dtype))
-                sum_w2 += tl.dot(g_out_low, natural, input_precision=PRECISION)
+                sum_w2 += tl.dot(g_out_low, tl.trans(y.to(back.dtype)), input_precision=PRECISION)
                 out_back = _load_transposed(w2_back, K, E)
                 g_y += tl.dot(out_back, g_out_low, input_precision=PRECISION)
-            sum_density += tl.sum(g_density[None, :] * y, 1) * _LN2
+            sum_density += tl.sum(g_density[None, :] * y, 1)
             # The slope of the softplus, 1 / (1 + 2^-x).
             g_pre = g_y * (1.0 - tl.exp2(-y))
             sum_b1 += tl.sum(g_pre, 1)
@@ -223,6 +211,19 @@ def decode_backward(
             g_x = tl.dot(tl.trans(g_low), back, input_precision=PRECISION)
             place = (row - first * R)[:, None] * C + channel[None, :]
             tl.store(g_features + place, g_x.to(g_features.dtype.element_ty), mask=live[:, None])
+    program = tl.program_id(0) * num_parts + part
+    matrix = g_w1 + program * K * C + hidden[:, None] * C + channel[None, :]
+    vector = program * K + hidden
+    out_matrix = g_w2 + program * E * K + decoded[:, None] * K + hidden[None, :]
+    sum_density *= _LN2
+    sum_w2 *= _LN2
+    if ADDS:
+        sum_w1 += tl.load(matrix)
+        sum_b1 += tl.load(g_b1 + vector)
+        sum_density += tl.load(g_w_density + vector)
+        if ACTIVATION != NONE:
+            sum_w2 += tl.load(out_matrix)
+            sum_b2 += tl.load(g_b2 + program * E + decoded)
     tl.store(matrix, sum_w1)
     tl.store(g_b1 + vector, sum_b1)
     tl.store(g_w_density + vector, sum_density)

@@ -68,7 +68,7 @@ _DECODE_BLOCKS = (128, 64)
 _SCATTER_BLOCK, _SCATTER_POINTS_BLOCK = 32, 16
 _WARPS = 4
 _PARTS = 2
-_ROWS_AT_ONCE = 48
+_ROWS_AT_ONCE = 24
 """Samples per ray whose gradients exist at the same time."""
 
 
