@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from vultus.kernels.dispatch import are_for_kernels
 from vultus.kernels.row_selection import select_rows
 
 __all__ = ["HeadModel", "HeadPose", "ParameterSpec", "RiggedHead", "SubjectRest", "Topology"]
@@ -111,8 +112,9 @@ class HeadPose:
 
 def _is_fused(index: Tensor, fields: Mapping[str, Tensor]) -> bool:
     """Whether the kernel of ``kernels.row_selection`` selects the rows of all fields."""
-    is_list = index.is_cuda and index.ndim == 1 and index.dtype == torch.int64
-    return is_list and all(f.is_cuda and f.dtype == torch.float32 for f in fields.values())
+    is_list = index.ndim == 1 and index.dtype == torch.int64
+    is_here = all(field.device == index.device for field in fields.values())
+    return is_list and is_here and are_for_kernels(*fields.values())
 
 
 @dataclass(frozen=True)

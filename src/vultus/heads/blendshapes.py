@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vultus.heads.base import HeadPose, ParameterSpec
 from vultus.kernels import linear_shapes
+from vultus.kernels.dispatch import are_for_kernels
 
 __all__ = [
     "ARKIT_NAMES",
@@ -60,9 +61,8 @@ def add_shapes(
 
 def _is_fused(base: Tensor, shapes: Tensor, coeffs: Tensor) -> bool:
     """Whether the kernels of ``kernels.linear_shapes`` take over; shapes are constants there."""
-    is_on_gpu = all(t.is_cuda and t.dtype == torch.float32 for t in (base, shapes))
     is_small = len(coeffs) <= _MAX_FUSED_FRAMES and len(base) in (1, len(coeffs))
-    return is_on_gpu and is_small and not shapes.requires_grad
+    return are_for_kernels(base, shapes) and is_small and not shapes.requires_grad
 
 
 def check_pose(pose: HeadPose, spec: Sequence[ParameterSpec], source: str = "pose") -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from vultus.geometry.rotations import axis_angle_to_matrix
 from vultus.heads.base import HeadPose
 from vultus.kernels import joint_skinning
+from vultus.kernels.dispatch import are_for_kernels
 from vultus.kernels.joint_skinning import PosedJoints
 
 __all__ = [
@@ -110,7 +111,7 @@ def linear_blend_skinning(
 
 def _is_fused(tensor: Tensor) -> bool:
     """Whether the kernels of ``kernels.joint_skinning`` take over; they compute in float32."""
-    return tensor.is_cuda and tensor.dtype == torch.float32
+    return are_for_kernels(tensor)
 
 
 def _transforms(

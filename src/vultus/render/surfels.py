@@ -14,6 +14,7 @@ from torch import Tensor
 from vultus.geometry.cameras import Camera
 from vultus.geometry.depth import depth_to_normals, rotate_maps
 from vultus.kernels.derived_maps import derive_normals
+from vultus.kernels.dispatch import are_for_kernels
 from vultus.kernels.surfel_raster import (
     Backend,
     Convention,
@@ -110,7 +111,7 @@ def _depth_of_normals(
 
 def _is_for_kernels(alpha: Tensor, camera: Camera) -> bool:
     is_constant = not (camera.world_to_camera.requires_grad or camera.intrinsics.requires_grad)
-    return alpha.is_cuda and alpha.dtype == torch.float32 and is_constant
+    return are_for_kernels(alpha) and is_constant
 
 
 def _world_normals(

@@ -13,6 +13,7 @@ from torch.nn.functional import linear
 
 from vultus.geometry.spherical_harmonics import num_sh_terms
 from vultus.kernels.derived_triplane import sample_derived
+from vultus.kernels.dispatch import are_for_kernels
 from vultus.methods.gaussianhead.derivation import (
     DerivationMode,
     check_derivation,
@@ -123,7 +124,7 @@ class AppearanceNetwork(nn.Module):
         derivation: Float[Tensor, "n k _"] | None,
     ) -> Float[Tensor, "b n c"]:
         """Read the planes at all copies of the positions and join what they read."""
-        if means.is_cuda and means.dtype == torch.float32:
+        if are_for_kernels(means):
             return self._by_kernel(means, mode, derivation)
         return self._by_sampler(means, mode, derivation)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
+from vultus.kernels.dispatch import are_for_kernels
 from vultus.kernels.surfel_activations import ActivatedSurfels, activate_surfels
 from vultus.methods.surfhead.jacobian_blending import blend_weights
 
@@ -21,7 +21,7 @@ def activate(surfels: Mapping[str, Tensor]) -> ActivatedSurfels:
     """
     log_scales, opacity_logits = surfels["log_scales"], surfels["opacity_logits"]
     logits = surfels.get("blend_weight_logits")
-    if log_scales.is_cuda and log_scales.dtype == torch.float32:
+    if are_for_kernels(log_scales):
         return activate_surfels(log_scales, opacity_logits, logits)
     weights = None if logits is None else blend_weights(logits)
     return ActivatedSurfels(log_scales.exp(), opacity_logits.sigmoid(), weights)

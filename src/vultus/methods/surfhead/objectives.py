@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vultus.data.frame_store import Batch
 from vultus.kernels import loss_terms
+from vultus.kernels.dispatch import are_for_kernels
 from vultus.kernels.loss_terms import MeasuredMaps, MeasuredSurfels
 from vultus.losses import regularizers
 from vultus.methods.surfhead.config import LossWeights, SurfHeadConfig
@@ -35,7 +35,7 @@ def image_terms(
         depth_normals=output.require("depth_normals") if compare_normals else None,
         distortion=output.require("distortion") if distort else None,
     )
-    measure = loss_terms.map_terms if _is_for_kernels(output.alpha) else _map_terms
+    measure = loss_terms.map_terms if are_for_kernels(output.alpha) else _map_terms
     terms = measure(maps, weights)
     if weights.depth_smoothness_weight > 0:
         terms["depth_smoothness"] = (
@@ -76,14 +76,10 @@ def surfel_terms(
         blend_weight_logits=surfels.get("blend_weight_logits") if has_blending else None,
         normals=placed.normals() if has_normals else None,
     )
-    if _is_for_kernels(measured.local_means):
+    if are_for_kernels(measured.local_means):
         free = regularizers.FREE_BLEND_WEIGHT
         return loss_terms.surfel_terms(measured, radii, weights, free_blend_weight=free)
     return _surfel_terms(measured, radii, weights)
-
-
-def _is_for_kernels(tensor: Tensor) -> bool:
-    return tensor.is_cuda and tensor.dtype == torch.float32
 
 
 def _map_terms(maps: MeasuredMaps, weights: LossWeights) -> dict[str, Tensor]:

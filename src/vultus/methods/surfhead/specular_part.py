@@ -15,6 +15,7 @@ from torch.nn import Parameter
 
 from vultus.geometry.cameras import Camera, camera_centers
 from vultus.heads.base import Topology
+from vultus.kernels.dispatch import are_for_kernels
 from vultus.kernels.specular_lobes import BlendedTurns, lobe_inputs
 from vultus.methods.surfhead.shading import canonical_rotations, place_rows, rows_of, shading_of
 from vultus.methods.surfhead.specular import SpecularConfig, SpecularNetwork, specular_rate
@@ -92,7 +93,7 @@ class SpecularPart:
             camera: One per frame.
             rigid_surfels: As in ``transport``.
         """
-        if _is_for_kernels(placed.means) and not self.config.official_quirks:
+        if are_for_kernels(placed.means) and not self.config.official_quirks:
             colors = self._colors_by_kernel(
                 features, surfels, rest, posed, placed, camera, rigid_surfels
             )
@@ -168,10 +169,6 @@ class SpecularPart:
                         "trained with other lobes?"
                     )
                 parameter.copy_(tensors[name])
-
-
-def _is_for_kernels(tensor: Tensor) -> bool:
-    return tensor.is_cuda and tensor.dtype == torch.float32
 
 
 def add_specular(image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h w"]:

@@ -27,6 +27,7 @@ from vultus.geometry.rotations import (
     quaternion_multiply,
     quaternion_to_matrix,
 )
+from vultus.kernels.dispatch import are_for_kernels
 from vultus.kernels.jacobian_skinning import (
     FLAT_BELOW,
     DeformedFaces,
@@ -165,7 +166,7 @@ class PosedSurfels:
 
 def pose_faces(vertices: Float[Tensor, "b v 3"], rest: RestMesh, rig: Rig) -> PosedFaces:
     """Measure the posed triangles against the rest mesh."""
-    if _is_for_kernels(vertices) and rig != "similarity":
+    if are_for_kernels(vertices) and rig != "similarity":
         deformed = deform_faces(
             vertices,
             rest.faces,
@@ -216,7 +217,7 @@ def transport(
         means = face_scales[..., None] * _apply(frames, surfels.local_means) + centers
         quats = quaternion_multiply(matrix_to_quaternion(frames), _unit(surfels.quats)[None])
         return PosedSurfels(means, quats, face_scales[..., None] * surfels.scales, None)
-    if _is_for_kernels(surfels.local_means):
+    if are_for_kernels(surfels.local_means):
         return _transport_by_kernel(surfels, rest, posed, rigid_surfels)
     frames, face_scales = rest.rotations[index], rest.scales[index]
     local = face_scales[:, None] * _apply(frames, surfels.local_means)
@@ -228,10 +229,6 @@ def transport(
         (face_scales[:, None] * surfels.scales).expand(batch, -1, -1),
         jacobians,
     )
-
-
-def _is_for_kernels(tensor: Tensor) -> bool:
-    return tensor.is_cuda and tensor.dtype == torch.float32
 
 
 def _transport_by_kernel(
