@@ -194,7 +194,7 @@ def skip_empty(function: Callable[..., None]) -> Callable[..., None]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["volume"], "vultus bench volume does not exist"),
+        (["sound"], "vultus bench sound does not exist"),
         (["raster", "--repeats", "0"], "--repeats must be positive, got 0"),
         (["raster", "--num", "5", "0"], "--num must be positive, got 0"),
         (["raster", "--num"], "--num must not be empty"),
@@ -204,6 +204,7 @@ def skip_empty(function: Callable[..., None]) -> Callable[..., None]:
         (["training", "--batch", "0"], "--batch must be positive, got 0"),
         (["surfhead", "--width", "0"], "--width must be positive, got 0"),
         (["start", "--repeats", "0"], "--repeats must be positive, got 0"),
+        (["volume", "--batch", "0"], "--batch must be positive, got 0"),
         (["raster", "--primitives"], "--primitives must not be empty"),
         (["raster", "--prototype", "nowhere.py"], "prototype nowhere.py does not exist"),
     ],

@@ -22,6 +22,7 @@ from vultus.cli.bench_gaussianhead import run_gaussianhead
 from vultus.cli.bench_raster import GPU_REPEATS, run_raster
 from vultus.cli.bench_render import run_render
 from vultus.cli.bench_tables import print_rows, require_positive
+from vultus.cli.bench_volume import run_volume
 from vultus.cli.console import console, print_table
 
 __all__ = [
@@ -145,7 +146,8 @@ def main(arguments: list[str]) -> None:
             "  gaussianhead  the same, and pictures and their parts\n"
             "  render    pictures of a trained avatar\n"
             "  start     the first pass in a new process\n"
-            "  studio    pictures of the virtual studio"
+            "  studio    pictures of the virtual studio\n"
+            "  volume    rays through feature planes"
         )
         return
     name, *rest = arguments
@@ -290,4 +292,5 @@ _SUBCOMMANDS: dict[str, Callable[[list[str]], None]] = {
     "render": run_render,
     "start": _start,
     "studio": _studio,
+    "volume": run_volume,
 }
