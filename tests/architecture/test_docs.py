@@ -17,7 +17,7 @@ import pytest
 import tyro
 
 from vultus.cli.main import COMMANDS
-from vultus.methods.registry import METHODS, method_presets
+from vultus.methods.registry import GENERATORS, METHODS, method_presets
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -47,7 +47,9 @@ def settings(config: Any) -> Iterator[str]:
 
 
 SETTINGS = {
-    name for method in METHODS for name in settings(next(iter(method_presets(method).values())))
+    name
+    for method in (*METHODS, *GENERATORS)
+    for name in settings(next(iter(method_presets(method).values())))
 }
 """Of all methods."""
 
@@ -171,7 +173,7 @@ def test_commands_within_sentences_exist(
     assert faults == []
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, *GENERATORS])
 def test_the_page_of_a_method_lists_every_setting_with_its_default(method: str) -> None:
     config = next(iter(method_presets(method).values()))
     listed = dict(_ROW.findall((ROOT / f"docs/methods/{method}.md").read_text("utf-8")))
@@ -179,7 +181,7 @@ def test_the_page_of_a_method_lists_every_setting_with_its_default(method: str) 
     assert [name for name, value in values.items() if not shows(listed.get(name), value)] == []
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, *GENERATORS])
 def test_the_page_of_a_method_names_no_setting_that_is_gone(method: str) -> None:
     config = next(iter(method_presets(method).values()))
     groups = {name.partition(".")[0] for name in settings(config) if "." in name} - FOLDERS

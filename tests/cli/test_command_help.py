@@ -17,15 +17,18 @@ from vultus.cli.mesh import MeshOptions
 from vultus.cli.reenact import ReenactOptions
 from vultus.cli.render import RenderOptions
 from vultus.cli.train import TrainOptions
+from vultus.cli.train_generator import GeneratorTrainOptions
 from vultus.data.studio.config import StudioConfig
 from vultus.export.avatar_mesh import FusionSettings
-from vultus.methods.registry import METHODS, method_presets
+from vultus.methods.registry import GENERATORS, METHODS, method_presets
+from vultus.methods.spherehead.config import SphereHeadConfig
 from vultus.methods.surfhead.config import SurfHeadConfig
 
 # Part of the command line and the classes whose fields are its options.
 OPTIONS: dict[str, tuple[type, ...]] = {
     "demo": (DemoOptions,),
     "train surfhead": (TrainOptions, SurfHeadConfig),
+    "train spherehead": (GeneratorTrainOptions, SphereHeadConfig),
     "ablate surfhead": (AblateOptions,),
     "evaluate": (EvaluateOptions,),
     "render": (RenderOptions,),
@@ -39,6 +42,7 @@ OPTIONS: dict[str, tuple[type, ...]] = {
 _OTHER_FLAGS = {
     "data check": {"data": "PATH"},
     "train surfhead": {"data": "--data"},
+    "train spherehead": {"images": "--data", "choice": "--choice.back-repeat"},
     "ablate surfhead": {"data": "--data"},
     "mesh": {
         f"fusion.{name}": f"--{name}"
@@ -96,7 +100,7 @@ def test_help_of_training_shows_methods_presets_and_their_defaults(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     text = help_of("train", capsys)
-    for name, entry in METHODS.items():
+    for name, entry in {**METHODS, **GENERATORS}.items():
         assert name in text
         assert " ".join(entry.description.split()) in " ".join(text.split())
     for name, preset in method_presets("surfhead").items():

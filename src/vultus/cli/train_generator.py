@@ -60,7 +60,8 @@ class GeneratorTrainOptions:
     minutes: float | None = None
     """Stop after that time with a checkpoint; the same command continues. Default: no limit."""
     deterministic: bool = False
-    """On a GPU, the same bits in every run; slower. The CPU always gives the same bits."""
+    """On a GPU, the same bits in every run, or an error where PyTorch has no such way; slower. The
+    CPU always gives the same bits."""
     schedule: float = 1.0
     """Multiply the number of images and the lengths of all fades in the settings below: 0.1 takes
     the same course in a tenth of the time."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +81,15 @@ TINY = SphereHeadConfig(
     ),
 )
 LABELS = labels_at([0.0, 1.25, 2.5, -2.5, -1.25])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Networks of a few channels gain nothing from threads, and lose much where cores are busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def heads(size: int = 64) -> Tensor:
