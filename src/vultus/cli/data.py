@@ -15,6 +15,7 @@ from vultus.cli.avatar_run import output_path
 from vultus.cli.console import console, print_error, print_table
 from vultus.cli.data_collection import collection
 from vultus.cli.data_convert import convert
+from vultus.cli.data_crop import crop
 from vultus.cli.data_pack import pack
 from vultus.core.devices import find_device
 from vultus.data.check import check_capture
@@ -245,6 +246,7 @@ _SUBCOMMANDS: dict[str, Callable[[list[str]], None]] = {
     "check": _check,
     "collection": collection,
     "convert": convert,
+    "crop": crop,
     "fit": _fit,
     "pack": pack,
     "studio": _studio,
