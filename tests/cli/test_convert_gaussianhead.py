@@ -102,10 +102,10 @@ def test_a_capture_with_other_expressions_is_refused(model: Path, tmp_path: Path
 
 def test_a_model_needs_a_capture_to_become_a_run(model: Path, tmp_path: Path) -> None:
     arguments = [str(model), "--out", str(tmp_path / "run"), "--source", "gaussianhead"]
-    with pytest.raises(ValueError, match="--to run"):
-        convert_checkpoint.main(arguments)
+    with pytest.raises(ValueError, match="needs --to run, got ply"):
+        convert_checkpoint.main([*arguments, "--to", "ply"])
     with pytest.raises(ValueError, match="--data must name the capture"):
-        convert_checkpoint.main([*arguments, "--to", "run"])
+        convert_checkpoint.main(arguments)
 
 
 def test_a_converted_model_exports_splats_that_viewers_read(

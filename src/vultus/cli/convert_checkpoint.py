@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import torch
 import tyro
@@ -18,6 +18,7 @@ from vultus.cli.avatar_run import (
     run_settings,
 )
 from vultus.cli.console import console, print_table
+from vultus.cli.convert_generator import GeneratorSource, convert_generator
 from vultus.engine.checkpoint import take_checkpoint
 from vultus.gaussians.posed import thicken
 from vultus.gaussians.splat_files import write_splats
@@ -38,6 +39,13 @@ from vultus.methods.surfhead.official import (
 
 __all__ = ["ConvertOptions", "main"]
 
+_TARGETS = {
+    "surfhead": ("surfhead", "ply", "run"),
+    "gaussian_avatars": ("surfhead", "ply", "run"),
+    "gaussianhead": ("run",),
+}
+"""What avatars become; the first is the default."""
+
 
 @dataclass(frozen=True)
 class ConvertOptions:
@@ -45,18 +53,22 @@ class ConvertOptions:
 
     model: Positional[Path]
     """Folder with point_cloud/iteration_K (and specular/, deform/, cfg_args), as the programs write
-    it."""
+    it; pickle of a generator; run folder of a generator."""
     out: Path
-    """surfhead, run: new folder; ply: file to write."""
-    source: Literal["surfhead", "gaussian_avatars", "gaussianhead"] = "surfhead"
+    """surfhead, run: new folder; ply: file to write; generator: file to write (.safetensors)."""
+    source: Literal["surfhead", "gaussian_avatars", "gaussianhead"] | GeneratorSource = "surfhead"
     """Which program wrote it. Gaussians of GaussianAvatars become surfels and lose the thickness
-    along their thinnest axis. Models of gaussianhead become runs (--to run --data)."""
-    to: Literal["surfhead", "ply", "run"] = "surfhead"
+    along their thinnest axis. Models of gaussianhead become runs (--data). Pickles of spherehead,
+    panohead and eg3d become files for generate; so does generator_run, a run folder of train."""
+    to: Literal["surfhead", "ply", "run", "generator"] | None = None
     """surfhead: model folder in the layout of the program; ply: one moment posed in the world, for
     splat viewers (needs FLAME; without specular colour); run: a run folder for render, evaluate,
-    reenact, mesh (needs FLAME and --data)."""
+    reenact, mesh (needs FLAME and --data); generator: weights with their settings in one file.
+    Default: what the source can become first."""
     iteration: int | None = None
-    """Which one; default: the last."""
+    """Which one; default: the last. The step of a generator_run."""
+    half: bool = False
+    """generator: round weights to float16, for a file of half the size."""
     third_edge: ThirdEdge | None = None
     """Rule of the deformation gradient: unit for models of October 2024; default: sqrt_area."""
     rig: Literal["similarity", "jacobian", "jbs"] | None = None
@@ -83,6 +95,17 @@ def main(arguments: list[str]) -> None:
     options = tyro.cli(
         ConvertOptions, args=arguments, prog="vultus convert-checkpoint", description=__doc__
     )
+    target = _target(options)
+    if options.source in get_args(GeneratorSource):
+        convert_generator(
+            options.model,
+            options.out,
+            cast("GeneratorSource", options.source),
+            step=options.iteration,
+            is_half=options.half,
+            is_dry=options.dry_run,
+        )
+        return
     if options.source == "gaussianhead":
         _convert_gaussianhead(options)
         return
@@ -97,12 +120,20 @@ def main(arguments: list[str]) -> None:
         facts = {}
     rows = [[name, value] for name, value in {**_facts(avatar), **facts}.items()]
     print_table(str(options.model), ["", ""], rows)
-    if options.to == "ply":
+    if target == "ply":
         _write_ply(avatar, options)
-    elif options.to == "run":
+    elif target == "run":
         _write_run(avatar, options)
     else:
         _write_folder(avatar, options)
+
+
+def _target(options: ConvertOptions) -> str:
+    targets = _TARGETS.get(options.source, ("generator",))
+    if options.to is not None and options.to not in targets:
+        known = " or ".join(targets)
+        raise ValueError(f"--source {options.source} needs --to {known}, got {options.to}")
+    return options.to or targets[0]
 
 
 def _write_ply(avatar: OfficialAvatar, options: ConvertOptions) -> None:
@@ -118,8 +149,6 @@ def _write_ply(avatar: OfficialAvatar, options: ConvertOptions) -> None:
 
 
 def _convert_gaussianhead(options: ConvertOptions) -> None:
-    if options.to != "run":
-        raise ValueError(f"--source gaussianhead needs --to run, got {options.to}")
     data = _capture(options)
     model = gaussianhead.read_official(options.model, options.iteration)
     if options.bake_derivation:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vultus.core.run_folder import Checkpoint, RunFolder
 from vultus.engine.network_trainer import NetworkTrainer
 from vultus.methods.adversarial import AdversarialMethod
+from vultus.nets.weights import load_weights
 
 __all__ = ["restore_average", "restore_training", "take_training_checkpoint"]
 
@@ -45,7 +46,7 @@ def restore_training(
         return 0
     checkpoint = run.load_checkpoint()
     for name in _NETWORKS:
-        _load(getattr(method, name), _part(checkpoint.weights, name), f"{folder}: {name}")
+        load_weights(getattr(method, name), _part(checkpoint.weights, name), f"{folder}: {name}")
     method.load_tensors(_part(checkpoint.weights, _METHOD))
     for name, trainer in trainers.items():
         trainer.load_moments(_part(checkpoint.optimizer, name))
@@ -61,20 +62,8 @@ def restore_average(run: RunFolder, generator: nn.Module, step: int | None = Non
     """
     checkpoint = run.load_checkpoint(step)
     where = f"{run.checkpoint_path(checkpoint.step)}: average"
-    _load(generator, _part(checkpoint.weights, "average"), where)
+    load_weights(generator, _part(checkpoint.weights, "average"), where)
     return checkpoint.step
-
-
-def _load(network: nn.Module, weights: dict[str, Tensor], where: str) -> None:
-    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    if wanted != found:
-        name = next(n for n in {**wanted, **found} if wanted.get(n) != found.get(n))
-        raise ValueError(
-            f"{where} does not fit the configuration: {name} must have the shape "
-            f"{wanted.get(name)}, got {found.get(name)}"
-        )
-    network.load_state_dict(weights)
 
 
 def _joined(parts: Iterable[tuple[str, Mapping[str, Tensor]]]) -> dict[str, Tensor]:

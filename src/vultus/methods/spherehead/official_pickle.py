@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,17 @@ from vultus.methods.spherehead.config import (
     SuperResolutionKind,
 )
 from vultus.methods.spherehead.generator import Generator
+from vultus.methods.spherehead.generator_file import SavedGenerator
 from vultus.methods.spherehead.official import from_official_weights
+from vultus.methods.spherehead.views import ViewRig
 
 __all__ = [
     "OfficialNetwork",
     "generator_config",
     "generator_from_official",
+    "read_official_generator",
     "read_official_pickle",
+    "view_rig",
 ]
 
 _MODULE = "torch_utils.persistence._reconstruct_persistent_obj"
@@ -79,6 +83,40 @@ def read_official_pickle(path: Path) -> dict[str, OfficialNetwork]:
     if not networks:
         raise ValueError(f"{path}: must hold one of {', '.join(_NETWORKS)}, got none")
     return networks
+
+
+def read_official_generator(path: Path) -> SavedGenerator:
+    """Read the averaged generator of a published checkpoint.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: As ``read_official_pickle``, or if the weights are those of no generator that we
+            know; names the file.
+    """
+    networks = read_official_pickle(path)
+    network = networks.get("G_ema", networks.get("G"))
+    if network is None:
+        raise ValueError(f"{path}: must hold one of G_ema, G, got {', '.join(networks)}")
+    try:
+        generator, rig = generator_from_official(network), view_rig(network)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return SavedGenerator(generator.requires_grad_(False), rig, {"pickle": path.name})
+
+
+def view_rig(network: OfficialNetwork) -> ViewRig:
+    """Where cameras stood in the training.
+
+    The published films of EG3D look at the pivot of its training, those of its successors at the
+    origin.
+    """
+    rendering = network.attributes.get("rendering_kwargs", {})
+    rig = ViewRig(distance=float(rendering.get("avg_camera_radius", 2.7)))
+    pivot = rendering.get("avg_camera_pivot")
+    if pivot is None or "t_mapping.fc0.weight" in network.weights:
+        return rig
+    x, y, z = (float(number) for number in pivot)
+    return replace(rig, target=(x, y, z))
 
 
 def generator_config(network: OfficialNetwork) -> GeneratorConfig:

@@ -1,0 +1,77 @@
+"""Read published generators, and pack those of runs into one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from vultus.cli.avatar_run import output_path
+from vultus.cli.console import console, print_table
+from vultus.cli.generator_options import read_run
+from vultus.methods.spherehead.generator_file import SavedGenerator, save_generator
+from vultus.methods.spherehead.official_pickle import read_official_generator
+
+__all__ = ["GeneratorSource", "convert_generator"]
+
+GeneratorSource = Literal["spherehead", "panohead", "eg3d", "generator_run"]
+
+_FAMILIES = {"dual_sphere": "spherehead", "tri_grid": "panohead", "tri_plane": "eg3d"}
+
+
+def convert_generator(
+    model: Path,
+    out: Path,
+    source: GeneratorSource,
+    *,
+    step: int | None = None,
+    is_half: bool = False,
+    is_dry: bool = False,
+) -> None:
+    """Read a generator, say what was found, write it as one file.
+
+    Args:
+        model: Pickle of a published program, or run folder.
+        out: ``.safetensors``.
+        source: What the model is.
+        step: Checkpoint of a run.
+        is_half: Round weights to float16.
+        is_dry: Write nothing.
+
+    Raises:
+        FileNotFoundError: If there is no such model, or no folder for the file.
+        ValueError: If the model is damaged or another one, or a pickle asks for code to be run.
+    """
+    path = output_path(out, out, [".safetensors"])
+    if source == "generator_run":
+        saved = read_run(model, step)
+    else:
+        if step is not None:
+            raise ValueError(f"--iteration: a pickle of {source} holds one model, got {step}")
+        saved = read_official_generator(model)
+        found = _FAMILIES[saved.generator.config.volume.representation]
+        if found != source:
+            raise ValueError(f"{model} holds a generator of {found}, got --source {source}")
+    print_table(str(model), ["", ""], [[name, text] for name, text in _facts(saved).items()])
+    if is_dry:
+        console.print(f"would write {path}")
+        return
+    save_generator(path, saved, is_half=is_half)
+    console.print(f"generator: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+def _facts(saved: SavedGenerator) -> dict[str, str]:
+    config = saved.generator.config
+    parts = {
+        "background": config.has_background,
+        "camera offset": config.has_camera_offset,
+        f"parsing of {config.parsing_classes} classes": config.parsing_classes > 0,
+    }
+    weights = sum(parameter.numel() for parameter in saved.generator.parameters())
+    return {
+        "features": f"{config.volume.representation}, {config.plane_channels} channels of "
+        f"{config.plane_size} x {config.plane_size}",
+        "images": f"{config.image_size} pixels, rendered at {config.neural_size}",
+        "parts": ", ".join(name for name, is_there in parts.items() if is_there) or "none",
+        "weights": f"{weights / 1e6:.2f} M",
+        "cameras": f"{saved.rig.distance:g} from the origin",
+    }

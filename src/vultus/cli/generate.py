@@ -1,0 +1,144 @@
+"""``vultus generate``: pictures of people who do not exist, from any side."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+from jaxtyping import Float
+from torch import Tensor
+
+from vultus.cli.console import console
+from vultus.cli.generator_options import (
+    GeneratorOptions,
+    check_output_folder,
+    describe_generator,
+    open_sampler,
+    parse_seeds,
+)
+from vultus.core.files import write_bytes
+from vultus.core.image_io import write_image
+from vultus.core.progress import Progress
+from vultus.data.camera_labels import LABEL_DIM, check_label
+from vultus.data.image_set import LABEL_FILE
+from vultus.data.label_files import label_table, parse_label, read_label_file
+from vultus.export.generator_pictures import (
+    GeneratorOutput,
+    SeenHead,
+    look,
+    save_outputs,
+    view_sheet,
+)
+from vultus.methods.spherehead.views import ViewRig, ring_labels, strip_labels
+
+__all__ = ["GenerateOptions", "main", "read_cameras"]
+
+
+@dataclass(frozen=True)
+class GenerateOptions:
+    """Write pictures of generated people."""
+
+    generator: Annotated[GeneratorOptions, tyro.conf.arg(name="")]
+    out: Path
+    """Folder; made if missing, pictures of the same names are replaced."""
+    seeds: str = "0-3"
+    """People: numbers and ranges such as 1,4-6. A seed gives the person that it gives in the
+    published programs."""
+    views: Literal["front", "strip", "orbit"] = "strip"
+    """front: one view; strip: five from the front to the back, as published; orbit: --count views
+    around the head."""
+    count: int = 8
+    """Views of --views orbit."""
+    cameras: Path | None = None
+    """Label file (dataset.json) with the cameras to see everyone from, instead of --views."""
+    outputs: tuple[GeneratorOutput, ...] = ("rgb",)
+    """Rows of a sheet: rgb, raw before super-resolution, depth, mask, normals of the depth."""
+    layout: Literal["sheets", "images"] = "sheets"
+    """sheets: a picture for each person with all views and outputs. images: OUTPUT/NAME.png for
+    each view, depth and normals as .npy too, and rgb/dataset.json with the cameras."""
+    dry_run: bool = False
+    """Check everything, write nothing."""
+
+
+def main(arguments: list[str]) -> None:
+    """Check, generate, write."""
+    options = tyro.cli(GenerateOptions, args=arguments, prog="vultus generate", description=__doc__)
+    seeds = parse_seeds(options.seeds)
+    check_output_folder(options.out)
+    sampler = open_sampler(options.generator)
+    labels = _cameras(options, sampler.rig)
+    total = len(seeds) * len(labels)
+    if options.dry_run:
+        console.print(
+            f"would write {total} views of {len(seeds)} people with a "
+            f"{describe_generator(sampler)} into {options.out}"
+        )
+        return
+    options.out.mkdir(exist_ok=True)
+    names: list[str] = []
+    with Progress("generating", total, "images") as progress:
+        for seed in seeds:
+            head = sampler.head(sampler.people((seed,)))
+            views = []
+            for label in labels.split(1):
+                views.append(look(sampler, head, label))
+                progress.advance()
+            names += _write(options, f"seed{seed:04d}", views)
+    if options.layout == "images":
+        _write_labels(options, names, labels.repeat(len(seeds), 1))
+    console.print(f"pictures: {options.out} ({total} views of {len(seeds)} people)")
+
+
+def read_cameras(path: Path) -> Float[Tensor, "b 25"]:
+    """Read the cameras of a label file, in the order of their images' names.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no label file, or a label is no camera; names file and image.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"--cameras: {path} does not exist")
+    table = label_table(read_label_file(path.read_bytes(), str(path)), "labels", str(path))
+    if not table:
+        raise ValueError(f"{path} must hold at least one label")
+    labels = []
+    for name in sorted(table):
+        where = f"{path}: {name}"
+        label = parse_label(table[name], LABEL_DIM, where)
+        check_label(label, where)
+        labels.append(label)
+    return torch.stack(labels)
+
+
+def _cameras(options: GenerateOptions, rig: ViewRig) -> Float[Tensor, "b 25"]:
+    if options.cameras is not None:
+        return read_cameras(options.cameras)
+    if options.views == "strip":
+        return strip_labels(rig)
+    count = 1 if options.views == "front" else options.count
+    if count < 1:
+        raise ValueError(f"--count must be positive, got {count}")
+    return ring_labels(rig, count)
+
+
+def _write(options: GenerateOptions, name: str, views: list[SeenHead]) -> list[str]:
+    """Write the views of one person; returns the names of single images."""
+    if options.layout == "sheets":
+        write_image(options.out / f"{name}.png", view_sheet(views, options.outputs))
+        return []
+    names = [f"{name}_{index:03d}" for index in range(len(views))]
+    for view, view_name in zip(views, names, strict=True):
+        save_outputs(view, options.out, view_name, options.outputs)
+    return names
+
+
+def _write_labels(options: GenerateOptions, names: list[str], labels: Tensor) -> None:
+    entries = [[f"{name}.png", label] for name, label in zip(names, labels.tolist(), strict=True)]
+    for output in options.outputs:
+        if output == "rgb":
+            text = json.dumps({"labels": entries})
+            write_bytes(options.out / output / LABEL_FILE, text.encode())

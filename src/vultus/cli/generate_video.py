@@ -1,0 +1,83 @@
+"""``vultus generate-video``: films around generated people, from one to the next, in a grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from vultus.cli.avatar_run import output_path
+from vultus.cli.console import console
+from vultus.cli.generator_options import (
+    GeneratorOptions,
+    describe_generator,
+    open_sampler,
+    parse_seeds,
+)
+from vultus.core.video_io import write_video
+from vultus.export.generator_films import FilmPlan, generator_film
+from vultus.export.generator_pictures import GeneratorOutput
+from vultus.methods.spherehead.sampling import Between
+from vultus.methods.spherehead.views import Motion
+
+__all__ = ["GenerateVideoOptions", "main"]
+
+
+@dataclass(frozen=True)
+class GenerateVideoOptions:
+    """Write a film that loops.
+
+    With as many seeds as tiles, a tile shows one person; with more, each tile goes through its
+    share of them and back to the first.
+    """
+
+    generator: Annotated[GeneratorOptions, tyro.conf.arg(name="")]
+    out: Path
+    """Film to write (.mp4)."""
+    seeds: str = "0"
+    """People: numbers and ranges such as 1,4-6."""
+    grid: tuple[int, int] = (1, 1)
+    """Columns and rows of people."""
+    frames: int = 120
+    """Frames for each person that a tile shows (official --w-frames 240)."""
+    motion: Motion = "orbit"
+    """orbit: once around in the whole film; front: a camera that stands still; swing: to and fro in
+    front of the face."""
+    between: Between = "w"
+    """On the way to the next person: w follows a spline through styles, as published, z goes along
+    arcs between latents."""
+    outputs: tuple[GeneratorOutput, ...] = ("rgb",)
+    """Side by side in each tile: rgb, raw before super-resolution, depth, mask, normals."""
+    fps: float = 30.0
+    """Frames per second."""
+    dry_run: bool = False
+    """Check everything, write nothing."""
+
+
+def main(arguments: list[str]) -> None:
+    """Check, generate, write."""
+    options = tyro.cli(
+        GenerateVideoOptions, args=arguments, prog="vultus generate-video", description=__doc__
+    )
+    out = output_path(options.out, options.out, [".mp4"])
+    if not options.fps > 0:
+        raise ValueError(f"--fps must be positive, got {options.fps}")
+    plan = FilmPlan(
+        parse_seeds(options.seeds),
+        options.grid,
+        options.frames,
+        options.motion,
+        options.between,
+        options.outputs,
+    )
+    sampler = open_sampler(options.generator)
+    if options.dry_run:
+        console.print(
+            f"would write {plan.num_frames} frames of {len(plan.seeds)} people with a "
+            f"{describe_generator(sampler)} to {out}"
+        )
+        return
+    count = write_video(out, generator_film(sampler, plan), options.fps)
+    console.print(f"film: {out} ({count} frames)")

@@ -1,0 +1,85 @@
+"""Generators in one file: weights with the settings that they belong to.
+
+A safetensors file whose header holds format, method, ``GeneratorConfig``, ``ViewRig`` and what is
+known of its origin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vultus.core.bundles import load_bundle, save_bundle
+from vultus.core.config import config_from_data, config_to_data
+from vultus.methods.spherehead.config import GeneratorConfig
+from vultus.methods.spherehead.generator import Generator
+from vultus.methods.spherehead.views import ViewRig
+from vultus.nets.weights import load_weights
+
+__all__ = ["SavedGenerator", "load_generator", "save_generator"]
+
+_FORMAT = "vultus generator 1"
+_METHOD = "spherehead"
+
+
+@dataclass(frozen=True)
+class SavedGenerator:
+    """A generator that is ready for use."""
+
+    generator: Generator
+    rig: ViewRig
+    origin: Mapping[str, Any]
+    """JSON facts on where it comes from."""
+
+
+def save_generator(path: Path, saved: SavedGenerator, *, is_half: bool = False) -> None:
+    """Write a generator atomically.
+
+    Args:
+        path: ``.safetensors``.
+        saved: What is written.
+        is_half: Round weights to float16, for a file of half the size.
+
+    Raises:
+        ValueError: If a weight is too large for float16.
+    """
+    weights = saved.generator.state_dict()
+    if is_half:
+        weights = {name: tensor.half() for name, tensor in weights.items()}
+        for name, tensor in weights.items():
+            if not tensor.isfinite().all():
+                raise ValueError(f"{path}: {name} has values that are too large for float16")
+    metadata = {
+        "format": _FORMAT,
+        "method": _METHOD,
+        "config": config_to_data(saved.generator.config),
+        "rig": config_to_data(saved.rig, "rig"),
+        "origin": dict(saved.origin),
+    }
+    save_bundle(path, weights, metadata)
+
+
+def load_generator(path: Path, device: torch.device | str = "cpu") -> SavedGenerator:
+    """Read what ``save_generator`` wrote.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, of another method or configuration; names the file.
+    """
+    bundle = load_bundle(path)
+    found, method = bundle.metadata.get("format"), bundle.metadata.get("method")
+    if found != _FORMAT:
+        raise ValueError(f"{path}: must be a file of the format {_FORMAT!r}, got {found!r}")
+    if method != _METHOD:
+        raise ValueError(f"{path}: must be a generator of {_METHOD}, got one of {method!r}")
+    config = config_from_data(GeneratorConfig, bundle.metadata.get("config"), f"{path}: config")
+    rig = config_from_data(ViewRig, bundle.metadata.get("rig"), f"{path}: rig")
+    generator = Generator(config)
+    weights = {name: tensor.float() for name, tensor in bundle.tensors.items()}
+    load_weights(generator, weights, str(path))
+    origin = bundle.metadata.get("origin") or {}
+    return SavedGenerator(generator.to(device).eval().requires_grad_(False), rig, origin)

@@ -1,0 +1,48 @@
+"""A generator of a few channels that makes images of 64 pixels, with random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from vultus.kernels.triplane_volume import VolumeSettings
+from vultus.methods.spherehead.config import GeneratorConfig
+from vultus.methods.spherehead.generator import Generator
+from vultus.methods.spherehead.generator_file import SavedGenerator, save_generator
+from vultus.methods.spherehead.views import ViewRig
+
+TINY = GeneratorConfig(
+    z_dim=8,
+    w_dim=8,
+    channel_base=128,
+    channel_max=8,
+    plane_size=16,
+    plane_channels=6,
+    sphere_channels=(8, 6),
+    decoder_width=8,
+    volume=VolumeSettings(coarse_samples=8, fine_samples=4),
+    neural_size=16,
+    super_resolution="2x_64",
+    super_resolution_clamp=None,
+    camera_offset_scale=0.02,
+)
+
+
+def tiny_generator(config: GeneratorConfig = TINY, seed: int = 0) -> Generator:
+    """Solid in some places and empty in others; its mean style is not zero."""
+    random = torch.Generator().manual_seed(seed)
+    generator = Generator(config, random)
+    generator.decoder.out.weight.data[0] *= 40.0
+    generator.decoder.out.bias.data[0] -= 40.0
+    z = torch.randn(64, config.z_dim, generator=random)
+    generator.backbone.mapping.mean_w += (
+        generator.backbone.mapping(z, torch.zeros(64, config.label_dim)).mean(dim=0).detach()
+    )
+    return generator.eval().requires_grad_(False)
+
+
+def write_tiny_generator(path: Path, config: GeneratorConfig = TINY) -> Path:
+    """Write it as ``convert-checkpoint`` would."""
+    save_generator(path, SavedGenerator(tiny_generator(config), ViewRig(), {}))
+    return path
