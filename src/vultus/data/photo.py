@@ -1,0 +1,93 @@
+"""One photo of a head with its camera, as inversion takes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vultus.core.files import read_json
+from vultus.core.image_io import read_image, read_mask
+from vultus.data.camera_labels import LABEL_DIM, check_label
+
+__all__ = ["read_label", "square_mask", "square_photo"]
+
+
+def square_photo(path: Path, size: int) -> Float[Tensor, "1 3 s s"]:
+    """Read a photo, cut its middle square out and resize it; values in [0, 1].
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no image.
+    """
+    return _resized(_middle(read_image(path)), size)
+
+
+def square_mask(path: Path, size: int, photo: Path) -> Float[Tensor, "1 1 s s"]:
+    """Read a photo's mask likewise.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no image, or not as large as the photo.
+    """
+    mask = read_mask(path)
+    sides = read_image(photo).shape[-2:]
+    if mask.shape[-2:] != sides:
+        raise ValueError(
+            f"{path}: the mask must be as large as the photo ({sides[1]} x {sides[0]}), got "
+            f"{mask.shape[-1]} x {mask.shape[-2]}"
+        )
+    return _resized(_middle(mask), size)
+
+
+def read_label(path: Path, photo: Path) -> Float[Tensor, "1 25"]:
+    """Read the camera label of a photo.
+
+    Args:
+        path: JSON file: 25 numbers, or ``dataset.json`` of an image set, which lists the photo by
+            its file name (or holds a single label).
+        photo: Which entry is meant.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds no label of the photo, or one that breaks a rule.
+    """
+    data = read_json(path)
+    values = _find(data.get("labels"), photo, path) if isinstance(data, dict) else data
+    is_numbers = isinstance(values, list) and all(
+        isinstance(each, int | float) and not isinstance(each, bool) for each in values
+    )
+    if not is_numbers:
+        raise ValueError(f"{path} must hold the {LABEL_DIM} numbers of a camera label")
+    label = torch.tensor(values, dtype=torch.float32)
+    check_label(label, f"{path}: the label")
+    return label[None]
+
+
+def _find(entries: object, photo: Path, path: Path) -> object:
+    """The label of a photo among ``[[name, numbers], ...]``."""
+    if not isinstance(entries, list) or not all(
+        isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)
+        for entry in entries
+    ):
+        raise ValueError(f"{path} must hold labels as a list of [file name, numbers]")
+    named = [entry for entry in entries if Path(entry[0]).name == photo.name]
+    found = named or (entries if len(entries) == 1 else [])
+    if len(found) != 1:
+        raise ValueError(f"{path} must hold one label for {photo.name}, got {len(found)}")
+    return found[0][1]
+
+
+def _middle(image: Float[Tensor, "c _ _"]) -> Float[Tensor, "c s s"]:
+    height, width = image.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[:, top : top + side, left : left + side]
+
+
+def _resized(image: Float[Tensor, "c _ _"], size: int) -> Float[Tensor, "1 c s s"]:
+    resize = torch.nn.functional.interpolate
+    options = {"mode": "bicubic", "align_corners": False, "antialias": True}
+    return resize(image[None], (size, size), **options).clamp(0.0, 1.0)

@@ -1,0 +1,106 @@
+"""``vultus invert`` on a photo that the generator has made itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tiny_generators import tiny_generator, write_tiny_generator
+from vultus.cli.main import run
+from vultus.core.image_io import image_size, write_image
+from vultus.core.run_folder import RunFolder
+from vultus.core.video_io import read_video_frames
+from vultus.methods.spherehead.generator_file import load_generator
+from vultus.methods.spherehead.sampling import HeadSampler, SamplingSettings
+from vultus.methods.spherehead.views import ViewRig
+
+QUICK = ["--steps", "12", "--tuning-steps", "4", "--mean-samples", "50", "--frames", "4"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A photo wider than high, its label among others, a mask and the generator."""
+    folder = tmp_path_factory.mktemp("invert")
+    write_tiny_generator(folder / "generator.safetensors")
+    sampler = HeadSampler(tiny_generator(), ViewRig(), SamplingSettings())
+    label = ViewRig().label(0.3)
+    image = 0.5 * sampler.view(sampler.head(sampler.people([4])), label).image[0] + 0.5
+    wide = torch.nn.functional.pad(image.clamp(0, 1), (8, 8))
+    write_image(folder / "photo.png", wide)
+    write_image(folder / "mask.png", (wide.mean(0, keepdim=True) > 0.2).float())
+    labels = [["photo.png", label[0].tolist()], ["other.png", ViewRig().label()[0].tolist()]]
+    (folder / "dataset.json").write_text(json.dumps({"labels": labels}))
+    return folder
+
+
+def command(folder: Path, out: Path, *more: str) -> list[str]:
+    return [
+        "invert", "--photo", str(folder / "photo.png"), "--label", str(folder / "dataset.json"),
+        "--weights", str(folder / "generator.safetensors"), "--out", str(out), *QUICK, *more,
+    ]  # fmt: skip
+
+
+def test_an_inversion_writes_all_that_was_promised(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    masked = ["--distance", "pyramid", "--mask", str(folder / "mask.png")]
+    assert run(command(folder, out, *masked)) == 0
+    for name in ("target.png", "pivot.png", "tuned.png"):
+        assert image_size(out / "media" / name) == (64, 64)
+    for name, count in (("search", 3), ("tuning", 2), ("before", 4), ("after", 4)):
+        assert len(list(read_video_frames(out / "media" / f"{name}.mp4"))) == count, name
+    results = json.loads((out / "results.json").read_text())
+    assert results["tuned"]["distance"] < results["pivot"]["distance"]
+    styles = np.load(out / "projected_w.npz")["w"]
+    tuned = load_generator(out / "generator.safetensors").generator
+    assert styles.shape == (1, tuned.num_ws, 8)
+    before = load_generator(folder / "generator.safetensors").generator
+    assert not torch.equal(tuned.backbone.mapping.mean_w, torch.zeros(8))
+    weights = zip(tuned.parameters(), before.parameters(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in weights)
+    lines = RunFolder(out).read_metrics()
+    assert [line["step"] for line in lines] == [10, 12, 16]
+    assert RunFolder(out).read_card()["distance"] == "pyramid"
+
+
+def test_an_inversion_goes_on_with_the_tuning(folder: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for out in (whole, parts):
+        assert run(command(folder, out)) == 0
+    searched = (parts / "media" / "search.mp4").stat().st_mtime_ns
+    (parts / "generator.safetensors").unlink()
+    assert run(command(folder, parts)) == 0
+    assert (parts / "media" / "search.mp4").stat().st_mtime_ns == searched
+    results = [(each / "results.json").read_text() for each in (whole, parts)]
+    assert results[0] == results[1]
+    assert RunFolder(whole).read_metrics() == RunFolder(parts).read_metrics()
+
+
+def test_what_cannot_be_inverted_is_refused_in_one_line(
+    folder: Path, tmp_path: Path, refuses: Callable[..., str]
+) -> None:
+    out = tmp_path / "run"
+    (folder / "short.json").write_text("[1, 2, 3]")
+    (folder / "words.json").write_text('["a"]')
+    bad = torch.eye(5).flatten().tolist()
+    bad[0] = 2.0
+    (folder / "skewed.json").write_text(json.dumps(bad))
+    (folder / "others.json").write_text('{"labels": [["a.png", []], ["b.png", []]]}')
+    for name, message in (
+        ("short.json", "the label must have 25 numbers, got 3"),
+        ("words.json", "must hold the 25 numbers of a camera label"),
+        ("skewed.json", "camera_to_world"),
+        ("others.json", "must hold one label for photo.png, got 0"),
+        ("photo.png", "photo.png"),
+    ):
+        refuses(command(folder, out, "--label", str(folder / name)), message)
+    refuses(command(folder, out, "--steps", "0"), "steps must be at least 1, got 0")
+    refuses(command(folder, out, "--film-every", "0"), "--film-every at least 1")
+    refuses(command(folder, out, "--distance", "lpips"), "vultus assets import")
+    write_image(folder / "small.png", torch.ones(1, 8, 8))
+    refuses(command(folder, out, "--mask", str(folder / "small.png")), "as large as the photo")
+    assert not out.exists()

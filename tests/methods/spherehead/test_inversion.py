@@ -1,0 +1,182 @@
+"""Inversion: what was generated is found again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from tiny_generators import tiny_generator
+from vultus.core.seeding import torch_generator
+from vultus.losses.pyramid import pyramid_distance
+from vultus.methods.spherehead.generator import Generator
+from vultus.methods.spherehead.inversion import (
+    InversionConfig,
+    InversionState,
+    StyleStatistics,
+    find_pivot,
+    moved_label,
+    noise_correlation,
+    style_statistics,
+    tune_generator,
+)
+from vultus.methods.spherehead.views import ViewRig
+
+QUICK = InversionConfig(steps=60, tuning_steps=10, mean_samples=200)
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    return tiny_generator()
+
+
+@pytest.fixture(scope="module")
+def label() -> Tensor:
+    return ViewRig().label(0.2)
+
+
+@pytest.fixture(scope="module")
+def statistics(generator: Generator) -> StyleStatistics:
+    return style_statistics(generator, ViewRig().label(), QUICK.mean_samples)
+
+
+def render(generator: Generator, ws: Tensor, label: Tensor) -> Tensor:
+    draws = generator.draw(1, torch_generator(5, "test"))
+    with torch.no_grad():
+        images = generator.render(generator.planes(ws), ws, label, draws)
+    return (0.5 * images.image + 0.5).clamp(0, 1)
+
+
+@pytest.fixture(scope="module")
+def photo(generator: Generator, label: Tensor) -> Tensor:
+    z = torch.randn(1, generator.config.z_dim, generator=torch.Generator().manual_seed(3))
+    return render(generator, generator.map(z, ViewRig().label()), label)
+
+
+def last(states: list[InversionState]) -> InversionState:
+    return states[-1]
+
+
+def error(image: Tensor, target: Tensor) -> float:
+    return float((image - target).square().mean())
+
+
+@pytest.mark.parametrize("space", ["w", "w+"])
+def test_styles_of_a_generated_image_are_found(generator, photo, label, statistics, space):
+    config = replace(QUICK, space=space)
+    states = list(find_pivot(generator, photo, label, statistics, config, pyramid_distance))
+    assert [state.step for state in states] == list(range(1, 61))
+    mean = statistics.mean.expand(1, generator.num_ws, -1)
+    before = error(render(generator, mean, label), photo)
+    found = last(states).found
+    after = error(render(generator, found.ws, found.label), photo)
+    assert after < 0.5 * before
+    assert torch.equal(found.label, label)
+    spread = float((found.ws - found.ws[:, :1]).abs().max())
+    assert (spread == 0.0) == (space == "w")
+    assert set(states[0].losses) == {"pixels", "distance", "style"}
+
+
+def test_tuning_comes_closer_and_leaves_the_generator_alone(generator, photo, label, statistics):
+    config = replace(QUICK, steps=10, tuning_rate=3e-3)
+    found = last(
+        list(find_pivot(generator, photo, label, statistics, config, pyramid_distance))
+    ).found
+    before = {name: value.clone() for name, value in generator.state_dict().items()}
+    tuned, states = tune_generator(generator, found, photo, config, pyramid_distance)
+    assert len(list(states)) == 10
+    assert all(torch.equal(value, before[n]) for n, value in generator.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in tuned.parameters())
+    pivot, finished = (render(each, found.ws, found.label) for each in (generator, tuned))
+    assert error(finished, photo) < 0.9 * error(pivot, photo)
+
+
+def test_the_camera_is_refined_when_that_is_asked_for(generator, photo, label, statistics):
+    wrong = moved_label(label, torch.tensor([0.0, 0.12, 0.0, 0.0, 0.0, 0.0]))
+    z = torch.randn(1, generator.config.z_dim, generator=torch.Generator().manual_seed(3))
+    own = StyleStatistics(generator.map(z, ViewRig().label())[0, 0], statistics.deviation)
+    config = replace(
+        QUICK, steps=80, camera_rate=0.02, learning_rate=1e-6, exploration=0.0, style_weight=0.0
+    )
+    found = last(list(find_pivot(generator, photo, wrong, own, config, pyramid_distance))).found
+    yaws = [float(torch.atan2(each[0, 3], each[0, 11])) for each in (wrong, found.label)]
+    assert abs(yaws[1] - 0.2) < 0.3 * abs(yaws[0] - 0.2)
+    before, after = (error(render(generator, found.ws, c), photo) for c in (wrong, found.label))
+    assert after < 0.5 * before
+
+
+def test_noise_is_found_with_zero_mean_and_unit_square(generator, photo, label, statistics):
+    config = replace(QUICK, steps=3, optimize_noise=True)
+    buffers = {n: b.clone() for n, b in generator.named_buffers() if n.endswith("noise")}
+    states = list(find_pivot(generator, photo, label, statistics, config, pyramid_distance))
+    assert "noise" in states[0].losses
+    noise = last(states).found.noise
+    assert noise
+    assert set(noise) <= set(buffers)
+    for name, each in noise.items():
+        assert abs(float(each.mean())) < 1e-5
+        assert abs(float(each.square().mean()) - 1) < 1e-4
+        assert torch.equal(dict(generator.named_buffers())[name], buffers[name])
+    tuned, _ = tune_generator(generator, last(states).found, photo, config, pyramid_distance)
+    name = next(iter(noise))
+    assert torch.equal(dict(tuned.named_buffers())[name], noise[name])
+
+
+def test_only_what_the_mask_shows_counts(generator, photo, label, statistics):
+    mask = torch.zeros_like(photo[:, :1])
+    config = replace(QUICK, steps=1, style_weight=0.0)
+    states = find_pivot(generator, photo, label, statistics, config, pyramid_distance, mask=mask)
+    assert next(states).losses == {"pixels": 0.0, "distance": 0.0, "style": 0.0}
+
+
+def test_two_searches_from_one_seed_give_the_same_bits(generator, photo, label, statistics):
+    config = replace(QUICK, steps=4)
+    runs = [
+        last(
+            list(find_pivot(generator, photo, label, statistics, config, pyramid_distance, seed=s))
+        )
+        for s in (1, 1, 2)
+    ]
+    assert torch.equal(runs[0].found.ws, runs[1].found.ws)
+    assert not torch.equal(runs[0].found.ws, runs[2].found.ws)
+
+
+def test_statistics_are_those_of_many_styles(generator):
+    few = style_statistics(generator, ViewRig().label(), 500)
+    z = torch.randn(3000, generator.config.z_dim, generator=torch.Generator().manual_seed(0))
+    w = generator.map(z, ViewRig().label().expand(3000, -1))[:, 0]
+    assert float((few.mean - w.mean(0)).norm()) < 0.2 * few.deviation
+    deviation = float((w - w.mean(0)).square().sum(1).mean().sqrt())
+    assert few.deviation == pytest.approx(deviation, rel=0.1)
+
+
+def test_a_moved_camera_looks_at_a_turned_head(label):
+    quarter = torch.tensor([0.0, torch.pi / 2, 0.0, 0.0, 0.0, 0.0])
+    expected = ViewRig().label(0.2 + torch.pi / 2)
+    torch.testing.assert_close(moved_label(label, quarter), expected, atol=1e-5, rtol=0)
+    shift = moved_label(label, torch.tensor([0.0, 0, 0, 0.1, 0.2, 0.3])) - label
+    assert shift[0, [3, 7, 11]].tolist() == pytest.approx([0.1, 0.2, 0.3], abs=1e-6)
+
+
+def test_correlated_noise_is_told_from_white():
+    white = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
+    smooth = torch.nn.functional.avg_pool2d(white[None, None], 5, 1, 2)[0, 0]
+    smooth = smooth / smooth.square().mean().sqrt()
+    assert float(noise_correlation(smooth)) > 20 * float(noise_correlation(white))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"tuning_steps": -1}, "tuning_steps must not be negative"),
+        ({"warm_up": 1.5}, r"warm_up must be in \[0, 1\]"),
+        ({"learning_rate": 0.0}, "learning_rate must be positive"),
+        ({"camera_rate": -1.0}, "camera_rate must not be negative"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(InversionConfig(), **changes)
