@@ -35,7 +35,7 @@ def test_images_are_at_no_distance_from_themselves(tmp_path: Path) -> None:
     network = RandomFeatures()
     sets = [FeatureStatistics.of([network(images)]) for images in (real, 1.0 - real)]
     expected = frechet_distance(*sets)
-    assert expected > 0.1
+    assert expected > 0.01
     assert distances["random_feature_distance.free"] == pytest.approx(expected, rel=1e-4)
 
 

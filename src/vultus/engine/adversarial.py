@@ -87,7 +87,7 @@ def train_adversarial(
     if world.is_first:
         run.rewind_metrics(first)
     world.wait()
-    _choose_precision(settings)
+    _choose_algorithms(settings)
     batches = feed.batches(_places(first, settings, own))
     started, step, meter = time.perf_counter(), first, Meter()
     with _progress(world, (settings.steps - first) * settings.batch) as advance:
@@ -111,13 +111,14 @@ def train_adversarial(
                 rate = (step - first) * settings.batch / elapsed
                 facts = {"images_seen": step * settings.batch, "images_per_second": rate}
                 run.log_metrics(step, {**facts, **values, **method.summary()})
+                if evaluate is not None and (is_end or _is_due(step, settings.evaluate_every)):
+                    run.log_metrics(step, evaluate(step))
+                if is_last or _is_due(step, settings.picture_every):
+                    write_pictures(run, method, step)
+                # Last, so that a kill at any moment leaves no gap in what was written before.
                 if is_last or step % settings.checkpoint_every == 0:
                     run.save_checkpoint(take_training_checkpoint(method, trainers, step))
                     run.keep_checkpoints(settings.keep_checkpoints)
-                if is_last or _is_due(step, settings.picture_every):
-                    write_pictures(run, method, step)
-                if evaluate is not None and (is_end or _is_due(step, settings.evaluate_every)):
-                    run.log_metrics(step, evaluate(step))
             if is_last:
                 break
     world.wait()
@@ -212,7 +213,9 @@ def _places(
             yield step * settings.batch + index * settings.pass_size, settings.pass_size
 
 
-def _choose_precision(settings: AdversarialSettings) -> None:
+def _choose_algorithms(settings: AdversarialSettings) -> None:
+    """Set how a GPU multiplies and convolves; shapes stay the same, so that trying out pays."""
+    torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
     torch.backends.cuda.matmul.allow_tf32 = settings.use_tf32
     torch.backends.cudnn.allow_tf32 = settings.use_tf32
 
