@@ -32,9 +32,9 @@ def test_gpu_half_precision_is_near_the_oracle(variant, device):
 
 def test_gpu_adds_up_gradients_of_several_rounds_of_samples(device, monkeypatch):
     """Eleven samples in rounds of four, the last of which is short."""
-    from vultus.kernels.triplane_volume import gpu
+    from vultus.kernels.triplane_volume import _gpu_stages
 
-    monkeypatch.setattr(gpu, "_ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(_gpu_stages, "_ROWS_AT_ONCE", 4)
     scene = make_scene(rays=9, batch=1, activation="sigmoid")
     check_against_oracle(scene, device, backend="gpu", precision="single", looser=EXACT)
 
@@ -46,19 +46,22 @@ def test_gpu_points_have_the_features_and_gradients_of_the_oracle(variant, devic
 
 
 def test_gpu_reads_channels_that_lie_side_by_side_in_place(device):
-    from vultus.kernels.triplane_volume import gpu
+    from vultus.kernels.triplane_volume._gpu_stages import readable_texels
     from vultus.kernels.triplane_volume.calls import texels_of
 
     scene = make_scene(channels=(16, 16, 16))
     planes = scene.leaves[0].to(device, torch.float32)
     texels = texels_of(planes, scene.settings)
-    assert gpu._readable(texels, torch.float32).is_contiguous()
+    assert readable_texels(texels, torch.float32).is_contiguous()
     # b h w 2 3 d, as a convolution with its channels last writes it.
     last = planes.permute(0, 4, 5, 1, 2, 3).contiguous().permute(0, 3, 4, 5, 1, 2)
     texels = texels_of(last, scene.settings)
-    readable = gpu._readable(texels, torch.float32)
+    readable = readable_texels(texels, torch.float32)
     assert readable.data_ptr() == last.data_ptr()
-    assert gpu._readable(texels, torch.float16).stride() == texels.stride()
+    assert readable_texels(texels, torch.float16).stride() == texels.stride()
+    # One head seen by two cameras: its gradients must not be mixed up, so that it is copied.
+    shared = texels_of(last[:1].expand(2, -1, -1, -1, -1, -1), scene.settings)
+    assert readable_texels(shared, torch.float32).is_contiguous()
     inputs = [last, *(x.detach() for x in scene.inputs(torch.float32, device)[1:])]
     usual = [planes, *inputs[1:]]
     for mine, expected in zip(

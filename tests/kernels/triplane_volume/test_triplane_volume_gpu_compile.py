@@ -74,13 +74,28 @@ def test_kernels_of_grids_in_single_precision_compile(capability):
     check(launches, capability, MAX_STACK_SINGLE)
 
 
-def test_loops_carry_all_that_they_change():
-    """Triton takes a name that starts as another's tensor and gets its value as unchanged.
+MERGE = {
+    "coarse", "coarse_density", "fine", "fine_density", "i", "j", "last", "last_density", "passed",
+    "row",
+}  # fmt: skip
+"""What a walk through both lists of samples moves on."""
+
+
+@pytest.mark.parametrize(
+    ("kernel", "carried"),
+    [
+        ("place_fine_samples", {"depth", "density", "passed", "first", "second", "total"}),
+        ("weigh_samples", MERGE | {"last_weight", "mean", "total"}),
+        # The first of two walks only sums.
+        ("weigh_samples_backward", (MERGE | {"coarse_g", "fine_g", "last_g", "so_far"}) - {"row"}),
+    ],
+)
+def test_loops_carry_all_that_they_change(kernel, carried):
+    """Triton takes a name that starts as another's tensor, and gets its value, as unchanged.
 
     The interpreter does not, so that only a GPU would tell.
     """
-    kernel = compile_launch(launches_of()["place_fine_samples"], 90)
-    found = re.search(r"scf\.for %k .*? iter_args\((.*?)\) ->", kernel.ttir)
+    compiled = compile_launch(launches_of()[kernel], 90)
+    found = re.search(r"scf\.for %\w+ .*? iter_args\((.*?)\) ->", compiled.ttir)
     assert found is not None
-    names = {re.sub(r"_\d+$", "", name) for name in re.findall(r"%(\w+) =", found[1])}
-    assert names == {"depth", "density", "passed", "first", "second", "total"}
+    assert {re.sub(r"_\d+$", "", x) for x in re.findall(r"%(\w+) =", found[1])} == carried

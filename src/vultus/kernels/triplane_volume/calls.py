@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.kernels.triplane_volume.settings import (
+    DecoderActivation,
     Representation,
     VolumeDraws,
     VolumeRender,
@@ -18,10 +20,55 @@ from vultus.kernels.triplane_volume.settings import (
     coarse_depths,
 )
 
-__all__ = ["REPRESENTATIONS", "RayInputs", "finish_rays", "prepare_rays", "texels_of"]
+__all__ = ["RayInputs", "RayPlan", "finish_rays", "prepare_rays", "texels_of"]
 
-REPRESENTATIONS: dict[Representation, int] = {"dual_sphere": 0, "tri_plane": 1, "tri_grid": 2}
-"""Numbers by which kernels know the kinds of planes."""
+_REPRESENTATIONS: dict[Representation, int] = {"dual_sphere": 0, "tri_plane": 1, "tri_grid": 2}
+_ACTIVATIONS: dict[DecoderActivation, int] = {"none": 0, "sigmoid": 1, "lrelu": 2}
+
+
+@dataclass(frozen=True)
+class RayPlan:
+    """What does not change from ray to ray, as kernels take it."""
+
+    kind: int
+    """0 for two spheres, 1 for tri-planes, 2 for tri-grids."""
+    activation: int
+    """0 for none, 1 for the sigmoid, 2 for the leaky ReLU."""
+    coarse: int
+    fine: int
+    scale: float
+    """Half boxes per world unit."""
+    crop: float
+    """Largest |x| and |z|, in world units."""
+    noise: float
+    is_half: bool = False
+    """Whether the gpu backend keeps planes and features as float16."""
+
+    @classmethod
+    def of(
+        cls,
+        settings: VolumeSettings,
+        activation: DecoderActivation = "none",
+        *,
+        is_half: bool = False,
+    ) -> RayPlan:
+        """Plan of settings and a decoder."""
+        margin = settings.crop_margin
+        return cls(
+            _REPRESENTATIONS[settings.representation],
+            _ACTIVATIONS[activation],
+            settings.coarse_samples,
+            settings.fine_samples,
+            2.0 / settings.box_size,
+            float("inf") if margin is None else 0.5 * settings.box_size - margin,
+            settings.density_noise,
+            is_half,
+        )
+
+    @property
+    def samples(self) -> int:
+        """Of a ray, in both passes."""
+        return self.coarse + self.fine
 
 
 class RayInputs(NamedTuple):

@@ -28,7 +28,7 @@ from vultus.kernels.triplane_volume._cpu_passes import (
     scatter_taps,
 )
 from vultus.kernels.triplane_volume.calls import (
-    REPRESENTATIONS,
+    RayPlan,
     finish_rays,
     prepare_rays,
     texels_of,
@@ -43,45 +43,10 @@ from vultus.kernels.triplane_volume.settings import (
 __all__ = ["mean_features", "render_planes"]
 
 _LOG2E, _LN2 = 1.4426950408889634, 0.6931471805599453
-_ACTIVATIONS = {"none": 0, "sigmoid": 1, "lrelu": 2}
 _BLOCK = 64
 """Rays whose gradients of weights are added up: few sums for little memory."""
 _SAMPLES_AT_ONCE = 131_072
 """Samples whose gradients wait for the second pass: 60 MB with 32 channels."""
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What does not change from ray to ray."""
-
-    kind: int
-    activation: int
-    coarse: int
-    fine: int
-    scale: float
-    crop: float
-    noise: float
-
-    @classmethod
-    def of(cls, settings: VolumeSettings, activation: str = "none") -> _Plan:
-        margin = settings.crop_margin
-        return cls(
-            REPRESENTATIONS[settings.representation],
-            _ACTIVATIONS[activation],
-            settings.coarse_samples,
-            settings.fine_samples,
-            2.0 / settings.box_size,
-            float("inf") if margin is None else 0.5 * settings.box_size - margin,
-            settings.density_noise,
-        )
-
-    @property
-    def samples(self) -> int:
-        return self.coarse + self.fine
-
-    @property
-    def space(self) -> tuple[np.float32, np.float32, np.float32]:
-        return np.float32(self.scale), np.float32(self.crop), np.float32(self.noise)
 
 
 class _Decoder:
@@ -124,7 +89,7 @@ def render_planes(
     texels = texels_of(planes, settings)
     _check(texels, origins, directions, *decoder[:4])
     rays = prepare_rays(origins, directions, settings, draws)
-    plan = _Plan.of(settings, decoder.activation)
+    plan = RayPlan.of(settings, decoder.activation)
     # A ray's samples side by side.
     depths, *drawn = (None if x is None else x.flatten(0, 1).contiguous() for x in rays)
     features, depth, opacity, first, last = _Render.apply(
@@ -143,7 +108,7 @@ def mean_features(
     """
     texels = texels_of(planes, settings)
     _check(texels, points)
-    features: Tensor = _Points.apply(texels, points, _Plan.of(settings))  # pyright: ignore[reportAssignmentType]
+    features: Tensor = _Points.apply(texels, points, RayPlan.of(settings))  # pyright: ignore[reportAssignmentType]
     return features
 
 
@@ -162,7 +127,7 @@ class _Render(torch.autograd.Function):
         uniforms: Tensor,
         coarse_noise: Tensor | None,
         fine_noise: Tensor | None,
-        plan: _Plan,
+        plan: RayPlan,
     ) -> tuple[Tensor, ...]:
         origins, directions = origins.contiguous(), directions.contiguous()
         texels = _padded_texels(texels)
@@ -177,7 +142,7 @@ class _Render(torch.autograd.Function):
         run_chunks(
             torch.get_num_threads(), render_rays, rays, origins.shape[1], _image_stride(texels),
             *map(_array, (origins, directions, depths, densities, uniforms, *noise, texels)),
-            _layout(texels, plan), _sizes(decoder, plan), plan.space, decoder.forward,
+            _layout(texels, plan), _sizes(decoder, plan), _space(plan), decoder.forward,
             *map(_array, (gathered, depth, opacity)),
         )  # fmt: skip
         features = gathered
@@ -197,7 +162,7 @@ class _Render(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         texels, origins, directions, w1, b1, w2, b2, *rays = ctx.saved_tensors
-        plan: _Plan = ctx.plan
+        plan: RayPlan = ctx.plan
         depths, densities, gathered, depth, opacity = rays
         decoder = _Decoder(w1, b1, w2, b2, plan.activation)
         channels, hidden, decoded = decoder.shape
@@ -235,7 +200,7 @@ class _Render(torch.autograd.Function):
 
 class _Points(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, texels: Tensor, points: Tensor, plan: _Plan) -> Tensor:
+    def forward(ctx: Any, texels: Tensor, points: Tensor, plan: RayPlan) -> Tensor:
         channels = texels.shape[-1]
         texels, points = _padded_texels(texels), points.contiguous()
         features = points.new_empty(*points.shape[:2], texels.shape[-1])
@@ -268,7 +233,7 @@ class _Points(torch.autograd.Function):
                     _layout(texels, plan), plan.scale, ctx.needs_input_grad[1], waiting.counts,
                     waiting.offsets, waiting.weights, _array(dx), _array(g_points),
                 )  # fmt: skip
-                waiting.scatter(number, start, _array(dx)[first * width :], g_texels, plan)
+                waiting.scatter(number, start, _array(dx)[first * width :], g_texels, plan.kind)
         return g_texels[..., : ctx.channels], g_points, None
 
 
@@ -295,11 +260,11 @@ class _Waiting:
             np.empty(rays * samples * width, np.float32),
         )
 
-    def scatter(self, rays: int, start: int, dx: np.ndarray, g_texels: Tensor, plan: _Plan) -> None:
+    def scatter(self, rays: int, start: int, dx: np.ndarray, g_texels: Tensor, kind: int) -> None:
         """Add the gradients of the first rays to one image's texels."""
         num_planes = g_texels.shape[1]
         run_chunks(
-            torch.get_num_threads(), scatter_taps, num_planes, 8 if plan.kind == 2 else 4, rays,
+            torch.get_num_threads(), scatter_taps, num_planes, 8 if kind == 2 else 4, rays,
             self.samples, g_texels.shape[-1], start, self.counts, self.offsets, self.weights, dx,
             _array(g_texels),
         )  # fmt: skip
@@ -311,7 +276,7 @@ def _feature_gradients(
     g_rays: tuple[Tensor, ...],
     g_inputs: tuple[Tensor, ...],
     decoder: _Decoder,
-    plan: _Plan,
+    plan: RayPlan,
     *,
     has_slopes: bool,
 ) -> tuple[Tensor, ...]:
@@ -342,22 +307,26 @@ def _feature_gradients(
             run_chunks(
                 torch.get_num_threads(), backward_rays, -(-(last - first) // _BLOCK), _BLOCK,
                 (first, last), image * stride, *inputs, _layout(texels[0], plan),
-                _sizes(decoder, plan), plan.space, decoder.forward, decoder.backward,
+                _sizes(decoder, plan), _space(plan), decoder.forward, decoder.backward,
                 *map(_array, g_rays), has_slopes, waiting.counts, waiting.offsets,
                 waiting.weights, waiting.dx, tuple(map(_array, sums)), _array(g_bias),
                 *map(_array, g_inputs),
             )  # fmt: skip
-            waiting.scatter(last - first, image * stride, waiting.dx, texels[1], plan)
+            waiting.scatter(last - first, image * stride, waiting.dx, texels[1], plan.kind)
     return *(total.sum(dim=0) for total in sums), g_bias.sum()
 
 
-def _layout(texels: Tensor, plan: _Plan) -> tuple[int, int, int, int, int]:
+def _layout(texels: Tensor, plan: RayPlan) -> tuple[int, int, int, int, int]:
     _, _, layers, size, _, width = texels.shape
     return plan.kind, layers, size, width, layers * size * size * width
 
 
-def _sizes(decoder: _Decoder, plan: _Plan) -> tuple[int, int, int, int, int]:
+def _sizes(decoder: _Decoder, plan: RayPlan) -> tuple[int, int, int, int, int]:
     return plan.coarse, plan.fine, decoder.c, decoder.k, decoder.e
+
+
+def _space(plan: RayPlan) -> tuple[np.float32, np.float32, np.float32]:
+    return np.float32(plan.scale), np.float32(plan.crop), np.float32(plan.noise)
 
 
 def _image_stride(texels: Tensor) -> int:

@@ -116,6 +116,8 @@ class GeneratorConfig:
     ``VolumeSettings.parity`` says. Must be the same there."""
     backend: Literal["auto", "ref", "cpu", "gpu"] = "auto"
     """Of the volume renderer."""
+    precision: Literal["half", "single"] = "half"
+    """Of planes and features inside the volume renderer's gpu backend."""
 
     def __post_init__(self) -> None:
         """Reject contradictions."""

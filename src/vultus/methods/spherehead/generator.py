@@ -213,6 +213,7 @@ class Generator(nn.Module):
             settings,
             draws,
             backend=self.config.backend,
+            precision=self.config.precision,
         )
         features, depth, opacity = (
             values.transpose(1, 2).unflatten(2, (size, size)) for values in rendered
