@@ -69,6 +69,27 @@ def test_a_generator_is_trained_stopped_and_continued(
     assert run(command(images, out, "--no-resume")) == 2
 
 
+def test_a_second_stage_begins_with_the_networks_of_the_first(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, slow = tmp_path / "first", tmp_path / "second", "--training.generator-rate"
+    assert run(command(images, first)) == 0
+    still = ["--start", str(first), slow, "0", "--training.average-half-life", "0"]
+    assert run(command(images, second, *still)) == 0
+    weights = [RunFolder(path).load_checkpoint().weights for path in (first, second)]
+    names = [name for name in weights[0] if name.startswith("generator.decoder")]
+    assert names
+    for name in names:
+        assert torch.equal(weights[0][name], weights[1][name])
+        assert not torch.equal(weights[0][name], weights[0][name.replace("generator", "average")])
+    other = ["--start", str(first), "--generator.decoder-width", "16"]
+    assert run(command(images, tmp_path / "third", *other)) == 2
+    assert "generator does not fit the configuration: decoder.hidden" in capsys.readouterr().err
+    assert not (tmp_path / "third").exists()
+    assert run(command(images, tmp_path / "third", "--start", str(tmp_path))) == 2
+    assert "holds no checkpoint" in capsys.readouterr().err
+
+
 def test_a_dry_run_describes_the_work_and_writes_nothing(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

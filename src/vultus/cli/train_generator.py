@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, make_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import tyro
 
 from vultus.cli.avatar_run import check_run_folder, open_or_create_run
@@ -17,8 +19,10 @@ from vultus.data.image_choice import Entries, choose_entries
 from vultus.data.image_feed import ImageFeed, StorageChoice
 from vultus.data.image_set import ImageSet, open_image_set
 from vultus.engine.adversarial import train_adversarial, write_real_pictures
+from vultus.engine.adversarial_checkpoint import start_from
 from vultus.engine.generator_metrics import RANDOM_FEATURE_PROTOCOL, random_feature_distances
 from vultus.engine.world import World, join_world
+from vultus.methods.adversarial import AdversarialSettings
 from vultus.methods.registry import build_generator, method_presets, scale_schedule
 
 __all__ = ["GeneratorTrainOptions", "ImageOptions", "generator_run_config", "train_generator"]
@@ -57,6 +61,10 @@ class GeneratorTrainOptions:
     storage: StorageChoice = "auto"
     """resident decodes all images at the start and keeps them on the device; streamed decodes each
     shortly before it is used. By default sets below 4 GiB are resident."""
+    start: Path | None = None
+    """Run folder whose networks this training begins with, for a second stage with other settings
+    (a larger --objective.neural-size-final; fades begin anew, set them to 0 where they are over).
+    Default: random weights."""
     minutes: float | None = None
     """Stop after that time with a checkpoint; the same command continues. Default: no limit."""
     deterministic: bool = False
@@ -72,68 +80,103 @@ class GeneratorTrainOptions:
 def generator_run_config(method: str) -> type[Any]:
     """The dataclass that ``config.json`` of a generator's run holds."""
     config_class = type(next(iter(method_presets(method).values())))
-    fields = [("method", str), ("seed", int), ("images", ImageOptions), ("config", config_class)]
+    fields = [
+        ("method", str),
+        ("seed", int),
+        ("images", ImageOptions),
+        ("start", Path | None),
+        ("config", config_class),
+    ]
     return make_dataclass("GeneratorRunConfig", fields, frozen=True)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is checked and ready to be trained."""
+
+    method: str
+    config: Any
+    options: GeneratorTrainOptions
+    images: ImageSet
+    entries: Entries
+    settings: Any
+    """What the run folder keeps."""
 
 
 def train_generator(method: str, config: Any, options: GeneratorTrainOptions) -> None:
     """Train, and leave pictures, a log and checkpoints in the run folder."""
-    config = scale_schedule(method, config, options.schedule)
-    device = find_device(options.device)
-    images = open_image_set(
-        options.images.data, options.images.masks, needs_masks=config.discriminator.sees_masks
-    )
+    plan = _plan(method, scale_schedule(method, config, options.schedule), options)
+    with join_world(find_device(options.device)) as (world, device):
+        world.shares(plan.config.training.num_passes)
+        if not options.dry_run:
+            _train(plan, world, device)
+        elif world.is_first:
+            _describe(plan, world)
+
+
+def _plan(method: str, config: Any, options: GeneratorTrainOptions) -> _Plan:
+    """Check everything that can be checked before networks are built."""
+    source = options.images
+    images = open_image_set(source.data, source.masks, needs_masks=config.discriminator.sees_masks)
     _check_size(images, config)
     entries = choose_entries(images.labels, config.choice, options.seed)
-    settings = generator_run_config(method)(method, options.seed, options.images.located(), config)
+    start = None if options.start is None else options.start.resolve()
+    if start is not None and RunFolder(start).latest_checkpoint() is None:
+        raise FileNotFoundError(f"--start: {start} holds no checkpoint")
+    settings = generator_run_config(method)(method, options.seed, source.located(), start, config)
     check_run_folder(options.out, settings, resume=options.resume)
-    with join_world(device) as (world, own_device):
-        world.shares(config.training.num_passes)
-        if options.dry_run:
-            if world.is_first:
-                _describe(method, config, options, images, entries, world)
-            return
-        if world.is_first:
-            run = open_or_create_run(options.out, settings, resume=options.resume)
-            run.update_card(
-                data_id=images.fingerprint(),
-                processes=world.size,
-                protocol_ids=[RANDOM_FEATURE_PROTOCOL],
-            )
-        world.wait()
-        run = RunFolder(options.out)
-        if options.deterministic:
-            make_deterministic()
-        seed_everything(options.seed)
-        learner = build_generator(method, config, entries.labels, options.seed, own_device)
-        feed = ImageFeed(images, entries, options.seed, device=own_device, storage=options.storage)
-        if world.is_first:
-            write_real_pictures(run, feed)
-        limit = None if options.minutes is None else 60.0 * options.minutes
-        evaluate = None
-        if world.is_first and config.training.evaluate_images:
-            count = config.training.evaluate_images
+    return _Plan(method, config, options, images, entries, settings)
+
+
+def _train(plan: _Plan, world: World, device: torch.device) -> None:
+    options, training = plan.options, plan.config.training
+    if options.deterministic:
+        make_deterministic()
+    seed_everything(options.seed)
+    labels = plan.entries.labels
+    learner = build_generator(plan.method, plan.config, labels, options.seed, device)
+    if plan.settings.start is not None:
+        start_from(RunFolder(plan.settings.start), learner)
+    feed = ImageFeed(
+        plan.images, plan.entries, options.seed, device=device, storage=options.storage
+    )
+    run, evaluate = RunFolder(options.out), None
+    if world.is_first:
+        open_or_create_run(options.out, plan.settings, resume=options.resume)
+        run.update_card(
+            data_id=plan.images.fingerprint(),
+            processes=world.size,
+            protocol_ids=[RANDOM_FEATURE_PROTOCOL],
+        )
+        write_real_pictures(run, feed)
+        if count := training.evaluate_images:
             evaluate = random_feature_distances(learner, feed, count, options.seed)
+    world.wait()
+    limit = None if options.minutes is None else 60.0 * options.minutes
+    with run.stage("training") if world.is_first else nullcontext():
         result = train_adversarial(
             learner,
             feed,
-            config.training,
+            training,
             run,
             options.seed,
             world=world,
             evaluate=evaluate,
             seconds=limit,
         )
-        if not world.is_first:
-            return
-        done, steps = result.last_step, config.training.steps
-        console.print(
-            f"{'finished' if done == steps else 'stopped'} after {done} of {steps} steps "
-            f"({done * config.training.batch} images); checkpoint: {run.checkpoint_path(done)}; "
-            f"pictures: {run.media_path}"
-        )
-        if done < steps:
-            console.print("the same command continues")
+    if world.is_first:
+        _report(run, result.last_step, training)
+
+
+def _report(run: RunFolder, step: int, training: AdversarialSettings) -> None:
+    is_finished = step == training.steps
+    console.print(
+        f"{'finished' if is_finished else 'stopped'} after {step} of {training.steps} steps "
+        f"({step * training.batch} images); checkpoint: {run.checkpoint_path(step)}; "
+        f"pictures: {run.media_path}"
+    )
+    if not is_finished:
+        console.print("the same command continues")
 
 
 def _check_size(images: ImageSet, config: Any) -> None:
@@ -145,17 +188,11 @@ def _check_size(images: ImageSet, config: Any) -> None:
         )
 
 
-def _describe(
-    method: str,
-    config: Any,
-    options: GeneratorTrainOptions,
-    images: ImageSet,
-    entries: Entries,
-    world: World,
-) -> None:
-    training = config.training
+def _describe(plan: _Plan, world: World) -> None:
+    training = plan.config.training
     console.print(
-        f"would train {method} for {training.steps} steps of {training.batch} on {len(images)} "
-        f"images of {images.path} ({len(entries.rows)} with repetitions and mirrored ones) with "
-        f"{world.size} {'process' if world.size == 1 else 'processes'} into {options.out}"
+        f"would train {plan.method} for {training.steps} steps of {training.batch} on "
+        f"{len(plan.images)} images of {plan.images.path} ({len(plan.entries.rows)} with "
+        f"repetitions and mirrored ones) with {world.size} "
+        f"{'process' if world.size == 1 else 'processes'} into {plan.options.out}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,12 @@ from vultus.engine.network_trainer import NetworkTrainer
 from vultus.methods.adversarial import AdversarialMethod
 from vultus.nets.weights import load_weights
 
-__all__ = ["restore_average", "restore_training", "take_training_checkpoint"]
+__all__ = [
+    "restore_average",
+    "restore_training",
+    "start_from",
+    "take_training_checkpoint",
+]
 
 _NETWORKS = ("generator", "average", "discriminator")
 _METHOD = "method"
@@ -45,11 +51,24 @@ def restore_training(
     if folder is None:
         return 0
     checkpoint = run.load_checkpoint()
-    for name in _NETWORKS:
-        load_weights(getattr(method, name), _part(checkpoint.weights, name), f"{folder}: {name}")
+    _load_networks(method, checkpoint, folder)
     method.load_tensors(_part(checkpoint.weights, _METHOD))
     for name, trainer in trainers.items():
         trainer.load_moments(_part(checkpoint.optimizer, name))
+    return checkpoint.step
+
+
+def start_from(run: RunFolder, method: AdversarialMethod) -> int:
+    """Give a fresh method the networks of another run's last checkpoint; returns its step.
+
+    Schedules and optimisers begin anew, as in the second stage of a training.
+
+    Raises:
+        FileNotFoundError: If there is no checkpoint.
+        ValueError: If its networks are others; names the first weight that does not fit.
+    """
+    checkpoint = run.load_checkpoint()
+    _load_networks(method, checkpoint, run.checkpoint_path(checkpoint.step))
     return checkpoint.step
 
 
@@ -64,6 +83,11 @@ def restore_average(run: RunFolder, generator: nn.Module, step: int | None = Non
     where = f"{run.checkpoint_path(checkpoint.step)}: average"
     load_weights(generator, _part(checkpoint.weights, "average"), where)
     return checkpoint.step
+
+
+def _load_networks(method: AdversarialMethod, checkpoint: Checkpoint, folder: Path) -> None:
+    for name in _NETWORKS:
+        load_weights(getattr(method, name), _part(checkpoint.weights, name), f"{folder}: {name}")
 
 
 def _joined(parts: Iterable[tuple[str, Mapping[str, Tensor]]]) -> dict[str, Tensor]:
