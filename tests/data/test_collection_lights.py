@@ -11,12 +11,15 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from vultus.data.camera_labels import labels_to_camera, look_at_labels
+from vultus.data.studio.collection import collect as collecting
+from vultus.data.studio.collection.config import CollectionConfig
 from vultus.data.studio.collection.lights import (
     camera_light_sh,
     draw_light,
     irradiance_on,
     world_light_sh,
 )
+from vultus.data.studio.shading import inverse_tone_map
 from vultus.geometry.spherical_harmonics import light_sh_basis
 from vultus.render.lighting.lights import LightList, directional_lights
 
@@ -88,3 +91,28 @@ def test_all_lights_stand_at_the_same_places() -> None:
     assert torch.equal(first.positions, second.positions)
     assert not torch.equal(first.intensity, second.intensity)
     assert isinstance(first, LightList)
+
+
+def test_labels_predict_the_shading_of_pictures() -> None:
+    """Pictures show albedo times the label's light on the normal, up to shadows and gloss."""
+    config = CollectionConfig(size=32, views=6, samples=1)
+    sitting = collecting._prepare(config, (0, 6))
+    gains, right, wrong = [], [], []
+    taken = collecting._shoot(config, iter([sitting]), 1, torch.device("cpu"))
+    for (_, frame), shot in zip(taken, sitting.shots, strict=True):
+        is_skin = (frame.alpha[0] == 1) & (frame.albedo.mean(dim=0) > 0.08)
+        is_skin &= frame.normals.norm(dim=0) > 0.5
+        pose = labels_to_camera(shot.label[None], 1).camera_to_world[0]
+        right_, down, forward = pose[:3, :3].unbind(dim=1)
+        normals = frame.normals[:, is_skin].T @ torch.stack([right_, forward, -down]).T
+        label = camera_light_sh(world_light_sh(shot.light), pose)
+        shading = (inverse_tone_map(frame.rgb) / frame.albedo)[:, is_skin].mean(dim=0)
+        predicted = white_board(label, normals).mean(dim=1)
+        other_axes = white_board(label, normals.roll(1, dims=1)).mean(dim=1)
+        albedo = frame.albedo[:, is_skin].mean(dim=0)
+        gains.append(float((albedo * shading).sum() / (albedo * predicted).sum()))
+        right.append(float(torch.corrcoef(torch.stack([shading, predicted]))[0, 1]))
+        wrong.append(float(torch.corrcoef(torch.stack([shading, other_axes]))[0, 1]))
+    assert float(np.mean(gains)) == pytest.approx(1.0, abs=0.08)
+    assert float(np.mean(right)) > 0.5
+    assert float(np.mean(wrong)) < 0.25
