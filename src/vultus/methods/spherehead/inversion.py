@@ -128,7 +128,7 @@ class Inversion:
     ws: Float[Tensor, "1 n w"]
     label: Float[Tensor, "1 25"]
     """The photo's camera, refined if that was asked for."""
-    noise: dict[str, Float[Tensor, "h w"]] = field(default_factory=dict)
+    noise: dict[str, Float[Tensor, "_ _"]] = field(default_factory=dict)
     """Noise of the layers by the names of their buffers, if it was optimised."""
 
 
