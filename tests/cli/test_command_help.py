@@ -18,6 +18,9 @@ from vultus.cli.reenact import ReenactOptions
 from vultus.cli.render import RenderOptions
 from vultus.cli.train import TrainOptions
 from vultus.cli.train_generator import GeneratorTrainOptions
+from vultus.data.cropping.pipeline import CropConfig
+from vultus.data.image_packing import PackConfig
+from vultus.data.studio.collection.config import CollectionConfig
 from vultus.data.studio.config import StudioConfig
 from vultus.export.avatar_mesh import FusionSettings
 from vultus.methods.registry import GENERATORS, METHODS, method_presets
@@ -37,6 +40,9 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "export": (ExportOptions,),
     "data studio": (StudioOptions, StudioConfig),
     "data check": (CheckOptions,),
+    "data collection": (CollectionConfig,),
+    "data pack": (PackConfig,),
+    "data crop": (CropConfig,),
 }
 # Positional, or with a flag of its own.
 _OTHER_FLAGS = {

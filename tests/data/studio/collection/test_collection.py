@@ -227,3 +227,17 @@ def test_wrong_settings_are_refused(five: Path, tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(ValueError, match="must be an empty or new folder"):
         plan_collection(SMALL, tmp_path, 5)
+
+
+@pytest.mark.gpu
+def test_a_gpu_collects_the_same_people(tmp_path: Path) -> None:
+    roots = {}
+    for device in ("cpu", "cuda"):
+        roots[device] = tmp_path / device
+        collect(replace(SMALL, size=64), roots[device], 4, processes=1, device=device)
+    for number in range(4):
+        name = f"00000/img{number:08d}.png"
+        on_cpu, on_gpu = (read_image_bytes(roots[d] / "img" / name).int() for d in ("cpu", "cuda"))
+        assert int((on_cpu - on_gpu).abs().max()) <= 2
+        assert ((on_cpu - on_gpu) != 0).float().mean() < 1e-3
+    assert torch.equal(labels_of(roots["cpu"]), labels_of(roots["cuda"]))
