@@ -66,7 +66,7 @@ def as_published(config: GeneratorConfig, generator: Generator | None = None) ->
         "TriPlaneGenerator",
         to_official_weights(generator.state_dict()),
         {"rendering_kwargs": rendering, "neural_rendering_resolution": 64},
-        {"channel_base": 64, "channel_max": 8},
+        {"channel_base": config.channel_base, "channel_max": config.channel_max},
     )
 
 

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from tiny_image_sets import labels_at
+from vultus.cli.train_generator import ImageOptions, generator_run_config
+from vultus.core.run_folder import RunFolder
+from vultus.engine.adversarial_checkpoint import take_training_checkpoint
 from vultus.kernels.triplane_volume import VolumeSettings
-from vultus.methods.spherehead.config import GeneratorConfig
+from vultus.methods.adversarial import AdversarialSettings
+from vultus.methods.spherehead.config import (
+    DiscriminatorConfig,
+    GeneratorConfig,
+    ObjectiveConfig,
+    SphereHeadConfig,
+)
 from vultus.methods.spherehead.generator import Generator
 from vultus.methods.spherehead.generator_file import SavedGenerator, save_generator
+from vultus.methods.spherehead.model import SphereHead
 from vultus.methods.spherehead.views import ViewRig
 
 TINY = GeneratorConfig(
@@ -45,4 +57,25 @@ def tiny_generator(config: GeneratorConfig = TINY, seed: int = 0) -> Generator:
 def write_tiny_generator(path: Path, config: GeneratorConfig = TINY) -> Path:
     """Write it as ``convert-checkpoint`` would."""
     save_generator(path, SavedGenerator(tiny_generator(config), ViewRig(), {}))
+    return path
+
+
+def write_tiny_run(path: Path) -> Path:
+    """Write a run folder with the checkpoints of steps 2 and 4, in which nothing was learned.
+
+    The side of feature images falls from 16 to 12 in the course of it.
+    """
+    config = SphereHeadConfig(
+        generator=replace(TINY, has_camera_offset=False),
+        discriminator=DiscriminatorConfig(image_size=64, channel_base=64, channel_max=8),
+        objective=ObjectiveConfig(neural_size_final=12, neural_size_fade=16),
+        training=AdversarialSettings(images=16, batch=4, pass_size=4),
+    )
+    settings = generator_run_config("spherehead")(
+        method="spherehead", seed=0, images=ImageOptions(path), start=None, config=config
+    )
+    run = RunFolder.create(path, settings, seed=0)
+    for step in (2, 4):
+        learner = SphereHead(config, labels_at([0.0]), step, torch.device("cpu"))
+        run.save_checkpoint(take_training_checkpoint(learner, {}, step))
     return path

@@ -12,12 +12,12 @@ from typing import Literal
 import torch
 from tyro.conf import Positional
 
-from vultus.cli.train_generator import generator_run_config
+from vultus.core.config import config_from_data
 from vultus.core.devices import find_device
 from vultus.core.files import read_json
 from vultus.core.run_folder import RunFolder
 from vultus.engine.adversarial_checkpoint import restore_average
-from vultus.methods.registry import GENERATORS
+from vultus.methods.registry import GENERATORS, method_presets
 from vultus.methods.spherehead.config import with_parity
 from vultus.methods.spherehead.generation import neural_size_at
 from vultus.methods.spherehead.generator import Generator
@@ -187,8 +187,9 @@ def read_run(
     if method not in GENERATORS:
         known = ", ".join(GENERATORS)
         raise ValueError(f"{run.config_path}: method must be one of {known}, got {method!r}")
-    settings = run.read_config(generator_run_config(method))
-    config = settings.config
+    # Only the method's settings: where the images are changes nothing.
+    config_class = type(next(iter(method_presets(method).values())))
+    config = config_from_data(config_class, stored.get("config"), f"{run.config_path}: config")
     generator = Generator(config.generator)
     found = restore_average(run, generator, step)
     images_seen = found * config.training.batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +27,8 @@ from vultus.methods.spherehead.sampling import HeadSampler, People, mixed_person
 
 __all__ = ["MixStylesOptions", "main"]
 
+_LAYERS = (0, 2, 3, 4, 6, 8)
+
 
 @dataclass(frozen=True)
 class MixStylesOptions:
@@ -38,9 +41,9 @@ class MixStylesOptions:
     """Seeds of the rows: numbers and ranges such as 1,4-6."""
     fine: str = "329"
     """Seeds of the columns."""
-    layers: tuple[int, ...] = (0, 2, 3, 4, 6, 8)
-    """First style that comes from the column; a matrix for each. Seeds and layers are the published
-    ones."""
+    layers: tuple[int, ...] | None = None
+    """First style that comes from the column; a matrix for each. Default: 0 2 3 4 6 8, as published
+    like the seeds, as far as the generator has so many styles."""
     yaws: tuple[float, ...] = (0.0, 90.0, 180.0)
     """Views in degrees, 0 is frontal; a matrix for each."""
     dry_run: bool = False
@@ -56,10 +59,11 @@ def main(arguments: list[str]) -> None:
     check_output_folder(options.out)
     sampler = open_sampler(options.generator)
     num_ws = sampler.generator.num_ws
-    for layer in options.layers:
+    layers = options.layers or [layer for layer in _LAYERS if layer < num_ws]
+    for layer in layers:
         if not 0 <= layer <= num_ws:
             raise ValueError(f"--layers must be 0 to {num_ws}, got {layer}")
-    count = len(options.layers) * len(options.yaws)
+    count = len(layers) * len(options.yaws)
     if options.dry_run:
         console.print(
             f"would write {count} matrices of {len(coarse)} x {len(fine)} people with a "
@@ -67,11 +71,11 @@ def main(arguments: list[str]) -> None:
         )
         return
     options.out.mkdir(exist_ok=True)
-    total = len(options.yaws) * (
-        len(coarse) + len(fine) + len(options.layers) * len(coarse) * len(fine)
-    )
+    total = len(options.yaws) * (len(coarse) + len(fine) + len(layers) * len(coarse) * len(fine))
     with Progress("mixing", total, "images") as progress:
-        _write_matrices(sampler, sampler.people(coarse), sampler.people(fine), options, progress)
+        _write_matrices(
+            sampler, sampler.people(coarse), sampler.people(fine), layers, options, progress
+        )
     console.print(f"pictures: {options.out} ({count} matrices)")
 
 
@@ -79,6 +83,7 @@ def _write_matrices(
     sampler: HeadSampler,
     rows: People,
     columns: People,
+    layers: Sequence[int],
     options: MixStylesOptions,
     progress: Progress,
 ) -> None:
@@ -92,7 +97,7 @@ def _write_matrices(
         return pictures
 
     row_views, column_views = [views(person) for person in rows], [views(p) for p in columns]
-    for layer in options.layers:
+    for layer in layers:
         mixed = [[views(mixed_person(r, c, layer)) for c in columns] for r in rows]
         for index, yaw in enumerate(options.yaws):
             sheet = mixing_sheet(

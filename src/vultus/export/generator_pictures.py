@@ -130,7 +130,7 @@ def mixing_sheet(
     coarse: Sequence[Float[Tensor, "3 h w"]],
     fine: Sequence[Float[Tensor, "3 h w"]],
     mixed: Sequence[Sequence[Float[Tensor, "3 h w"]]],
-) -> Float[Tensor, "3 h w"]:
+) -> Float[Tensor, "3 sheet_h sheet_w"]:
     """Mixed people under those who gave fine styles, beside those who gave coarse ones."""
     corner = torch.ones_like(coarse[0])
     rows = [[own, *row] for own, row in zip(coarse, mixed, strict=True)]

@@ -1,0 +1,265 @@
+"""Pictures, films, surfaces and mixed styles of generated people, and what the commands refuse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tiny_generators import tiny_generator, write_tiny_generator, write_tiny_run
+from tiny_image_sets import labels_at
+from tolerances import assert_close
+from vultus.cli import generator_options
+from vultus.cli.generate import read_cameras
+from vultus.cli.generator_options import open_generator, parse_seeds
+from vultus.cli.main import run
+from vultus.core.image_io import image_size, read_image_bytes, to_bytes
+from vultus.core.run_folder import RunFolder
+from vultus.core.video_io import video_info
+from vultus.data.label_files import label_table, read_label_file
+from vultus.export.generator_pictures import look, picture_of_head
+from vultus.export.mesh_files import read_mesh
+from vultus.methods.spherehead.sampling import HeadSampler, SamplingSettings
+from vultus.methods.spherehead.views import ViewRig, ring_labels
+
+Refuses = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_generator(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="module")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_run(tmp_path_factory.mktemp("generator") / "run")
+
+
+def command(name: str, weights: Path, out: Path, *more: str) -> list[str]:
+    return [name, "spherehead", "--weights", str(weights), "--out", str(out), *more]
+
+
+def test_sheets_have_a_row_for_each_output(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = ["--outputs", "rgb", "depth", "mask"]
+    assert run(command("generate", weights, tmp_path / "out", "--seeds", "1,4-5", *outputs)) == 0
+    assert "15 views of 3 people" in capsys.readouterr().out
+    sizes = {path.name: image_size(path) for path in (tmp_path / "out").iterdir()}
+    size = (5 * 64 + 4 * 4, 3 * 64 + 2 * 4)
+    assert set(sizes) == {"seed0001.png", "seed0004.png", "seed0005.png"}
+    assert {tuple(sorted(found)) for found in sizes.values()} == {tuple(sorted(size))}
+
+
+def test_a_picture_is_what_the_generator_makes_of_the_seed(weights: Path, tmp_path: Path) -> None:
+    more = ["--seeds", "3", "--views", "front", "--truncation", "0.5"]
+    assert run(command("generate", weights, tmp_path, *more)) == 0
+    source = HeadSampler(tiny_generator(), ViewRig(), SamplingSettings(truncation=0.5))
+    head = source.head(source.people((3,)))
+    wanted = to_bytes(picture_of_head(look(source, head, ring_labels(source.rig, 1)), "rgb"))
+    assert torch.equal(read_image_bytes(tmp_path / "seed0003.png"), wanted)
+
+
+def test_single_images_come_with_their_cameras(weights: Path, tmp_path: Path) -> None:
+    more = ["--seeds", "2-3", "--views", "orbit", "--count", "3", "--layout", "images"]
+    more += ["--outputs", "rgb", "normals", "--distance", "2.5"]
+    assert run(command("generate", weights, tmp_path / "set", *more)) == 0
+    label_file = tmp_path / "set/rgb/dataset.json"
+    table = label_table(read_label_file(label_file.read_bytes(), ""), "labels", "")
+    names = [f"seed000{seed}_00{view}.png" for seed in (2, 3) for view in range(3)]
+    assert list(table) == names
+    assert all((tmp_path / "set/rgb" / name).is_file() for name in names)
+    assert (tmp_path / "set/normals/seed0003_002.npy").is_file()
+    labels = read_cameras(label_file)
+    assert_close(labels, ring_labels(ViewRig(distance=2.5), 3).repeat(2, 1))
+    # The same cameras from the file give the same pictures.
+    again = ["--seeds", "2", "--layout", "images", "--cameras", str(label_file)]
+    again += ["--distance", "2.5"]  # Of the camera that people are conditioned on.
+    assert run(command("generate", weights, tmp_path / "again", *again)) == 0
+    images = [tmp_path / folder / "rgb/seed0002_001.png" for folder in ("set", "again")]
+    assert torch.equal(*(read_image_bytes(path) for path in images))
+
+
+def test_a_film_of_a_grid_is_written(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "film.mp4"
+    more = ["--seeds", "0-3", "--grid", "2", "1", "--frames", "3", "--between", "z"]
+    more += ["--motion", "swing", "--outputs", "rgb", "depth", "--fps", "6"]
+    assert run(command("generate-video", weights, out, *more)) == 0
+    assert "(6 frames)" in capsys.readouterr().out
+    info = video_info(out)
+    assert (info.width, info.height, info.duration) == (256, 64, 1.0)
+
+
+def test_surfaces_are_written_in_every_format(weights: Path, tmp_path: Path) -> None:
+    more = ["--seeds", "1-2", "--resolution", "24", "--level", "0", "--length", "0.7"]
+    more += ["--formats", "ply", "obj", "glb", "mrc"]
+    assert run(command("generate-mesh", weights, tmp_path / "mesh", *more)) == 0
+    meshes = [read_mesh(tmp_path / f"mesh/seed0001.{kind}") for kind in ("ply", "obj", "glb")]
+    for mesh in meshes:
+        assert_close(mesh.vertices, meshes[0].vertices, looser=10.0, reason="text has six digits")
+        assert torch.equal(mesh.faces, meshes[0].faces)
+        assert mesh.colors is not None
+        assert float(mesh.vertices.abs().max()) <= 0.35 + 0.7 / 23
+    assert (tmp_path / "mesh/seed0002.mrc").stat().st_size == 1024 + 4 * 24**3
+    assert not torch.equal(read_mesh(tmp_path / "mesh/seed0002.ply").faces, meshes[0].faces)
+
+
+def test_styles_are_mixed_into_matrices(weights: Path, tmp_path: Path) -> None:
+    more = ["--coarse", "0-1", "--fine", "2-4", "--layers", "0", "6", "--yaws", "0", "-90"]
+    assert run(command("mix-styles", weights, tmp_path / "mix", *more)) == 0
+    names = {path.name for path in (tmp_path / "mix").iterdir()}
+    assert names == {
+        f"layer{layer:02d}_yaw{yaw}.png" for layer in (0, 6) for yaw in ("+000", "-090")
+    }
+    first, last = (
+        read_image_bytes(tmp_path / f"mix/layer{layer:02d}_yaw+000.png") for layer in (0, 6)
+    )
+    assert first.shape == (3, 3 * 64 + 8, 4 * 64 + 12)
+    # From layer 0 on everything is fine: rows equal the first one.
+    assert torch.equal(first[:, 68:132, 68:], first[:, :64, 68:])
+    assert not torch.equal(last[:, 68:132, 68:], last[:, :64, 68:])
+
+
+@pytest.mark.parametrize("name", ["generate", "generate-video", "generate-mesh", "mix-styles"])
+def test_a_dry_run_writes_nothing(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    out = tmp_path / ("film.mp4" if name == "generate-video" else "out")
+    assert run(command(name, weights, out, "--dry-run")) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("would ")
+    assert "dual_sphere generator of 64 pixels" in text
+    assert not out.exists()
+
+
+def test_a_run_gives_its_average_at_every_kept_step(trained_run: Path, tmp_path: Path) -> None:
+    run_folder = RunFolder(trained_run)
+    steps = run_folder.checkpoint_steps()
+    assert steps == [2, 4]
+    for step in steps:
+        saved = open_generator(trained_run, step)
+        stored = run_folder.load_checkpoint(step).weights
+        for name, tensor in saved.generator.state_dict().items():
+            assert torch.equal(tensor, stored[f"average.{name}"])
+        # The side of feature images that the schedule has reached.
+        assert saved.generator.config.neural_size == {2: 14, 4: 12}[step]
+        assert saved.origin["images_seen"] == 4 * step
+    more = ["--seeds", "1", "--views", "front", "--step", "2"]
+    assert run(command("generate", trained_run, tmp_path / "a", *more)) == 0
+    packed = tmp_path / "packed.safetensors"
+    convert = ["convert-checkpoint", str(trained_run), "--source", "generator_run"]
+    assert run([*convert, "--iteration", "2", "--out", str(packed)]) == 0
+    assert run(command("generate", packed, tmp_path / "b", *more[:-2])) == 0
+    images = [read_image_bytes(tmp_path / folder / "seed0001.png") for folder in "ab"]
+    assert torch.equal(*images)
+
+
+def test_seeds_are_numbers_and_ranges() -> None:
+    assert parse_seeds("1,4-6, 9") == (1, 4, 5, 6, 9)
+    assert parse_seeds("4-4") == (4,)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "1,,2", "3-", "6-4", "-1", "1.5", "4294967296", "0-2000000"]
+)
+def test_other_texts_are_no_seeds(text: str) -> None:
+    with pytest.raises(ValueError, match="--seeds"):
+        parse_seeds(text)
+
+
+REFUSALS: dict[str, tuple[list[str], str]] = {
+    "seeds": (["--seeds", "1-x"], "--seeds must be numbers and ranges such as 1,4-6, got '1-x'"),
+    "truncation": (["--truncation", "3"], "truncation must be in [0, 2], got 3.0"),
+    "odd": (["--neural-size", "33"], "neural_size must be an even number from 8 to 1024, got 33"),
+    "cutoff": (["--cutoff", "99"], "--cutoff must be 0 to 6, got 99"),
+    "count": (["--views", "orbit", "--count", "0"], "--count must be positive, got 0"),
+    "step": (["--step", "3"], "--step needs a run folder"),
+    "cameras": (["--cameras", "none.json"], "--cameras: none.json does not exist"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_unfit_options_are_refused_before_anything_is_written(
+    weights: Path, tmp_path: Path, refuses: Refuses, case: str
+) -> None:
+    more, message = REFUSALS[case]
+    refuses(command("generate", weights, tmp_path / "out", *more), message)
+    assert not (tmp_path / "out").exists()
+
+
+def test_cameras_that_are_no_rotations_are_refused_by_name(
+    weights: Path, tmp_path: Path, refuses: Refuses
+) -> None:
+    label = labels_at([0.5])[0].tolist()
+    path = tmp_path / "dataset.json"
+    for labels, message in (
+        ([["a.png", [2.0 * label[0], *label[1:]]]], "a.png: camera_to_world must be"),
+        ([["a.png", label[:24]]], "a.png must have 25 numbers, got 24"),
+        ([], "must hold at least one label"),
+    ):
+        path.write_text(json.dumps({"labels": labels}))
+        arguments = command("generate", weights, tmp_path / "out", "--cameras", str(path))
+        refuses(arguments, "dataset.json", message)
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_are_none_are_refused(
+    trained_run: Path, tmp_path: Path, refuses: Refuses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    monkeypatch.setattr(generator_options, "_BUILT_IN", "none.safetensors")
+    refuses(["generate", "spherehead", "--out", str(out)], "has no built-in generator")
+    refuses(command("generate", tmp_path / "no", out), "no does not exist")
+    refuses(command("generate", tmp_path, out), "holds no run: config.json is missing")
+    refuses(command("generate", trained_run, out, "--step", "3"), "no checkpoint of step 3")
+    pickle = tmp_path / "network.pkl"
+    pickle.write_bytes(b"")
+    refuses(command("generate", pickle, out), "is a pickle", "vultus convert-checkpoint")
+    (tmp_path / "other").mkdir()
+    config = json.loads((trained_run / "config.json").read_text())
+    (tmp_path / "other/config.json").write_text(json.dumps({**config, "method": "surfhead"}))
+    refuses(command("generate", tmp_path / "other", out), "must be one of spherehead, got 'surfh")
+    config["config"]["generator"]["w_dim"] = 16
+    (tmp_path / "other/config.json").write_text(json.dumps(config))
+    (tmp_path / "other/checkpoints").symlink_to(trained_run / "checkpoints")
+    refuses(command("generate", tmp_path / "other", out), "average does not fit the configuration")
+    offset = ["--camera-offset", "own"]
+    refuses(command("generate", trained_run, out, *offset), "has learned no offset")
+    assert not out.exists()
+
+
+def test_places_that_cannot_be_written_are_refused(
+    weights: Path, tmp_path: Path, refuses: Refuses
+) -> None:
+    (tmp_path / "file").write_text("")
+    refuses(command("generate", weights, tmp_path / "file"), "--out", "must be a folder")
+    refuses(command("generate-mesh", weights, tmp_path / "a/b"), "a does not exist")
+    refuses(command("generate-video", weights, tmp_path / "film.avi"), "--out must end in .mp4")
+    film = tmp_path / "film.mp4"
+    refuses(
+        command("generate-video", weights, film, "--seeds", "0-2", "--grid", "2", "1"),
+        "seeds must be a multiple of the 2 tiles of the grid, got 3",
+    )
+    refuses(command("generate-video", weights, film, "--fps", "0"), "--fps must be positive")
+    refuses(
+        command("mix-styles", weights, tmp_path / "m", "--layers", "7"), "--layers must be 0 to 6"
+    )
+    refuses(command("mix-styles", weights, tmp_path / "m", "--fine", "x"), "--fine must be numbers")
+    refuses(
+        command("generate-mesh", weights, tmp_path / "m", "--resolution", "1"),
+        "resolution must be 2 to 1024, got 1",
+    )
+    assert not film.exists()
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_surface_that_is_not_there_names_the_person(
+    weights: Path, tmp_path: Path, refuses: Refuses
+) -> None:
+    more = ["--resolution", "8", "--level", "1e6"]
+    refuses(command("generate-mesh", weights, tmp_path / "m", *more), "seed 0: level must be a")

@@ -1,0 +1,143 @@
+"""Pictures and films of generated heads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tiny_generators import tiny_generator
+from tolerances import assert_close
+from vultus.core.image_io import read_image, to_bytes
+from vultus.data.camera_labels import labels_to_camera
+from vultus.export.generator_films import FilmPlan, generator_film
+from vultus.export.generator_pictures import (
+    SeenHead,
+    look,
+    mixing_sheet,
+    picture_of_head,
+    save_outputs,
+    view_sheet,
+)
+from vultus.geometry.cameras import pixel_directions
+from vultus.methods.spherehead.images import HeadImages
+from vultus.methods.spherehead.sampling import HeadSampler, SamplingSettings
+from vultus.methods.spherehead.views import ViewRig, motion_labels
+
+RIG = ViewRig()
+PLAN = FilmPlan((1, 2, 3, 4), (2, 1), frames_per_person=3)
+
+
+def sampler() -> HeadSampler:
+    return HeadSampler(tiny_generator(), RIG, SamplingSettings(truncation=1.0))
+
+
+def wall(z: float, yaw: float = 0.0) -> SeenHead:
+    """A flat wall through the world that faces a camera, at a depth."""
+    label = RIG.label(yaw)
+    directions = pixel_directions(labels_to_camera(label, 8))
+    distance = z * directions.norm(dim=-1)[:, None]
+    mask = torch.ones(1, 1, 8, 8)
+    mask[..., :4] = -0.001
+    image = torch.linspace(-1.5, 1.5, 16 * 16).view(1, 1, 16, 16).expand(1, 3, 16, 16)
+    return SeenHead(HeadImages(image, image[..., ::2, ::2], mask, None, distance), label)
+
+
+def test_distances_along_rays_become_depth_and_normals() -> None:
+    seen = wall(2.5)
+    assert_close(seen.depth(), torch.full((1, 8, 8), 2.5))
+    normals = seen.normals()[:, 1:-1, 1:-1]
+    wanted = torch.tensor([0.0, 0.0, 1.0])[:, None, None].expand_as(normals)
+    assert_close(normals, wanted, looser=50.0, reason="differences of depth")
+    side = wall(2.5, torch.pi / 2).normals()[:, 4, 4]
+    assert_close(side, torch.tensor([1.0, 0.0, 0.0]), looser=50.0, reason="differences of depth")
+
+
+def test_outputs_are_pictures_of_the_final_size() -> None:
+    seen = wall(2.5)
+    ramp = picture_of_head(seen, "rgb")
+    assert ramp.shape == (3, 16, 16)
+    assert float(ramp.min()) == 0.0
+    assert float(ramp.max()) == 1.0
+    assert torch.equal(picture_of_head(seen, "raw")[:, ::2, ::2], ramp[:, ::2, ::2])
+    mask = picture_of_head(seen, "mask")
+    assert mask[:, :, :8].abs().max() == 0
+    assert mask[:, :, 8:].min() == 1
+    normals = picture_of_head(seen, "normals")
+    assert torch.equal(normals[:, 8, 2], torch.ones(3))  # What is not head is white.
+    assert torch.equal(normals[:, 0, 12], torch.ones(3))  # So is the border.
+    assert_close(normals[:, 8, 10], torch.tensor([0.5, 0.5, 1.0]), looser=50.0, reason="slopes")
+    near, far = (picture_of_head(wall(z), "depth", (2.0, 3.0)) for z in (2.1, 2.9))
+    assert near[0, 8, 12] > near[2, 8, 12]  # Near is red, far is blue.
+    assert far[0, 8, 12] < far[2, 8, 12]
+
+
+def test_a_sheet_has_a_row_for_each_output_and_common_depth_colours() -> None:
+    sheet = view_sheet([wall(2.2), wall(2.8)], ("rgb", "depth"))
+    assert sheet.shape == (3, 16 + 4 + 16, 16 + 4 + 16)
+    left, right = sheet[:, 20 + 8, 12], sheet[:, 20 + 8, 20 + 12]
+    assert float((left - right).abs().max()) > 0.2
+
+
+def test_outputs_are_saved_one_by_one_with_their_numbers(tmp_path: Path) -> None:
+    seen = wall(2.5)
+    save_outputs(seen, tmp_path, "seed0001_000", ("rgb", "depth"))
+    saved = read_image(tmp_path / "rgb/seed0001_000.png")
+    assert torch.equal(to_bytes(saved), to_bytes(picture_of_head(seen, "rgb")))
+    depth = np.load(tmp_path / "depth/seed0001_000.npy")
+    assert_close(torch.from_numpy(depth), seen.depth())
+    assert not (tmp_path / "rgb/seed0001_000.npy").exists()
+
+
+def test_mixed_people_stand_beside_coarse_and_under_fine_ones() -> None:
+    def shade(value: float) -> Tensor:
+        return torch.full((3, 4, 4), value)
+
+    mixed = [[shade(0.3), shade(0.4), shade(0.5)], [shade(0.6), shade(0.7), shade(0.8)]]
+    sheet = mixing_sheet([shade(0.1), shade(0.2)], [shade(0.9)] * 3, mixed)
+    assert_close(
+        sheet[0, 2::8, 2::8],
+        torch.tensor([[1.0, 0.9, 0.9, 0.9], [0.1, 0.3, 0.4, 0.5], [0.2, 0.6, 0.7, 0.8]]),
+    )
+
+
+def test_films_meet_their_people_from_the_cameras_of_the_path() -> None:
+    source = sampler()
+    frames = list(generator_film(source, PLAN))
+    assert len(frames) == PLAN.num_frames == 6
+    assert frames[0].shape == (3, 64, 128)
+    labels = motion_labels(RIG, "orbit", 6)
+    people = source.people(PLAN.seeds)
+    for index, (left, right) in ((0, (0, 2)), (3, (1, 3))):
+        label = labels[index : index + 1]
+        shown = [look(source, source.head(people[row]), label) for row in (left, right)]
+        wanted = torch.cat([picture_of_head(seen, "rgb") for seen in shown], dim=2)
+        assert_close(frames[index], wanted, looser=1e3, reason="the spline rounds styles")
+
+
+def test_films_of_one_person_and_of_several_outputs() -> None:
+    plan = replace(PLAN, seeds=(5,), grid=(1, 1), outputs=("rgb", "mask"), motion="front")
+    frames = list(generator_film(sampler(), plan))
+    assert len(frames) == 3
+    assert frames[0].shape == (3, 64, 128)
+    assert torch.equal(frames[0], frames[2])
+    grid = replace(plan, seeds=(5, 6), grid=(1, 2), outputs=("rgb",))
+    assert next(generator_film(sampler(), grid)).shape == (3, 128, 64)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seeds": (1, 2, 3)}, "seeds must be a multiple of the 2 tiles of the grid, got 3"),
+        ({"seeds": ()}, "seeds must be a multiple"),
+        ({"grid": (0, 1)}, "grid must have at least 1 column and row, got 0 x 1"),
+        ({"frames_per_person": 0}, "frames_per_person must be positive, got 0"),
+    ],
+)
+def test_films_that_show_nothing_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(PLAN, **change)  # pyright: ignore[reportArgumentType]

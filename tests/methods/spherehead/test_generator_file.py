@@ -1,0 +1,78 @@
+"""Generators in one file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tiny_generators import TINY, tiny_generator, write_tiny_generator
+from tolerances import assert_close
+from vultus.core.bundles import load_bundle, save_bundle
+from vultus.methods.spherehead.generator_file import SavedGenerator, load_generator, save_generator
+from vultus.methods.spherehead.views import ViewRig
+
+RIG = ViewRig(2.5, 3.0, (0.0, 0.1, 0.2))
+
+
+def test_weights_settings_and_cameras_come_back(tmp_path: Path) -> None:
+    path, generator = tmp_path / "g.safetensors", tiny_generator()
+    save_generator(path, SavedGenerator(generator, RIG, {"step": 3}))
+    loaded = load_generator(path)
+    assert loaded.generator.config == generator.config
+    assert loaded.rig == RIG
+    assert loaded.origin == {"step": 3}
+    wanted = generator.state_dict()
+    assert all(torch.equal(t, wanted[n]) for n, t in loaded.generator.state_dict().items())
+    assert not loaded.generator.training
+    assert not any(parameter.requires_grad for parameter in loaded.generator.parameters())
+
+
+def test_half_precision_halves_the_file(tmp_path: Path) -> None:
+    whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
+    saved = SavedGenerator(tiny_generator(), RIG, {})
+    save_generator(whole, saved)
+    save_generator(half, saved, is_half=True)
+    weights = load_bundle(half).tensors
+    assert all(tensor.dtype == torch.float16 for tensor in weights.values())
+    loaded = load_generator(half).generator.state_dict()
+    for name, tensor in saved.generator.state_dict().items():
+        assert loaded[name].dtype == torch.float32
+        assert_close(loaded[name], tensor, looser=100.0, reason="float16")
+    saved.generator.decoder.out.bias.data[0] = 1e6
+    with pytest.raises(ValueError, match=r"decoder\.out\.bias has values that are too large"):
+        save_generator(half, saved, is_half=True)
+
+
+def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    save_bundle(path, {"x": torch.zeros(1)}, {})
+    with pytest.raises(ValueError, match=r"other\.safetensors: must be a file of the format"):
+        load_generator(path)
+    bundle = load_bundle(write_tiny_generator(tmp_path / "g.safetensors"))
+    save_bundle(path, bundle.tensors, {**bundle.metadata, "method": "gsheadrelight"})
+    with pytest.raises(ValueError, match="must be a generator of spherehead, got one of 'gshead"):
+        load_generator(path)
+    other = {**bundle.metadata["config"], "w_dim": 16}
+    save_bundle(path, bundle.tensors, {**bundle.metadata, "config": other})
+    with pytest.raises(ValueError, match=r"does not fit the configuration: backbone\.mapping"):
+        load_generator(path)
+    broken = {**bundle.metadata["config"], "plane_size": 24}
+    save_bundle(path, bundle.tensors, {**bundle.metadata, "config": broken})
+    with pytest.raises(ValueError, match="resolution must be a power of two"):
+        load_generator(path)
+    with pytest.raises(FileNotFoundError, match=r"none\.safetensors does not exist"):
+        load_generator(tmp_path / "none.safetensors")
+
+
+def test_every_representation_can_be_saved(tmp_path: Path) -> None:
+    config = replace(
+        TINY,
+        volume=replace(TINY.volume, representation="tri_plane", limits="box"),
+        has_background=False,
+        has_to_rgb=False,
+    )
+    loaded = load_generator(write_tiny_generator(tmp_path / "g.safetensors", config))
+    assert loaded.generator.config == config
