@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("vultus.cli.generate", "make pictures of people who do not exist"),
     "generate-video": ("vultus.cli.generate_video", "film generated people, and what is between"),
     "generate-mesh": ("vultus.cli.generate_mesh", "extract surfaces of generated people"),
+    "evaluate-generator": ("vultus.cli.evaluate_generator", "measure a generator: FID and others"),
     "invert": ("vultus.cli.invert", "find the generated head that looks like a photo"),
     "mix-styles": ("vultus.cli.mix_styles", "cross the styles of generated people"),
     "convert-checkpoint": ("vultus.cli.convert_checkpoint", "read published models"),

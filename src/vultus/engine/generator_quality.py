@@ -1,0 +1,244 @@
+"""Measure a generator against a set of real images, by named protocols.
+
+As in the release, images are compared after rounding to bytes; generated people are not truncated
+and have their stored noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vultus.core.progress import track
+from vultus.core.seeding import torch_generator
+from vultus.data.image_choice import ChoiceConfig, choose_entries
+from vultus.data.image_feed import ImageFeed
+from vultus.data.image_set import ImageSet
+from vultus.methods.spherehead.generator import Generator
+from vultus.metrics.feature_sets import coverage, inception_score, kernel_distance
+from vultus.metrics.frechet import FeatureStatistics, frechet_distance
+from vultus.nets.inception import Inception, imported_inception
+from vultus.nets.random_features import RandomFeatures
+from vultus.nets.vgg_features import VggFeatures, imported_vgg_features
+
+__all__ = [
+    "GeneratorMetric",
+    "QualityConfig",
+    "Views",
+    "measure_generator",
+    "metric_names",
+    "quality_protocol",
+]
+
+GeneratorMetric = Literal["fid", "kid", "is", "pr", "random_feature_distance"]
+"""fid, kid and is need the asset inception, pr (precision and recall) the asset vgg16;
+random_feature_distance is the Fréchet distance in an untrained network, which is not FID."""
+Views = Literal["all", "front", "back"]
+Condition = Literal["rendered", "frontal", "free"]
+
+_QUARTER_TURN, _HALF_TURN = 90.0, 180.0
+_YAWS: dict[Views, tuple[float, float]] = {
+    "all": (0.0, _HALF_TURN),
+    "front": (0.0, _QUARTER_TURN),
+    "back": (_QUARTER_TURN, _HALF_TURN),
+}
+_INCEPTION_METRICS = ("fid", "kid", "is")
+
+
+@dataclass(frozen=True)
+class QualityConfig:
+    """What is compared."""
+
+    metrics: tuple[GeneratorMetric, ...] = ("random_feature_distance",)
+    count: int = 50_000
+    """Generated images; of the real ones, all are used."""
+    views: Views = "all"
+    """Real images by yaw; cameras of generated ones come from the same list. front is 90 degrees to
+    either side, back the rest (official --mode)."""
+    condition: Condition | None = None
+    """The camera that people are conditioned on: rendered, the one that shows them; frontal; free,
+    another one of the list (FID-random). Default, as published: rendered, but frontal for back."""
+    mirror: bool = False
+    """Use the real images also flipped."""
+    batch: int = 8
+    """Images generated at once."""
+
+    def __post_init__(self) -> None:
+        """Reject what measures nothing."""
+        if self.count < 2 or self.batch < 1:
+            raise ValueError(
+                f"count must be at least 2 and batch at least 1, got {self.count} and {self.batch}"
+            )
+        if not self.metrics:
+            raise ValueError("metrics must name at least one")
+
+    @property
+    def chosen_condition(self) -> Condition:
+        """With the default of the views."""
+        if self.condition is not None:
+            return self.condition
+        return "frontal" if self.views == "back" else "rendered"
+
+
+def metric_names(metric: GeneratorMetric) -> tuple[str, ...]:
+    """Names of a metric's numbers."""
+    named = {"is": ("is", "is_deviation"), "pr": ("precision", "recall")}
+    return named.get(metric, (metric,))
+
+
+def quality_protocol(config: QualityConfig) -> str:
+    """Id that every number carries."""
+    mirrored = "-mirrored" if config.mirror else ""
+    return f"generator-{config.views}-{config.chosen_condition}-{config.count}{mirrored}-v1"
+
+
+def measure_generator(
+    generator: Generator,
+    images: ImageSet,
+    frontal: Float[Tensor, "1 25"],
+    config: QualityConfig,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Describe real and generated images, and compare.
+
+    Args:
+        generator: On the device that computes.
+        images: The real ones, of the size that the generator makes.
+        frontal: Camera for the condition ``frontal``.
+        config: What is measured.
+        seed: Of people, cameras and subsets.
+
+    Raises:
+        FileNotFoundError: If weights of a metric are not imported; says how to import them.
+        ValueError: If the images have another size, or there are too few.
+    """
+    size = generator.config.image_size
+    if images.size != size:
+        raise ValueError(
+            f"{images.path}: the generator makes images of {size} pixels, these have {images.size}"
+        )
+    device = frontal.device
+    watchers = [_make_watcher(name, device) for name in _networks(config.metrics)]
+    low, high = _YAWS[config.views]
+    choice = ChoiceConfig(min_yaw=low, max_yaw=high, mirror=config.mirror)
+    feed = ImageFeed(images, choose_entries(images.labels, choice, seed), seed, device=device)
+    real = [_Described() for _ in watchers]
+    fake = [_Described() for _ in watchers]
+    total = len(feed.labels)
+    places = [(at, min(config.batch, total - at)) for at in range(0, total, config.batch)]
+    pixels = (batch.pixels[:, :3] for batch in feed.batches(places))
+    _describe(track(pixels, len(places), "real images", "batches"), watchers, real)
+    made = _generated(generator, feed.labels, frontal, config, seed)
+    count = -(-config.count // config.batch)
+    _describe(track(made, count, "generated images", "batches"), watchers, fake)
+    results: dict[str, float] = {}
+    for watcher, one, other in zip(watchers, real, fake, strict=True):
+        results |= _compare(watcher, one, other, config.metrics, seed)
+    return {name: results[name] for metric in config.metrics for name in metric_names(metric)}
+
+
+class _Described:
+    """Features of a set, and their statistics."""
+
+    def __init__(self) -> None:
+        self.statistics = FeatureStatistics()
+        self.features: list[Tensor] = []
+        self.probabilities: list[Tensor] = []
+
+
+_Watcher = Inception | VggFeatures | RandomFeatures
+
+
+def _networks(metrics: Sequence[GeneratorMetric]) -> list[str]:
+    """The networks that metrics need, each once."""
+    names = ["inception" if m in _INCEPTION_METRICS else m for m in metrics]
+    return list(dict.fromkeys(names))
+
+
+def _make_watcher(name: str, device: torch.device) -> _Watcher:
+    if name == "inception":
+        return imported_inception().to(device)
+    if name == "pr":
+        return imported_vgg_features().to(device)
+    return RandomFeatures().to(device)
+
+
+@torch.no_grad()
+def _describe(
+    batches: Iterable[Tensor], watchers: Sequence[_Watcher], sets: Sequence[_Described]
+) -> None:
+    """Let all networks see all images, which are bytes."""
+    for pixels in batches:
+        images = pixels.float() / 255.0
+        for watcher, described in zip(watchers, sets, strict=True):
+            output = watcher(images)
+            if isinstance(watcher, Inception):
+                output, probabilities = output
+                described.probabilities.append(probabilities.cpu())
+            if not isinstance(watcher, VggFeatures):
+                described.statistics.add(output)
+            if not isinstance(watcher, RandomFeatures):
+                described.features.append(output.cpu())
+
+
+def _compare(
+    watcher: _Watcher,
+    real: _Described,
+    fake: _Described,
+    metrics: Sequence[GeneratorMetric],
+    seed: int,
+) -> dict[str, float]:
+    if isinstance(watcher, RandomFeatures):
+        distance = frechet_distance(real.statistics, fake.statistics)
+        return {"random_feature_distance": distance}
+    if isinstance(watcher, VggFeatures):
+        shares = coverage(torch.cat(real.features), torch.cat(fake.features))
+        return {"precision": shares.precision, "recall": shares.recall}
+    results = {}
+    if "fid" in metrics:
+        results["fid"] = frechet_distance(real.statistics, fake.statistics)
+    if "kid" in metrics:
+        random = torch_generator(seed, "generator_quality.kid")
+        features = torch.cat(real.features), torch.cat(fake.features)
+        results["kid"] = kernel_distance(*features, random)
+    if "is" in metrics:
+        results["is"], results["is_deviation"] = inception_score(torch.cat(fake.probabilities))
+    return results
+
+
+@torch.no_grad()
+def _generated(
+    generator: Generator,
+    labels: Float[Tensor, "n 25"],
+    frontal: Float[Tensor, "1 25"],
+    config: QualityConfig,
+    seed: int,
+) -> Iterator[Tensor]:
+    """Images of random people at cameras of the list, as bytes."""
+    random = torch_generator(seed, "generator_quality", labels.device)
+
+    def draw_labels(count: int) -> Tensor:
+        rows = torch.randint(len(labels), (count,), generator=random, device=labels.device)
+        return labels[rows]
+
+    for first in range(0, config.count, config.batch):
+        count = min(config.batch, config.count - first)
+        z = torch.randn(count, generator.config.z_dim, generator=random, device=labels.device)
+        seen = draw_labels(count)
+        condition = seen
+        if config.chosen_condition == "frontal":
+            condition = frontal.expand(count, -1)
+        elif config.chosen_condition == "free":
+            condition = draw_labels(count)
+        ws = generator.map(z, condition)
+        shifted = seen
+        if config.views != "back":
+            shifted, _ = generator.offset_labels(z, seen)
+        draws = generator.draw(count, random)
+        rendered = generator.render(generator.planes(ws), ws, shifted, draws)
+        yield (rendered.image * 127.5 + 128.0).clamp(0.0, 255.0).to(torch.uint8)

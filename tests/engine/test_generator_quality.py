@@ -1,0 +1,146 @@
+"""Generators measured against image sets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tiny_generators import tiny_generator
+from tiny_image_sets import labels_at, write_image_set
+from vultus.core.image_io import write_image
+from vultus.data.image_set import ImageSet, open_image_set
+from vultus.engine import generator_quality
+from vultus.engine.generator_quality import (
+    QualityConfig,
+    measure_generator,
+    metric_names,
+    quality_protocol,
+)
+from vultus.methods.spherehead.views import ViewRig
+from vultus.nets import vgg_features
+from vultus.nets.inception import Inception
+from vultus.nets.vgg_features import VggFeatures, vgg_features_from_published
+
+FRONTAL = ViewRig().label()
+QUICK = QualityConfig(count=6, batch=4)
+
+
+@pytest.fixture(scope="module")
+def generator() -> Any:
+    return tiny_generator()
+
+
+@pytest.fixture(scope="module")
+def noise_set(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
+    """Six images of 64 pixels; two of them show the back."""
+    root = tmp_path_factory.mktemp("quality") / "images"
+    return open_image_set(write_image_set(root, labels_at([0.0, 0.4, -0.7, 1.2, 2.5, -3.0]), 64))
+
+
+@pytest.fixture
+def small_vgg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vgg_features, "_WIDTHS", (4, 0, 4, 0, 4, 0, 0, 0))
+    monkeypatch.setattr(vgg_features, "_HIDDEN", 8)
+
+
+def test_each_metric_gives_its_numbers(generator, noise_set, small_vgg, monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setattr(generator_quality, "imported_inception", Inception)
+    monkeypatch.setattr(generator_quality, "imported_vgg_features", VggFeatures)
+    metrics = ("pr", "fid", "kid", "random_feature_distance")
+    results = measure_generator(generator, noise_set, FRONTAL, replace(QUICK, metrics=metrics))
+    assert list(results) == ["precision", "recall", "fid", "kid", "random_feature_distance"]
+    assert all(torch.tensor(list(results.values())).isfinite())
+    assert results["fid"] > 0
+
+
+def test_images_of_the_generator_itself_are_close_and_noise_is_not(generator, noise_set, tmp_path):
+    """A set that the generator made, against one of random pixels."""
+    config = replace(QUICK, count=24)
+    labels = labels_at([0.3 * k for k in range(24)])
+    root = write_image_set(tmp_path / "own", labels, 64)
+    made = list(generator_quality._generated(generator, labels, FRONTAL, config, seed=5))
+    for path, image in zip(sorted((root / "img").rglob("*.png")), torch.cat(made), strict=True):
+        write_image(path, image.float() / 255.0)
+    own = measure_generator(generator, open_image_set(root), FRONTAL, config, seed=1)
+    other = measure_generator(generator, noise_set, FRONTAL, config, seed=1)
+    name = "random_feature_distance"
+    assert own[name] < 0.1 * other[name]
+
+
+def test_the_same_seed_gives_the_same_numbers(generator, noise_set):
+    a, b, c = (measure_generator(generator, noise_set, FRONTAL, QUICK, seed=s) for s in (1, 1, 2))
+    assert a == b
+    assert a != c
+
+
+@pytest.mark.parametrize(("views", "count"), [("all", 6), ("front", 4), ("back", 2)])
+def test_views_choose_real_images_and_cameras(generator, noise_set, views, count, monkeypatch):
+    seen: dict[str, Tensor] = {}
+    original = generator.map
+
+    def watch(z: Tensor, labels: Tensor) -> Tensor:
+        seen["condition"] = labels
+        return original(z, labels)
+
+    monkeypatch.setattr(generator, "map", watch)
+    described = []
+    add = generator_quality.FeatureStatistics.add
+
+    def count_rows(self: Any, features: Tensor) -> None:
+        described.append(len(features))
+        add(self, features)
+
+    monkeypatch.setattr(generator_quality.FeatureStatistics, "add", count_rows)
+    measure_generator(generator, noise_set, FRONTAL, replace(QUICK, views=views))
+    assert sum(described) == count + QUICK.count
+    frontal = torch.equal(seen["condition"], FRONTAL.expand(len(seen["condition"]), -1))
+    assert frontal == (views == "back")
+
+
+def test_protocols_name_what_decides():
+    assert quality_protocol(QualityConfig()) == "generator-all-rendered-50000-v1"
+    back = QualityConfig(views="back", count=10, mirror=True)
+    assert quality_protocol(back) == "generator-back-frontal-10-mirrored-v1"
+    assert quality_protocol(replace(back, condition="free")).split("-")[2] == "free"
+    assert metric_names("pr") == ("precision", "recall")
+
+
+def test_what_cannot_be_measured_is_refused(generator, noise_set, tmp_path, monkeypatch):
+    monkeypatch.setenv("VULTUS_ASSETS", str(tmp_path / "none"))
+    with pytest.raises(FileNotFoundError, match="vultus assets import inception"):
+        measure_generator(generator, noise_set, FRONTAL, replace(QUICK, metrics=("fid",)))
+    with pytest.raises(FileNotFoundError, match="vultus assets import vgg16"):
+        measure_generator(generator, noise_set, FRONTAL, replace(QUICK, metrics=("pr",)))
+    small = open_image_set(write_image_set(Path(tmp_path) / "small", labels_at([0.0, 1.0]), 16))
+    with pytest.raises(ValueError, match="makes images of 64 pixels, these have 16"):
+        measure_generator(generator, small, FRONTAL, QUICK)
+    with pytest.raises(ValueError, match="count must be at least 2"):
+        replace(QUICK, count=1)
+    with pytest.raises(ValueError, match="metrics must name at least one"):
+        replace(QUICK, metrics=())
+
+
+def test_vgg_takes_published_names(small_vgg):
+    network = VggFeatures()
+    weights = {n: t + 1 for n, t in network.state_dict().items()}
+    loaded = vgg_features_from_published(weights | {"classifier.6.bias": torch.ones(1)})
+    assert torch.equal(loaded.state_dict()["features.0.weight"], weights["features.0.weight"])
+    assert loaded(torch.rand(2, 3, 30, 40)).shape == (2, 8)
+    del weights["classifier.3.bias"]
+    with pytest.raises(ValueError, match=r"must have 'classifier\.3\.bias' of shape"):
+        vgg_features_from_published(weights)
+
+
+def test_vgg_has_the_published_layers():
+    with torch.device("meta"):
+        network = VggFeatures()
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    assert shapes["features.28.weight"] == (512, 512, 3, 3)
+    assert shapes["classifier.0.weight"] == (4096, 25088)
+    assert shapes["classifier.3.weight"] == (4096, 4096)
