@@ -69,12 +69,15 @@ class EqualizedLinear(nn.Module):
         activation: Activation = "linear",
         bias_init: float = 0.0,
         lr_multiplier: float = 1.0,
+        weight_scale: float = 1.0,
     ) -> None:
-        """Draw weights from PyTorch's global generator."""
+        """Draw weights from PyTorch's global generator, ``weight_scale`` times as large."""
         super().__init__()
         self.activation: Activation = activation
         self.lr_multiplier = lr_multiplier
-        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
+        self.weight_scale = weight_scale
+        drawn = torch.randn(out_features, in_features)
+        self.weight = nn.Parameter(drawn * weight_scale / lr_multiplier)
         self.bias = nn.Parameter(torch.full([out_features], bias_init))
 
     def effective_weights(self) -> tuple[Float[Tensor, "o i"], Float[Tensor, " o"]]:
@@ -130,9 +133,10 @@ def draw_weights(module: nn.Module, generator: torch.Generator) -> None:
     seed.
     """
     for layer in module.modules():
-        scale = layer.lr_multiplier if isinstance(layer, EqualizedLinear) else 1.0
+        is_scaled = isinstance(layer, EqualizedLinear)
+        factor, divisor = (layer.weight_scale, layer.lr_multiplier) if is_scaled else (1.0, 1.0)
         drawn = [layer.get_parameter("weight")] if "weight" in layer._parameters else []
         drawn += [layer.get_buffer("noise")] if "noise" in layer._buffers else []
         drawn += [layer.get_parameter("const")] if "const" in layer._parameters else []
         for tensor in drawn:
-            tensor.normal_(generator=generator).div_(scale)
+            tensor.normal_(generator=generator).mul_(factor).div_(divisor)
