@@ -49,6 +49,8 @@ def test_pictures_depend_on_their_number_alone(five: Path, tmp_path: Path) -> No
     assert collect(SMALL, root, 3, threads=2) == 3
     assert len(json.loads((root / "img/dataset.json").read_text())["labels"]) == 3
     assert collect(SMALL, root, 5, part=(1, 2), processes=1) == 2
+    # A set with label files is complete.
+    assert not (root / "img/dataset.json").exists()
     assert collect(SMALL, root, 5, part=(0, 2), threads=2) == 1
     assert files_of(root) == files_of(five)
     assert collect(SMALL, root, 5) == 0
@@ -224,6 +226,8 @@ def test_wrong_settings_are_refused(five: Path, tmp_path: Path) -> None:
         plan_collection(SMALL, tmp_path / "new", 4, (2, 2))
     with pytest.raises(ValueError, match=r"another collection: config\.seed is 0 there, 7"):
         plan_collection(replace(SMALL, seed=7), five, 5)
+    with pytest.raises(ValueError, match="holds more than 4 pictures"):
+        plan_collection(SMALL, five, 4)
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(ValueError, match="must be an empty or new folder"):
         plan_collection(SMALL, tmp_path, 5)

@@ -106,6 +106,8 @@ def collect(
     """
     plan = plan_collection(config, out, count, part)
     folder, device = plan.folder, torch.device(device)
+    if not plan.missing and folder.is_finished():
+        return 0
     folder.begin()
     sittings = _sittings(config, plan, threads, processes, device)
     taken = _take_all(config, sittings, threads, device)

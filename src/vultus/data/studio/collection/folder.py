@@ -42,6 +42,7 @@ from vultus.heads.procedural.cache import source_hash
 __all__ = ["CollectionFolder", "PersonPictures"]
 
 _FORMAT = "vultus-collection-1"
+_LABEL_FILES = ("img/dataset.json", "img/dataset_rgb_sh_2.json", "seg/dataset.json")
 _FILES_A_FOLDER = 1000
 _DIGITS = 8
 _LUMINANCE = (0.2126, 0.7152, 0.0722)
@@ -83,7 +84,7 @@ class CollectionFolder:
         return -(-self.count // self.config.views)
 
     def check(self) -> None:
-        """Raise unless the folder is new, empty or holds the same collection.
+        """Raise unless the folder is new, empty or holds the same collection, or a part of it.
 
         Raises:
             ValueError: Naming the folder and the first difference.
@@ -91,10 +92,14 @@ class CollectionFolder:
         check_folder_note(
             self.root, "collection.json", self._note(), "collection", ignored=("versions",)
         )
+        if (self.root / "img" / _picture_name(self.count)).exists():
+            raise ValueError(f"{self.root} holds more than {self.count} pictures")
 
     def begin(self) -> None:
-        """Make the folders and write what the collection is."""
+        """Make the folders, write what the collection is, and take back its label files."""
         self.root.mkdir(parents=True, exist_ok=True)
+        for name in _LABEL_FILES:
+            (self.root / name).unlink(missing_ok=True)
         write_json(self.root / "collection.json", self._note())
         last_picture, last_person = (n // _FILES_A_FOLDER for n in (self.count, self.num_people))
         for kind, last in (
@@ -135,6 +140,10 @@ class CollectionFolder:
         write_json(self._record(person.number), record)
         return len(wanted)
 
+    def is_finished(self) -> bool:
+        """Whether the label files are there, which are written last."""
+        return all((self.root / name).is_file() for name in _LABEL_FILES)
+
     def finish(self) -> None:
         """Write the label files and the sheet; all people must be there."""
         names, labels, lights = [], [], []
@@ -142,16 +151,18 @@ class CollectionFolder:
             names.append(picture["name"])
             labels.append(picture["label"])
             lights.append(torch.tensor(picture["sh"]))
-        luminance = torch.tensor(_LUMINANCE)
-        by_name = {"labels": _table(names, labels)}
-        for file, light_table in (
-            ("dataset_rgb_sh_2.json", [_rounded(sh.flatten()) for sh in lights]),
-            ("dataset.json", [_rounded(sh @ luminance) for sh in lights]),
-        ):
-            content = {**by_name, "sh": _table(names, light_table), "sh_frame": "camera"}
-            write_text(self.root / "img" / file, json.dumps(content))
-        write_text(self.root / "seg" / "dataset.json", json.dumps(by_name))
         write_image(self.root / "sheet.png", self._sheet())
+        luminance = torch.tensor(_LUMINANCE)
+        mono = _table(names, [_rounded(sh @ luminance) for sh in lights])
+        colored = _table(names, [_rounded(sh.flatten()) for sh in lights])
+        cameras = {"labels": _table(names, labels)}
+        contents = (
+            {**cameras, "sh": mono, "sh_frame": "camera"},
+            {**cameras, "sh": colored, "sh_frame": "camera"},
+            cameras,
+        )
+        for name, content in zip(_LABEL_FILES, contents, strict=True):
+            write_text(self.root / name, json.dumps(content))
 
     def _note(self) -> dict[str, Any]:
         return {
