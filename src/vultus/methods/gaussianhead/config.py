@@ -308,6 +308,7 @@ def _small_video(steps: int) -> GaussianHeadConfig:
     config = _with_model(
         _small(steps),
         driving=("expression_coeffs",),
+        drives_with_view=True,
         num_gaussians=5_000,
         initial_points="cube",
         cube_half_width=0.7,
