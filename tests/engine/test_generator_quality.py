@@ -21,6 +21,7 @@ from vultus.engine.generator_quality import (
     metric_names,
     quality_protocol,
 )
+from vultus.methods.spherehead.random_images import RandomImages
 from vultus.methods.spherehead.views import ViewRig
 from vultus.nets import vgg_features
 from vultus.nets.inception import Inception
@@ -32,7 +33,7 @@ QUICK = QualityConfig(count=6, batch=4)
 
 @pytest.fixture(scope="module")
 def generator() -> Any:
-    return tiny_generator()
+    return RandomImages(tiny_generator())
 
 
 @pytest.fixture(scope="module")
@@ -82,13 +83,13 @@ def test_the_same_seed_gives_the_same_numbers(generator, noise_set):
 @pytest.mark.parametrize(("views", "count"), [("all", 6), ("front", 4), ("back", 2)])
 def test_views_choose_real_images_and_cameras(generator, noise_set, views, count, monkeypatch):
     seen: dict[str, Tensor] = {}
-    original = generator.map
+    original = generator.generator.map
 
     def watch(z: Tensor, labels: Tensor) -> Tensor:
         seen["condition"] = labels
         return original(z, labels)
 
-    monkeypatch.setattr(generator, "map", watch)
+    monkeypatch.setattr(generator.generator, "map", watch)
     described = []
     add = generator_quality.FeatureStatistics.add
 

@@ -15,6 +15,7 @@ from vultus.core.devices import find_device
 from vultus.core.files import write_json
 from vultus.data.image_set import open_image_set
 from vultus.engine.generator_quality import QualityConfig, measure_generator, quality_protocol
+from vultus.methods.spherehead.random_images import RandomImages
 
 __all__ = ["EvaluateGeneratorOptions", "main"]
 
@@ -61,7 +62,9 @@ def main(arguments: list[str]) -> None:
         console.print(f"would measure {', '.join(options.quality.metrics)} by {protocol}")
         return
     frontal = saved.rig.label().to(device)
-    results = measure_generator(saved.generator, images, frontal, options.quality, options.seed)
+    results = measure_generator(
+        RandomImages(saved.generator), images, frontal, options.quality, options.seed
+    )
     rows = [[name, value] for name, value in results.items()]
     print_table("generated against real images", ["metric", "value"], rows, f"protocol {protocol}")
     if out is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -19,7 +19,6 @@ from vultus.core.seeding import torch_generator
 from vultus.data.image_choice import ChoiceConfig, choose_entries
 from vultus.data.image_feed import ImageFeed
 from vultus.data.image_set import ImageSet
-from vultus.methods.spherehead.generator import Generator
 from vultus.metrics.feature_sets import coverage, inception_score, kernel_distance
 from vultus.metrics.frechet import FeatureStatistics, frechet_distance
 from vultus.nets.inception import Inception, imported_inception
@@ -28,6 +27,7 @@ from vultus.nets.vgg_features import VggFeatures, imported_vgg_features
 
 __all__ = [
     "GeneratorMetric",
+    "ImageMaker",
     "QualityConfig",
     "Views",
     "measure_generator",
@@ -48,6 +48,27 @@ _YAWS: dict[Views, tuple[float, float]] = {
     "back": (_QUARTER_TURN, _HALF_TURN),
 }
 _INCEPTION_METRICS = ("fid", "kid", "is")
+
+
+@runtime_checkable
+class ImageMaker(Protocol):
+    """A generator whose people are random."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images."""
+        ...
+
+    def __call__(
+        self,
+        seen: Float[Tensor, "b 25"],
+        condition: Float[Tensor, "b 25"],
+        random: torch.Generator,
+        *,
+        has_offset: bool,
+    ) -> Float[Tensor, "b 3 s s"]:
+        """Images in [0, 1] at cameras ``seen`` of people conditioned on ``condition``."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -98,7 +119,7 @@ def quality_protocol(config: QualityConfig) -> str:
 
 
 def measure_generator(
-    generator: Generator,
+    make: ImageMaker,
     images: ImageSet,
     frontal: Float[Tensor, "1 25"],
     config: QualityConfig,
@@ -107,7 +128,7 @@ def measure_generator(
     """Describe real and generated images, and compare.
 
     Args:
-        generator: On the device that computes.
+        make: The generator, on the device of ``frontal``.
         images: The real ones, of the size that the generator makes.
         frontal: Camera for the condition ``frontal``.
         config: What is measured.
@@ -117,10 +138,10 @@ def measure_generator(
         FileNotFoundError: If weights of a metric are not imported; says how to import them.
         ValueError: If the images have another size, or there are too few.
     """
-    size = generator.config.image_size
-    if images.size != size:
+    if images.size != make.image_size:
         raise ValueError(
-            f"{images.path}: the generator makes images of {size} pixels, these have {images.size}"
+            f"{images.path}: the generator makes images of {make.image_size} pixels, these have "
+            f"{images.size}"
         )
     device = frontal.device
     watchers = [_make_watcher(name, device) for name in _networks(config.metrics)]
@@ -133,7 +154,7 @@ def measure_generator(
     places = [(at, min(config.batch, total - at)) for at in range(0, total, config.batch)]
     pixels = (batch.pixels[:, :3] for batch in feed.batches(places))
     _describe(track(pixels, len(places), "real images", "batches"), watchers, real)
-    made = _generated(generator, feed.labels, frontal, config, seed)
+    made = _generated(make, feed.labels, frontal, config, seed)
     count = -(-config.count // config.batch)
     _describe(track(made, count, "generated images", "batches"), watchers, fake)
     results: dict[str, float] = {}
@@ -211,9 +232,8 @@ def _compare(
     return results
 
 
-@torch.no_grad()
 def _generated(
-    generator: Generator,
+    make: ImageMaker,
     labels: Float[Tensor, "n 25"],
     frontal: Float[Tensor, "1 25"],
     config: QualityConfig,
@@ -228,17 +248,11 @@ def _generated(
 
     for first in range(0, config.count, config.batch):
         count = min(config.batch, config.count - first)
-        z = torch.randn(count, generator.config.z_dim, generator=random, device=labels.device)
         seen = draw_labels(count)
         condition = seen
         if config.chosen_condition == "frontal":
             condition = frontal.expand(count, -1)
         elif config.chosen_condition == "free":
             condition = draw_labels(count)
-        ws = generator.map(z, condition)
-        shifted = seen
-        if config.views != "back":
-            shifted, _ = generator.offset_labels(z, seen)
-        draws = generator.draw(count, random)
-        rendered = generator.render(generator.planes(ws), ws, shifted, draws)
-        yield (rendered.image * 127.5 + 128.0).clamp(0.0, 255.0).to(torch.uint8)
+        image = make(seen, condition, random, has_offset=config.views != "back")
+        yield (image * 255.0 + 0.5).clamp(0.0, 255.0).to(torch.uint8)
