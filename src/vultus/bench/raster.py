@@ -136,9 +136,16 @@ def kernel_calls(
 
 
 def make_calls(render: Callable[[], list[Tensor]], leaves: Sequence[Tensor]) -> Calls:
-    """Passes of a function that returns maps, with fixed gradients of all maps."""
-    with torch.no_grad():
-        maps = render()
+    """Passes of a function that returns maps, with fixed gradients of all maps.
+
+    The forward pass alone is that of drawing: no gradients are recorded.
+    """
+
+    @torch.no_grad()
+    def forward() -> list[Tensor]:
+        return render()
+
+    maps = forward()
     rng = torch.Generator().manual_seed(0)
     grads = [torch.randn(map_.shape, generator=rng).to(map_.device) for map_ in maps]
 
@@ -147,7 +154,7 @@ def make_calls(render: Callable[[], list[Tensor]], leaves: Sequence[Tensor]) -> 
             leaf.grad = None
         torch.autograd.backward(render(), grads)
 
-    return render, both
+    return forward, both
 
 
 def image_maps(images: Any) -> list[Tensor]:
