@@ -11,6 +11,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+import torch
 
 from folders import GOLDEN_COPIES, chosen_folder, find_golden
 
@@ -33,6 +34,15 @@ def data_dir(request: pytest.FixtureRequest) -> Path:
     if folder is None:
         pytest.skip("sample data not found: pass --data DIR or set VULTUS_DATA")
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Generator[None]:
+    """Tiny networks gain nothing from PyTorch's threads, and lose much where cores are busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -58,9 +58,9 @@ class ImageFeed:
             storage: ``resident`` keeps all images decoded on the device; ``streamed`` decodes each
                 shortly before it is used; ``auto`` keeps sets of up to 4 GiB.
         """
-        self._images = images
+        self.images = images
         self._order = ShuffledOrder(len(entries.rows), seed)
-        self._entries = entries
+        self.entries = entries
         self.labels: Float[Tensor, "n 25"] = entries.labels.to(device)
         """Cameras of all entries, on the device."""
         self._resident: Tensor | None = None
@@ -92,23 +92,23 @@ class ImageFeed:
 
     def _gather(self, entries: Int[Tensor, " b"]) -> RealBatch:
         assert self._resident is not None
-        rows = self._entries.rows[entries].to(self.device)
+        rows = self.entries.rows[entries].to(self.device)
         return self._batch(entries, self._resident[rows])
 
     def _decode(self, entries: Int[Tensor, " b"]) -> tuple[Tensor, Tensor]:
-        pixels = [self._images.pixels(row) for row in self._entries.rows[entries].tolist()]
+        pixels = [self.images.pixels(row) for row in self.entries.rows[entries].tolist()]
         return entries, torch.stack(pixels)
 
     def _batch(self, entries: Int[Tensor, " b"], pixels: Tensor) -> RealBatch:
-        mirrored = self._entries.is_mirrored[entries].to(self.device)[:, None, None, None]
+        mirrored = self.entries.is_mirrored[entries].to(self.device)[:, None, None, None]
         pixels = torch.where(mirrored, pixels.flip(3), pixels)
         return RealBatch(pixels, self.labels[entries.to(self.device)])
 
     def _decode_all(self) -> UInt8[Tensor, "n c s s"]:
-        size = self._images.size
-        shape = (len(self._images), self._images.num_channels, size, size)
+        size = self.images.size
+        shape = (len(self.images), self.images.num_channels, size, size)
         pixels = torch.empty(shape, dtype=torch.uint8)
-        decoded = map_in_threads(self._images.pixels, range(len(self._images)))
-        for row, image in enumerate(track(decoded, len(self._images), "reading images", "images")):
+        decoded = map_in_threads(self.images.pixels, range(len(self.images)))
+        for row, image in enumerate(track(decoded, len(self.images), "reading images", "images")):
             pixels[row] = image
         return pixels

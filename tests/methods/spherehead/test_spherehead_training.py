@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from vultus.data.image_feed import ImageFeed
 from vultus.data.image_set import open_image_set
 from vultus.engine.adversarial import train_adversarial
 from vultus.engine.adversarial_checkpoint import restore_average
+from vultus.engine.generator_metrics import random_feature_distances
 from vultus.kernels.triplane_volume import VolumeSettings
 from vultus.methods.adversarial import AdversarialSettings
 from vultus.methods.registry import GENERATORS, build_generator, method_presets, scale_schedule
@@ -82,14 +82,7 @@ TINY = SphereHeadConfig(
 )
 LABELS = labels_at([0.0, 1.25, 2.5, -2.5, -1.25])
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Networks of a few channels gain nothing from threads, and lose much where cores are busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def heads(size: int = 64) -> Tensor:
@@ -185,6 +178,26 @@ def test_gradients_of_all_phases_reach_every_parameter(feed: ImageFeed) -> None:
     missing = [n for n, p in method.generator.named_parameters() if p.grad is None]
     assert all("super_resolution" in n and n.endswith("noise_strength") for n in missing)
     assert [n for n, p in method.discriminator.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_training_on_any_device_goes_on_and_is_read_on_the_cpu(
+    feed: ImageFeed, tmp_path: Path, device: str
+) -> None:
+    moved = ImageFeed(feed.images, feed.entries, 0, device=device)
+    run = RunFolder.create(tmp_path / "run", TINY, seed=0)
+    for images in (4, 12):
+        method = SphereHead(TINY, moved.labels, 0, torch.device(device))
+        settings = replace(TINY.training, images=images)
+        measure = random_feature_distances(method, moved, 4, 0)
+        train_adversarial(method, moved, settings, run, 0, evaluate=measure)
+    rows = run.read_metrics()
+    assert [row["step"] for row in rows] == [1, 1, 2, 3, 3]
+    assert all(math.isfinite(value) for row in rows for value in row.values())
+    loaded = Generator(TINY.generator)
+    assert restore_average(run, loaded) == 3
+    expected = method.average.state_dict()["decoder.out.weight"].cpu()
+    assert torch.equal(loaded.decoder.out.weight, expected)
 
 
 def test_the_discriminator_learns_to_tell_real_from_generated(
