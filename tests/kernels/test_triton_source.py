@@ -11,6 +11,7 @@ import pytest
 import vultus
 
 SOURCES = sorted(Path(vultus.__file__).parent.rglob("*.py"))
+WITH_KERNELS = [path for path in SOURCES if "@jit" in path.read_text()]
 
 
 def kernels(source: str) -> Iterator[ast.FunctionDef]:
@@ -38,7 +39,7 @@ def test_the_check_finds_a_nested_target():
     assert nested_targets(function) == [4]
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if "@jit" in p.read_text()], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", WITH_KERNELS, ids=lambda path: path.stem)
 def test_kernels_unpack_no_nested_tuples(path):
     functions = list(kernels(path.read_text()))
     assert functions
