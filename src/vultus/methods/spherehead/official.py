@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-import torch
-from jaxtyping import Float
 from torch import Tensor
+
+from vultus.nets.stylegan2.official_filters import FILTER_NAME, binomial_filter, without_filters
 
 __all__ = [
     "PART_NAMES",
@@ -44,7 +44,6 @@ PART_NAMES: dict[str, str] = {
 }
 """Published part of a name -> ours; ``{}`` is a number. Earlier lines win, all others stay."""
 
-_FILTER = "resample_filter"
 _BLOCK = re.compile(r"(.*\b(?:s?b|block)\d+)\.conv1\.weight")
 _IMAGE_LAYERS = ("torgb.weight", "toparsing.weight")
 
@@ -77,36 +76,28 @@ def from_official_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: If a filter is not the binomial one, which is the only one that we have.
     """
-    renamed = {}
-    for name, tensor in weights.items():
-        if name.rpartition(".")[2] != _FILTER:
-            renamed[from_official_name(name)] = tensor.float()
-        elif tensor.shape != (4, 4) or not torch.allclose(tensor.float().cpu(), _binomial_filter()):
-            raise ValueError(f"{name} must be the outer product of (1, 3, 3, 1) with itself")
-    return renamed
+    kept = without_filters(weights)
+    return {from_official_name(name): tensor.float() for name, tensor in kept.items()}
 
 
 def to_official_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Undo ``from_official_weights``, filters included."""
     renamed = {to_official_name(name): tensor for name, tensor in weights.items()}
     filters = [
-        f"{name.removesuffix('weight')}{_FILTER}" for name in renamed if _resamples(name, renamed)
+        f"{name.removesuffix('weight')}{FILTER_NAME}"
+        for name in renamed
+        if _resamples(name, renamed)
     ]
-    filters += [f"{block[1]}.{_FILTER}" for block in map(_BLOCK.fullmatch, renamed) if block]
+    filters += [f"{block[1]}.{FILTER_NAME}" for block in map(_BLOCK.fullmatch, renamed) if block]
     if "b4.out.weight" in renamed:
-        filters.append(_FILTER)  # Discriminators keep one for the images that they resize.
-    return renamed | {name: _binomial_filter() for name in filters}
+        filters.append(FILTER_NAME)  # Discriminators keep one for the images that they resize.
+    return renamed | {name: binomial_filter() for name in filters}
 
 
 def _resamples(name: str, weights: Mapping[str, Tensor]) -> bool:
     """Whether a published layer of this weight holds a filter."""
     is_convolution = name.endswith(".weight") and weights[name].ndim == 4
     return is_convolution and not name.endswith(_IMAGE_LAYERS)
-
-
-def _binomial_filter() -> Float[Tensor, "4 4"]:
-    taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
-    return torch.outer(taps, taps)
 
 
 def _translate(name: str, rules: Iterable[tuple[re.Pattern[str], str]]) -> str:

@@ -1,0 +1,241 @@
+"""Settings of GSHeadRelight's networks and losses; defaults are the published ones."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from vultus.data.camera_labels import LABEL_DIM
+from vultus.geometry.spherical_harmonics import num_sh_terms
+from vultus.kernels.gaussian_raster import Backend
+from vultus.nets.stylegan2.synthesis import resolutions
+
+__all__ = [
+    "LIGHT_TERMS",
+    "PRESETS",
+    "SPLIT_COUNT",
+    "STYLED_LEVELS",
+    "DiscriminatorConfig",
+    "GSHeadRelightConfig",
+    "GeneratorConfig",
+    "ObjectiveConfig",
+    "Parity",
+]
+
+Parity = Literal["official", "fixed"]
+
+SPLIT_COUNT = 4
+"""Children of a Gaussian."""
+STYLED_LEVELS = 2
+"""Levels after the first whose points see neighbours and styles; later ones see siblings only."""
+LIGHT_TERMS = num_sh_terms(2)
+"""Numbers of a light in one colour channel."""
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """What a generator is made of."""
+
+    z_dim: int = 512
+    """Numbers of a latent."""
+    label_dim: int = LABEL_DIM
+    """Numbers of a camera label."""
+    w_dim: int = 512
+    """Numbers of a style."""
+    mapping_layers: int = 2
+    """From latent and label to style."""
+    num_points: int = 256
+    """Gaussians of the first level; every level has four times as many as the one before."""
+    channels: tuple[int, ...] = (512, 512, 512, 256, 128, 128, 128)
+    """Features of a point before the first level and after each; one less is the number of
+    levels."""
+    transformer_layers: int = 6
+    """Of the first level."""
+    attention_heads: int = 8
+    """Of the first level."""
+    num_neighbors: int = 16
+    """Most similar points that a point of the second and third level sees."""
+    table_size: int = 512
+    """Entries of the position tables along an axis."""
+    light_channels: Literal[1, 3] = 1
+    """Transfer vectors of a Gaussian: one for all colours, or one for each."""
+    background_points: int = 2000
+    """Coarse Gaussians behind the head; 0 for no background."""
+    background_channels: int = 128
+    """Features of a point of the background."""
+    image_size: int = 512
+    """Side of the training images."""
+    detail: int | None = None
+    """Parents below 1 / detail of the box's half side do not shrink their children any more than
+    these want; None for the image size."""
+    label_scale: float = 1.0
+    """Factor of the label that conditions the mapping."""
+    is_conditioned: bool = True
+    """Without it the mapping sees a label of zeros."""
+    parity: Parity = "fixed"
+    """``"official"`` repeats slips of the release that its checkpoints were trained with: cameras
+    with a mirrored sideways shift and one field of view for all, position tables that are looked up
+    across their only axis, culling at three deviations, and depth that is not divided by alpha."""
+    backend: Backend = "auto"
+    """Of the rasterizer."""
+
+    def __post_init__(self) -> None:
+        """Reject contradictions."""
+        if len(self.channels) < 2 + STYLED_LEVELS:
+            raise ValueError(
+                f"channels must have at least {2 + STYLED_LEVELS} entries, got {self.channels}"
+            )
+        if any(width % 2 for width in self.channels):
+            raise ValueError(f"channels must be even, got {self.channels}")
+        if self.num_points <= self.num_neighbors:
+            raise ValueError(
+                f"num_points must exceed num_neighbors {self.num_neighbors}, got {self.num_points}"
+            )
+        if self.table_size < 2 or self.table_size % 2:
+            raise ValueError(f"table_size must be even and positive, got {self.table_size}")
+
+    @property
+    def num_levels(self) -> int:
+        """Levels of the hierarchy, all of which are rendered."""
+        return len(self.channels) - 1
+
+    @property
+    def num_gaussians(self) -> int:
+        """Gaussians of a head."""
+        return self.num_points * (SPLIT_COUNT**self.num_levels - 1) // (SPLIT_COUNT - 1)
+
+    @property
+    def num_ws(self) -> int:
+        """Styles of a head; the last one is the background's."""
+        return 2 * self.transformer_layers + 2 * STYLED_LEVELS + 1
+
+    @property
+    def transfer_dim(self) -> int:
+        """Numbers of a Gaussian that light is multiplied with."""
+        return LIGHT_TERMS * self.light_channels
+
+    @property
+    def coarsest_log_scale(self) -> float:
+        """Largest log scale: that of as many Gaussians as cover a square."""
+        return -0.5 * math.log(self.num_points)
+
+    @property
+    def finest_log_scale(self) -> float:
+        """Parents below keep their size."""
+        return -math.log(self.detail or self.image_size)
+
+    @property
+    def log_shrinkage(self) -> float:
+        """By which a level is smaller than the one before."""
+        steps = self.num_levels - 1
+        return (self.coarsest_log_scale - self.finest_log_scale) / steps
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """What a discriminator is made of."""
+
+    image_size: int = 512
+    """Side of the images."""
+    label_dim: int = LABEL_DIM
+    """Numbers of a camera label."""
+    light_dim: int = LIGHT_TERMS
+    """Numbers of a light label: 9, or 27 with one light for each colour."""
+    channel_base: int = 32768
+    """Channels at a resolution r are ``channel_base / r``."""
+    channel_max: int = 512
+    """But not more than that."""
+    clamp: float | None = 256.0
+    """Largest activation."""
+    group_size: int = 4
+    """Images whose deviation is compared."""
+    compared_features: int = 64
+    """Numbers in which images and labels are compared."""
+
+    def __post_init__(self) -> None:
+        """Reject sizes without a block that camera and light can branch off from."""
+        if len(resolutions(self.image_size)) < 3:
+            raise ValueError(f"image_size must be at least 16, got {self.image_size}")
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """Weights and schedules; fades are counted in images seen."""
+
+    camera_weight: float = 1.0
+    """Of the comparison of images with cameras."""
+    light_weight: float = 1.0
+    """Of the comparison of images with lights."""
+    temperature: float = 0.1
+    """Of both."""
+    center_weight: float = 1.0
+    """Of the squared mean position of the coarse Gaussians; 10 for cats."""
+    compactness_weight: float = 10.0
+    """Of squared distances between near coarse Gaussians."""
+    compactness_neighbors: int = 64
+    """Which are as many."""
+    r1_weight: float = 1.0
+    """Of the squared gradient of the judgement with respect to real images."""
+    r1_every: int = 16
+    """Steps between gradient penalties."""
+    pose_swap: float = 0.5
+    """Final share of heads that are conditioned on another camera; 0.8 for cats."""
+    pose_swap_fade: int = 1_000_000
+    """Until then the share falls from 1."""
+    blur_sigma: float = 10.0
+    """Of images at the start, in pixels."""
+    blur_fade: int = 200_000
+    """Until then the blur falls to nothing."""
+    parity: Parity = "fixed"
+    """``"official"`` composites real images as the release: with colours in [-1, 1], and alpha,
+    too."""
+
+    def __post_init__(self) -> None:
+        """Reject contradictions."""
+        if self.temperature <= 0.0:
+            raise ValueError(f"temperature must be positive, got {self.temperature}")
+        if self.r1_every < 1:
+            raise ValueError(f"r1_every must be positive, got {self.r1_every}")
+
+
+@dataclass(frozen=True)
+class GSHeadRelightConfig:
+    """All settings of networks and losses."""
+
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+
+    def __post_init__(self) -> None:
+        """Reject networks that do not fit together."""
+        made, judged = self.generator.image_size, self.discriminator.image_size
+        if made != judged:
+            raise ValueError(
+                f"discriminator.image_size must be the generator's, {made}, got {judged}"
+            )
+        if self.discriminator.light_dim < self.generator.transfer_dim:
+            raise ValueError(
+                f"discriminator.light_dim must be at least {self.generator.transfer_dim}, got "
+                f"{self.discriminator.light_dim}"
+            )
+
+
+_SMALL = GSHeadRelightConfig(
+    generator=GeneratorConfig(
+        z_dim=64,
+        w_dim=64,
+        num_points=64,
+        channels=(64, 64, 64, 32, 32),
+        transformer_layers=3,
+        attention_heads=4,
+        table_size=64,
+        background_points=0,
+        image_size=64,
+    ),
+    discriminator=DiscriminatorConfig(image_size=64, channel_base=1024, channel_max=64, clamp=None),
+    objective=ObjectiveConfig(pose_swap_fade=40_000, blur_sigma=1.25, blur_fade=10_000),
+)
+
+PRESETS: dict[str, GSHeadRelightConfig] = {"official": GSHeadRelightConfig(), "small": _SMALL}
+"""512 pixels as published; 64 pixels for a CPU."""

@@ -1,0 +1,139 @@
+"""Generated Gaussians, their hierarchy, and light on them.
+
+A node of the hierarchy places its children inside the image of the unit cube under its own
+rotation and scales; rotation, opacity and material are passed on and changed by addition.
+
+Reference: Hyun and Heo, GSGAN, 2024, sec. 3; GSHeadRelight, 2025.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from vultus.geometry.rotations import quaternion_to_matrix
+
+__all__ = [
+    "Gaussians",
+    "HeadGaussians",
+    "Nodes",
+    "ScaleRule",
+    "SceneryGaussians",
+    "child_nodes",
+    "points_inside",
+]
+
+_QUAT_DIM = 4
+_LEAST_SHRUNK = -100.0
+"""Log scale that a parent's shrinkage is limited to before its child's own (spec 4.1)."""
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """Stored geometry of n Gaussians of b heads."""
+
+    means: Float[Tensor, "b n 3"]
+    log_scales: Float[Tensor, "b n 3"]
+    quats: Float[Tensor, "b n 4"]
+    opacity_logits: Float[Tensor, "b n 1"]
+
+
+@dataclass(frozen=True)
+class HeadGaussians(Gaussians):
+    """A head, before any light falls on it."""
+
+    albedo_dc: Float[Tensor, "b n 3"]
+    """Albedo as colour coefficient of degree 0."""
+    transfer: Float[Tensor, "b n k"]
+    """What light is multiplied with: 9 numbers, or 3 times 9, channel by channel."""
+
+    def bounded(self) -> HeadGaussians:
+        """Centres moved into the box of side 2."""
+        return replace(self, means=self.means.clamp(-1.0, 1.0))
+
+
+@dataclass(frozen=True)
+class SceneryGaussians(Gaussians):
+    """What is behind a head; it has its own colour in any light."""
+
+    color_dc: Float[Tensor, "b n 3"]
+    """Colour coefficient of degree 0."""
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Nodes of a hierarchy."""
+
+    means: Float[Tensor, "b n 3"]
+    log_scales: Float[Tensor, "b n 3"]
+    values: Float[Tensor, "b n v"]
+    """Quaternions first, then whatever children inherit with changes."""
+
+    @staticmethod
+    def stack(levels: list[Nodes]) -> Nodes:
+        """Join levels, in their order."""
+        parts = {f.name: [getattr(level, f.name) for level in levels] for f in fields(Nodes)}
+        return Nodes(**{name: torch.cat(tensors, dim=1) for name, tensors in parts.items()})
+
+    def repeat(self, count: int) -> Nodes:
+        """Every node ``count`` times in a row."""
+        tensors = {f.name: getattr(self, f.name) for f in fields(Nodes)}
+        return Nodes(**{n: t.repeat_interleave(count, dim=1) for n, t in tensors.items()})
+
+    def as_head(self) -> HeadGaussians:
+        """Nodes whose values are rotation, opacity, albedo and transfer."""
+        values = self.values.tensor_split([4, 5, 8], dim=2)
+        return HeadGaussians(self.means, self.log_scales, *values)
+
+    def as_scenery(self) -> SceneryGaussians:
+        """Nodes whose values are rotation, opacity and colour."""
+        values = self.values.tensor_split([4, 5], dim=2)
+        return SceneryGaussians(self.means, self.log_scales, *values)
+
+
+@dataclass(frozen=True)
+class ScaleRule:
+    """How much smaller children are."""
+
+    log_shrinkage: float
+    """Of parents that are large enough, before what the child itself wants."""
+    finest_log_scale: float
+    """Parents whose largest axis is not above keep their size."""
+    least: float
+    """Bound of log scales."""
+
+    def child_scales(
+        self, parents: Float[Tensor, "b n 3"], offsets: Float[Tensor, "b n 3"]
+    ) -> Float[Tensor, "b n 3"]:
+        """Log scales of children: always below those of their parents."""
+        is_large = parents.amax(dim=2, keepdim=True) > self.finest_log_scale
+        shrunk = (parents - self.log_shrinkage).clamp(_LEAST_SHRUNK, 0.0)
+        start = torch.where(is_large, shrunk, parents)
+        return (start - softplus(-offsets)).clamp(self.least, 0.0)
+
+
+def child_nodes(parents: Nodes, raw: Float[Tensor, "b n r"], rule: ScaleRule) -> Nodes:
+    """Make a child of every node.
+
+    Args:
+        parents: Nodes, one for each child.
+        raw: What a network says of the children: move, size, changes of the values.
+        rule: Of the sizes.
+    """
+    moves, sizes, changes = raw.tensor_split([3, 6], dim=2)
+    return Nodes(
+        means=points_inside(parents, moves),
+        log_scales=rule.child_scales(parents.log_scales, sizes),
+        values=parents.values + changes,
+    )
+
+
+def points_inside(parents: Nodes, moves: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 3"]:
+    """Points in the parents' boxes, whose half sides are their scales."""
+    rotations = quaternion_to_matrix(parents.values[..., :_QUAT_DIM])
+    local = parents.log_scales.exp() * moves.tanh()
+    return parents.means + (rotations @ local[..., None])[..., 0]

@@ -1,0 +1,161 @@
+"""Light on generated Gaussians, and pictures of them.
+
+A Gaussian's colour is albedo times the product of its transfer with the light: linear in the light
+until it is cut off at black. Colours are display-encoded; lights are those of ``lights``.
+
+Reference: GSHeadRelight, 2025.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from vultus.data.camera_labels import labels_to_camera
+from vultus.geometry.cameras import Camera
+from vultus.kernels.gaussian_raster import Backend, rasterize_gaussians
+from vultus.methods.gsheadrelight.config import LIGHT_TERMS, Parity
+from vultus.methods.gsheadrelight.gaussians import Gaussians, HeadGaussians, SceneryGaussians
+
+__all__ = ["Pictures", "ShadeMode", "label_camera", "render_colors", "shade", "shading"]
+
+ShadeMode = Literal["lit", "albedo", "shading"]
+"""Albedo times light, or one of the two."""
+
+_SH_C0 = 0.28209479177387814
+_OFFICIAL_TAN_HALF_FOV = 0.1993959684
+"""The release takes degrees for radians: tan(12.96 / 2)."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures of heads, each under m lights."""
+
+    image: Float[Tensor, "b c h w"]
+    """In [-1, 1] or brighter; with m lights, 3 m channels, light by light."""
+    alpha: Float[Tensor, "b 1 h w"]
+    depth: Float[Tensor, "b 1 h w"]
+    """Mean camera z of what is seen, 0 where nothing is. With official parity: summed, not
+    averaged, and the largest value of the picture where nothing is."""
+
+
+def shading(
+    gaussians: HeadGaussians, light: Float[Tensor, "b *m k c"]
+) -> Float[Tensor, "b *m n 3"]:
+    """Multiply transfers with lights of 9 terms.
+
+    Args:
+        gaussians: With one transfer vector, or one for each colour.
+        light: In the axes of the head; c is 1 for the same light in all colours, or 3.
+    """
+    if light.shape[-2] != LIGHT_TERMS or light.shape[-1] not in (1, 3):
+        raise ValueError(
+            f"light must end in the shape ({LIGHT_TERMS}, 1 or 3), got {tuple(light.shape)}"
+        )
+    lights = light.flatten(1, -3) if light.ndim > 3 else light[:, None]
+    if gaussians.transfer.shape[2] == LIGHT_TERMS:
+        summed = gaussians.transfer[:, None] @ lights
+    else:
+        transfer = gaussians.transfer.unflatten(2, (3, LIGHT_TERMS))
+        summed = torch.einsum("bnck,bmkc->bmnc", transfer, lights.expand(-1, -1, -1, 3))
+    summed = (_SH_C0 * summed).expand(-1, -1, -1, 3)
+    return summed.unflatten(1, light.shape[1:-2]) if light.ndim > 3 else summed[:, 0]
+
+
+def shade(
+    gaussians: HeadGaussians,
+    light: Float[Tensor, "b *m k c"],
+    mode: ShadeMode = "lit",
+    *,
+    is_clamped: bool = True,
+) -> Float[Tensor, "b *m n 3"]:
+    """Colours of Gaussians under light, one set for each light.
+
+    Args:
+        gaussians: A head.
+        light: See ``shading``.
+        mode: What the colours show.
+        is_clamped: Cut negative colours off, as pictures do; without, colours are linear in the
+            light.
+    """
+    albedo = (0.5 + _SH_C0 * gaussians.albedo_dc).clamp(0.0, 1.0)
+    if light.ndim > 3:
+        albedo = albedo.unflatten(0, (-1, *[1] * (light.ndim - 3)))
+    if mode == "albedo":
+        return albedo.expand(*light.shape[:-2], -1, -1)
+    color = shading(gaussians, light)
+    if mode == "lit":
+        color = albedo * color
+    return color.clamp(min=0.0) if is_clamped else color
+
+
+def label_camera(labels: Float[Tensor, "b 25"], size: int, parity: Parity = "fixed") -> Camera:
+    """Cameras of labels; with official parity those that published checkpoints were trained with.
+
+    These shift sideways the wrong way unless they look at the origin, and have one field of view
+    whatever the label says.
+    """
+    camera = labels_to_camera(labels, size)
+    if parity == "fixed":
+        return camera
+    mirror = labels.new_tensor([-1.0, 1.0, 1.0, 1.0])
+    matrix = camera.world_to_camera
+    matrix = torch.cat([matrix[..., :3], (matrix[..., 3] * mirror)[..., None]], dim=2)
+    focal = 0.5 * size / _OFFICIAL_TAN_HALF_FOV
+    intrinsics = labels.new_tensor([[focal, 0, 0.5 * size], [0, focal, 0.5 * size], [0, 0, 1]])
+    return Camera(matrix, intrinsics.expand(len(labels), 3, 3), size, size)
+
+
+def render_colors(
+    gaussians: Gaussians,
+    colors: Float[Tensor, "b *m n 3"],
+    camera: Camera,
+    *,
+    scenery: SceneryGaussians | None = None,
+    parity: Parity = "fixed",
+    backend: Backend = "auto",
+) -> Pictures:
+    """Render heads under all their lights in one pass of the rasterizer.
+
+    Args:
+        gaussians: Geometry.
+        colors: Of ``shade``; all lights together may have 64 channels.
+        camera: One for each head.
+        scenery: What is behind, black if None.
+        parity: See ``GeneratorConfig``.
+        backend: Of the rasterizer.
+    """
+    features = colors.movedim(-2, 1).flatten(2)
+    geometry: list[Gaussians] = [gaussians]
+    if scenery is not None:
+        behind = (0.5 + _SH_C0 * scenery.color_dc).clamp(min=0.0)
+        repeated = behind.repeat(1, 1, features.shape[2] // 3)
+        features = torch.cat([features, repeated], dim=1)
+        geometry.append(scenery)
+    raw = rasterize_gaussians(
+        torch.cat([part.means for part in geometry], dim=1),
+        normalize(torch.cat([part.quats for part in geometry], dim=1), dim=2),
+        torch.cat([part.log_scales for part in geometry], dim=1).exp(),
+        torch.cat([part.opacity_logits for part in geometry], dim=1)[..., 0].sigmoid(),
+        camera,
+        features=features,
+        cull="3sigma" if parity == "official" else "exact",
+        outputs=("depth",),
+        backend=backend,
+    )
+    assert raw.depth_sum is not None
+    return Pictures(2.0 * raw.image - 1.0, raw.alpha, _depth(raw.depth_sum, raw.alpha, parity))
+
+
+def _depth(
+    summed: Float[Tensor, "b 1 h w"], alpha: Float[Tensor, "b 1 h w"], parity: Parity
+) -> Float[Tensor, "b 1 h w"]:
+    if parity == "official":
+        return torch.where(summed == 0.0, summed.amax(dim=(1, 2, 3), keepdim=True), summed)
+    is_seen = alpha > 0.0
+    return torch.where(is_seen, summed / torch.where(is_seen, alpha, 1.0), 0.0)
