@@ -112,6 +112,9 @@ class ToyGan:
         latents = torch.randn(count, 4, generator=random)
         return self.average(latents).detach().unflatten(1, (3, 16, 16)).sigmoid()
 
+    def measure(self, count: int, random: torch.Generator) -> dict[str, float]:
+        return {"people": float(count)}
+
     def summary(self) -> dict[str, Any]:
         return {"total": float(self.total)}
 

@@ -49,7 +49,8 @@ def test_a_generator_is_trained_stopped_and_continued(
     folder = RunFolder(out)
     assert [row["step"] for row in folder.read_metrics()] == [2, 4, 4]
     last = folder.read_metrics()[-1]
-    assert last.keys() == {"step", "random_feature_distance", "random_feature_distance.free"}
+    distances = {"random_feature_distance", "random_feature_distance.free"}
+    assert last.keys() == {"step", "mirroring", *distances}
     assert folder.read_card()["protocol_ids"] == ["random-feature-distance-v1"]
     assert {"augmentation", "neural_size"} < folder.read_metrics()[0].keys()
     assert folder.read_card()["method"] == "spherehead"

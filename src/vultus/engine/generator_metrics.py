@@ -19,6 +19,8 @@ RANDOM_FEATURE_PROTOCOL = "random-feature-distance-v1"
 training, as generated ones; cameras from the set. Not FID, and not comparable with it."""
 
 _BATCH = 16
+_MOST_PEOPLE = 64
+"""For measurements of the method's own."""
 
 
 def random_feature_distances(
@@ -27,7 +29,8 @@ def random_feature_distances(
     """Prepare to measure the averaged generator; the real images are described once.
 
     The measurement gives ``random_feature_distance``, where heads are conditioned on the camera
-    that shows them, and ``random_feature_distance.free``, where on another one of the set.
+    that shows them, and ``random_feature_distance.free``, where on another one of the set; and what
+    the method measures itself.
 
     Args:
         method: What is measured.
@@ -50,6 +53,7 @@ def random_feature_distances(
             images = (method.sample(size, random, is_free=is_free) for size in sizes)
             fake = FeatureStatistics.of(network(batch) for batch in images)
             distances[f"random_feature_distance{suffix}"] = frechet_distance(real, fake)
-        return distances
+        random = torch_generator(seed, "generator_metrics.own", method.device)
+        return {**distances, **method.measure(min(count, _MOST_PEOPLE), random)}
 
     return measure

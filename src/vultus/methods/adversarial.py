@@ -172,6 +172,15 @@ class AdversarialMethod(Protocol):
         """
         ...
 
+    def measure(self, count: int, random: torch.Generator) -> dict[str, float]:
+        """Numbers of the method's own about the averaged generator.
+
+        Args:
+            count: People to look at.
+            random: The source of all random numbers, on the device.
+        """
+        ...
+
     def summary(self) -> dict[str, Any]:
         """Numbers for the log and the run card."""
         ...

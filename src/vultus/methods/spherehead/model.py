@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,8 +34,10 @@ from vultus.methods.spherehead.objectives import (
     mismatched_labels,
     turned_away_labels,
 )
+from vultus.metrics.mirroring import mirroring_scores
 from vultus.nets.augmentation.control import AugmentationControl
 from vultus.nets.ranges import from_signed, signed_from_bytes
+from vultus.nets.stylegan2.filters import resize_antialiased
 
 __all__ = ["SphereHead"]
 
@@ -43,6 +45,7 @@ _DENSITY_POINTS = {"smooth": 1000, "monotonic": 2000}
 _LABEL_CANDIDATES = 8
 _NUM_PREVIEWED = 8
 _PREVIEW_YAWS = (0.0, 45.0, 90.0, 180.0)
+_MEASURED_AT_ONCE = 16
 _IMAGES_SEEN = "images_seen"
 
 
@@ -137,21 +140,25 @@ class SphereHead:
     def preview(self) -> dict[str, Float[Tensor, "n c h w"]]:
         """Eight people of the averaged generator, a row for each view: front to back."""
         random = torch_generator(self._seed, "spherehead.preview", self.device)
-        z = self._draw_latents(_NUM_PREVIEWED, random)
-        views = self._preview_labels()
-        ws = self.average.map(z, views[:1].expand(len(z), -1))
-        planes = self.average.planes(ws)
-        size = self.neural_size
-        rows = []
-        for view in views:
-            labels = view.expand(len(z), -1)
-            draws = self.average.draw(len(z), random, neural_size=size)
-            shifted, _ = self.average.offset_labels(z, labels)
-            rows.append(self.average.render(planes, ws, shifted, draws, neural_size=size))
+        rows = self._views(_NUM_PREVIEWED, _PREVIEW_YAWS, random)
         pictures = {"fakes": [from_signed(row.image) for row in rows]}
         pictures["fakes_raw"] = [from_signed(r.raw_image) for r in rows if r.raw_image is not None]
         pictures["fakes_mask"] = [row.mask.clamp(0, 1) for row in rows if row.mask is not None]
         return {name: torch.cat(parts).cpu() for name, parts in pictures.items() if parts}
+
+    @torch.no_grad()
+    def measure(self, count: int, random: torch.Generator) -> dict[str, float]:
+        """``mirroring``: how much the back of heads repeats the face, see ``mirroring_scores``."""
+        scores = []
+        for first in range(0, count, _MEASURED_AT_ONCE):
+            people = min(_MEASURED_AT_ONCE, count - first)
+            front, back = self._views(people, (0.0, 180.0), random)
+            size = front.image.shape[-1]
+            assert front.mask is not None
+            assert back.mask is not None
+            masks = (resize_antialiased(mask, size) for mask in (front.mask, back.mask))
+            scores.append(mirroring_scores(front.image, back.image, *masks))
+        return {"mirroring": float(torch.cat(scores).mean())}
 
     @torch.no_grad()
     def sample(
@@ -237,13 +244,34 @@ class SphereHead:
         drawn = [draws(_DENSITY_POINTS[kind]) for kind in kinds]
         return density_losses(self.generator, z, labels, drawn, objective, images_seen, random)
 
-    def _preview_labels(self) -> Float[Tensor, "v 25"]:
+    def _views(
+        self, count: int, yaws: Sequence[float], random: torch.Generator
+    ) -> list[HeadImages]:
+        """Random people of the averaged generator, conditioned on the frontal view of all.
+
+        Args:
+            count: Number of people.
+            yaws: Of the cameras, in degrees, the frontal one first.
+            random: Draws people and rays.
+        """
+        z, views = self._draw_latents(count, random), self._labels_around(yaws)
+        ws = self.average.map(z, views[:1].expand(count, -1))
+        planes = self.average.planes(ws)
+        size = self.neural_size
+        rows = []
+        for view in views:
+            draws = self.average.draw(count, random, neural_size=size)
+            shifted, _ = self.average.offset_labels(z, view.expand(count, -1))
+            rows.append(self.average.render(planes, ws, shifted, draws, neural_size=size))
+        return rows
+
+    def _labels_around(self, yaws: Sequence[float]) -> Float[Tensor, "v 25"]:
         """Cameras around the head at the mean distance and height of the labels."""
         centers = self._labels[:, [3, 7, 11]]
         radius = float(centers.norm(dim=1).mean())
         height = float((centers[:, 1] / centers.norm(dim=1)).mean())
         focal = float(self._labels[:, 16].mean())
-        yaw = torch.deg2rad(torch.tensor(_PREVIEW_YAWS))
+        yaw = torch.deg2rad(torch.tensor(yaws))
         heights = torch.full_like(yaw, height)
         views = look_at_labels(yaw, heights, target=torch.zeros(3), radius=radius, focal=focal)
         return views.to(self.device)
