@@ -132,6 +132,20 @@ def test_the_flag_of_an_overflow_stays_up_until_the_check():
     assert int(flag) == 0
 
 
+def test_problems_of_captured_calls_are_reported_once():
+    sizes = shared_capacity("a")
+    with pytest.raises(RuntimeError, match="must run once before"):
+        sizes.capture_problems(torch.tensor([0]), ())
+    sizes.prepare_capture(torch.device("cpu"))
+    sizes.capture(torch.tensor([5], dtype=torch.int32))
+    problems = ("means must be finite", "scales must be finite")
+    for bits in (0, 2, 0):
+        sizes.capture_problems(torch.tensor([bits], dtype=torch.int32), problems)
+    with pytest.raises(ValueError, match="scales must be finite"):
+        check_captured()
+    check_captured()
+
+
 def test_captured_pairs_that_did_not_fit_are_reported():
     sizes = shared_capacity("a")
     sizes.prepare_capture(torch.device("cpu"))

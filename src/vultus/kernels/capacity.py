@@ -16,7 +16,7 @@ calls ``check_captured`` now and then, and captures anew after it has raised. Un
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -104,16 +104,19 @@ class Capacity:
     is_settled: bool = False
     """Whether a call has fitted since the last change."""
     peaks: Tensor | None = None
-    """Longest list and most pairs of captured calls since the last check, on the device."""
+    """Longest list, most pairs and problem bits of captured calls since the last check, on the
+    device."""
     captured_per_list: int | None = None
     """The smallest buffers that a graph has been captured with."""
     captured_pairs: int | None = None
     """The same for pairs; only calls with deterministic gradients count them."""
+    problems: Sequence[str] = ()
+    """What the problem bits of captured calls stand for."""
 
     def prepare_capture(self, device: torch.device) -> None:
         """Allocate what captured calls write to; must happen outside of a capture."""
         if self.peaks is None:
-            self.peaks = torch.zeros(2, dtype=torch.int64, device=device)
+            self.peaks = torch.zeros(3, dtype=torch.int64, device=device)
             overflow_flag(device)
 
     def capture(self, longest: Tensor) -> None:
@@ -124,6 +127,13 @@ class Capacity:
         """
         self._note(0, longest, self.per_list)
         self.captured_per_list = min(self.per_list, self.captured_per_list or self.per_list)
+
+    def capture_problems(self, bits: Tensor, problems: Sequence[str]) -> None:
+        """Let the graph note problems with its inputs; see ``capture``."""
+        if self.peaks is None:
+            raise RuntimeError("a call must run once before it is captured into a CUDA graph")
+        self.peaks[2:3].bitwise_or_(bits.view(1))
+        self.problems = problems
 
     def capture_pairs(self, pairs: Tensor) -> None:
         """Let the graph note how many pairs it had; see ``capture``."""
@@ -138,11 +148,18 @@ class Capacity:
         overflow_flag(self.peaks.device).logical_or_(needed > available)
 
     def captured_calls_fitted(self) -> bool:
-        """Whether all captured calls since the last check did fit; waits for the GPU."""
+        """Whether all captured calls since the last check did fit; waits for the GPU.
+
+        Raises:
+            ValueError: If one of them has met a problem with its inputs.
+        """
         if self.peaks is None or self.captured_per_list is None:
             return True
-        longest, pairs = self.peaks.tolist()
+        longest, pairs, bits = self.peaks.tolist()
         self.peaks.zero_()
+        for bit, message in enumerate(self.problems):
+            if bits >> bit & 1:
+                raise ValueError(message)
         self.update(longest, pairs)
         fits = longest <= self.captured_per_list
         fits = fits and (self.captured_pairs is None or pairs <= self.captured_pairs)
@@ -192,6 +209,7 @@ def check_captured() -> None:
 
     Raises:
         CapacityExceededError: If a list did not fit. The images of that replay hold NaN.
+        ValueError: If inputs were not what they must be, such as not finite.
     """
     have_fitted = [capacity.captured_calls_fitted() for capacity in _shared.values()]
     for flag in _flags.values():

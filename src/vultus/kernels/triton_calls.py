@@ -84,6 +84,8 @@ def forward_until_it_fits(
         if _is_capturing(lists.counts):
             longest = tiles.COUNT_LONGEST.value
             capacity.capture(lists.counts[longest : longest + 1])
+            bits = tiles.COUNT_PROBLEMS.value
+            capacity.capture_problems(lists.counts[bits : bits + 1], problems)
             return lists, blend_lists(lists), None
         capacity.prepare_capture(lists.counts.device)
         blended = blend_lists(lists)
