@@ -12,8 +12,13 @@ from vultus.cli.data import CheckOptions, StudioOptions
 from vultus.cli.demo import DemoOptions
 from vultus.cli.evaluate import EvaluateOptions
 from vultus.cli.export import ExportOptions
+from vultus.cli.generate import GenerateOptions
+from vultus.cli.generate_mesh import GenerateMeshOptions
+from vultus.cli.generate_video import GenerateVideoOptions
+from vultus.cli.generator_options import GeneratorOptions, PeopleOptions
 from vultus.cli.main import COMMANDS, run
 from vultus.cli.mesh import MeshOptions
+from vultus.cli.mix_styles import MixStylesOptions
 from vultus.cli.reenact import ReenactOptions
 from vultus.cli.render import RenderOptions
 from vultus.cli.train import TrainOptions
@@ -25,6 +30,7 @@ from vultus.data.studio.config import StudioConfig
 from vultus.export.avatar_mesh import FusionSettings
 from vultus.methods.registry import GENERATORS, METHODS, method_presets
 from vultus.methods.spherehead.config import SphereHeadConfig
+from vultus.methods.spherehead.density import DensitySettings
 from vultus.methods.surfhead.config import SurfHeadConfig
 
 # Part of the command line and the classes whose fields are its options.
@@ -38,6 +44,10 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "reenact": (ReenactOptions,),
     "mesh": (MeshOptions,),
     "export": (ExportOptions,),
+    "generate": (GenerateOptions, GeneratorOptions),
+    "generate-video spherehead": (GenerateVideoOptions, GeneratorOptions),
+    "generate-mesh spherehead": (GenerateMeshOptions, GeneratorOptions),
+    "mix-styles spherehead": (MixStylesOptions, GeneratorOptions),
     "data studio": (StudioOptions, StudioConfig),
     "data check": (CheckOptions,),
     "data collection": (CollectionConfig,),
@@ -45,7 +55,16 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "data crop": (CropConfig,),
 }
 # Positional, or with a flag of its own.
+_PEOPLE = {f"people.{field.name}": f"--{field.name}" for field in dataclasses.fields(PeopleOptions)}
+_DENSITY = {
+    f"density.{field.name.replace('_', '-')}": f"--{field.name.replace('_', '-')}"
+    for field in dataclasses.fields(DensitySettings)
+}
 _OTHER_FLAGS = {
+    "generate": {"generator": "--weights", **_PEOPLE},
+    "generate-video spherehead": {"generator": "--weights", **_PEOPLE},
+    "generate-mesh spherehead": {"generator": "--weights", **_PEOPLE, **_DENSITY},
+    "mix-styles spherehead": {"generator": "--weights"},
     "data check": {"data": "PATH"},
     "train surfhead": {"data": "--data"},
     "train spherehead": {"images": "--data", "choice": "--choice.back-repeat"},

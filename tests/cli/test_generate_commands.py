@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -172,6 +173,34 @@ def test_other_texts_are_no_seeds(text: str) -> None:
         parse_seeds(text)
 
 
+def test_found_styles_are_seen_filmed_and_carved(
+    weights: Path, tmp_path: Path, refuses: Refuses
+) -> None:
+    source = HeadSampler(tiny_generator(), ViewRig(), SamplingSettings(truncation=1.0))
+    person = source.people((7,))
+    styles = tmp_path / "projected_w.npz"
+    np.savez(styles, w=person.ws.numpy())
+    more = ["--styles", str(styles), str(styles), "--seeds", "7", "--views", "front"]
+    assert run(command("generate", weights, tmp_path / "out", *more, "--truncation", "1")) == 0
+    names = ["seed0007.png", "styles0000.png", "styles0001.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    images = [read_image_bytes(tmp_path / "out" / name) for name in names]
+    assert torch.equal(images[0], images[1])
+    mesh = command("generate-mesh", weights, tmp_path / "mesh", "--styles", str(styles))
+    assert run([*mesh, "--resolution", "16", "--level", "0"]) == 0
+    assert [path.name for path in (tmp_path / "mesh").iterdir()] == ["styles0000.ply"]
+    film = command("generate-video", weights, tmp_path / "film.mp4", "--styles", str(styles))
+    assert run([*film, "--frames", "2"]) == 0
+    np.savez(styles, w=person.ws[:, 1:].numpy())
+    refuses(film, "must hold 6 styles of 8 numbers, as this generator has them, got 5 of 8")
+
+
+def test_the_method_comes_first(refuses: Refuses) -> None:
+    refuses(["generate", "--out", "x"], "the method comes first: vultus generate METHOD")
+    refuses(["generate-mesh"], "the method comes first", "known: spherehead")
+    refuses(["mix-styles", "surfhead"], "method must be one of spherehead, got 'surfhead'")
+
+
 REFUSALS: dict[str, tuple[list[str], str]] = {
     "seeds": (["--seeds", "1-x"], "--seeds must be numbers and ranges such as 1,4-6, got '1-x'"),
     "truncation": (["--truncation", "3"], "truncation must be in [0, 2], got 3.0"),
@@ -179,6 +208,7 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "cutoff": (["--cutoff", "99"], "--cutoff must be 0 to 6, got 99"),
     "count": (["--views", "orbit", "--count", "0"], "--count must be positive, got 0"),
     "step": (["--step", "3"], "--step needs a run folder"),
+    "outputs": (["--outputs"], "--outputs must name at least one"),
     "cameras": (["--cameras", "none.json"], "--cameras: none.json does not exist"),
 }
 
@@ -243,7 +273,7 @@ def test_places_that_cannot_be_written_are_refused(
     film = tmp_path / "film.mp4"
     refuses(
         command("generate-video", weights, film, "--seeds", "0-2", "--grid", "2", "1"),
-        "seeds must be a multiple of the 2 tiles of the grid, got 3",
+        "people must be a multiple of the 2 tiles of the grid, got 3",
     )
     refuses(command("generate-video", weights, film, "--fps", "0"), "--fps must be positive")
     refuses(
@@ -254,6 +284,9 @@ def test_places_that_cannot_be_written_are_refused(
         command("generate-mesh", weights, tmp_path / "m", "--resolution", "1"),
         "resolution must be 2 to 1024, got 1",
     )
+    mesh = command("generate-mesh", weights, tmp_path / "m")
+    refuses([*mesh, "--formats"], "--formats must name at least one")
+    refuses(command("mix-styles", weights, tmp_path / "m", "--yaws"), "--layers and --yaws must")
     assert not film.exists()
     assert not (tmp_path / "m").exists()
 
@@ -262,4 +295,4 @@ def test_a_surface_that_is_not_there_names_the_person(
     weights: Path, tmp_path: Path, refuses: Refuses
 ) -> None:
     more = ["--resolution", "8", "--level", "1e6"]
-    refuses(command("generate-mesh", weights, tmp_path / "m", *more), "seed 0: level must be a")
+    refuses(command("generate-mesh", weights, tmp_path / "m", *more), "seed0000: level must be a")

@@ -11,7 +11,13 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from vultus.core.config import config_from_data, config_to_data, load_config, save_config
+from vultus.core.config import (
+    add_new_fields,
+    config_from_data,
+    config_to_data,
+    load_config,
+    save_config,
+)
 
 
 class _Shape(enum.Enum):
@@ -76,6 +82,19 @@ def test_a_config_comes_back_from_its_file_equal_and_of_the_same_types(
     loaded = load_config(tmp_path / "config.json", _Config)
     assert loaded == config
     assert repr(loaded) == repr(config)  # tells 3 from 3.0, tuples from lists
+
+
+def test_files_older_than_a_field_get_its_default() -> None:
+    config = _Config(steps=7, optim=_Optim(milestones=(1,)), weights={"l1": 1.0})
+    data = config_to_data(config)
+    del data["mode"], data["optim"]["betas"], data["second_optim"]
+    completed = add_new_fields(data, _Config())
+    assert config_from_data(_Config, completed) == config
+    assert "mode" not in data
+    # What is wrong stays wrong.
+    assert add_new_fields([1], _Config()) == [1]
+    with pytest.raises(ValueError, match=r"config\.unknown"):
+        config_from_data(_Config, add_new_fields({"unknown": 1}, _Config()))
 
 
 def test_not_a_number_comes_back_as_such() -> None:

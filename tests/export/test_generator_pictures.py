@@ -14,7 +14,7 @@ from tiny_generators import tiny_generator
 from tolerances import assert_close
 from vultus.core.image_io import read_image, to_bytes
 from vultus.data.camera_labels import labels_to_camera
-from vultus.export.generator_films import FilmPlan, generator_film
+from vultus.export.generator_films import GeneratorFilm, film_people
 from vultus.export.generator_pictures import (
     SeenHead,
     look,
@@ -29,7 +29,7 @@ from vultus.methods.spherehead.sampling import HeadSampler, SamplingSettings
 from vultus.methods.spherehead.views import ViewRig, motion_labels
 
 RIG = ViewRig()
-PLAN = FilmPlan((1, 2, 3, 4), (2, 1), frames_per_person=3)
+FILM = GeneratorFilm((2, 1), frames_per_person=3)
 
 
 def sampler() -> HeadSampler:
@@ -107,11 +107,11 @@ def test_mixed_people_stand_beside_coarse_and_under_fine_ones() -> None:
 
 def test_films_meet_their_people_from_the_cameras_of_the_path() -> None:
     source = sampler()
-    frames = list(generator_film(source, PLAN))
-    assert len(frames) == PLAN.num_frames == 6
+    people = source.people((1, 2, 3, 4))
+    frames = list(film_people(source, people, FILM))
+    assert len(frames) == FILM.num_frames(4) == 6
     assert frames[0].shape == (3, 64, 128)
     labels = motion_labels(RIG, "orbit", 6)
-    people = source.people(PLAN.seeds)
     for index, (left, right) in ((0, (0, 2)), (3, (1, 3))):
         label = labels[index : index + 1]
         shown = [look(source, source.head(people[row]), label) for row in (left, right)]
@@ -120,24 +120,30 @@ def test_films_meet_their_people_from_the_cameras_of_the_path() -> None:
 
 
 def test_films_of_one_person_and_of_several_outputs() -> None:
-    plan = replace(PLAN, seeds=(5,), grid=(1, 1), outputs=("rgb", "mask"), motion="front")
-    frames = list(generator_film(sampler(), plan))
+    source = sampler()
+    film = GeneratorFilm(frames_per_person=3, outputs=("rgb", "mask"), motion="front")
+    frames = list(film_people(source, source.people((5,)), film))
     assert len(frames) == 3
     assert frames[0].shape == (3, 64, 128)
     assert torch.equal(frames[0], frames[2])
-    grid = replace(plan, seeds=(5, 6), grid=(1, 2), outputs=("rgb",))
-    assert next(generator_film(sampler(), grid)).shape == (3, 128, 64)
+    column = replace(film, grid=(1, 2), outputs=("rgb",))
+    assert next(film_people(source, source.people((5, 6)), column)).shape == (3, 128, 64)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seeds": (1, 2, 3)}, "seeds must be a multiple of the 2 tiles of the grid, got 3"),
-        ({"seeds": ()}, "seeds must be a multiple"),
         ({"grid": (0, 1)}, "grid must have at least 1 column and row, got 0 x 1"),
         ({"frames_per_person": 0}, "frames_per_person must be positive, got 0"),
+        ({"outputs": ()}, "outputs must name at least one"),
     ],
 )
 def test_films_that_show_nothing_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        replace(PLAN, **change)  # pyright: ignore[reportArgumentType]
+        replace(FILM, **change)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_people_whom_tiles_cannot_share_are_refused(count: int) -> None:
+    with pytest.raises(ValueError, match=f"a multiple of the 2 tiles of the grid, got {count}"):
+        FILM.num_frames(count)

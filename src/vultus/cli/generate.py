@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,10 +15,11 @@ from torch import Tensor
 from vultus.cli.console import console
 from vultus.cli.generator_options import (
     GeneratorOptions,
+    PeopleOptions,
     check_output_folder,
     describe_generator,
     open_sampler,
-    parse_seeds,
+    parse_options,
 )
 from vultus.core.files import write_bytes
 from vultus.core.image_io import write_image
@@ -45,9 +46,7 @@ class GenerateOptions:
     generator: Annotated[GeneratorOptions, tyro.conf.arg(name="")]
     out: Path
     """Folder; made if missing, pictures of the same names are replaced."""
-    seeds: str = "0-3"
-    """People: numbers and ranges such as 1,4-6. A seed gives the person that it gives in the
-    published programs."""
+    people: Annotated[PeopleOptions, tyro.conf.arg(name="")] = field(default_factory=PeopleOptions)
     views: Literal["front", "strip", "orbit"] = "strip"
     """front: one view; strip: five from the front to the back, as published; orbit: --count views
     around the head."""
@@ -66,31 +65,32 @@ class GenerateOptions:
 
 def main(arguments: list[str]) -> None:
     """Check, generate, write."""
-    options = tyro.cli(GenerateOptions, args=arguments, prog="vultus generate", description=__doc__)
-    seeds = parse_seeds(options.seeds)
+    options = parse_options(GenerateOptions, "generate", arguments, __doc__)
+    if not options.outputs:
+        raise ValueError("--outputs must name at least one")
     check_output_folder(options.out)
     sampler = open_sampler(options.generator)
+    people = options.people.named(sampler)
     labels = _cameras(options, sampler.rig)
-    total = len(seeds) * len(labels)
+    total = len(people) * len(labels)
     if options.dry_run:
         console.print(
-            f"would write {total} views of {len(seeds)} people with a "
+            f"would write {total} views of {len(people)} people with a "
             f"{describe_generator(sampler)} into {options.out}"
         )
         return
     options.out.mkdir(exist_ok=True)
     names: list[str] = []
     with Progress("generating", total, "images") as progress:
-        for seed in seeds:
-            head = sampler.head(sampler.people((seed,)))
-            views = []
+        for name, person in people:
+            head, views = sampler.head(person), []
             for label in labels.split(1):
                 views.append(look(sampler, head, label))
                 progress.advance()
-            names += _write(options, f"seed{seed:04d}", views)
+            names += _write(options, name, views)
     if options.layout == "images":
-        _write_labels(options, names, labels.repeat(len(seeds), 1))
-    console.print(f"pictures: {options.out} ({total} views of {len(seeds)} people)")
+        _write_labels(options, names, labels.repeat(len(people), 1))
+    console.print(f"pictures: {options.out} ({total} views of {len(people)} people)")
 
 
 def read_cameras(path: Path) -> Float[Tensor, "b 25"]:

@@ -11,10 +11,11 @@ import tyro
 from vultus.cli.console import console
 from vultus.cli.generator_options import (
     GeneratorOptions,
+    PeopleOptions,
     check_output_folder,
     describe_generator,
     open_sampler,
-    parse_seeds,
+    parse_options,
 )
 from vultus.export.mesh_files import write_mesh
 from vultus.export.mrc import write_mrc
@@ -24,7 +25,7 @@ from vultus.methods.spherehead.density import (
     density_grid,
     head_mesh,
 )
-from vultus.methods.spherehead.sampling import HeadSampler
+from vultus.methods.spherehead.sampling import HeadSampler, People
 
 __all__ = ["GenerateMeshOptions", "MeshFormat", "main"]
 
@@ -41,8 +42,7 @@ class GenerateMeshOptions:
     generator: Annotated[GeneratorOptions, tyro.conf.arg(name="")]
     out: Path
     """Folder; made if missing, files of the same names are replaced."""
-    seeds: str = "0"
-    """People: numbers and ranges such as 1,4-6."""
+    people: Annotated[PeopleOptions, tyro.conf.arg(name="")] = field(default_factory=PeopleOptions)
     formats: tuple[MeshFormat, ...] = ("ply",)
     """ply, obj and glb hold the surface with colours; mrc holds the densities themselves."""
     density: Annotated[DensitySettings, tyro.conf.arg(name="")] = field(
@@ -54,30 +54,32 @@ class GenerateMeshOptions:
 
 def main(arguments: list[str]) -> None:
     """Check, sample, write."""
-    options = tyro.cli(
-        GenerateMeshOptions, args=arguments, prog="vultus generate-mesh", description=__doc__
-    )
-    seeds = parse_seeds(options.seeds)
+    options = parse_options(GenerateMeshOptions, "generate-mesh", arguments, __doc__)
+    if not options.formats:
+        raise ValueError("--formats must name at least one")
     check_output_folder(options.out)
     sampler = open_sampler(options.generator)
+    people = options.people.named(sampler)
     side = options.density.resolution
     length = cube_length(sampler.generator, options.density)
     if options.dry_run:
         console.print(
             f"would sample {side} x {side} x {side} points of a cube of {length:g} for "
-            f"{len(seeds)} people with a {describe_generator(sampler)} and write "
+            f"{len(people)} people with a {describe_generator(sampler)} and write "
             f"{', '.join(options.formats)} into {options.out}"
         )
         return
     options.out.mkdir(exist_ok=True)
-    for seed in seeds:
-        _write(sampler, seed, options, length)
+    for name, person in people:
+        _write(sampler, person, options.out / name, options, length)
 
 
-def _write(sampler: HeadSampler, seed: int, options: GenerateMeshOptions, length: float) -> None:
-    head = sampler.head(sampler.people((seed,)))
+def _write(
+    sampler: HeadSampler, person: People, path: Path, options: GenerateMeshOptions, length: float
+) -> None:
+    """Write the files of one person; their formats become suffixes of the path."""
+    head = sampler.head(person)
     density = density_grid(sampler.generator, head, options.density)
-    path = options.out / f"seed{seed:04d}"
     if "mrc" in options.formats:
         write_mrc(path.with_suffix(".mrc"), density, length)
         console.print(f"volume: {path.with_suffix('.mrc')}")
@@ -87,7 +89,7 @@ def _write(sampler: HeadSampler, seed: int, options: GenerateMeshOptions, length
     try:
         mesh = head_mesh(sampler.generator, head, options.density, density)
     except ValueError as error:
-        raise ValueError(f"seed {seed}: {error}") from error
+        raise ValueError(f"{path.name}: {error}") from error
     for kind in surfaces:
         write_mesh(path.with_suffix(f".{kind}"), mesh)
         count = f"{len(mesh.vertices)} vertices, {len(mesh.faces)} faces"

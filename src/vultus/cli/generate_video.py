@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -12,14 +12,15 @@ from vultus.cli.avatar_run import output_path
 from vultus.cli.console import console
 from vultus.cli.generator_options import (
     GeneratorOptions,
+    PeopleOptions,
     describe_generator,
     open_sampler,
-    parse_seeds,
+    parse_options,
 )
 from vultus.core.video_io import write_video
-from vultus.export.generator_films import FilmPlan, generator_film
+from vultus.export.generator_films import GeneratorFilm, film_people
 from vultus.export.generator_pictures import GeneratorOutput
-from vultus.methods.spherehead.sampling import Between
+from vultus.methods.spherehead.sampling import Between, People
 from vultus.methods.spherehead.views import Motion
 
 __all__ = ["GenerateVideoOptions", "main"]
@@ -29,15 +30,14 @@ __all__ = ["GenerateVideoOptions", "main"]
 class GenerateVideoOptions:
     """Write a film that loops.
 
-    With as many seeds as tiles, a tile shows one person; with more, each tile goes through its
+    With as many people as tiles, a tile shows one of them; with more, each tile goes through its
     share of them and back to the first.
     """
 
     generator: Annotated[GeneratorOptions, tyro.conf.arg(name="")]
     out: Path
     """Film to write (.mp4)."""
-    seeds: str = "0"
-    """People: numbers and ranges such as 1,4-6."""
+    people: Annotated[PeopleOptions, tyro.conf.arg(name="")] = field(default_factory=PeopleOptions)
     grid: tuple[int, int] = (1, 1)
     """Columns and rows of people."""
     frames: int = 120
@@ -58,26 +58,21 @@ class GenerateVideoOptions:
 
 def main(arguments: list[str]) -> None:
     """Check, generate, write."""
-    options = tyro.cli(
-        GenerateVideoOptions, args=arguments, prog="vultus generate-video", description=__doc__
-    )
+    options = parse_options(GenerateVideoOptions, "generate-video", arguments, __doc__)
     out = output_path(options.out, options.out, [".mp4"])
     if not options.fps > 0:
         raise ValueError(f"--fps must be positive, got {options.fps}")
-    plan = FilmPlan(
-        parse_seeds(options.seeds),
-        options.grid,
-        options.frames,
-        options.motion,
-        options.between,
-        options.outputs,
+    film = GeneratorFilm(
+        options.grid, options.frames, options.motion, options.between, options.outputs
     )
     sampler = open_sampler(options.generator)
+    people = People.join([person for _, person in options.people.named(sampler)])
+    count = film.num_frames(len(people))
     if options.dry_run:
         console.print(
-            f"would write {plan.num_frames} frames of {len(plan.seeds)} people with a "
+            f"would write {count} frames of {len(people)} people with a "
             f"{describe_generator(sampler)} to {out}"
         )
         return
-    count = write_video(out, generator_film(sampler, plan), options.fps)
+    count = write_video(out, film_people(sampler, people, film), options.fps)
     console.print(f"film: {out} ({count} frames)")

@@ -7,12 +7,12 @@ import re
 from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
-from tyro.conf import Positional
+import tyro
 
-from vultus.core.config import config_from_data
+from vultus.core.config import add_new_fields, config_from_data
 from vultus.core.devices import find_device
 from vultus.core.files import read_json
 from vultus.core.run_folder import RunFolder
@@ -22,19 +22,29 @@ from vultus.methods.spherehead.config import with_parity
 from vultus.methods.spherehead.generation import neural_size_at
 from vultus.methods.spherehead.generator import Generator
 from vultus.methods.spherehead.generator_file import SavedGenerator, load_generator
-from vultus.methods.spherehead.sampling import CameraOffset, HeadSampler, SamplingSettings
+from vultus.methods.spherehead.latents import read_styles
+from vultus.methods.spherehead.sampling import (
+    CameraOffset,
+    HeadSampler,
+    People,
+    SamplingSettings,
+)
 from vultus.methods.spherehead.views import ViewRig
 from vultus.nets.stylegan2.synthesis import NoiseMode
 
 __all__ = [
     "GeneratorOptions",
+    "PeopleOptions",
     "check_output_folder",
     "describe_generator",
     "open_generator",
     "open_sampler",
+    "parse_options",
     "parse_seeds",
     "read_run",
 ]
+
+OptionsT = TypeVar("OptionsT")
 
 _BUILT_IN = "spherehead.safetensors"
 _SEED_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
@@ -47,11 +57,9 @@ _PICKLES = (".pkl", ".pickle", ".pt", ".pth")
 class GeneratorOptions:
     """Options of every command that generates people."""
 
-    method: Positional[Literal["spherehead"]]
-    """What generates."""
     weights: Path | None = None
-    """Run folder of train, whose averaged weights are taken, or file of convert-checkpoint;
-    default: the built-in generator."""
+    """Run folder of train, whose averaged weights are taken, or file of convert-checkpoint or
+    invert; default: the built-in generator."""
     step: int | None = None
     """Checkpoint of a run folder, by its step; default: the last one."""
     truncation: float = 0.7
@@ -103,6 +111,62 @@ class GeneratorOptions:
             known.focal if self.focal is None else self.focal,
             known.target if self.target is None else self.target,
         )
+
+
+@dataclass(frozen=True)
+class PeopleOptions:
+    """Who is generated."""
+
+    seeds: str | None = None
+    """People: numbers and ranges such as 1,4-6. A seed gives the person that it gives in the
+    published programs. Default: 0, or nobody beside --styles."""
+    styles: tuple[Path, ...] = ()
+    """Files with styles, such as projected_w.npz of invert, for more people; they are not
+    truncated."""
+
+    def named(self, sampler: HeadSampler) -> list[tuple[str, People]]:
+        """People with the names of their files.
+
+        Raises:
+            FileNotFoundError: If a file with styles is missing.
+            ValueError: If seeds are no seeds, or styles are those of another generator.
+        """
+        default = () if self.styles else (0,)
+        seeds = default if self.seeds is None else parse_seeds(self.seeds)
+        found = [(f"seed{seed:04d}", sampler.people((seed,))) for seed in seeds]
+        generator = sampler.generator
+        wanted = generator.num_ws, generator.config.w_dim
+        for path in self.styles:
+            ws = read_styles(path)
+            if tuple(ws.shape[1:]) != wanted:
+                raise ValueError(
+                    f"--styles: {path} must hold {wanted[0]} styles of {wanted[1]} numbers, as "
+                    f"this generator has them, got {ws.shape[1]} of {ws.shape[2]}"
+                )
+            people = sampler.people_of_styles(ws)
+            first = len(found) - len(seeds)
+            found += [(f"styles{first + row:04d}", person) for row, person in enumerate(people)]
+        return found
+
+
+def parse_options(
+    options_class: type[OptionsT], command: str, arguments: list[str], description: str | None
+) -> OptionsT:
+    """Parse ``METHOD options``; there is one method yet.
+
+    Raises:
+        ValueError: If the method is missing or unknown.
+    """
+    known = ", ".join(GENERATORS)
+    if not arguments or arguments[0].startswith("-"):
+        if not set(arguments) & {"-h", "--help"}:
+            raise ValueError(f"the method comes first: vultus {command} METHOD; known: {known}")
+        arguments = [next(iter(GENERATORS)), "--help"]
+    method, *rest = arguments
+    if method not in GENERATORS:
+        raise ValueError(f"method must be one of {known}, got {method!r}")
+    prog = f"vultus {command} {method}"
+    return tyro.cli(options_class, args=rest, prog=prog, description=description)
 
 
 def parse_seeds(text: str, flag: str = "--seeds") -> tuple[int, ...]:
@@ -188,8 +252,9 @@ def read_run(
         known = ", ".join(GENERATORS)
         raise ValueError(f"{run.config_path}: method must be one of {known}, got {method!r}")
     # Only the method's settings: where the images are changes nothing.
-    config_class = type(next(iter(method_presets(method).values())))
-    config = config_from_data(config_class, stored.get("config"), f"{run.config_path}: config")
+    default = next(iter(method_presets(method).values()))
+    data = add_new_fields(stored.get("config"), default)
+    config = config_from_data(type(default), data, f"{run.config_path}: config")
     generator = Generator(config.generator)
     found = restore_average(run, generator, step)
     images_seen = found * config.training.batch

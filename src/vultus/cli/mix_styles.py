@@ -18,6 +18,7 @@ from vultus.cli.generator_options import (
     check_output_folder,
     describe_generator,
     open_sampler,
+    parse_options,
     parse_seeds,
 )
 from vultus.core.image_io import write_image
@@ -52,9 +53,9 @@ class MixStylesOptions:
 
 def main(arguments: list[str]) -> None:
     """Check, generate, write."""
-    options = tyro.cli(
-        MixStylesOptions, args=arguments, prog="vultus mix-styles", description=__doc__
-    )
+    options = parse_options(MixStylesOptions, "mix-styles", arguments, __doc__)
+    if options.layers == () or not options.yaws:
+        raise ValueError("--layers and --yaws must name at least one each")
     coarse, fine = parse_seeds(options.coarse, "--coarse"), parse_seeds(options.fine, "--fine")
     check_output_folder(options.out)
     sampler = open_sampler(options.generator)

@@ -17,7 +17,14 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from vultus.core.files import read_json, write_json
 
-__all__ = ["JsonValue", "config_from_data", "config_to_data", "load_config", "save_config"]
+__all__ = [
+    "JsonValue",
+    "add_new_fields",
+    "config_from_data",
+    "config_to_data",
+    "load_config",
+    "save_config",
+]
 
 JsonValue = dict[str, Any] | list[Any] | str | int | float | bool | None
 """What the standard ``json`` module reads and writes."""
@@ -55,6 +62,20 @@ def config_from_data(config_class: type[ConfigT], data: JsonValue, name: str = "
     if not dataclasses.is_dataclass(config_class):
         raise ValueError(f"{name} must be read as a dataclass, got {config_class!r}")
     return _decode_dataclass(data, config_class, name)
+
+
+def add_new_fields(data: JsonValue, default: object) -> JsonValue:
+    """Add what data lack from a dataclass: fields that are newer than the file they come from."""
+    is_config = dataclasses.is_dataclass(default) and not isinstance(default, type)
+    if not is_config or not isinstance(data, dict):
+        return data
+    known = {key: getattr(default, key) for key in _fields(type(default))}
+    added = {
+        key: _encode(value, _fields(type(default))[key], key)
+        for key, value in known.items()
+        if key not in data
+    }
+    return {key: add_new_fields(value, known.get(key)) for key, value in data.items()} | added
 
 
 def save_config(path: Path, config: object) -> None:

@@ -11,85 +11,91 @@ from torch import Tensor
 
 from vultus.core.progress import track
 from vultus.export.generator_pictures import GeneratorOutput, look, picture_of_head
-from vultus.methods.spherehead.sampling import Between, Head, HeadSampler
+from vultus.methods.spherehead.sampling import Between, Head, HeadSampler, People
 from vultus.methods.spherehead.views import Motion, motion_labels
 
-__all__ = ["FilmPlan", "generator_film"]
+__all__ = ["GeneratorFilm", "film_people"]
 
 
 @dataclass(frozen=True)
-class FilmPlan:
-    """What a film shows; it ends where it began."""
+class GeneratorFilm:
+    """How people are filmed; the film ends where it began."""
 
-    seeds: tuple[int, ...]
-    """People, shared out over the tiles of the grid in order."""
     grid: tuple[int, int] = (1, 1)
-    """Columns and rows of the picture."""
+    """Columns and rows of the picture. Its tiles share out the people in order; each goes through
+    its own and back to the first."""
     frames_per_person: int = 120
     motion: Motion = "orbit"
     between: Between = "w"
     outputs: tuple[GeneratorOutput, ...] = ("rgb",)
+    """Side by side in each tile."""
 
     def __post_init__(self) -> None:
-        """Reject what fills no grid."""
+        """Reject what shows nothing."""
         columns, rows = self.grid
         if columns < 1 or rows < 1:
             raise ValueError(f"grid must have at least 1 column and row, got {columns} x {rows}")
-        if not self.seeds or len(self.seeds) % (columns * rows):
-            raise ValueError(
-                f"seeds must be a multiple of the {columns * rows} tiles of the grid, got "
-                f"{len(self.seeds)}"
-            )
         if self.frames_per_person < 1:
             raise ValueError(f"frames_per_person must be positive, got {self.frames_per_person}")
+        if not self.outputs:
+            raise ValueError("outputs must name at least one")
 
-    @property
-    def keys_per_tile(self) -> int:
-        """People that a tile goes through."""
-        return len(self.seeds) // (self.grid[0] * self.grid[1])
+    def people_per_tile(self, num_people: int) -> int:
+        """How many people a tile goes through.
 
-    @property
-    def num_frames(self) -> int:
+        Raises:
+            ValueError: If the tiles cannot share them out.
+        """
+        tiles = self.grid[0] * self.grid[1]
+        if num_people < 1 or num_people % tiles:
+            raise ValueError(
+                f"people must be a multiple of the {tiles} tiles of the grid, got {num_people}"
+            )
+        return num_people // tiles
+
+    def num_frames(self, num_people: int) -> int:
         """Length of the film."""
-        return self.keys_per_tile * self.frames_per_person
+        return self.people_per_tile(num_people) * self.frames_per_person
 
 
-def generator_film(sampler: HeadSampler, plan: FilmPlan) -> Iterator[Float[Tensor, "3 h w"]]:
+def film_people(
+    sampler: HeadSampler, people: People, film: GeneratorFilm
+) -> Iterator[Float[Tensor, "3 h w"]]:
     """Make the frames one by one.
 
     Depth is coloured from the near to the far side of the box, in all frames alike.
+
+    Raises:
+        ValueError: If the tiles cannot share out the people.
     """
-    labels = motion_labels(sampler.rig, plan.motion, plan.num_frames)
-    times = torch.arange(plan.num_frames) / plan.frames_per_person
-    tiles = [sampler.people_between(seeds, times, plan.between) for seeds in _shared_out(plan)]
+    count, num_frames = film.people_per_tile(len(people)), film.num_frames(len(people))
+    labels = motion_labels(sampler.rig, film.motion, num_frames)
+    times = torch.arange(num_frames) / film.frames_per_person
+    shares = [people[start : start + count] for start in range(0, len(people), count)]
+    tiles = [sampler.way(share, times, film.between) for share in shares]
     bounds = _depth_bounds(sampler)
     # People who do not change keep their planes.
-    stills = [sampler.head(tile[0]) for tile in tiles] if plan.keys_per_tile == 1 else None
-    for index in track(range(plan.num_frames), label="filming", unit="frames"):
+    stills = [sampler.head(tile[0]) for tile in tiles] if count == 1 else None
+    for index in track(range(num_frames), label="filming", unit="frames"):
         heads = stills or [sampler.head(tile[index]) for tile in tiles]
         label = labels[index : index + 1]
-        yield _mosaic([_tile(sampler, head, label, plan, bounds) for head in heads], plan.grid[0])
+        yield _mosaic([_tile(sampler, head, label, film, bounds) for head in heads], film.grid[0])
 
 
 def _tile(
     sampler: HeadSampler,
     head: Head,
     label: Tensor,
-    plan: FilmPlan,
+    film: GeneratorFilm,
     bounds: tuple[float, float],
 ) -> Float[Tensor, "3 h w"]:
     seen = look(sampler, head, label)
-    return torch.cat([picture_of_head(seen, output, bounds) for output in plan.outputs], dim=2)
+    return torch.cat([picture_of_head(seen, output, bounds) for output in film.outputs], dim=2)
 
 
 def _mosaic(tiles: Sequence[Tensor], columns: int) -> Float[Tensor, "3 h w"]:
     rows = [torch.cat([*tiles[i : i + columns]], dim=2) for i in range(0, len(tiles), columns)]
     return torch.cat(rows, dim=1)
-
-
-def _shared_out(plan: FilmPlan) -> list[tuple[int, ...]]:
-    count = plan.keys_per_tile
-    return [plan.seeds[i : i + count] for i in range(0, len(plan.seeds), count)]
 
 
 def _depth_bounds(sampler: HeadSampler) -> tuple[float, float]:

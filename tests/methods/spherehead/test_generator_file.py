@@ -67,6 +67,15 @@ def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
         load_generator(tmp_path / "none.safetensors")
 
 
+def test_files_that_are_older_than_a_setting_have_its_default(tmp_path: Path) -> None:
+    path = write_tiny_generator(tmp_path / "g.safetensors")
+    bundle = load_bundle(path)
+    config = {name: v for name, v in bundle.metadata["config"].items() if name != "parity"}
+    config["volume"] = {name: v for name, v in config["volume"].items() if name != "crop_margin"}
+    save_bundle(path, bundle.tensors, {**bundle.metadata, "config": config})
+    assert load_generator(path).generator.config == TINY
+
+
 def test_every_representation_can_be_saved(tmp_path: Path) -> None:
     config = replace(
         TINY,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +20,14 @@ from vultus.methods.spherehead.latents import (
     closed_spline,
     latents_of_seeds,
     mix_styles,
+    read_styles,
 )
-from vultus.methods.spherehead.sampling import HeadSampler, SamplingSettings, mixed_person
+from vultus.methods.spherehead.sampling import (
+    HeadSampler,
+    People,
+    SamplingSettings,
+    mixed_person,
+)
 from vultus.methods.spherehead.views import ViewRig, motion_labels, ring_labels, strip_labels
 
 RIG = ViewRig()
@@ -170,11 +178,52 @@ def test_the_way_between_people_meets_them() -> None:
     source = sampler(truncation=1.0)
     keys = source.people((1, 2, 3))
     for between in ("w", "z"):
-        way = source.people_between((1, 2, 3), torch.tensor([0.0, 0.5, 1.0, 2.0]), between)
+        way = source.way(keys, torch.tensor([0.0, 0.5, 1.0, 2.0]), between)
         assert_close(way.ws[[0, 2, 3]], keys.ws, looser=10.0, reason="norms are taken apart")
         assert not torch.allclose(way.ws[1], way.ws[0])
-    still = source.people_between((1,), torch.tensor([0.0, 0.7]))
+    still = source.way(keys[0], torch.tensor([0.0, 0.7]))
     assert torch.equal(still.ws[0], still.ws[1])
+
+
+def test_people_of_styles_have_no_way_along_latents() -> None:
+    source = sampler(camera_offset="mean", truncation=0.0)
+    ws = torch.randn(2, source.generator.num_ws, TINY.w_dim)
+    people = source.people_of_styles(ws)
+    assert torch.equal(people.ws, ws)
+    assert torch.equal(people.offsets[0], source.people((1,)).offsets[0])
+    assert_close(source.way(people, torch.tensor([1.0])).ws[0], ws[1])
+    with pytest.raises(ValueError, match="between must be 'w' for people of styles"):
+        source.way(people, torch.tensor([0.5]), "z")
+    with pytest.raises(ValueError, match="camera_offset must not be 'own' for styles"):
+        sampler(camera_offset="own").people_of_styles(ws)
+
+
+def test_people_are_taken_apart_and_joined() -> None:
+    people = sampler().people((4, 5, 6))
+    again = People.join([people[:2], people[-1]])
+    assert again.seeds == (4, 5, 6)
+    assert torch.equal(again.ws, people.ws)
+    assert again.z is not None
+    assert torch.equal(again.z, latents_of_seeds((4, 5, 6), TINY.z_dim))
+    assert People.join([people[0], replace(people[1], z=None)]).z is None
+    assert [person.seeds for person in people] == [(4,), (5,), (6,)]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"v": np.zeros((1, 2, 3))}, "must be an .npz file with an array w"),
+        ({"w": np.zeros((2, 3))}, "w must hold floats of the shape"),
+        ({"w": np.zeros((1, 2, 3), np.int64)}, "w must hold floats of the shape"),
+        ({"w": np.array([{}], dtype=object)}, "must be an .npz file with an array w"),
+    ],
+)
+def test_files_without_styles_are_refused(
+    tmp_path: Path, arrays: dict[str, np.ndarray], message: str
+) -> None:
+    np.savez(tmp_path / "w.npz", **arrays)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_styles(tmp_path / "w.npz")
 
 
 def test_a_mixed_person_keeps_the_camera_of_the_coarse_one() -> None:

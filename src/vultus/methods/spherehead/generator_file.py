@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from vultus.core.bundles import load_bundle, save_bundle
-from vultus.core.config import config_from_data, config_to_data
+from vultus.core.config import add_new_fields, config_from_data, config_to_data
 from vultus.methods.spherehead.config import GeneratorConfig
 from vultus.methods.spherehead.generator import Generator
 from vultus.methods.spherehead.views import ViewRig
@@ -76,7 +76,8 @@ def load_generator(path: Path, device: torch.device | str = "cpu") -> SavedGener
         raise ValueError(f"{path}: must be a file of the format {_FORMAT!r}, got {found!r}")
     if method != _METHOD:
         raise ValueError(f"{path}: must be a generator of {_METHOD}, got one of {method!r}")
-    config = config_from_data(GeneratorConfig, bundle.metadata.get("config"), f"{path}: config")
+    stored = add_new_fields(bundle.metadata.get("config"), GeneratorConfig())
+    config = config_from_data(GeneratorConfig, stored, f"{path}: config")
     rig = config_from_data(ViewRig, bundle.metadata.get("rig"), f"{path}: rig")
     generator = Generator(config)
     weights = {name: tensor.float() for name, tensor in bundle.tensors.items()}

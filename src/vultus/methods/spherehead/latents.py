@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 from torch.nn.functional import normalize
 
-__all__ = ["closed_slerp", "closed_spline", "latents_of_seeds", "mix_styles"]
+__all__ = ["closed_slerp", "closed_spline", "latents_of_seeds", "mix_styles", "read_styles"]
 
 _PARALLEL = 1e-4
 """Sine below which directions are taken for parallel: float32 has no angle between them."""
@@ -75,3 +77,25 @@ def mix_styles(
     if not 0 <= first_fine <= num_ws:
         raise ValueError(f"first_fine must be 0 to {num_ws}, got {first_fine}")
     return torch.cat([coarse[:, :first_fine], fine[:, first_fine:]], dim=1)
+
+
+def read_styles(path: Path) -> Float[Tensor, "b n w"]:
+    """Read the styles that inversions write: an array ``w`` in an ``.npz`` file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged or holds no styles; names the file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            styles = file["w"]
+    except (BadZipFile, EOFError, KeyError, OSError, ValueError) as error:
+        raise ValueError(f"{path} must be an .npz file with an array w: {error}") from error
+    if styles.ndim != 3 or not np.issubdtype(styles.dtype, np.floating):
+        raise ValueError(
+            f"{path}: w must hold floats of the shape (people, styles, numbers), got "
+            f"{styles.dtype} {styles.shape}"
+        )
+    return torch.from_numpy(styles.astype(np.float32))

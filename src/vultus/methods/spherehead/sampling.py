@@ -94,6 +94,8 @@ class People:
     """Of their cameras."""
     seeds: tuple[int, ...]
     """Of random noise."""
+    z: Float[Tensor, "b z"] | None = None
+    """Latents, of those who have been drawn."""
 
     def __len__(self) -> int:
         """Number of people."""
@@ -103,10 +105,22 @@ class People:
         """One after the other."""
         return (self[index] for index in range(len(self)))
 
-    def __getitem__(self, index: int) -> People:
-        """One of them."""
-        rows = [range(len(self))[index]]
-        return People(self.ws[rows], self.offsets[rows], (self.seeds[index],))
+    def __getitem__(self, index: int | slice) -> People:
+        """One or some of them."""
+        rows = index if isinstance(index, slice) else slice(index, (index + 1) or None)
+        z = None if self.z is None else self.z[rows]
+        return People(self.ws[rows], self.offsets[rows], self.seeds[rows], z)
+
+    @staticmethod
+    def join(parts: Sequence[People]) -> People:
+        """Put people together; latents are kept if all have them."""
+        z = [part.z for part in parts if part.z is not None]
+        return People(
+            torch.cat([part.ws for part in parts]),
+            torch.cat([part.offsets for part in parts]),
+            tuple(seed for part in parts for seed in part.seeds),
+            torch.cat(z) if len(z) == len(parts) else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -130,36 +144,43 @@ class HeadSampler:
         """Where heads are made."""
         return self.generator.backbone.mapping.mean_w.device
 
+    @torch.no_grad()
     def people(self, seeds: Sequence[int]) -> People:
         """People of seeds."""
-        return self.people_of_latents(self._latents(seeds), tuple(seeds))
+        z = latents_of_seeds(seeds, self.generator.config.z_dim).to(self.device)
+        return self._people_of_latents(z, tuple(seeds))
 
     @torch.no_grad()
-    def people_of_latents(self, z: Float[Tensor, "b z"], seeds: tuple[int, ...]) -> People:
-        """People of latents; seeds serve random noise only."""
-        label = self._condition()
-        truncation, cutoff = self.settings.truncation, self.settings.cutoff
-        # One by one: products of other batch sizes round otherwise.
-        ws = [self.generator.map(row, label, truncation, cutoff) for row in z.split(1)]
-        return People(torch.cat(ws), self._offsets(z, label), seeds)
+    def people_of_styles(self, ws: Float[Tensor, "b n w"]) -> People:
+        """People of styles as they are, without truncation; their noise is that of seed 0.
 
-    def people_between(
-        self, seeds: Sequence[int], times: Float[Tensor, " t"], between: Between = "w"
-    ) -> People:
+        Raises:
+            ValueError: If cameras have each person's own offset, which styles do not tell.
+        """
+        if self.settings.camera_offset == "own":
+            raise ValueError("camera_offset must not be 'own' for styles: they tell no offset")
+        offsets = self._common_offset().expand(len(ws), -1)
+        return People(ws.to(self.device), offsets, (0,) * len(ws))
+
+    @torch.no_grad()
+    def way(self, keys: People, times: Float[Tensor, " t"], between: Between = "w") -> People:
         """Go around the closed path through people, who are met at whole times.
 
-        Noise is that of the first seed all along.
+        Noise is that of the first one all along.
+
+        Raises:
+            ValueError: If arcs between latents are asked for and people have none.
         """
-        keys = self.people(seeds)
-        noise_seeds = (seeds[0],) * len(times)
-        if len(seeds) == 1:
+        seeds = keys.seeds[:1] * len(times)
+        if len(keys) == 1:
             rows = torch.zeros(len(times), dtype=torch.long)
-            return People(keys.ws[rows], keys.offsets[rows], noise_seeds)
-        if between == "z":
-            z = closed_slerp(self._latents(seeds), times)
-            return self.people_of_latents(z, noise_seeds)
-        ws, offsets = (closed_spline(key, times) for key in (keys.ws, keys.offsets))
-        return People(ws, offsets, noise_seeds)
+            return People(keys.ws[rows], keys.offsets[rows], seeds)
+        if between == "w":
+            ws, offsets = (closed_spline(key, times) for key in (keys.ws, keys.offsets))
+            return People(ws, offsets, seeds)
+        if keys.z is None:
+            raise ValueError("between must be 'w' for people of styles: they have no latents")
+        return self._people_of_latents(closed_slerp(keys.z, times), seeds)
 
     @torch.no_grad()
     def head(self, person: People) -> Head:
@@ -203,23 +224,30 @@ class HeadSampler:
     def _condition(self) -> Float[Tensor, "1 25"]:
         return self.rig.label(self.settings.condition_yaw).to(self.device)
 
-    def _latents(self, seeds: Sequence[int]) -> Float[Tensor, "b z"]:
-        return latents_of_seeds(seeds, self.generator.config.z_dim).to(self.device)
+    def _people_of_latents(self, z: Tensor, seeds: tuple[int, ...]) -> People:
+        label = self._condition()
+        truncation, cutoff = self.settings.truncation, self.settings.cutoff
+        # One by one: products of other batch sizes round otherwise.
+        rows = z.split(1)
+        ws = [self.generator.map(row, label, truncation, cutoff) for row in rows]
+        if self.settings.camera_offset == "own":
+            offsets = torch.cat([self.generator.offset_labels(row, label)[1] for row in rows])
+        else:
+            offsets = self._common_offset().expand(len(z), -1)
+        return People(torch.cat(ws), offsets, seeds, z)
 
     def _noise(self, person: People) -> torch.Generator:
         (seed,) = person.seeds
         return torch_generator(seed, "spherehead.noise", self.device)
 
-    def _offsets(self, z: Tensor, label: Tensor) -> Float[Tensor, "b 3"]:
-        kind = self.settings.camera_offset
-        if kind == "none":
-            return z.new_zeros(len(z), 3)
-        if kind == "own":
-            return torch.cat([self.generator.offset_labels(row, label)[1] for row in z.split(1)])
+    def _common_offset(self) -> Float[Tensor, "1 3"]:
+        if self.settings.camera_offset == "none":
+            return torch.zeros(1, 3, device=self.device)
         random = torch.Generator().manual_seed(_MEAN_SEED)
-        many = torch.randn(_NUM_MEAN_PEOPLE, z.shape[1], generator=random).to(z)
-        labels = label.expand(_NUM_MEAN_PEOPLE, -1)
-        return self.generator.offset_labels(many, labels)[1].mean(dim=0).expand(len(z), -1)
+        shape = _NUM_MEAN_PEOPLE, self.generator.config.z_dim
+        z = torch.randn(shape, generator=random).to(self.device)
+        labels = self._condition().expand(_NUM_MEAN_PEOPLE, -1)
+        return self.generator.offset_labels(z, labels)[1].mean(dim=0, keepdim=True)
 
 
 def mixed_person(coarse: People, fine: People, first_fine: int) -> People:
@@ -228,4 +256,4 @@ def mixed_person(coarse: People, fine: People, first_fine: int) -> People:
     Raises:
         ValueError: If there is no such layer.
     """
-    return replace(coarse, ws=mix_styles(coarse.ws, fine.ws, first_fine))
+    return replace(coarse, ws=mix_styles(coarse.ws, fine.ws, first_fine), z=None)
