@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["exponential_decay", "linear_decay", "scale_steps"]
+__all__ = ["exponential_decay", "fade_progress", "linear_decay", "scale_steps"]
 
 
 def exponential_decay(
@@ -38,6 +38,11 @@ def exponential_decay(
         return rate
     eased = math.sin(0.5 * math.pi * min(max(step / delay_steps, 0.0), 1.0))
     return rate * (delay_factor + (1.0 - delay_factor) * eased)
+
+
+def fade_progress(images_seen: int, fade: int) -> float:
+    """How much of a fade is over, from 0 to 1; a fade of no length is over."""
+    return min(images_seen / fade, 1.0) if fade else 1.0
 
 
 def linear_decay(step: int, initial: float, final: float, num_steps: int) -> float:

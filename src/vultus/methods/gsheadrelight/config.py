@@ -67,8 +67,8 @@ class GeneratorConfig:
     image_size: int = 512
     """Side of the training images."""
     detail: int | None = None
-    """Parents below 1 / detail of the box's half side do not shrink their children any more than
-    these want; None for the image size."""
+    """Gaussians that are not larger than 1 / detail pass their size on to their children, which
+    may still choose to be smaller; None for the image size."""
     label_scale: float = 1.0
     """Factor of the label that conditions the mapping."""
     is_conditioned: bool = True
@@ -179,6 +179,9 @@ class ObjectiveConfig:
     """Of the squared gradient of the judgement with respect to real images."""
     r1_every: int = 16
     """Steps between gradient penalties."""
+    penalty_compares: bool = True
+    """Steps with a gradient penalty compare real images with cameras and lights once more, as
+    published: at the same multiple as the penalty."""
     pose_swap: float = 0.5
     """Final share of heads that are conditioned on another camera; 0.8 for cats."""
     pose_swap_fade: int = 1_000_000
@@ -214,10 +217,10 @@ class GSHeadRelightConfig:
             raise ValueError(
                 f"discriminator.image_size must be the generator's, {made}, got {judged}"
             )
-        if self.discriminator.light_dim < self.generator.transfer_dim:
+        if self.discriminator.light_dim != self.generator.transfer_dim:
             raise ValueError(
-                f"discriminator.light_dim must be at least {self.generator.transfer_dim}, got "
-                f"{self.discriminator.light_dim}"
+                f"discriminator.light_dim must be {self.generator.transfer_dim} as the generator's "
+                f"light_channels say, got {self.discriminator.light_dim}"
             )
 
 

@@ -13,13 +13,13 @@ from vultus.kernels.triplane_volume import VolumeDraws, VolumeSettings
 from vultus.methods.spherehead.config import ObjectiveConfig
 from vultus.methods.spherehead.generator import Generator
 from vultus.methods.spherehead.images import HeadImages
+from vultus.optim.schedules import fade_progress
 
 __all__ = [
     "GeneratedBatch",
     "GenerationDraws",
     "conditioned_styles",
     "draw_generation",
-    "fade_progress",
     "generate_batch",
     "neural_size_at",
     "noisy_volume",
@@ -41,11 +41,6 @@ class GeneratedBatch(NamedTuple):
     offsets: Float[Tensor, "b 3"]
     """Of the cameras."""
     ws: Float[Tensor, "b n w"]
-
-
-def fade_progress(images_seen: int, fade: int) -> float:
-    """How much of a fade is over, from 0 to 1; a fade of no length is over."""
-    return min(images_seen / fade, 1.0) if fade else 1.0
 
 
 def noisy_volume(

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import conv2d
 
 from vultus.methods.spherehead.config import ObjectiveConfig
 from vultus.methods.spherehead.discriminator import Discriminator
-from vultus.methods.spherehead.generation import fade_progress
 from vultus.methods.spherehead.images import HeadImages
 from vultus.nets.augmentation.control import AugmentationControl
 from vultus.nets.augmentation.draws import draw_colors, draw_geometry
 from vultus.nets.augmentation.warp import transform_colors, warp_images
+from vultus.nets.gaussian_blur import blur_images
 from vultus.nets.stylegan2.filters import resize_antialiased
+from vultus.optim.schedules import fade_progress
 
-__all__ = ["Judge", "blur_images", "real_images", "transform_heads"]
+__all__ = ["Judge", "real_images", "transform_heads"]
 
 
 @dataclass(frozen=True)
@@ -95,20 +94,6 @@ def transform_heads(
         mask=None if images.mask is None else coverage(images.mask),
         parsing=None if images.parsing is None else coverage(images.parsing),
     )
-
-
-def blur_images(x: Float[Tensor, "b c h w"], sigma: float) -> Float[Tensor, "b c h w"]:
-    """Blur with the kernel 2^-(x / sigma)², black outside; nothing for a sigma below 1/3."""
-    half = math.floor(3.0 * sigma)
-    if half == 0:
-        return x
-    offsets = torch.arange(-half, half + 1, device=x.device, dtype=x.dtype)
-    kernel = (-(offsets / sigma).square()).exp2()
-    kernel = kernel / kernel.sum()
-    flat = x.flatten(0, 1)[:, None]
-    flat = conv2d(flat, kernel[None, None, :, None], padding=(half, 0))
-    flat = conv2d(flat, kernel[None, None, None], padding=(0, half))
-    return flat.view_as(x)
 
 
 def _blur_sigma(config: ObjectiveConfig, images_seen: int) -> float:
