@@ -44,6 +44,17 @@ def test_masks_may_lie_elsewhere_and_be_absent(tmp_path: Path) -> None:
         open_image_set(path, needs_masks=True)
 
 
+def test_masks_that_are_named_are_taken_instead_of_those_beside(tmp_path: Path) -> None:
+    write_image_set(tmp_path / "set", LABELS)
+    _, masks = image_files(LABELS, seed=1)
+    write_files(tmp_path / "others", masks)
+    own, other = (
+        open_image_set(tmp_path / "set", folder).pixels(0) for folder in (None, tmp_path / "others")
+    )
+    assert torch.equal(own[:3], other[:3])
+    assert not torch.equal(own[3], other[3])
+
+
 def test_numbers_may_be_strings(tmp_path: Path) -> None:
     images, _ = image_files(LABELS)
     content = json.loads(images["dataset.json"])

@@ -125,14 +125,13 @@ def open_image_set(path: Path, masks: Path | None = None, *, needs_masks: bool =
 
 def image_set_parts(path: Path, masks: Path | None) -> tuple[Path, Path | None]:
     """Find images and masks in a folder that holds both."""
-    if masks is not None or not path.is_dir():
+    if not path.is_dir() or (path / LABEL_FILE).exists():
         return path, masks
     for suffix in ("", ".zip"):
-        images = path / f"{IMAGE_FOLDER}{suffix}"
-        if images.exists() and not (path / LABEL_FILE).exists():
-            beside = path / f"{MASK_FOLDER}{suffix}"
-            return images, beside if beside.exists() else None
-    return path, None
+        images, beside = (path / f"{name}{suffix}" for name in (_IMAGE_FOLDER, _MASK_FOLDER))
+        if images.exists():
+            return images, beside if masks is None and beside.exists() else masks
+    return path, masks
 
 
 def _is_image(name: str) -> bool:
