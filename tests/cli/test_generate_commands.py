@@ -253,7 +253,7 @@ def test_weights_that_are_none_are_refused(
     (tmp_path / "other").mkdir()
     config = json.loads((trained_run / "config.json").read_text())
     (tmp_path / "other/config.json").write_text(json.dumps({**config, "method": "surfhead"}))
-    refuses(command("generate", tmp_path / "other", out), "must be one of spherehead, got 'surfh")
+    refuses(command("generate", tmp_path / "other", out), "method must be spherehead, got 'surfh")
     config["config"]["generator"]["w_dim"] = 16
     (tmp_path / "other/config.json").write_text(json.dumps(config))
     (tmp_path / "other/checkpoints").symlink_to(trained_run / "checkpoints")

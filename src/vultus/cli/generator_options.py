@@ -17,7 +17,7 @@ from vultus.core.devices import find_device
 from vultus.core.files import read_json
 from vultus.core.run_folder import RunFolder
 from vultus.engine.adversarial_checkpoint import restore_average
-from vultus.methods.registry import GENERATORS, method_presets
+from vultus.methods.registry import method_presets
 from vultus.methods.spherehead.config import with_parity
 from vultus.methods.spherehead.generation import neural_size_at
 from vultus.methods.spherehead.generator import Generator
@@ -46,6 +46,7 @@ __all__ = [
 
 OptionsT = TypeVar("OptionsT")
 
+_METHOD = "spherehead"
 _BUILT_IN = "spherehead.safetensors"
 _SEED_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 _LARGEST_SEED = 2**32 - 1
@@ -157,14 +158,13 @@ def parse_options(
     Raises:
         ValueError: If the method is missing or unknown.
     """
-    known = ", ".join(GENERATORS)
     if not arguments or arguments[0].startswith("-"):
         if not set(arguments) & {"-h", "--help"}:
-            raise ValueError(f"the method comes first: vultus {command} METHOD; known: {known}")
-        arguments = [next(iter(GENERATORS)), "--help"]
+            raise ValueError(f"the method comes first: vultus {command} METHOD; known: {_METHOD}")
+        arguments = [_METHOD, "--help"]
     method, *rest = arguments
-    if method not in GENERATORS:
-        raise ValueError(f"method must be one of {known}, got {method!r}")
+    if method != _METHOD:
+        raise ValueError(f"method must be one of {_METHOD}, got {method!r}")
     prog = f"vultus {command} {method}"
     return tyro.cli(options_class, args=rest, prog=prog, description=description)
 
@@ -248,9 +248,8 @@ def read_run(
         raise FileNotFoundError(f"{path} holds no run: {run.config_path.name} is missing")
     stored = read_json(run.config_path)
     method = stored.get("method") if isinstance(stored, dict) else None
-    if method not in GENERATORS:
-        known = ", ".join(GENERATORS)
-        raise ValueError(f"{run.config_path}: method must be one of {known}, got {method!r}")
+    if method != _METHOD:
+        raise ValueError(f"{run.config_path}: method must be {_METHOD}, got {method!r}")
     # Only the method's settings: where the images are changes nothing.
     default = next(iter(method_presets(method).values()))
     data = add_new_fields(stored.get("config"), default)
