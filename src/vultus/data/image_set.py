@@ -128,7 +128,7 @@ def image_set_parts(path: Path, masks: Path | None) -> tuple[Path, Path | None]:
     if not path.is_dir() or (path / LABEL_FILE).exists():
         return path, masks
     for suffix in ("", ".zip"):
-        images, beside = (path / f"{name}{suffix}" for name in (_IMAGE_FOLDER, _MASK_FOLDER))
+        images, beside = (path / f"{name}{suffix}" for name in (IMAGE_FOLDER, MASK_FOLDER))
         if images.exists():
             return images, beside if masks is None and beside.exists() else masks
     return path, masks
