@@ -88,7 +88,8 @@ def test_every_entry_comes_once_an_epoch_whatever_the_pieces() -> None:
 def test_batches_hold_images_as_they_are_or_flipped_with_their_cameras(
     tmp_path: Path, storage: StorageChoice
 ) -> None:
-    images = open_image_set(write_image_set(tmp_path, LABELS))
+    # Threads read the archive at the same time.
+    images = open_image_set(write_image_set(tmp_path, LABELS, suffix=".zip"))
     entries = choose_entries(images.labels, ChoiceConfig(), seed=0)
     feed = ImageFeed(images, entries, 5, storage=storage)
     order = ShuffledOrder(len(entries.rows), 5)
