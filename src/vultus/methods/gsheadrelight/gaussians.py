@@ -55,6 +55,12 @@ class HeadGaussians(Gaussians):
         """Centres moved into the box of side 2."""
         return replace(self, means=self.means.clamp(-1.0, 1.0))
 
+    def select(self, index: int | slice) -> HeadGaussians:
+        """Some of the heads; an integer keeps the batch dimension."""
+        if isinstance(index, int):
+            index = slice(index, index + 1 or None)
+        return HeadGaussians(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
 
 @dataclass(frozen=True)
 class SceneryGaussians(Gaussians):

@@ -22,12 +22,13 @@ from vultus.kernels.gaussian_raster import Backend, rasterize_gaussians
 from vultus.methods.gsheadrelight.config import LIGHT_TERMS, Parity
 from vultus.methods.gsheadrelight.gaussians import Gaussians, HeadGaussians, SceneryGaussians
 
-__all__ = ["Pictures", "ShadeMode", "label_camera", "render_colors", "shade", "shading"]
+__all__ = ["SH_C0", "Pictures", "ShadeMode", "label_camera", "render_colors", "shade", "shading"]
 
 ShadeMode = Literal["lit", "albedo", "shading"]
 """Albedo times light, or one of the two."""
 
-_SH_C0 = 0.28209479177387814
+SH_C0 = 0.28209479177387814
+"""The constant term of spherical harmonics."""
 _OFFICIAL_TAN_HALF_FOV = 0.1993959684
 """The release takes degrees for radians: tan(12.96 / 2)."""
 
@@ -63,7 +64,7 @@ def shading(
     else:
         transfer = gaussians.transfer.unflatten(2, (3, LIGHT_TERMS))
         summed = torch.einsum("bnck,bmkc->bmnc", transfer, lights.expand(-1, -1, -1, 3))
-    summed = (_SH_C0 * summed).expand(-1, -1, -1, 3)
+    summed = (SH_C0 * summed).expand(-1, -1, -1, 3)
     return summed.unflatten(1, light.shape[1:-2]) if light.ndim > 3 else summed[:, 0]
 
 
@@ -83,7 +84,7 @@ def shade(
         is_clamped: Cut negative colours off, as pictures do; without, colours are linear in the
             light.
     """
-    albedo = (0.5 + _SH_C0 * gaussians.albedo_dc).clamp(0.0, 1.0)
+    albedo = (0.5 + SH_C0 * gaussians.albedo_dc).clamp(0.0, 1.0)
     if light.ndim > 3:
         albedo = albedo.unflatten(0, (-1, *[1] * (light.ndim - 3)))
     if mode == "albedo":
@@ -133,7 +134,7 @@ def render_colors(
     features = colors.movedim(-2, 1).flatten(2)
     geometry: list[Gaussians] = [gaussians]
     if scenery is not None:
-        behind = (0.5 + _SH_C0 * scenery.color_dc).clamp(min=0.0)
+        behind = (0.5 + SH_C0 * scenery.color_dc).clamp(min=0.0)
         repeated = behind.repeat(1, 1, features.shape[2] // 3)
         features = torch.cat([features, repeated], dim=1)
         geometry.append(scenery)
