@@ -22,7 +22,7 @@ from vultus.nets.point_blocks import (
 )
 from vultus.nets.point_encoding import LearnedWaves, PositionTables
 
-__all__ = ["FIRST_OPACITY", "HEAD_SIZES", "PointGenerator", "PointHeads"]
+__all__ = ["FIRST_OPACITY", "HEAD_SIZES", "PointGenerator", "PointHeads", "head_scale_rule"]
 
 HEAD_SIZES = {"move": 3, "size": 3, "rotation": 4, "opacity": 1, "albedo": 3}
 """What heads say of a Gaussian before its transfer, in their order."""
@@ -34,6 +34,11 @@ FIRST_OPACITY = 0.1
 """Of Gaussians of an untrained generator."""
 _START_DISTANCE = 0.5
 _LEAST_LOG_SCALE = -8.0
+
+
+def head_scale_rule(config: GeneratorConfig) -> ScaleRule:
+    """How much smaller children are than their parents."""
+    return ScaleRule(config.log_shrinkage, config.finest_log_scale, _LEAST_LOG_SCALE)
 
 
 class PointHeads(nn.Module):
@@ -149,7 +154,7 @@ class PointGenerator(nn.Module):
     def forward(self, ws: Float[Tensor, "b s w"]) -> tuple[Nodes, Nodes]:
         """Generate the Gaussians of all levels, and the nodes of all but the last; coarse first."""
         config = self.config
-        rule = ScaleRule(config.log_shrinkage, config.finest_log_scale, _LEAST_LOG_SCALE)
+        rule = head_scale_rule(config)
         points = self.start.tanh()
         encoded = torch.cat([self.waves(points), self.tables(points)], dim=1)
         styles = ws.split([2 * config.transformer_layers, *[2] * STYLED_LEVELS], dim=1)
