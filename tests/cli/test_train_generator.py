@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,6 +85,25 @@ def test_a_second_stage_begins_with_the_networks_of_the_first(
     assert not (tmp_path / "third").exists()
     assert run(command(images, tmp_path / "third", "--start", str(tmp_path))) == 2
     assert "holds no checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_processes_of_torchrun_train_one_generator(images: Path, tmp_path: Path) -> None:
+    launcher = "-m torch.distributed.run --standalone --nproc-per-node 2 -m vultus".split()
+    whole = ["--training.pass-size", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        [sys.executable, *launcher, *command(images, tmp_path / "two", *whole)],
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
+    assert run(command(images, tmp_path / "one", *whole)) == 0
+    folders = [RunFolder(tmp_path / name) for name in ("one", "two")]
+    assert [folder.read_card()["processes"] for folder in folders] == [1, 2]
+    one, two = (folder.load_checkpoint().weights for folder in folders)
+    for name, tensor in one.items():
+        assert torch.allclose(tensor, two[name], rtol=1e-4, atol=1e-5), name
 
 
 def test_a_dry_run_describes_the_work_and_writes_nothing(
