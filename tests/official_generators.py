@@ -18,7 +18,7 @@ from vultus.kernels.triplane_volume import VolumeSettings
 from vultus.methods.spherehead.config import GeneratorConfig
 from vultus.methods.spherehead.generator import Generator
 from vultus.methods.spherehead.official import to_official_weights
-from vultus.methods.spherehead.official_pickle import OfficialNetwork
+from vultus.nets.stylegan2.official_pickle import OfficialNetwork
 
 SPHERES = GeneratorConfig(
     z_dim=16,
@@ -109,7 +109,9 @@ def _persistent(network: OfficialNetwork) -> Persistent:
 
 
 def _module(weights: Mapping[str, Tensor]) -> Persistent:
-    own = {name: nn.Parameter(tensor) for name, tensor in weights.items() if "." not in name}
+    own = {name: tensor for name, tensor in weights.items() if "." not in name}
+    parameters = {n: nn.Parameter(t) for n, t in own.items() if t.is_floating_point()}
+    buffers = {n: t for n, t in own.items() if n not in parameters}
     children = dict.fromkeys(name.partition(".")[0] for name in weights if "." in name)
     modules = {
         child: _module(
@@ -117,7 +119,7 @@ def _module(weights: Mapping[str, Tensor]) -> Persistent:
         )
         for child in children
     }
-    state = {"_parameters": own, "_buffers": {}, "_modules": modules}
+    state = {"_parameters": parameters, "_buffers": buffers, "_modules": modules}
     return Persistent(
         type="class", version=6, module_src="raise SystemExit", class_name="Part", state=state
     )

@@ -44,35 +44,38 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "reenact": (ReenactOptions,),
     "mesh": (MeshOptions,),
     "export": (ExportOptions,),
-    "generate": (GenerateOptions, GeneratorOptions),
-    "generate-video spherehead": (GenerateVideoOptions, GeneratorOptions),
-    "generate-mesh spherehead": (GenerateMeshOptions, GeneratorOptions),
-    "mix-styles spherehead": (MixStylesOptions, GeneratorOptions),
+    "generate": (GenerateOptions,),
+    "generate-video spherehead": (GenerateVideoOptions,),
+    "generate-mesh spherehead": (GenerateMeshOptions,),
+    "mix-styles spherehead": (MixStylesOptions,),
     "data studio": (StudioOptions, StudioConfig),
     "data check": (CheckOptions,),
     "data collection": (CollectionConfig,),
     "data pack": (PackConfig,),
     "data crop": (CropConfig,),
 }
+
+
 # Positional, or with a flag of its own.
-_PEOPLE = {f"people.{field.name}": f"--{field.name}" for field in dataclasses.fields(PeopleOptions)}
-_DENSITY = {
-    f"density.{field.name.replace('_', '-')}": f"--{field.name.replace('_', '-')}"
-    for field in dataclasses.fields(DensitySettings)
-}
+def unnamed(field: str, options: type) -> dict[str, str]:
+    """Options of a field that adds no part of its own to their names."""
+    names = [each.name.replace("_", "-") for each in dataclasses.fields(options)]
+    return {f"{field}.{name}": f"--{name}" for name in names}
+
+
+_GENERATOR = unnamed("generator", GeneratorOptions)
+_PEOPLE = unnamed("people", PeopleOptions)
+_DENSITY = unnamed("density", DensitySettings)
 _OTHER_FLAGS = {
-    "generate": {"generator": "--weights", **_PEOPLE},
-    "generate-video spherehead": {"generator": "--weights", **_PEOPLE},
-    "generate-mesh spherehead": {"generator": "--weights", **_PEOPLE, **_DENSITY},
-    "mix-styles spherehead": {"generator": "--weights"},
+    "generate": {**_GENERATOR, **_PEOPLE},
+    "generate-video spherehead": {**_GENERATOR, **_PEOPLE},
+    "generate-mesh spherehead": {**_GENERATOR, **_PEOPLE, **_DENSITY},
+    "mix-styles spherehead": _GENERATOR,
     "data check": {"data": "PATH"},
     "train surfhead": {"data": "--data"},
     "train spherehead": {"images": "--data", "choice": "--choice.back-repeat"},
     "ablate surfhead": {"data": "--data"},
-    "mesh": {
-        f"fusion.{name}": f"--{name}"
-        for name in (field.name.replace("_", "-") for field in dataclasses.fields(FusionSettings))
-    },
+    "mesh": unnamed("fusion", FusionSettings),
 }
 
 

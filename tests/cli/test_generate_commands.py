@@ -263,6 +263,18 @@ def test_weights_that_are_none_are_refused(
     assert not out.exists()
 
 
+def test_the_built_in_generator_needs_no_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "assets").mkdir()
+    write_tiny_generator(tmp_path / "assets/spherehead.safetensors")
+    monkeypatch.setattr(generator_options, "files", lambda _: tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert run(["generate", "spherehead"]) == 0
+    assert "5 views of 1 person" in capsys.readouterr().out
+    assert (tmp_path / "people/seed0000.png").is_file()
+
+
 def test_places_that_cannot_be_written_are_refused(
     weights: Path, tmp_path: Path, refuses: Refuses
 ) -> None:

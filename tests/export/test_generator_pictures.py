@@ -23,7 +23,9 @@ from vultus.export.generator_pictures import (
     save_outputs,
     view_sheet,
 )
+from vultus.export.mesh_pictures import mesh_picture
 from vultus.geometry.cameras import pixel_directions
+from vultus.methods.spherehead.density import DensitySettings, head_mesh
 from vultus.methods.spherehead.images import HeadImages
 from vultus.methods.spherehead.sampling import HeadSampler, SamplingSettings
 from vultus.methods.spherehead.views import ViewRig, motion_labels
@@ -55,6 +57,24 @@ def test_distances_along_rays_become_depth_and_normals() -> None:
     assert_close(normals, wanted, looser=50.0, reason="differences of depth")
     side = wall(2.5, torch.pi / 2).normals()[:, 4, 4]
     assert_close(side, torch.tensor([1.0, 0.0, 0.0]), looser=50.0, reason="differences of depth")
+
+
+def test_surfaces_cover_what_images_show() -> None:
+    settings = SamplingSettings(truncation=1.0, neural_size=32, sample_factor=6.0)
+    source = HeadSampler(tiny_generator(), RIG, settings)
+    head = source.head(source.people((0,)))
+    density = DensitySettings(resolution=64, level=4.0, only_largest=False)
+    mesh = head_mesh(source.generator, head, density)
+    label = RIG.label(0.7, 0.2)
+    mask = look(source, head, label).alpha[0] > 0.5
+    _, cover = mesh_picture(mesh.vertices, mesh.faces, labels_to_camera(label, 32))
+
+    def overlap(cover: Tensor) -> float:
+        return float((mask & cover).sum() / (mask | cover).sum())
+
+    assert overlap(cover[0] > 0.5) > 0.9
+    assert overlap(cover[0].flip(1) > 0.5) < 0.5
+    assert overlap(cover[0].flip(0) > 0.5) < 0.9
 
 
 def test_outputs_are_pictures_of_the_final_size() -> None:

@@ -17,6 +17,7 @@ from vultus.cli.generator_options import (
     GeneratorOptions,
     PeopleOptions,
     check_output_folder,
+    count_people,
     describe_generator,
     open_sampler,
     parse_options,
@@ -43,8 +44,10 @@ __all__ = ["GenerateOptions", "main", "read_cameras"]
 class GenerateOptions:
     """Write pictures of generated people."""
 
-    generator: Annotated[GeneratorOptions, tyro.conf.arg(name="")]
-    out: Path
+    generator: Annotated[GeneratorOptions, tyro.conf.arg(name="")] = field(
+        default_factory=GeneratorOptions
+    )
+    out: Path = Path("people")
     """Folder; made if missing, pictures of the same names are replaced."""
     people: Annotated[PeopleOptions, tyro.conf.arg(name="")] = field(default_factory=PeopleOptions)
     views: Literal["front", "strip", "orbit"] = "strip"
@@ -75,7 +78,7 @@ def main(arguments: list[str]) -> None:
     total = len(people) * len(labels)
     if options.dry_run:
         console.print(
-            f"would write {total} views of {len(people)} people with a "
+            f"would write {total} views of {count_people(len(people))} with a "
             f"{describe_generator(sampler)} into {options.out}"
         )
         return
@@ -90,7 +93,7 @@ def main(arguments: list[str]) -> None:
             names += _write(options, name, views)
     if options.layout == "images":
         _write_labels(options, names, labels.repeat(len(people), 1))
-    console.print(f"pictures: {options.out} ({total} views of {len(people)} people)")
+    console.print(f"pictures: {options.out} ({total} views of {count_people(len(people))})")
 
 
 def read_cameras(path: Path) -> Float[Tensor, "b 25"]:

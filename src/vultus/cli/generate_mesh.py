@@ -13,6 +13,7 @@ from vultus.cli.generator_options import (
     GeneratorOptions,
     PeopleOptions,
     check_output_folder,
+    count_people,
     describe_generator,
     open_sampler,
     parse_options,
@@ -39,8 +40,10 @@ class GenerateMeshOptions:
     Units and axes are those of the generator: the face looks along +z, +y is up.
     """
 
-    generator: Annotated[GeneratorOptions, tyro.conf.arg(name="")]
-    out: Path
+    generator: Annotated[GeneratorOptions, tyro.conf.arg(name="")] = field(
+        default_factory=GeneratorOptions
+    )
+    out: Path = Path("people")
     """Folder; made if missing, files of the same names are replaced."""
     people: Annotated[PeopleOptions, tyro.conf.arg(name="")] = field(default_factory=PeopleOptions)
     formats: tuple[MeshFormat, ...] = ("ply",)
@@ -65,7 +68,7 @@ def main(arguments: list[str]) -> None:
     if options.dry_run:
         console.print(
             f"would sample {side} x {side} x {side} points of a cube of {length:g} for "
-            f"{len(people)} people with a {describe_generator(sampler)} and write "
+            f"{count_people(len(people))} with a {describe_generator(sampler)} and write "
             f"{', '.join(options.formats)} into {options.out}"
         )
         return

@@ -13,6 +13,7 @@ from vultus.cli.console import console
 from vultus.cli.generator_options import (
     GeneratorOptions,
     PeopleOptions,
+    count_people,
     describe_generator,
     open_sampler,
     parse_options,
@@ -34,8 +35,10 @@ class GenerateVideoOptions:
     share of them and back to the first.
     """
 
-    generator: Annotated[GeneratorOptions, tyro.conf.arg(name="")]
-    out: Path
+    generator: Annotated[GeneratorOptions, tyro.conf.arg(name="")] = field(
+        default_factory=GeneratorOptions
+    )
+    out: Path = Path("people.mp4")
     """Film to write (.mp4)."""
     people: Annotated[PeopleOptions, tyro.conf.arg(name="")] = field(default_factory=PeopleOptions)
     grid: tuple[int, int] = (1, 1)
@@ -70,7 +73,7 @@ def main(arguments: list[str]) -> None:
     count = film.num_frames(len(people))
     if options.dry_run:
         console.print(
-            f"would write {count} frames of {len(people)} people with a "
+            f"would write {count} frames of {count_people(len(people))} with a "
             f"{describe_generator(sampler)} to {out}"
         )
         return

@@ -36,6 +36,7 @@ __all__ = [
     "GeneratorOptions",
     "PeopleOptions",
     "check_output_folder",
+    "count_people",
     "describe_generator",
     "open_generator",
     "open_sampler",
@@ -274,6 +275,11 @@ def check_output_folder(path: Path) -> None:
         raise NotADirectoryError(f"--out: {path} must be a folder")
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(f"--out: the folder {path.absolute().parent} does not exist")
+
+
+def count_people(count: int) -> str:
+    """A number of people in words."""
+    return f"{count} {'person' if count == 1 else 'people'}"
 
 
 def describe_generator(sampler: HeadSampler) -> str:

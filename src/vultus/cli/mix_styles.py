@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -35,8 +35,10 @@ _LAYERS = (0, 2, 3, 4, 6, 8)
 class MixStylesOptions:
     """Write a matrix of mixed people for each layer: coarse ones in rows, fine ones in columns."""
 
-    generator: Annotated[GeneratorOptions, tyro.conf.arg(name="")]
-    out: Path
+    generator: Annotated[GeneratorOptions, tyro.conf.arg(name="")] = field(
+        default_factory=GeneratorOptions
+    )
+    out: Path = Path("people")
     """Folder; made if missing. A matrix is named by its layer and view."""
     coarse: str = "521"
     """Seeds of the rows: numbers and ranges such as 1,4-6."""

@@ -11,11 +11,8 @@ from torch import nn
 
 from official_generators import GRIDS, PLANES, SPHERES, Persistent, as_published, release_modules
 from vultus.methods.spherehead.config import GeneratorConfig, with_parity
-from vultus.methods.spherehead.official_pickle import (
-    generator_config,
-    generator_from_official,
-    read_official_pickle,
-)
+from vultus.methods.spherehead.official_pickle import generator_config, generator_from_official
+from vultus.nets.stylegan2.official_pickle import read_official_pickle
 
 
 @pytest.mark.parametrize("config", [SPHERES, GRIDS, PLANES], ids=["spheres", "grids", "planes"])

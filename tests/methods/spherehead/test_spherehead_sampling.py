@@ -207,6 +207,8 @@ def test_people_are_taken_apart_and_joined() -> None:
     assert torch.equal(again.z, latents_of_seeds((4, 5, 6), TINY.z_dim))
     assert People.join([people[0], replace(people[1], z=None)]).z is None
     assert [person.seeds for person in people] == [(4,), (5,), (6,)]
+    with pytest.raises(IndexError):
+        people[3]
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,11 @@ class People:
 
     def __getitem__(self, index: int | slice) -> People:
         """One or some of them."""
-        rows = index if isinstance(index, slice) else slice(index, (index + 1) or None)
+        if isinstance(index, slice):
+            rows = index
+        else:
+            first = range(len(self))[index]  # Raises beyond the last, where slices are empty.
+            rows = slice(first, first + 1)
         z = None if self.z is None else self.z[rows]
         return People(self.ws[rows], self.offsets[rows], self.seeds[rows], z)
 
