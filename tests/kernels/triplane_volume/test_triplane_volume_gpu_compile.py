@@ -16,8 +16,9 @@ MAX_STACK = {"decode_backward": 400}
 MAX_STACK_SINGLE = {
     "decode_backward": 2700, "gather_decoded": 400, "sample_rays": 400, "share_gradients": 400,
 }  # fmt: skip
-"""Bytes per thread that are spilled, by Triton 3.6 (decode_backward: 256 by 3.9). Weights and their gradients fill all registers, yet programs
-of fewer samples, which spill less, take longer; in single precision a product is three."""
+"""Bytes per thread that are spilled, by Triton 3.6 (``decode_backward``: 256 by 3.9). Weights and
+their gradients fill all registers, yet programs of fewer samples, which spill less, take longer; in
+single precision a product is three."""
 
 
 @pytest.fixture(autouse=True)
