@@ -10,11 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from vultus.methods.spherehead.official import from_official_weights, to_official_weights
-from vultus.methods.spherehead.official_pickle import (
-    OfficialNetwork,
-    generator_config,
-    read_official_pickle,
-)
+from vultus.methods.spherehead.official_pickle import generator_config
+from vultus.nets.stylegan2.official_pickle import OfficialNetwork, read_official_pickle
 
 
 @pytest.fixture(scope="module")

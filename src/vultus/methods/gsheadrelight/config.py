@@ -86,8 +86,10 @@ class GeneratorConfig:
             raise ValueError(
                 f"channels must have at least {2 + STYLED_LEVELS} entries, got {self.channels}"
             )
-        if any(width % 2 for width in self.channels):
-            raise ValueError(f"channels must be even, got {self.channels}")
+        if any(width % 2 for width in self.channels) or self.channels[0] != self.channels[1]:
+            raise ValueError(
+                f"channels must be even, and the first two the same, got {self.channels}"
+            )
         if self.num_points <= self.num_neighbors:
             raise ValueError(
                 f"num_points must exceed num_neighbors {self.num_neighbors}, got {self.num_points}"

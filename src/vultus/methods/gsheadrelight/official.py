@@ -40,8 +40,6 @@ _PREFIXES = {
     "background.levels.1.own": "point_gen_bg.network.block_1.0.subpixel",
     "background.levels.1.layers.0": "point_gen_bg.network.block_1.1",
     "background.levels.1.layers.1": "point_gen_bg.network.block_1.2",
-    "mapping.layers.0": "mapping_network.fc0",
-    "mapping.layers.1": "mapping_network.fc1",
     "mapping.mean_w": "mapping_network.w_avg",
     "mapping": "mapping_network",
     "camera_block": "b8_pose",
@@ -79,6 +77,7 @@ _RESIDUAL = re.compile(r"head\.levels\.0\.residuals\.(\d+)\.(.*)")
 _LEVEL = re.compile(r"head\.levels\.(\d+)\.(.*)")
 _HEADS = re.compile(r"head\.heads\.(\d+)\.(weight|bias)")
 _BACKGROUND_HEAD = re.compile(r"background\.levels\.(\d)\.heads\.(\w+)\.(.*)")
+_MAPPING_LAYER = re.compile(r"mapping\.layers\.(\d+)\.(.*)")
 _BLOCK = re.compile(r"blocks\.(\d+)\.(.*)")
 _CONVOLUTION = re.compile(r"(.*\.(?:conv\w*|skip|fromrgb)(?:\.\d)?)\.weight")
 _FIRST_BLOCK = 4
@@ -97,8 +96,10 @@ def official_name(name: str) -> str:
     if match := _BACKGROUND_HEAD.fullmatch(name):
         attribute = _BACKGROUND_ATTRIBUTES.get(match[2], match[2])
         return f"point_gen_bg.out_layers.block_{match[1]}.{attribute}.out_block.{match[3]}"
+    if match := _MAPPING_LAYER.fullmatch(name):
+        return f"mapping_network.fc{match[1]}.{match[2]}"
     if match := _BLOCK.fullmatch(name):
-        return _renamed(f"b{match[1]}.{match[2]}", {}).replace("from_rgb", "fromrgb")
+        return f"b{match[1]}.{match[2]}".replace("from_rgb", "fromrgb")
     return _renamed(name, _PREFIXES).replace("layer_scale", "layerscale")
 
 

@@ -22,7 +22,14 @@ from vultus.nets.point_blocks import (
 )
 from vultus.nets.point_encoding import LearnedWaves, PositionTables
 
-__all__ = ["FIRST_OPACITY", "HEAD_SIZES", "PointGenerator", "PointHeads", "head_scale_rule"]
+__all__ = [
+    "FIRST_OPACITY",
+    "HEAD_SIZES",
+    "PointGenerator",
+    "PointHeads",
+    "first_values",
+    "head_scale_rule",
+]
 
 HEAD_SIZES = {"move": 3, "size": 3, "rotation": 4, "opacity": 1, "albedo": 3}
 """What heads say of a Gaussian before its transfer, in their order."""
@@ -39,6 +46,12 @@ _LEAST_LOG_SCALE = -8.0
 def head_scale_rule(config: GeneratorConfig) -> ScaleRule:
     """How much smaller children are than their parents."""
     return ScaleRule(config.log_shrinkage, config.finest_log_scale, _LEAST_LOG_SCALE)
+
+
+def first_values(num_others: int) -> Float[Tensor, " v"]:
+    """Values of an untrained generator's Gaussians: unturned, faint, and zeros."""
+    opacity = math.log(FIRST_OPACITY / (1.0 - FIRST_OPACITY))
+    return torch.tensor([1.0, 0.0, 0.0, 0.0, opacity, *[0.0] * num_others])
 
 
 class PointHeads(nn.Module):
@@ -76,8 +89,6 @@ class _RootLevel(nn.Module):
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         width = config.channels[0]
-        if config.channels[1] != width:
-            raise ValueError(f"channels of the first level must not change, got {config.channels}")
         branches: list[nn.Module] = []
         for _ in range(config.transformer_layers):
             branches += [PointAttention(width, config.attention_heads), PointMlp(width)]
@@ -138,9 +149,7 @@ class PointGenerator(nn.Module):
         self.heads = nn.ModuleList(
             PointHeads(width, config.transfer_dim) for width in config.channels[1:]
         )
-        opacity = math.log(FIRST_OPACITY / (1.0 - FIRST_OPACITY))
-        rest = [0.0] * (HEAD_SIZES["albedo"] + config.transfer_dim)
-        initial = torch.tensor([1.0, 0.0, 0.0, 0.0, opacity, *rest])
+        initial = first_values(HEAD_SIZES["albedo"] + config.transfer_dim)
         self.register_buffer("initial", initial, persistent=False)
         self.draw_start(generator)
 

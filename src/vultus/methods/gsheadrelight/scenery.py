@@ -16,7 +16,7 @@ from vultus.methods.gsheadrelight.gaussians import (
     SceneryGaussians,
     child_nodes,
 )
-from vultus.methods.gsheadrelight.point_generator import FIRST_OPACITY
+from vultus.methods.gsheadrelight.point_generator import first_values
 from vultus.nets.modulated_linear import ModulatedLinear
 from vultus.nets.point_encoding import LearnedWaves
 
@@ -71,6 +71,8 @@ class _SceneryLevel(nn.Module):
 class SceneryGenerator(nn.Module):
     """Generate what is behind heads."""
 
+    initial: Tensor
+
     def __init__(self, config: GeneratorConfig, generator: torch.Generator | None = None) -> None:
         """Build both levels; the generator draws starting points and their encoding."""
         super().__init__()
@@ -80,6 +82,8 @@ class SceneryGenerator(nn.Module):
         self.levels = nn.ModuleList(
             _SceneryLevel(width, config.w_dim, splits=splits) for splits in (False, True)
         )
+        initial = first_values(SCENERY_HEADS["color"])
+        self.register_buffer("initial", initial, persistent=False)
         self.draw_start(generator)
 
     @torch.no_grad()
@@ -103,7 +107,5 @@ class SceneryGenerator(nn.Module):
     def _roots(self, raw: Float[Tensor, "b n r"]) -> Nodes:
         """Starting points on the sphere; their moves are not used."""
         _, sizes, changes = raw.tensor_split([3, 6], dim=2)
-        opacity = math.log(FIRST_OPACITY / (1.0 - FIRST_OPACITY))
-        initial = raw.new_tensor([1.0, 0.0, 0.0, 0.0, opacity, 0.0, 0.0, 0.0])
         means = (_RADIUS * normalize(self.start, dim=1)).expand(len(raw), -1, -1)
-        return Nodes(means, SCENERY_LOG_SCALE - softplus(-sizes), initial + changes)
+        return Nodes(means, SCENERY_LOG_SCALE - softplus(-sizes), self.initial + changes)

@@ -1,0 +1,93 @@
+"""Published checkpoints of GSHeadRelight become generators, and no code of theirs is run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from official_generators import write_official_pickle
+from vultus.methods.gsheadrelight.config import GeneratorConfig
+from vultus.methods.gsheadrelight.generator import Generator
+from vultus.methods.gsheadrelight.official import to_official_generator
+from vultus.methods.gsheadrelight.official_pickle import (
+    generator_config,
+    generator_from_official,
+    read_official_generator,
+)
+from vultus.nets.stylegan2.official_pickle import OfficialNetwork
+
+MONO = GeneratorConfig(
+    z_dim=8,
+    w_dim=16,
+    mapping_layers=3,
+    num_points=20,
+    channels=(16, 16, 8, 8, 8),
+    transformer_layers=2,
+    table_size=8,
+    background_points=6,
+    background_channels=8,
+    image_size=32,
+    detail=64,
+    label_scale=0.5,
+    parity="official",
+)
+COLORED = replace(MONO, light_channels=3, background_points=0, background_channels=128)
+
+
+def as_published(generator: Generator) -> OfficialNetwork:
+    """A generator as its pickle describes it."""
+    config = generator.config
+    rendering = {
+        "c_scale": config.label_scale,
+        "custom_options": {"scale_end": config.finest_log_scale},
+    }
+    return OfficialNetwork(
+        "GSGenerator",
+        to_official_generator(generator.state_dict(), config),
+        {},
+        {"img_resolution": config.image_size, "rendering_kwargs": rendering},
+    )
+
+
+@pytest.mark.parametrize("config", [MONO, COLORED], ids=["mono", "colored"])
+def test_a_published_pickle_becomes_the_generator_that_it_holds(
+    config: GeneratorConfig, tmp_path: Path
+) -> None:
+    generator = Generator(config, torch.Generator().manual_seed(0))
+    path = write_official_pickle(tmp_path / "model.pkl", {"G_ema": as_published(generator)})
+    read = read_official_generator(path)
+    assert read.config == config
+    expected, found = generator.state_dict(), read.state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    ws = torch.randn(1, config.num_ws, config.w_dim, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert torch.equal(read.gaussians(ws).means, generator.gaussians(ws).means)
+
+
+def test_other_networks_are_refused(tmp_path: Path) -> None:
+    network = as_published(Generator(MONO))
+    only_d = write_official_pickle(tmp_path / "d.pkl", {"D": network})
+    with pytest.raises(ValueError, match=r"d\.pkl: must hold one of G_ema, G, got D"):
+        read_official_generator(only_d)
+    del network.weights["point_gen.dc_rt_init"]
+    with pytest.raises(ValueError, match="is no generator of heads that can be lit"):
+        generator_config(network)
+
+
+def test_wrong_weights_are_refused() -> None:
+    network = as_published(Generator(MONO))
+    name = "point_gen.out_layers.albedo.block_8.1.bias"
+    network.weights[name] = torch.zeros(5)
+    with pytest.raises(ValueError, match=r"albedo\.block_8\.1\.bias must have the shape \(3,\)"):
+        generator_from_official(network)
+    network = as_published(Generator(MONO))
+    network.weights["point_gen.scale_init"] = torch.zeros(3)
+    with pytest.raises(ValueError, match=r"point_gen\.scale_init must be \[-1\.49"):
+        generator_from_official(network)
+    network = as_published(Generator(MONO))
+    network.weights["point_gen.blocks.block_8.0.conv_x.0.resample_filter"] = torch.ones(4, 4)
+    with pytest.raises(ValueError, match=r"must be the outer product of \(1, 3, 3, 1\)"):
+        generator_from_official(network)
