@@ -205,6 +205,7 @@ def skip_empty(function: Callable[..., None]) -> Callable[..., None]:
         (["surfhead", "--width", "0"], "--width must be positive, got 0"),
         (["start", "--repeats", "0"], "--repeats must be positive, got 0"),
         (["volume", "--batch", "0"], "--batch must be positive, got 0"),
+        (["shading", "--height", "0"], "--height must be positive, got 0"),
         (["raster", "--primitives"], "--primitives must not be empty"),
         (["raster", "--prototype", "nowhere.py"], "prototype nowhere.py does not exist"),
     ],

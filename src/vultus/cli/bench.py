@@ -21,6 +21,7 @@ from vultus.bench.training_step import bench_training_step
 from vultus.cli.bench_gaussianhead import run_gaussianhead
 from vultus.cli.bench_raster import GPU_REPEATS, run_raster
 from vultus.cli.bench_render import run_render
+from vultus.cli.bench_shading import run_shading
 from vultus.cli.bench_tables import print_rows, require_positive
 from vultus.cli.bench_volume import run_volume
 from vultus.cli.console import console, print_table
@@ -147,7 +148,8 @@ def main(arguments: list[str]) -> None:
             "  render    pictures of a trained avatar\n"
             "  start     the first pass in a new process\n"
             "  studio    pictures of the virtual studio\n"
-            "  volume    rays through feature planes"
+            "  volume    rays through feature planes\n"
+            "  shading   Gaussians lit by environment maps, and their visibility"
         )
         return
     name, *rest = arguments
@@ -293,4 +295,5 @@ _SUBCOMMANDS: dict[str, Callable[[list[str]], None]] = {
     "start": _start,
     "studio": _studio,
     "volume": run_volume,
+    "shading": run_shading,
 }
