@@ -261,3 +261,15 @@ def test_contradictions_are_refused(generator: Generator, head: HeadGaussians) -
         shade(head, torch.zeros(2, 9, 2))
     with pytest.raises(ValueError, match="the generator has no background"):
         built(replace(TINY, background_points=0)).scenery(torch.zeros(1, 7, TINY.w_dim))
+
+
+@pytest.mark.slow
+@torch.inference_mode()
+def test_a_generator_of_the_published_size_makes_a_head(labels: Tensor) -> None:
+    generator = Generator(GeneratorConfig(), torch.Generator().manual_seed(0))
+    z = torch.randn(1, 512, generator=torch.Generator().manual_seed(1))
+    head = generator.gaussians(generator.map(z, labels[:1]))
+    assert head.means.shape == (1, 349_440, 3)
+    assert all(bool(values.isfinite().all()) for values in vars(head).values())
+    pictures = generator.render(head, lights(1, 9, 3), labels[:1], size=64)
+    assert float(pictures.alpha.max()) > 0.5

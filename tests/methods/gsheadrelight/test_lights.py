@@ -1,0 +1,146 @@
+"""Lights in the axes of the head, and heads with baked light as splat files."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from vultus.data.camera_labels import labels_to_camera, look_at_labels
+from vultus.data.studio.collection.lights import camera_light_sh, world_light_sh
+from vultus.gaussians.splat_files import read_splats, write_splats
+from vultus.geometry.rotations import axis_angle_to_matrix
+from vultus.geometry.spherical_harmonics import light_sh_basis
+from vultus.methods.gsheadrelight.gaussians import HeadGaussians
+from vultus.methods.gsheadrelight.lights import (
+    camera_to_head_light,
+    environment_light,
+    head_to_world_light,
+    labels_to_light,
+    light_to_labels,
+    lit_ball,
+    turn_light,
+    world_to_head_light,
+)
+from vultus.methods.gsheadrelight.rendering import SH_C0, render_colors, shade
+from vultus.methods.gsheadrelight.splats import lit_splats
+from vultus.render.lighting.envmap import EnvironmentMap, envmap_directions
+from vultus.render.lighting.lights import LightList
+
+
+def drawn(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def lamp(direction: tuple[float, float, float]) -> LightList:
+    """One white light at infinity."""
+    position = torch.tensor([[*direction, 0.0]])
+    return LightList(position, torch.ones(1, 3), torch.zeros(1))
+
+
+def camera_labels(*yaws: float) -> Tensor:
+    yaw = torch.tensor(yaws)
+    target = torch.tensor([0.0, 0.0, 0.1])
+    return look_at_labels(yaw, 0.4 * yaw.sin(), target=target, radius=2.7, focal=4.0)
+
+
+def test_labels_of_27_numbers_are_ordered_by_coefficient() -> None:
+    labels = torch.arange(54.0).view(2, 27)
+    light = labels_to_light(labels)
+    assert light[1, 4].tolist() == [39.0, 40.0, 41.0]
+    assert torch.equal(light_to_labels(light), labels)
+    assert labels_to_light(labels[:, :9]).shape == (2, 9, 1)
+    with pytest.raises(ValueError, match="labels must have 9 or 27 numbers, got 8"):
+        labels_to_light(labels[:, :8])
+
+
+@pytest.mark.parametrize(
+    ("direction", "axis"),
+    [((1.0, 0.0, 0.0), 3), ((0.0, 0.0, -1.0), 1), ((0.0, 1.0, 0.0), 2)],
+    ids=["right", "behind", "above"],
+)
+def test_a_lamp_in_the_world_lies_on_its_axis_of_the_head(
+    direction: tuple[float, float, float], axis: int
+) -> None:
+    light = world_to_head_light(world_light_sh(lamp(direction)))
+    linear = light[1:4, 0]
+    assert float(linear[axis - 1]) > 0.1
+    assert float(linear.abs().sum() - linear[axis - 1]) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_labels_of_a_collection_become_the_same_light_for_all_cameras() -> None:
+    world = drawn(9, 3)
+    labels = camera_labels(-1.2, 0.0, 0.3, 2.9)
+    cameras = labels_to_camera(labels, 1).camera_to_world
+    seen = torch.stack([camera_light_sh(world, camera) for camera in cameras])
+    head = camera_to_head_light(seen, labels)
+    assert torch.allclose(head, world_to_head_light(world).expand(4, 9, 3), atol=1e-5)
+    assert float((seen - seen[1]).abs().max()) > 0.1
+    assert torch.allclose(head_to_world_light(head[0]), world, atol=1e-5)
+
+
+def test_turning_a_light_turns_where_it_comes_from() -> None:
+    turn = axis_angle_to_matrix(torch.tensor([0.3, -0.8, 1.1]).double())
+    light, direction = drawn(9, 1).double(), torch.tensor([0.6, 0.0, 0.8]).double()
+    before = light_sh_basis(direction, 2) @ light
+    after = light_sh_basis(turn @ direction, 2) @ turn_light(light, turn)
+    assert torch.allclose(before, after)
+
+
+def test_an_even_environment_lights_as_bright_as_it_is() -> None:
+    light = environment_light(EnvironmentMap.constant((0.25, 0.5, 1.0), height=128))
+    assert float(light[1:].abs().max()) < 1e-4
+    ball = lit_ball(light, 33)
+    assert torch.allclose(ball[:, 16, 16], torch.tensor([0.25, 0.5, 1.0]), atol=1e-4)
+
+
+def test_turned_surroundings_are_turned_lights() -> None:
+    directions = envmap_directions(64, 128)
+    spot = (8.0 * (directions @ torch.tensor([0.6, 0.0, 0.8]) - 1.0)).exp()
+    environment = EnvironmentMap(spot.expand(3, -1, -1).clone())
+    angle = 2.0 * math.pi * 5 / 128
+    # +y of the world is Z of a light.
+    turn = axis_angle_to_matrix(torch.tensor([0.0, 0.0, angle]))
+    expected = turn_light(environment_light(environment), turn)
+    found = environment_light(environment.rotated(angle))
+    assert torch.allclose(found, expected, atol=1e-4)
+    assert torch.allclose(environment_light(environment, 2.0)[0], 2.0 * expected[0], atol=1e-4)
+
+
+def test_a_ball_is_bright_where_its_lamp_is() -> None:
+    light = world_to_head_light(world_light_sh(lamp((1.0, 0.0, 0.0))))
+    ball = lit_ball(light, 65)[0]
+    assert float(ball[32, 60]) > float(ball[32, 32]) > float(ball[32, 4])
+
+
+def a_head() -> HeadGaussians:
+    random = torch.Generator().manual_seed(3)
+    means, sizes = (torch.randn(2, 40, 3, generator=random) for _ in range(2))
+    quats, opacity, albedo, transfer = (
+        torch.randn(2, 40, size, generator=random) for size in (4, 1, 3, 9)
+    )
+    return HeadGaussians(0.2 * means, 0.3 * sizes - 3.0, quats, opacity, albedo, transfer)
+
+
+def test_splat_files_hold_the_lit_head(tmp_path: Path) -> None:
+    head, light = a_head(), drawn(9, 3)
+    path = tmp_path / "head.ply"
+    write_splats(path, lit_splats(head, light, index=1))
+    read = read_splats(path)
+    camera = labels_to_camera(camera_labels(0.4), 48)
+    color = (0.5 + SH_C0 * read.sh_dc[None, :, 0]).clamp(min=0.0)
+    back = HeadGaussians(
+        read.means[None],
+        read.log_scales[None],
+        read.quats[None],
+        read.opacity_logits[None, :, None],
+        head.albedo_dc[1:],
+        head.transfer[1:],
+    )
+    one = head.select(1)
+    expected = render_colors(one, shade(one, light[None]), camera).image
+    assert float(expected.max()) > -0.5
+    assert torch.allclose(render_colors(back, color, camera).image, expected, atol=1e-5)
