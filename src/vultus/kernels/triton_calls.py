@@ -31,10 +31,11 @@ def check_tensors(tensors: Mapping[str, Tensor | None], device: torch.device) ->
     """Check what kernels cannot.
 
     Raises:
-        TypeError: If the tensors are not float32 on one GPU; ``device`` is that of the means.
+        TypeError: If the tensors are not float32 on one GPU; ``device`` is that of the first.
     """
     if device.type != "cuda" and not (is_interpreted() or is_recording()):
-        raise TypeError(f"means must be on a GPU for backend gpu, got {device}")
+        first = next(name for name, tensor in tensors.items() if tensor is not None)
+        raise TypeError(f"{first} must be on a GPU for backend gpu, got {device}")
     for name, tensor in tensors.items():
         if tensor is None or (tensor.dtype == torch.float32 and tensor.device == device):
             continue

@@ -173,11 +173,18 @@ def test_memory_does_not_grow_with_gaussians_times_texels() -> None:
         assert -(-blocks // programs) <= -(-blocks * batch // gpu._MAX_PROGRAMS) + 1
 
 
-@pytest.mark.parametrize("name", ["cpu", pytest.param("gpu", marks=pytest.mark.triton)])
-def test_backends_refuse_what_they_cannot_compute(name) -> None:
-    single(name)
+def test_backends_refuse_what_they_cannot_compute(backend) -> None:
+    single(backend)
     with pytest.raises(TypeError, match="normals must be float32"):
-        make_scene().shade(name)
+        make_scene().shade(backend)
+
+
+def test_the_gpu_is_not_replaced_where_there_is_none() -> None:
+    pytest.importorskip("triton")
+    if is_interpreting():
+        pytest.skip("the interpreter takes tensors on the CPU")
+    with pytest.raises(TypeError, match="normals must be on a GPU for backend gpu, got cpu"):
+        make_scene().to(torch.zeros(0)).shade("gpu")
 
 
 @pytest.mark.parametrize("capability", [80, 90])

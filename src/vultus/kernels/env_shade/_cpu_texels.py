@@ -104,6 +104,38 @@ def _fresnel_power(l_h):
 
 @helper
 @no_type_check
+def _lobe_gradients(light, view, n_l, n_v, lit, terms, q):
+    """The lobe over (n.l)+, and what a gradient of the lobe, 0 where unlit, means for the rest.
+
+    Returns:
+        u; the gradient of (n.l)+; the weights of l + v in that of n and, negative, of v; that of l
+        in that of v; the gradients of the logarithm of the lobe's scale, of -k apart from B, of a
+        in t.
+    """
+    k, rest, a_less, _, scale = terms
+    n_h, l_h, inverse = _half_products(*light, *view, n_l, n_v)
+    fourth, x = _fresnel_power(l_h)
+    t = n_h * n_h * a_less + _ONE
+    square = t * t * _PI
+    is_free = square >= splat(_MIN_DIVISOR)
+    inverse_a = splat(_ONE) / (lit * rest + k)
+    inverse_t = splat(_ONE) / vsel(is_free, square, _MIN_DIVISOR)
+    level = inverse_a * inverse_t * scale
+    u = (fourth * x * _ONE_MINUS_F0 + _F0) * level
+    g_lobe = q * lit * u
+    g_t = vsel(is_free, g_lobe * t * inverse_t * (-_TWO * _PI), _ZERO)
+    g_nh = g_t * n_h * (_TWO * a_less)
+    is_inside = (l_h >= splat(_ZERO)) & (l_h <= splat(_ONE))
+    g_lh = vsel(is_inside, q * lit * level * fourth * _FRESNEL_SLOPE, _ZERO)
+    across = g_nh * inverse
+    radial = (g_nh * n_h + g_lh * l_h) * inverse * inverse
+    along = g_lh * inverse - radial
+    g_k = g_lobe * (splat(_ONE) - lit) * inverse_a
+    return u, q * u * inverse_a * k, across, radial, along, g_lobe, g_k, g_t * n_h * n_h
+
+
+@helper
+@no_type_check
 def _finish_gradients(row, sums, n, v, n_v, r, grad_normals, grad_views, grad_roughness):
     """Turn what has been summed over texels into gradients of a Gaussian."""
     _, rest, _, inverse_b, _ = _roughness_terms(r, n_v)
@@ -215,7 +247,7 @@ def shade_chunks_backward(
                 continue
             _mix_visibility(words, row, probes, weights, strength, visible)
             r = roughness[row]
-            k, rest, a_less, _, scale = _roughness_terms(r, n_v)
+            terms = _roughness_terms(r, n_v)
             p0 = grad_diffuse[row, 0] * _INVERSE_PI
             p1 = grad_diffuse[row, 1] * _INVERSE_PI
             p2 = grad_diffuse[row, 2] * _INVERSE_PI
@@ -237,45 +269,27 @@ def shade_chunks_backward(
                 is_lit = n_l > zero
                 lit = vsel(is_lit, n_l, zero)
                 share = seen * lit
-                p = e0 * p0 + e1 * p1 + e2 * p2
                 g0 = share * p0
                 g1 = share * p1
                 g2 = share * p2
+                p = vsel(is_lit, e0 * p0 + e1 * p1 + e2 * p2, zero)
                 if has_specular:
-                    n_h, l_h, inverse = _half_products(lx, ly, lz, vx, vy, vz, n_l, n_v)
-                    fourth, x = _fresnel_power(l_h)
-                    t = n_h * n_h * a_less + _ONE
-                    square = t * t * _PI
-                    is_free = square >= splat(_MIN_DIVISOR)
-                    inverse_a = splat(_ONE) / (lit * rest + k)
-                    inverse_t = splat(_ONE) / vsel(is_free, square, _MIN_DIVISOR)
-                    level = inverse_a * inverse_t * scale
-                    u = (fourth * x * _ONE_MINUS_F0 + _F0) * level
-                    lobe = share * u
-                    g0 = g0 + lobe * q0
-                    g1 = g1 + lobe * q1
-                    g2 = g2 + lobe * q2
                     q = vsel(is_lit, e0 * q0 + e1 * q1 + e2 * q2, zero)
-                    q_lobe = q * lit * u
-                    g_t = vsel(is_free, q_lobe * t * inverse_t * (-_TWO * _PI), zero)
-                    g_nh = g_t * n_h * (_TWO * a_less)
-                    is_inside = (l_h >= zero) & (l_h <= splat(_ONE))
-                    g_lh = vsel(is_inside, q * lit * level * fourth * _FRESNEL_SLOPE, zero)
-                    p = p + q * u * inverse_a * k
-                    across = g_nh * inverse
-                    radial = (g_nh * n_h + g_lh * l_h) * inverse * inverse
-                    along = g_lh * inverse - radial
+                    u, by_lit, across, radial, along, g_lobe, g_k, g_a = _lobe_gradients(
+                        (lx, ly, lz), (vx, vy, vz), n_l, n_v, lit, terms, q
+                    )
+                    p = p + by_lit + across
+                    g0 = g0 + share * u * q0
+                    g1 = g1 + share * u * q1
+                    g2 = g2 + share * u * q2
                     vl_x = vl_x + along * lx
                     vl_y = vl_y + along * ly
                     vl_z = vl_z + along * lz
                     n_weight = n_weight + across
                     v_weight = v_weight + radial
-                    by_lobe = by_lobe + q_lobe
-                    by_k = by_k + q_lobe * (splat(_ONE) - lit) * inverse_a
-                    by_a = by_a + g_t * n_h * n_h
-                    p = vsel(is_lit, p, zero) + across
-                else:
-                    p = vsel(is_lit, p, zero)
+                    by_lobe = by_lobe + g_lobe
+                    by_k = by_k + g_k
+                    by_a = by_a + g_a
                 nl_x = nl_x + p * lx
                 nl_y = nl_y + p * ly
                 nl_z = nl_z + p * lz

@@ -20,7 +20,7 @@ from vultus.kernels.env_shade._gpu_texels import (
     roughness_terms,
     visibility,
 )
-from vultus.kernels.triton_math import dot3, reciprocal, scale3
+from vultus.kernels.triton_math import add3, dot3, reciprocal, scale3
 from vultus.kernels.triton_matrices import load_vector, store_vector
 from vultus.kernels.triton_runtime import constexpr, jit, tl
 
@@ -41,6 +41,53 @@ def _load_upstream(color, other, factor, share, row, mask):
     radiance = load_vector(share, 3 * row, mask)
     total = (direct[0] + gain[0] * g[0], direct[1] + gain[1] * g[1], direct[2] + gain[2] * g[2])
     return total, (radiance[0] * g[0], radiance[1] * g[1], radiance[2] * g[2])
+
+
+@jit
+def _lobe_gradients(light, view, n_l, n_v, lit, k, a_less, scale, q, IS_FAST: constexpr):
+    """The lobe over (n.l)+, and what a gradient q of the lobe means; as in ``_cpu_texels``."""
+    n_h, l_h, inverse = half_products(light, view, n_l, n_v)
+    fourth, x = fresnel_power(l_h)
+    t = n_h * n_h * a_less + 1.0
+    square = t * t * _PI
+    inverse_a = reciprocal(lit * (1.0 - k) + k, IS_FAST)
+    inverse_t = reciprocal(tl.maximum(square, _MIN_DIVISOR), IS_FAST)
+    level = scale * inverse_a * inverse_t
+    u = (fourth * x * (1.0 - _F0) + _F0) * level
+    g_lobe = q * lit * u
+    g_t = tl.where(square >= _MIN_DIVISOR, g_lobe * t * inverse_t * (-2.0 * _PI), 0.0)
+    g_nh = g_t * n_h * (2.0 * a_less)
+    slope = q * lit * level * fourth * (-5.0 * (1.0 - _F0))
+    g_lh = tl.where((l_h >= 0.0) & (l_h <= 1.0), slope, 0.0)
+    across = g_nh * inverse
+    radial = (g_nh * n_h + g_lh * l_h) * inverse * inverse
+    along = g_lh * inverse - radial
+    g_k = g_lobe * (1.0 - lit) * inverse_a
+    return u, q * u * inverse_a * k, across, radial, along, g_lobe, g_k, g_t * n_h * n_h
+
+
+@jit
+def _store_gradients(
+    grad_normals, grad_views, grad_roughness, row, mask, normal, view, n_v, r, by_normal, by_light,
+    n_weight, v_weight, by_lobe, by_k, by_a,
+):  # fmt: skip
+    """Turn what has been summed over texels into gradients of Gaussians."""
+    k, _a_less, inverse_b, _scale = roughness_terms(r, n_v)
+    both = n_weight - tl.where(n_v > 0.0, by_lobe * (1.0 - k) * inverse_b, 0.0)
+    store_vector(grad_normals, 3 * row, add3(by_normal, scale3(both, view)), mask)
+    g_view = add3(by_light, add3(scale3(both, normal), scale3(-v_weight, view)))
+    store_vector(grad_views, 3 * row, g_view, mask)
+    g_k = -(by_k + by_lobe * (1.0 - tl.maximum(n_v, 0.0)) * inverse_b)
+    # The lobe is proportional to a = r^4, apart from t.
+    by_scale = tl.where(r > 0.0, 4.0 * by_lobe / r, 0.0)
+    g_r = by_scale + 4.0 * r * r * r * by_a + 0.25 * (1.0 + r) * g_k
+    tl.store(grad_roughness + row, g_r, mask=mask)
+
+
+@jit
+def _add_scalar(pointer, value, is_later):
+    """Add to a number that only this program changes, or, at first, overwrite it."""
+    tl.store(pointer, value + tl.load(pointer, mask=is_later, other=0.0))
 
 
 @jit
@@ -69,7 +116,7 @@ def shade_texels_backward(
         normal, view = load_vector(normals, 3 * row, mask), load_vector(views, 3 * row, mask)
         n_v = dot3(normal, view)
         r = tl.load(roughness + row, mask=mask, other=1.0)
-        k, a_less, inverse_b, scale = roughness_terms(r, n_v)
+        k, a_less, _inverse_b, scale = roughness_terms(r, n_v)
         p, g_albedo = _load_upstream(grad_color, grad_diffuse, albedo, diffuse, row, mask)
         q, g_gloss = _load_upstream(grad_color, grad_specular, gloss, specular, row, mask)
         store_vector(grad_albedo, 3 * row, g_albedo, mask)
@@ -113,38 +160,21 @@ def shade_texels_backward(
                 by_normal = seen * dot3(p, e)
                 g0, g1, g2 = share * p[0], share * p[1], share * p[2]
                 if HAS_SPECULAR:
-                    n_h, l_h, inverse = half_products(light, view, n_l, n_v)
-                    fourth, x = fresnel_power(l_h)
-                    t = n_h * n_h * a_less + 1.0
-                    square = t * t * _PI
-                    is_free = square >= _MIN_DIVISOR
-                    inverse_a = reciprocal(lit * (1.0 - k) + k, IS_FAST)
-                    inverse_t = reciprocal(tl.maximum(square, _MIN_DIVISOR), IS_FAST)
-                    level = scale * inverse_a * inverse_t
-                    u = (fourth * x * (1.0 - _F0) + _F0) * level
-                    lobe = share * u
-                    g0 += lobe * q[0]
-                    g1 += lobe * q[1]
-                    g2 += lobe * q[2]
-                    upstream = dot3(q, e)
-                    g_lobe = lobe * upstream
-                    g_t = tl.where(is_free, g_lobe * t * inverse_t * (-2.0 * _PI), 0.0)
-                    g_nh = g_t * n_h * (2.0 * a_less)
-                    slope = share * upstream * level * fourth * (-5.0 * (1.0 - _F0))
-                    g_lh = tl.where((l_h >= 0.0) & (l_h <= 1.0), slope, 0.0)
-                    by_normal += seen * upstream * u * inverse_a * k
-                    across = g_nh * inverse
-                    radial = (g_nh * n_h + g_lh * l_h) * inverse * inverse
-                    along = g_lh * inverse - radial
+                    u, by_lit, across, radial, along, g_lobe, g_k, g_a = _lobe_gradients(
+                        light, view, n_l, n_v, lit, k, a_less, scale, seen * dot3(q, e), IS_FAST
+                    )
+                    by_normal += by_lit + across
+                    g0 += share * u * q[0]
+                    g1 += share * u * q[1]
+                    g2 += share * u * q[2]
                     vl_x += along * light[0]
                     vl_y += along * light[1]
                     vl_z += along * light[2]
                     n_weight += across
                     v_weight += radial
                     by_lobe += g_lobe
-                    by_k += g_lobe * (1.0 - lit) * inverse_a
-                    by_a += g_t * n_h * n_h
-                    by_normal += across
+                    by_k += g_k
+                    by_a += g_a
                 nl_x += by_normal * light[0]
                 nl_y += by_normal * light[1]
                 nl_z += by_normal * light[2]
@@ -152,25 +182,9 @@ def shade_texels_backward(
                     _add_scalar(sums + texel, tl.sum(g0, 0), is_later)
                     _add_scalar(sums + texel + 1, tl.sum(g1, 0), is_later)
                     _add_scalar(sums + texel + 2, tl.sum(g2, 0), is_later)
-        both = n_weight - tl.where(n_v > 0.0, by_lobe * (1.0 - k) * inverse_b, 0.0)
-        g_normal = (nl_x + both * view[0], nl_y + both * view[1], nl_z + both * view[2])
-        g_view = (
-            vl_x + both * normal[0] - v_weight * view[0],
-            vl_y + both * normal[1] - v_weight * view[1],
-            vl_z + both * normal[2] - v_weight * view[2],
-        )
-        store_vector(grad_normals, 3 * row, g_normal, mask)
-        store_vector(grad_views, 3 * row, g_view, mask)
-        g_k = -(by_k + by_lobe * (1.0 - tl.maximum(n_v, 0.0)) * inverse_b)
-        # The lobe is proportional to a = r^4, apart from t.
-        by_scale = tl.where(r > 0.0, 4.0 * by_lobe / r, 0.0)
-        g_r = by_scale + 4.0 * r * r * r * by_a + 0.25 * (1.0 + r) * g_k
-        tl.store(grad_roughness + row, g_r, mask=mask)
+        _store_gradients(
+            grad_normals, grad_views, grad_roughness, row, mask, normal, view, n_v, r,
+            (nl_x, nl_y, nl_z), (vl_x, vl_y, vl_z), n_weight, v_weight, by_lobe, by_k, by_a,
+        )  # fmt: skip
         # The next sums add to what other threads of this program have written.
         tl.debug_barrier()
-
-
-@jit
-def _add_scalar(pointer, value, is_later):
-    """Add to a number that only this program changes, or, at first, overwrite it."""
-    tl.store(pointer, value + tl.load(pointer, mask=is_later, other=0.0))
