@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from vultus.methods.gsheadrelight.config import ViewConfig
+from vultus.methods.gsheadrelight.generation import random_cameras
 from vultus.methods.gsheadrelight.objectives import (
     center_loss,
     compactness_loss,
@@ -56,3 +58,11 @@ def test_comparisons_are_the_published_ones(golden: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("sigma", [0.4, 3.3, 10.0])
 def test_blur_is_the_published_one(golden: dict[str, Tensor], sigma: float) -> None:
     assert_near(blur_images(golden["blur/in"], sigma), golden[f"blur/sigma{sigma}"])
+
+
+def test_random_cameras_are_the_published_ones(golden: dict[str, Tensor]) -> None:
+    normals, uniforms = golden["camsample/normal_h"][:, 0], golden["camsample/uniform_v"][:, 0]
+    labels = random_cameras(torch.zeros(len(normals), 25), normals, uniforms, ViewConfig())
+    expected = golden["camsample/cam2world"].flatten(1)
+    # The release has 3.14 for pi.
+    assert float((labels[:, :16] - expected).abs().max()) < 5e-3

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from relight_heads import TINY, built
 from vultus.data.camera_labels import labels_to_camera, look_at_labels
 from vultus.geometry.rotations import quaternion_to_matrix
 from vultus.methods.gsheadrelight.config import (
@@ -21,29 +22,7 @@ from vultus.methods.gsheadrelight.generator import Generator
 from vultus.methods.gsheadrelight.point_generator import head_scale_rule
 from vultus.methods.gsheadrelight.rendering import label_camera, render_colors, shade
 
-TINY = GeneratorConfig(
-    z_dim=8,
-    w_dim=16,
-    num_points=20,
-    channels=(16, 16, 8, 8, 8),
-    transformer_layers=1,
-    attention_heads=2,
-    table_size=8,
-    background_points=6,
-    background_channels=8,
-    image_size=32,
-)
 LEVELS = (20, 80, 320, 1280)
-
-
-def built(config: GeneratorConfig = TINY, seed: int = 0) -> Generator:
-    """A generator whose branches all matter, unlike those of an untrained one."""
-    random = torch.Generator().manual_seed(seed)
-    generator = Generator(config, random)
-    with torch.no_grad():
-        for parameter in generator.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=random))
-    return generator
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from official_generators import write_official_pickle
+from relight_heads import TINY
 from vultus.methods.gsheadrelight.config import GeneratorConfig
 from vultus.methods.gsheadrelight.generator import Generator
 from vultus.methods.gsheadrelight.official import to_official_generator
@@ -19,17 +20,11 @@ from vultus.methods.gsheadrelight.official_pickle import (
 )
 from vultus.nets.stylegan2.official_pickle import OfficialNetwork
 
-MONO = GeneratorConfig(
-    z_dim=8,
-    w_dim=16,
+MONO = replace(
+    TINY,
     mapping_layers=3,
-    num_points=20,
-    channels=(16, 16, 8, 8, 8),
     transformer_layers=2,
-    table_size=8,
-    background_points=6,
-    background_channels=8,
-    image_size=32,
+    attention_heads=8,
     detail=64,
     label_scale=0.5,
     parity="official",

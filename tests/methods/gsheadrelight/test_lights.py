@@ -22,6 +22,7 @@ from vultus.methods.gsheadrelight.lights import (
     labels_to_light,
     light_to_labels,
     lit_ball,
+    turn_around_up,
     turn_light,
     world_to_head_light,
 )
@@ -88,6 +89,14 @@ def test_turning_a_light_turns_where_it_comes_from() -> None:
     before = light_sh_basis(direction, 2) @ light
     after = light_sh_basis(turn @ direction, 2) @ turn_light(light, turn)
     assert torch.allclose(before, after)
+
+
+def test_turns_around_up_are_turns() -> None:
+    lights, angles = drawn(3, 9, 3), torch.tensor([0.0, 0.7, -2.5])
+    turned = turn_around_up(lights, angles)
+    for light, angle, found in zip(lights, angles, turned, strict=True):
+        turn = axis_angle_to_matrix(torch.tensor([0.0, 0.0, float(angle)]))
+        assert torch.allclose(found, turn_light(light, turn), atol=1e-5)
 
 
 def test_an_even_environment_lights_as_bright_as_it_is() -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "GeneratorConfig",
     "ObjectiveConfig",
     "Parity",
+    "ViewConfig",
 ]
 
 Parity = Literal["official", "fixed"]
@@ -162,6 +163,25 @@ class DiscriminatorConfig:
 
 
 @dataclass(frozen=True)
+class ViewConfig:
+    """Cameras of generated heads in training."""
+
+    random_share: float = 0.5
+    """Of heads that are seen from a random camera in place of one of the set; 0 for cats."""
+    yaw_deviation: float = 16.6108
+    """Standard deviation of the angle around the head, in degrees."""
+    height_center: float = 5.1596
+    """Mean angle above the eyes, in degrees of a scale that is even in height: 90 is above."""
+    height_range: float = 22.32129
+    """Largest difference from it, either way."""
+    distance: float = 2.7
+    """From the origin, which all random cameras look at."""
+    light_turn: float = 0.0
+    """Largest angle that lights of generated heads are turned by around the vertical, either way,
+    in degrees. Ours; 180 frees light from pose, and its label turns with it."""
+
+
+@dataclass(frozen=True)
 class ObjectiveConfig:
     """Weights and schedules; fades are counted in images seen."""
 
@@ -211,6 +231,7 @@ class GSHeadRelightConfig:
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    views: ViewConfig = field(default_factory=ViewConfig)
 
     def __post_init__(self) -> None:
         """Reject networks that do not fit together."""

@@ -32,6 +32,7 @@ __all__ = [
     "labels_to_light",
     "light_to_labels",
     "lit_ball",
+    "turn_around_up",
     "turn_light",
     "world_to_head_light",
 ]
@@ -40,6 +41,8 @@ _DEGREE = 2
 _HEAD_AXES = ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0))
 """X, Y and Z of a light in the world, by rows: right, into the scene, up of a frontal picture."""
 _COSINE_LOBE = (math.pi, *[2.0 * math.pi / 3.0] * 3, *[math.pi / 4.0] * 5)
+_SINE_TERMS, _COSINE_TERMS, _TERM_ORDERS = (1, 5, 4), (3, 7, 8), (1.0, 1.0, 2.0)
+"""Places of the terms of sin(m a) and of cos(m a), for azimuths a, and their m."""
 _BRIGHTEST_SHARE = 0.05
 
 
@@ -64,6 +67,19 @@ def turn_light(
 ) -> Float[Tensor, "*b 9 c"]:
     """Turn a light: what came from d then comes from ``rotation @ d``, in the light's own axes."""
     return light_sh_rotation(rotation, _DEGREE).to(light) @ light
+
+
+def turn_around_up(
+    light: Float[Tensor, "b 9 c"], angles: Float[Tensor, " b"]
+) -> Float[Tensor, "b 9 c"]:
+    """Turn lights in axes of the head around Z, each by its own angle, from X towards Y."""
+    sines, cosines = list(_SINE_TERMS), list(_COSINE_TERMS)
+    turns = angles[:, None] * angles.new_tensor(_TERM_ORDERS)
+    sine, cosine = turns.sin()[..., None], turns.cos()[..., None]
+    turned = light.clone()
+    turned[:, cosines] = cosine * light[:, cosines] - sine * light[:, sines]
+    turned[:, sines] = sine * light[:, cosines] + cosine * light[:, sines]
+    return turned
 
 
 def world_to_head_light(light_sh: Float[Tensor, "*b 9 c"]) -> Float[Tensor, "*b 9 c"]:

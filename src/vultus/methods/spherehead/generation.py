@@ -13,6 +13,7 @@ from vultus.kernels.triplane_volume import VolumeDraws, VolumeSettings
 from vultus.methods.spherehead.config import ObjectiveConfig
 from vultus.methods.spherehead.generator import Generator
 from vultus.methods.spherehead.images import HeadImages
+from vultus.nets.stylegan2.mapping import swap_with_predecessor
 from vultus.optim.schedules import fade_progress
 
 __all__ = [
@@ -100,7 +101,7 @@ def generate_batch(
         layer_noise: Draws the noise of the layers; None for PyTorch's global generator.
     """
     ws = conditioned_styles(generator, z, labels, draws.pose_swap, config, images_seen)
-    background_ws = _swap(ws, draws.background_swap, config.background_swap)
+    background_ws = swap_with_predecessor(ws, draws.background_swap, config.background_swap)
     shifted, offsets = generator.offset_labels(z, labels)
     images = generator.render(
         generator.planes(ws, "random", layer_noise),
@@ -138,10 +139,4 @@ def conditioned_styles(
         return generator.map(z, torch.zeros_like(labels))
     progress = fade_progress(images_seen, config.pose_swap_fade)
     share = (1.0 - progress) + progress * config.pose_swap
-    return generator.map(z, _swap(labels, uniforms, share))
-
-
-def _swap(x: Float[Tensor, "b ..."], uniforms: Tensor, share: float) -> Tensor:
-    """Give a share of the batch what its predecessor has."""
-    is_swapped = (uniforms < share).view(-1, *[1] * (x.ndim - 1))
-    return torch.where(is_swapped, x.roll(1, 0), x)
+    return generator.map(z, swap_with_predecessor(labels, uniforms, share))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vultus.nets.stylegan2.layers import Activation, EqualizedLinear, normalize_second_moment
 
-__all__ = ["MappingNetwork", "truncate"]
+__all__ = ["MappingNetwork", "swap_with_predecessor", "truncate"]
 
 
 def truncate(
@@ -29,6 +29,20 @@ def truncate(
         return ws
     moved = torch.lerp(mean_w, ws[:, :cutoff], truncation)
     return torch.cat([moved, ws[:, moved.shape[1] :]], dim=1)
+
+
+def swap_with_predecessor(
+    x: Float[Tensor, "b ..."], uniforms: Float[Tensor, " b"], share: float
+) -> Float[Tensor, "b ..."]:
+    """Give a share of the batch what its predecessor has.
+
+    Args:
+        x: Labels or styles.
+        uniforms: In [0, 1); those below the share are swapped.
+        share: How many, on average.
+    """
+    is_swapped = (uniforms < share).view(-1, *[1] * (x.ndim - 1))
+    return torch.where(is_swapped, x.roll(1, 0), x)
 
 
 class MappingNetwork(nn.Module):
