@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from triton_support import triton_device
-from vultus.kernels.env_shade import Backend, Materials, Shading, Shadows, TexelLights, shade
+from vultus.geometry.mesh_sampling import closest_points
+from vultus.kernels.env_shade import (
+    Backend,
+    Materials,
+    Shading,
+    Shadows,
+    TexelLights,
+    shade,
+    trace_words,
+)
+from vultus.kernels.ray_mesh import Bvh, pack_visibility, unpack_visibility
 from vultus.render.lighting.envmap import envmap_directions, envmap_solid_angles
 
 VARIANTS = {
@@ -38,7 +49,7 @@ def empty_like_inputs(backend: Backend) -> Tensor:
     return torch.zeros(0, dtype=torch.float64 if backend == "ref" else torch.float32, device=device)
 
 
-def texel_lights(directions: Tensor, envmap: Tensor, rotation: Tensor, angles: Tensor):
+def lights_of(directions: Tensor, envmap: Tensor, rotation: Tensor, angles: Tensor) -> TexelLights:
     return TexelLights((directions @ rotation.T)[None], (envmap.flatten(1) * angles.flatten()).T)
 
 
@@ -55,7 +66,7 @@ def test_radiance_and_gradients_are_the_golden_ones(golden, variant, backend) ->
         "normal", "view_dir", "albedo", "roughness", "specular_albedo", "envmap", "light2obj",
     )}  # fmt: skip
     leaves = {k: v.clone().requires_grad_() for k, v in values.items() if k != "light2obj"}
-    lights = texel_lights(
+    lights = lights_of(
         golden["aux.light_dirs_obj0"].to(like),
         leaves["envmap"],
         values["light2obj"],
@@ -89,50 +100,83 @@ def test_radiance_and_gradients_are_the_golden_ones(golden, variant, backend) ->
         assert_near(name, gradient, golden[f"{variant}.grad_{name}"], 1e-10 if is_exact else looser)
 
 
-def relit(golden_dir, backend: Backend) -> tuple[dict[str, Tensor], Shading]:
-    golden = load_file(golden_dir / "relightable_blendshapes" / "relight_frame.safetensors")
-    model = load_file(golden_dir / "relightable_blendshapes" / "gaussian_blendshapes.safetensors")
-    like = empty_like_inputs(backend)
-    height, width = golden["light.env"].shape[1:]
-    previous = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        directions, angles = envmap_directions(height, width), envmap_solid_angles(height, width)
-    finally:
-        torch.set_default_dtype(previous)
-    lights = texel_lights(directions.flatten(0, 1), golden["light.env"], golden["light.M"], angles)
-    shadows = Shadows(
-        golden["vis.words"].T[None].contiguous().to(like.device),
-        model["flame.faces"].long()[golden["bind.triangle"]].to(like.device),
-        golden["bind.barycentric"].to(like),
-    )
-    gaussians = {k: golden[f"gauss.{k}"].to(like)[None] for k in (
-        "normal", "view", "albedo", "roughness", "specular",
-    )}  # fmt: skip
-    materials = Materials(
-        gaussians["albedo"], gaussians["roughness"][..., 0], gaussians["specular"]
-    )
-    return golden, shade(
-        gaussians["normal"], gaussians["view"], materials,
-        TexelLights(lights.directions.to(like), lights.irradiances.to(like)), shadows,
-        backend=backend,
+@pytest.fixture(scope="module")
+def frame(golden_dir) -> dict[str, Tensor]:
+    """The relit frame, with what it takes from the golden rig."""
+    folder = golden_dir / "relightable_blendshapes"
+    rig = load_file(folder / "gaussian_blendshapes.safetensors")
+    names = ("flame.faces", "param.xyz")
+    return load_file(folder / "relight_frame.safetensors") | {name: rig[name] for name in names}
+
+
+def shade_frame(
+    frame: dict[str, Tensor], shadows: Shadows, like: Tensor, backend: Backend
+) -> Shading:
+    height, width = frame["light.env"].shape[1:]
+    rows = math.pi * (torch.arange(height + 1, dtype=torch.float64) / height)
+    angles = (rows[:-1].cos() - rows[1:].cos())[:, None].expand(-1, width) * 2 * math.pi / width
+    irradiances = (frame["light.env"] * angles).flatten(1).T.to(like)
+    names = ("normal", "view", "albedo", "roughness", "specular")
+    normal, view, albedo, roughness, specular = (frame[f"gauss.{k}"].to(like)[None] for k in names)
+    return shade(
+        normal, view, Materials(albedo, roughness[..., 0], specular),
+        TexelLights(frame_directions(frame).to(like)[None], irradiances), shadows, backend=backend,
     )  # fmt: skip
 
 
-def test_a_relit_frame_is_the_golden_one(golden_dir, backend) -> None:
-    golden, shading = relit(golden_dir, backend)
-    tolerance = 1e-9 if backend == "ref" else FLOAT32_FORWARD
-    assert_near("color", shading.color[0], golden["out.linear"], tolerance)
-    assert_near("diffuse", shading.diffuse[0], golden["out.diffuse_white"], tolerance)
-    lobe_tolerance = 1e-9 if backend == "ref" else FLOAT32_LOBE
-    assert_near("specular", shading.specular[0], golden["out.specular"], lobe_tolerance)
+def frame_directions(frame: dict[str, Tensor]) -> Tensor:
+    """Towards the texels, in the head's frame, without rounding to float32."""
+    height, width = frame["light.env"].shape[1:]
+    elevation = math.pi * (0.5 - (torch.arange(height, dtype=torch.float64) + 0.5) / height)
+    azimuth = 2 * math.pi * (torch.arange(width, dtype=torch.float64) + 0.5) / width
+    elevation, azimuth = torch.meshgrid(elevation, azimuth, indexing="ij")
+    ring = elevation.cos()
+    xyz = torch.stack([ring * azimuth.cos(), elevation.sin(), ring * azimuth.sin()], dim=-1)
+    return xyz.flatten(0, 1) @ frame["light.M"].T
+
+
+def assert_golden_radiance(frame: dict[str, Tensor], shading: Shading, is_exact: bool) -> None:
+    names = {"linear": "color", "diffuse_white": "diffuse", "specular": "specular"}
+    for name, field in names.items():
+        tolerance = FLOAT32_LOBE if field == "specular" else FLOAT32_FORWARD
+        expected = frame[f"out.{name}"]
+        assert_near(name, getattr(shading, field)[0], expected, 1e-9 if is_exact else tolerance)
+
+
+def test_a_relit_frame_is_the_golden_one(frame, backend) -> None:
+    like = empty_like_inputs(backend)
+    shadows = Shadows(
+        frame["vis.words"].T[None].contiguous().to(like.device),
+        frame["flame.faces"].long()[frame["bind.triangle"]].to(like.device),
+        frame["bind.barycentric"].to(like),
+    )
+    assert_golden_radiance(frame, shade_frame(frame, shadows, like, backend), backend == "ref")
+
+
+@pytest.mark.parametrize("kind", ["ref", "cpu"])
+def test_a_relit_frame_may_be_bound_and_traced_anew(frame, kind) -> None:
+    like, faces = empty_like_inputs(kind), frame["flame.faces"].long()
+    surface = closest_points(frame["param.xyz"].double(), frame["mesh.canonical"], faces)
+    assert torch.equal(surface.face_index, frame["bind.triangle"])
+    assert_near("barycentrics", surface.barycentrics, frame["bind.barycentric"], 1e-9)
+    posed, normals = frame["mesh.posed"].to(like), frame["mesh.posed_normals"].to(like)
+    directions = frame_directions(frame).to(like)
+    words = trace_words(Bvh.build(posed, faces), posed, normals, directions, backend=kind)
+    visible, is_ambiguous = unpack_visibility(words, 512), frame["vis.ambiguous"].T == 1
+    assert is_ambiguous.float().mean() < 0.1
+    # Another tracer may see such rays otherwise; all others must be the same.
+    settled = pack_visibility(torch.where(is_ambiguous, frame["vis.bits"].T, visible))
+    assert torch.equal(settled, frame["vis.words"].T)
+    shadows = Shadows.at(surface, faces, settled[None])
+    moved = replace(shadows, weights=shadows.weights.to(like))
+    assert_golden_radiance(frame, shade_frame(frame, moved, like, kind), kind == "ref")
 
 
 def test_white_surfaces_in_constant_light_leave_what_arrives(backend) -> None:
     like = empty_like_inputs(backend)
     directions = envmap_directions(16, 32).to(like)
     angles = envmap_solid_angles(16, 32).to(like)
-    lights = texel_lights(directions.flatten(0, 1), torch.ones(3, 16, 32).to(like),
+    lights = lights_of(directions.flatten(0, 1), torch.ones(3, 16, 32).to(like),
                           torch.eye(3).to(like), angles)  # fmt: skip
     generator = torch.Generator().manual_seed(3)
     normals = torch.nn.functional.normalize(torch.randn(1, 60, 3, generator=generator), dim=-1)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int, Int32
 from torch import Tensor
 
+from vultus.geometry.mesh_sampling import SurfacePoints
+
 __all__ = ["Materials", "Shading", "Shadows", "TexelLights"]
 
 
@@ -43,6 +45,17 @@ class Shadows:
     """Barycentric coordinates; constants."""
     strength: Float[Tensor, ""] | None = None
     """0 for no shadows to 1, which ``None`` stands for; a tensor, so that CUDA graphs can ramp."""
+
+    @classmethod
+    def at(
+        cls,
+        surface: SurfacePoints,
+        faces: Int[Tensor, "f 3"],
+        words: Int32[Tensor, "b v w"],
+        strength: Float[Tensor, ""] | None = None,
+    ) -> Shadows:
+        """What Gaussians see that are bound to points of a mesh whose vertices are the probes."""
+        return cls(words, faces[surface.face_index], surface.barycentrics.detach(), strength)
 
 
 @dataclass(frozen=True)
