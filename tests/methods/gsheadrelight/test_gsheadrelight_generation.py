@@ -132,7 +132,7 @@ def test_steps_of_both_networks_change_their_losses() -> None:
     for network, loss in ((discriminator, of_discriminator), (generator, of_generator)):
         optimizer = torch.optim.Adam(network.parameters(), 2e-3, betas=(0.0, 0.99))
         first = loss()
-        for _ in range(20):
+        for _ in range(16):
             optimizer.zero_grad()
             loss().backward()
             optimizer.step()
