@@ -236,6 +236,33 @@ def test_points_on_the_surface_are_their_own_closest_points() -> None:
     assert_close(closest_points(samples.points, vertices, faces).points, samples.points)
 
 
+def test_faces_around_the_nearest_vertices_hold_the_closest_point_of_an_even_mesh() -> None:
+    rows = torch.arange(12.0, dtype=torch.float64) / 12
+    x, y = torch.meshgrid(rows, rows, indexing="ij")
+    vertices = torch.stack([x, y, 0.1 * torch.sin(6 * x) * torch.cos(5 * y)], dim=-1).reshape(-1, 3)
+    corner = torch.arange(144).view(12, 12)
+    a, b, c, d = (
+        q.flatten() for q in (corner[:-1, :-1], corner[1:, :-1], corner[:-1, 1:], corner[1:, 1:])
+    )
+    faces = torch.cat([torch.stack([a, b, c], dim=1), torch.stack([b, d, c], dim=1)])
+    generator = torch.Generator().manual_seed(5)
+    points = torch.rand(300, 3, generator=generator, dtype=torch.float64)
+    points[:, 2] *= 0.2
+    exact = closest_points(points, vertices, faces)
+    quick = closest_points(points, vertices, faces, num_neighbors=8)
+    assert_close(quick.points, exact.points)
+    # A vertex of no face is nobody's neighbour.
+    loose = torch.cat([points[:1], vertices])
+    found = closest_points(points[:1], loose, faces + 1, num_neighbors=1)
+    assert bool((found.points[0] - points[0]).norm() > 1e-3)
+    assert_close(closest_points(points[:0], vertices, faces, num_neighbors=3).points, points[:0])
+
+
+def test_a_search_around_no_vertex_is_refused() -> None:
+    with pytest.raises(ValueError, match="num_neighbors must be at least 1, got 0"):
+        closest_points(CORNERS, CORNERS, torch.tensor([[0, 1, 2]]), num_neighbors=0)
+
+
 @pytest.mark.parametrize(
     ("point", "expected"),
     [
