@@ -124,6 +124,17 @@ def test_no_light_gives_black_pictures(
     assert torch.equal(image, torch.full_like(image, -1.0))
 
 
+def test_a_background_shows_where_heads_do_not_cover(
+    generator: Generator, head: HeadGaussians, labels: Tensor
+) -> None:
+    light, color = lights(2, 2, 9, 3), torch.tensor([0.2, 0.9, 0.4])
+    on_black = generator.render(head, light, labels)
+    on_color = generator.render(head, light, labels, background=color)
+    behind = 2.0 * (1.0 - on_black.alpha) * color.repeat(2)[:, None, None]
+    assert float(behind.max()) > 1.0
+    assert torch.allclose(on_color.image, on_black.image + behind, atol=1e-5)
+
+
 def test_swapped_channels_of_light_swap_those_of_shading(head: HeadGaussians) -> None:
     light = lights(2, 9, 3)
     order = [2, 0, 1]

@@ -10,15 +10,17 @@ import torch
 
 from official_generators import write_official_pickle
 from relight_heads import TINY
-from vultus.methods.gsheadrelight.config import GeneratorConfig
+from vultus.methods.gsheadrelight.config import DiscriminatorConfig, GeneratorConfig
+from vultus.methods.gsheadrelight.discriminator import Discriminator
 from vultus.methods.gsheadrelight.generator import Generator
-from vultus.methods.gsheadrelight.official import to_official_generator
+from vultus.methods.gsheadrelight.official import to_official_discriminator, to_official_generator
 from vultus.methods.gsheadrelight.official_pickle import (
+    discriminator_from_official,
     generator_config,
     generator_from_official,
     read_official_generator,
 )
-from vultus.nets.stylegan2.official_pickle import OfficialNetwork
+from vultus.nets.stylegan2.official_pickle import OfficialNetwork, read_official_pickle
 
 MONO = replace(
     TINY,
@@ -86,3 +88,28 @@ def test_wrong_weights_are_refused() -> None:
     network.weights["point_gen.blocks.block_8.0.conv_x.0.resample_filter"] = torch.ones(4, 4)
     with pytest.raises(ValueError, match=r"must be the outer product of \(1, 3, 3, 1\)"):
         generator_from_official(network)
+
+
+def test_a_published_discriminator_judges_as_before(tmp_path: Path) -> None:
+    config = DiscriminatorConfig(
+        image_size=32, light_dim=27, channel_base=256, channel_max=16, clamp=None, group_size=2
+    )
+    original = Discriminator(config, torch.Generator().manual_seed(0))
+    arguments = {
+        "channel_base": 256,
+        "conv_clamp": None,
+        "epilogue_kwargs": {"mbstd_group_size": 2},
+    }
+    weights = to_official_discriminator(original.state_dict())
+    network = OfficialNetwork("SingleDiscriminator", weights, {}, arguments)
+    path = write_official_pickle(tmp_path / "model.pkl", {"D": network})
+    read = discriminator_from_official(read_official_pickle(path)["D"])
+    assert read.config == config
+    random = torch.Generator().manual_seed(1)
+    inputs = [torch.randn(shape, generator=random) for shape in ((4, 3, 32, 32), (4, 25), (4, 27))]
+    with torch.no_grad():
+        pairs = zip(read(*inputs), original(*inputs), strict=True)
+        assert all(torch.equal(found, expected) for found, expected in pairs)
+    del network.weights["aux_branch_lit.0.weight"]
+    with pytest.raises(ValueError, match="is no discriminator that sees light"):
+        discriminator_from_official(network)

@@ -72,8 +72,9 @@ def generate_batch(
     draws: GenerationDraws,
     config: GSHeadRelightConfig,
     images_seen: int,
+    background: Float[Tensor, 3] | None = None,
 ) -> GeneratedBatch:
-    """Generate heads before black for training.
+    """Generate heads for training.
 
     Args:
         generator: What is trained.
@@ -83,6 +84,7 @@ def generate_batch(
         draws: Decide on cameras, swaps and turns of the lights.
         config: Shares, and schedules.
         images_seen: Moment of the training.
+        background: Colour in [0, 1] behind heads, that of the real pictures; black if None.
     """
     views, objective = config.views, config.objective
     free = random_cameras(labels, draws.yaw, draws.height, views)
@@ -96,7 +98,7 @@ def generate_batch(
     ws = generator.map(z, swap_with_predecessor(labels, draws.pose_swap, share))
     gaussians, nodes = generator.gaussians_and_anchors(ws)
     return GeneratedBatch(
-        images=generator.render(gaussians, light, labels).image,
+        images=generator.render(gaussians, light, labels, background=background).image,
         labels=labels,
         lights=light_to_labels(light),
         anchors=nodes.means[:, : generator.config.num_points],

@@ -127,6 +127,7 @@ class Generator(nn.Module):
         *,
         mode: ShadeMode = "lit",
         scenery: SceneryGaussians | None = None,
+        background: Float[Tensor, 3] | None = None,
         size: int | None = None,
     ) -> Pictures:
         """Light and render heads; all lights of a head in one pass.
@@ -136,14 +137,21 @@ class Generator(nn.Module):
             light: One or more for each head, see ``rendering.shading``.
             labels: Cameras.
             mode: What to show.
-            scenery: Of ``scenery``; black if None.
+            scenery: Of ``scenery``.
+            background: Colour in [0, 1] behind everything, black if None.
             size: Side of the pictures; None as configured.
         """
         parity = self.config.parity
         camera = label_camera(labels, size or self.config.image_size, parity)
         colors = shade(gaussians, light, mode)
         return render_colors(
-            gaussians, colors, camera, scenery=scenery, parity=parity, backend=self.config.backend
+            gaussians,
+            colors,
+            camera,
+            scenery=scenery,
+            background=background,
+            parity=parity,
+            backend=self.config.backend,
         )
 
     def _check_styles(self, ws: Tensor) -> None:

@@ -8,16 +8,32 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vultus.methods.gsheadrelight.config import LIGHT_TERMS, GeneratorConfig
+from vultus.methods.gsheadrelight.config import (
+    LIGHT_TERMS,
+    DiscriminatorConfig,
+    GeneratorConfig,
+)
+from vultus.methods.gsheadrelight.discriminator import Discriminator
 from vultus.methods.gsheadrelight.generator import Generator
-from vultus.methods.gsheadrelight.official import from_official_generator
+from vultus.methods.gsheadrelight.official import (
+    from_official_discriminator,
+    from_official_generator,
+)
 from vultus.nets.stylegan2.official_pickle import OfficialNetwork, read_official_pickle
 
-__all__ = ["generator_config", "generator_from_official", "read_official_generator"]
+__all__ = [
+    "discriminator_config",
+    "discriminator_from_official",
+    "generator_config",
+    "generator_from_official",
+    "read_official_generator",
+]
 
 _HEAD = re.compile(r"point_gen\.out_layers\.xyz\.block_(\d+)\.1\.weight")
 _TRANSFORMER_LAYER = re.compile(r"point_gen\.blocks\.block_4\.0\.resblocks\.\d+\.ls_1\.bias")
 _MAPPING_LAYER = re.compile(r"mapping_network\.fc\d+\.weight")
+_DISCRIMINATOR_BLOCK = re.compile(r"b(\d+)\.conv0\.weight")
+_LIGHT_LAYER = "aux_branch_lit.0.weight"
 _TRANSFER = "point_gen.dc_rt_init"
 
 
@@ -89,6 +105,44 @@ def generator_from_official(network: OfficialNetwork) -> Generator:
         from_official_generator(network.weights, generator.state_dict(), config)
     )
     return generator.eval()
+
+
+def discriminator_config(network: OfficialNetwork) -> DiscriminatorConfig:
+    """Settings of a published discriminator, from its weights and arguments.
+
+    Raises:
+        ValueError: If the weights are those of another kind of discriminator.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.weights.items()}
+    if _LIGHT_LAYER not in shapes:
+        raise ValueError(
+            f"{network.class_name} is no discriminator that sees light: it has no {_LIGHT_LAYER}"
+        )
+    blocks = {int(m[1]): shapes[m[0]][0] for m in map(_DISCRIMINATOR_BLOCK.fullmatch, shapes) if m}
+    largest = max(blocks)
+    epilogue = network.arguments.get("epilogue_kwargs", {})
+    return DiscriminatorConfig(
+        image_size=largest,
+        label_dim=shapes["aux_branch_camera.0.weight"][1],
+        light_dim=shapes[_LIGHT_LAYER][1],
+        channel_base=network.arguments.get("channel_base", largest * blocks[largest]),
+        channel_max=shapes["b4.fc.weight"][0],
+        clamp=network.arguments.get("conv_clamp", 256.0),
+        group_size=epilogue.get("mbstd_group_size", 4),
+        compared_features=shapes["aux_branch_lit.1.weight"][0],
+    )
+
+
+def discriminator_from_official(network: OfficialNetwork) -> Discriminator:
+    """Build a published discriminator, to go on with its training.
+
+    Raises:
+        ValueError: If weights are missing, too many or of other shapes than their names say.
+    """
+    discriminator = Discriminator(discriminator_config(network))
+    template = discriminator.state_dict()
+    discriminator.load_state_dict(from_official_discriminator(network.weights, template))
+    return discriminator
 
 
 def _rendering(network: OfficialNetwork) -> Mapping[str, Any]:

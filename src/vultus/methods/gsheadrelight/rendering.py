@@ -118,6 +118,7 @@ def render_colors(
     camera: Camera,
     *,
     scenery: SceneryGaussians | None = None,
+    background: Float[Tensor, 3] | None = None,
     parity: Parity = "fixed",
     backend: Backend = "auto",
 ) -> Pictures:
@@ -127,16 +128,17 @@ def render_colors(
         gaussians: Geometry.
         colors: Of ``shade``; all lights together may have 64 channels.
         camera: One for each head.
-        scenery: What is behind, black if None.
+        scenery: What is behind.
+        background: Colour in [0, 1] behind everything, black if None.
         parity: See ``GeneratorConfig``.
         backend: Of the rasterizer.
     """
     features = colors.movedim(-2, 1).flatten(2)
+    num_lights = features.shape[2] // 3
     geometry: list[Gaussians] = [gaussians]
     if scenery is not None:
         behind = (0.5 + SH_C0 * scenery.color_dc).clamp(min=0.0)
-        repeated = behind.repeat(1, 1, features.shape[2] // 3)
-        features = torch.cat([features, repeated], dim=1)
+        features = torch.cat([features, behind.repeat(1, 1, num_lights)], dim=1)
         geometry.append(scenery)
     raw = rasterize_gaussians(
         torch.cat([part.means for part in geometry], dim=1),
@@ -145,6 +147,7 @@ def render_colors(
         torch.cat([part.opacity_logits for part in geometry], dim=1)[..., 0].sigmoid(),
         camera,
         features=features,
+        background=None if background is None else background.repeat(num_lights),
         cull="3sigma" if parity == "official" else "exact",
         outputs=("depth",),
         backend=backend,
