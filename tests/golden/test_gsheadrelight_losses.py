@@ -16,6 +16,7 @@ from vultus.methods.gsheadrelight.objectives import (
     compactness_loss,
     contrastive_loss,
 )
+from vultus.methods.gsheadrelight.views import film_labels
 from vultus.nets.gaussian_blur import blur_images
 
 NEIGHBORS, TEMPERATURE = 64, 0.1
@@ -66,3 +67,10 @@ def test_random_cameras_are_the_published_ones(golden: dict[str, Tensor]) -> Non
     expected = golden["camsample/cam2world"].flatten(1)
     # The release has 3.14 for pi.
     assert float((labels[:, :16] - expected).abs().max()) < 5e-3
+
+
+def test_the_path_of_films_is_the_published_one(golden: dict[str, Tensor]) -> None:
+    expected = golden["video/cam2world"].flatten(1)
+    labels = film_labels(len(expected))
+    # 3.14 for pi, again: 0.002 radians at a distance of 2.7.
+    assert float((labels[:, :16] - expected).abs().max()) < 6e-3

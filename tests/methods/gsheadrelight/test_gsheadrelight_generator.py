@@ -196,6 +196,8 @@ def test_a_seed_decides_all_weights() -> None:
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["head.start"], third["head.start"])
+    assert not first["head.levels.1.edge.scale.weight"].any()
+    assert 0.05 < float(first["head.heads.0.weight"][3:10].std()) < 0.2
 
 
 def test_gradients_reach_every_weight_that_is_used(generator: Generator, labels: Tensor) -> None:

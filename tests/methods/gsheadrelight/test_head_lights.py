@@ -28,6 +28,7 @@ from vultus.methods.gsheadrelight.lights import (
 )
 from vultus.methods.gsheadrelight.rendering import SH_C0, render_colors, shade
 from vultus.methods.gsheadrelight.splats import lit_splats
+from vultus.methods.gsheadrelight.views import lights_around_up, lights_around_view
 from vultus.render.lighting.envmap import EnvironmentMap, envmap_directions
 from vultus.render.lighting.lights import LightList
 
@@ -153,3 +154,24 @@ def test_splat_files_hold_the_lit_head(tmp_path: Path) -> None:
     expected = render_colors(one, shade(one, light[None]), camera).image
     assert float(expected.max()) > -0.5
     assert torch.allclose(render_colors(back, color, camera).image, expected, atol=1e-5)
+
+
+def test_lights_of_a_film_go_around() -> None:
+    light = drawn(9, 1)
+    for around, axis in ((lights_around_up, 2), (lights_around_view, 1)):
+        turned = around(light, 7)
+        assert torch.allclose(turned[0], light)
+        # What lies on the axis stays, all else averages out.
+        linear = turned[:, [3, 1, 2], 0]
+        assert torch.allclose(linear[:, axis], linear[0, axis].expand(7), atol=1e-5)
+        rest = linear[:, [other for other in range(3) if other != axis]]
+        assert torch.allclose(rest.mean(dim=0), torch.zeros(2), atol=1e-5)
+        assert float((rest - rest[0]).abs().max()) > 0.1
+
+
+def test_a_light_from_the_right_turns_to_behind_and_to_above() -> None:
+    right = world_to_head_light(world_light_sh(lamp((1.0, 0.0, 0.0))))
+    behind = world_to_head_light(world_light_sh(lamp((0.0, 0.0, -1.0))))
+    above = world_to_head_light(world_light_sh(lamp((0.0, 1.0, 0.0))))
+    assert torch.allclose(lights_around_up(right, 4)[1], behind, atol=1e-5)
+    assert torch.allclose(lights_around_view(right, 4)[1], above, atol=1e-5)

@@ -77,7 +77,8 @@ class GeneratorConfig:
     parity: Parity = "fixed"
     """``"official"`` repeats slips of the release that its checkpoints were trained with: cameras
     with a mirrored sideways shift and one field of view for all, position tables that are looked up
-    across their only axis, culling at three deviations, and depth that is not divided by alpha."""
+    across their only axis, culling and gradients of the published rasterizer, and depth that is not
+    divided by alpha."""
     backend: Backend = "auto"
     """Of the rasterizer."""
 

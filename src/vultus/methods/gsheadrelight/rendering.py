@@ -149,6 +149,7 @@ def render_colors(
         features=features,
         background=None if background is None else background.repeat(num_lights),
         cull="3sigma" if parity == "official" else "exact",
+        gradients="published" if parity == "official" else "exact",
         outputs=("depth",),
         backend=backend,
     )
