@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -187,20 +189,42 @@ def test_the_gpu_is_not_replaced_where_there_is_none() -> None:
         make_scene().to(torch.zeros(0)).shade("gpu")
 
 
-@pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize("is_plain", [False, True])
-def test_kernels_compile_without_spilling(capability, is_plain) -> None:
+def recorded(scene: ShadeScene, **options: bool) -> dict[str, Any]:
+    """What a forward and a backward pass would launch."""
     pytest.importorskip("triton")
     if is_interpreting():
         pytest.skip("interpreted functions cannot be compiled")
     from vultus.kernels.triton_runtime import recorded_launches
 
-    scene = replace(make_scene(), has_shadows=not is_plain, strength=None if is_plain else 0.5)
-    leaves = scene.to(torch.zeros(0))
     with recorded_launches() as launches:
-        shading = leaves.shade("gpu", has_specular=not is_plain, has_back_faces=not is_plain)
-        shading.color.sum().backward()
-    names = [launch.kernel.fn.__name__ for launch in launches]
-    assert names == ["shade_texels", "shade_texels_backward"]
-    for launch in launches:
-        assert compile_launch(launch, capability).stack == 0, launch.kernel.fn.__name__
+        scene.to(torch.zeros(0)).shade("gpu", **options).color.sum().backward()
+    return {launch.kernel.fn.__name__: launch for launch in launches}
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("is_plain", [False, True])
+def test_kernels_compile_without_spilling(capability, is_plain) -> None:
+    scene = replace(make_scene(), has_shadows=not is_plain, strength=None if is_plain else 0.5)
+    launches = recorded(scene, has_specular=not is_plain, has_back_faces=not is_plain)
+    assert list(launches) == ["shade_texels", "shade_texels_backward"]
+    for name, launch in launches.items():
+        assert compile_launch(launch, capability).stack == 0, name
+
+
+VECTORS = {f"{name}.{axis}" for name in ("by_normal", "by_light") for axis in range(3)}
+
+
+@pytest.mark.parametrize(
+    ("kernel", "carried"),
+    [
+        ("shade_texels", {"d0", "d1", "d2", "s0", "s1", "s2"}),
+        ("shade_texels_backward", VECTORS | {"n_weight", "v_weight", "by_lobe", "by_k", "by_a"}),
+    ],
+)
+def test_loops_over_texels_carry_all_sums(kernel, carried) -> None:
+    """Triton may take a name that starts as another's tensor as unchanged; its interpreter not."""
+    compiled = compile_launch(recorded(make_scene())[kernel], 90)
+    found = re.search(r"scf\.for %bit .*? iter_args\((.*?)\) ->", compiled.ttir)
+    assert found is not None
+    names = {re.sub(r"_\d+$", "", x) for x in re.findall(r"%([\w.]+) =", found[1])}
+    assert names == carried

@@ -72,6 +72,13 @@ def _mix_visibility(words, row, probes, weights, strength, visible):
 
 @helper
 @no_type_check
+def _load_rows(lights, at, size):
+    """Three rows of the table: 16 directions, or irradiances from its middle on."""
+    return vload(lights, at), vload(lights, size + at), vload(lights, 2 * size + at)
+
+
+@helper
+@no_type_check
 def _half_products(lx, ly, lz, vx, vy, vz, n_l, n_v):
     """n.h, l.h and 1 / |l + v|, which are 0 where l + v has no direction."""
     hx = lx + vx
@@ -184,15 +191,11 @@ def shade_chunks(
         s1 = splat(_ZERO)
         s2 = splat(_ZERO)
         for at in range(0, size, LANES):
-            lx = vload(lights, at)
-            ly = vload(lights, size + at)
-            lz = vload(lights, 2 * size + at)
+            lx, ly, lz = _load_rows(lights, at, size)
             n_l = lx * nx + ly * ny + lz * nz
             lit = vmax(n_l, splat(_ZERO))
             share = lit * vload(visible, at)
-            e0 = vload(lights, 3 * size + at)
-            e1 = vload(lights, 4 * size + at)
-            e2 = vload(lights, 5 * size + at)
+            e0, e1, e2 = _load_rows(lights, 3 * size + at, size)
             d0 = d0 + e0 * share
             d1 = d1 + e1 * share
             d2 = d2 + e2 * share
@@ -248,9 +251,8 @@ def shade_chunks_backward(
             _mix_visibility(words, row, probes, weights, strength, visible)
             r = roughness[row]
             terms = _roughness_terms(r, n_v)
-            p0 = grad_diffuse[row, 0] * _INVERSE_PI
-            p1 = grad_diffuse[row, 1] * _INVERSE_PI
-            p2 = grad_diffuse[row, 2] * _INVERSE_PI
+            p0, p1, p2 = grad_diffuse[row, 0], grad_diffuse[row, 1], grad_diffuse[row, 2]
+            p0, p1, p2 = p0 * _INVERSE_PI, p1 * _INVERSE_PI, p2 * _INVERSE_PI
             q0, q1, q2 = grad_specular[row, 0], grad_specular[row, 1], grad_specular[row, 2]
             zero = splat(_ZERO)
             # Sums over texels: of gradients by l in n.l and in l + v, of weights of n and v, and
@@ -258,23 +260,19 @@ def shade_chunks_backward(
             nl_x = nl_y = nl_z = vl_x = vl_y = vl_z = zero
             n_weight = v_weight = by_lobe = by_k = by_a = zero
             for at in range(0, size, LANES):
-                lx = vload(lights, at)
-                ly = vload(lights, size + at)
-                lz = vload(lights, 2 * size + at)
-                seen = vload(visible, at)
-                e0 = vload(lights, 3 * size + at) * seen
-                e1 = vload(lights, 4 * size + at) * seen
-                e2 = vload(lights, 5 * size + at) * seen
+                lx, ly, lz = _load_rows(lights, at, size)
+                e0, e1, e2 = _load_rows(lights, 3 * size + at, size)
                 n_l = lx * nx + ly * ny + lz * nz
-                is_lit = n_l > zero
-                lit = vsel(is_lit, n_l, zero)
+                lit = vmax(n_l, zero)
+                # What a hidden or unlit texel would change is weighted with 0.
+                seen = vsel(n_l > zero, vload(visible, at), zero)
                 share = seen * lit
                 g0 = share * p0
                 g1 = share * p1
                 g2 = share * p2
-                p = vsel(is_lit, e0 * p0 + e1 * p1 + e2 * p2, zero)
+                p = seen * (e0 * p0 + e1 * p1 + e2 * p2)
                 if has_specular:
-                    q = vsel(is_lit, e0 * q0 + e1 * q1 + e2 * q2, zero)
+                    q = seen * (e0 * q0 + e1 * q1 + e2 * q2)
                     u, by_lit, across, radial, along, g_lobe, g_k, g_a = _lobe_gradients(
                         (lx, ly, lz), (vx, vy, vz), n_l, n_v, lit, terms, q
                     )

@@ -132,17 +132,9 @@ def shade_texels_backward(
             )  # fmt: skip
         # Sums over texels: of gradients by l in n.l and in l + v, of weights of n and v, and of
         # what roughness gets.
-        nl_x = tl.zeros((LANES,), tl.float32)
-        nl_y = tl.zeros((LANES,), tl.float32)
-        nl_z = tl.zeros((LANES,), tl.float32)
-        vl_x = tl.zeros((LANES,), tl.float32)
-        vl_y = tl.zeros((LANES,), tl.float32)
-        vl_z = tl.zeros((LANES,), tl.float32)
-        n_weight = tl.zeros((LANES,), tl.float32)
-        v_weight = tl.zeros((LANES,), tl.float32)
-        by_lobe = tl.zeros((LANES,), tl.float32)
-        by_k = tl.zeros((LANES,), tl.float32)
-        by_a = tl.zeros((LANES,), tl.float32)
+        zero = tl.zeros((LANES,), tl.float32)
+        by_normal, by_light = (zero, zero, zero), (zero, zero, zero)
+        n_weight, v_weight, by_lobe, by_k, by_a = zero, zero, zero, zero, zero
         for word in range(num_words):
             if HAS_SHADOWS:
                 packed = load_words(rows, word, mask)
@@ -150,41 +142,33 @@ def shade_texels_backward(
                 texel = 3 * (word * _WORD_BITS + bit)
                 light, e = load_scalars(lights + texel), load_scalars(irradiances + texel)
                 n_l = dot3(normal, light)
-                is_lit = n_l > 0.0
                 lit = tl.maximum(n_l, 0.0)
                 # What a hidden or unlit texel would change is weighted with 0.
-                seen = tl.where(is_lit, 1.0, 0.0)
+                seen = tl.where(n_l > 0.0, 1.0, 0.0)
                 if HAS_SHADOWS:
-                    seen = tl.where(is_lit, visibility(packed, shares, base, bit), 0.0)
+                    seen = tl.where(n_l > 0.0, visibility(packed, shares, base, bit), 0.0)
                 share = seen * lit
-                by_normal = seen * dot3(p, e)
-                g0, g1, g2 = share * p[0], share * p[1], share * p[2]
+                g_nl, g_e = seen * dot3(p, e), scale3(share, p)
                 if HAS_SPECULAR:
                     u, by_lit, across, radial, along, g_lobe, g_k, g_a = _lobe_gradients(
                         light, view, n_l, n_v, lit, k, a_less, scale, seen * dot3(q, e), IS_FAST
                     )
-                    by_normal += by_lit + across
-                    g0 += share * u * q[0]
-                    g1 += share * u * q[1]
-                    g2 += share * u * q[2]
-                    vl_x += along * light[0]
-                    vl_y += along * light[1]
-                    vl_z += along * light[2]
+                    g_nl += by_lit + across
+                    g_e = add3(g_e, scale3(share * u, q))
+                    by_light = add3(by_light, scale3(along, light))
                     n_weight += across
                     v_weight += radial
                     by_lobe += g_lobe
                     by_k += g_k
                     by_a += g_a
-                nl_x += by_normal * light[0]
-                nl_y += by_normal * light[1]
-                nl_z += by_normal * light[2]
+                by_normal = add3(by_normal, scale3(g_nl, light))
                 if HAS_LIGHT_GRADIENT:
-                    _add_scalar(sums + texel, tl.sum(g0, 0), is_later)
-                    _add_scalar(sums + texel + 1, tl.sum(g1, 0), is_later)
-                    _add_scalar(sums + texel + 2, tl.sum(g2, 0), is_later)
+                    _add_scalar(sums + texel, tl.sum(g_e[0], 0), is_later)
+                    _add_scalar(sums + texel + 1, tl.sum(g_e[1], 0), is_later)
+                    _add_scalar(sums + texel + 2, tl.sum(g_e[2], 0), is_later)
         _store_gradients(
             grad_normals, grad_views, grad_roughness, row, mask, normal, view, n_v, r,
-            (nl_x, nl_y, nl_z), (vl_x, vl_y, vl_z), n_weight, v_weight, by_lobe, by_k, by_a,
+            by_normal, by_light, n_weight, v_weight, by_lobe, by_k, by_a,
         )  # fmt: skip
         # The next sums add to what other threads of this program have written.
         tl.debug_barrier()
