@@ -211,14 +211,15 @@ def test_kernels_compile_without_spilling(capability, is_plain) -> None:
         assert compile_launch(launch, capability).stack == 0, name
 
 
-VECTORS = {f"{name}.{axis}" for name in ("by_normal", "by_light") for axis in range(3)}
-
-
 @pytest.mark.parametrize(
     ("kernel", "carried"),
     [
-        ("shade_texels", {"d0", "d1", "d2", "s0", "s1", "s2"}),
-        ("shade_texels_backward", VECTORS | {"n_weight", "v_weight", "by_lobe", "by_k", "by_a"}),
+        ("shade_texels", "d0 d1 d2 s0 s1 s2"),
+        (
+            "shade_texels_backward",
+            "by_a by_k by_light by_light by_light by_lobe by_normal by_normal by_normal n_weight "
+            "v_weight",
+        ),
     ],
 )
 def test_loops_over_texels_carry_all_sums(kernel, carried) -> None:
@@ -226,5 +227,6 @@ def test_loops_over_texels_carry_all_sums(kernel, carried) -> None:
     compiled = compile_launch(recorded(make_scene())[kernel], 90)
     found = re.search(r"scf\.for %bit .*? iter_args\((.*?)\) ->", compiled.ttir)
     assert found is not None
-    names = {re.sub(r"_\d+$", "", x) for x in re.findall(r"%([\w.]+) =", found[1])}
-    assert names == carried
+    names = re.findall(r"%([\w.]+) =", found[1])
+    # Releases of Triton number parts of vectors differently.
+    assert sorted(re.sub(r"(\.\d+)?(_\d+)?$", "", name) for name in names) == carried.split()
