@@ -130,7 +130,9 @@ def check_rigid(matrix: Float[Tensor, "4 4"], name: str) -> None:
 
 def camera_centers(camera: Camera) -> Float[Tensor, "b 3"]:
     """Camera positions in the world."""
-    return camera.camera_to_world[:, :3, 3]
+    # Not by ``camera_to_world``, which takes a GPU six launches.
+    rotation = camera.world_to_camera[:, :3, :3].transpose(1, 2)
+    return -(rotation @ camera.world_to_camera[:, :3, 3:])[..., 0]
 
 
 def fov_to_focal(fov: float, size: int) -> float:

@@ -210,6 +210,8 @@ def transport(
             gradient, whatever their blend weights (eyeballs).
     """
     index = surfels.face_index
+    if posed.rotations is None and are_for_kernels(surfels.local_means):
+        return _transport_by_kernel(surfels, rest, posed, rigid_surfels)
     centers = posed.centers[:, index]
     batch = centers.shape[0]
     if posed.rotations is not None and posed.scales is not None:
@@ -217,8 +219,6 @@ def transport(
         means = face_scales[..., None] * _apply(frames, surfels.local_means) + centers
         quats = quaternion_multiply(matrix_to_quaternion(frames), _unit(surfels.quats)[None])
         return PosedSurfels(means, quats, face_scales[..., None] * surfels.scales, None)
-    if are_for_kernels(surfels.local_means):
-        return _transport_by_kernel(surfels, rest, posed, rigid_surfels)
     frames, face_scales = rest.rotations[index], rest.scales[index]
     local = face_scales[:, None] * _apply(frames, surfels.local_means)
     jacobians = _surfel_jacobians(surfels, rest, posed, rigid_surfels)
