@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from vultus.core.bundles import load_bundle, save_bundle
 from vultus.core.config import add_new_fields, config_from_data, config_to_data
+from vultus.methods.generator_bundles import load_generator_bundle, save_generator_bundle
 from vultus.methods.spherehead.config import GeneratorConfig
 from vultus.methods.spherehead.generator import Generator
 from vultus.methods.spherehead.views import ViewRig
@@ -22,7 +22,6 @@ from vultus.nets.weights import load_weights
 
 __all__ = ["SavedGenerator", "load_generator", "save_generator"]
 
-_FORMAT = "vultus generator 1"
 _METHOD = "spherehead"
 
 
@@ -47,20 +46,12 @@ def save_generator(path: Path, saved: SavedGenerator, *, is_half: bool = False) 
     Raises:
         ValueError: If a weight is too large for float16.
     """
-    weights = saved.generator.state_dict()
-    if is_half:
-        weights = {name: tensor.half() for name, tensor in weights.items()}
-        for name, tensor in weights.items():
-            if not tensor.isfinite().all():
-                raise ValueError(f"{path}: {name} has values that are too large for float16")
-    metadata = {
-        "format": _FORMAT,
-        "method": _METHOD,
+    facts = {
         "config": config_to_data(saved.generator.config),
         "rig": config_to_data(saved.rig, "rig"),
         "origin": dict(saved.origin),
     }
-    save_bundle(path, weights, metadata)
+    save_generator_bundle(path, _METHOD, saved.generator, facts, is_half=is_half)
 
 
 def load_generator(path: Path, device: torch.device | str = "cpu") -> SavedGenerator:
@@ -70,17 +61,11 @@ def load_generator(path: Path, device: torch.device | str = "cpu") -> SavedGener
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged, of another method or configuration; names the file.
     """
-    bundle = load_bundle(path)
-    found, method = bundle.metadata.get("format"), bundle.metadata.get("method")
-    if found != _FORMAT:
-        raise ValueError(f"{path}: must be a file of the format {_FORMAT!r}, got {found!r}")
-    if method != _METHOD:
-        raise ValueError(f"{path}: must be a generator of {_METHOD}, got one of {method!r}")
+    bundle = load_generator_bundle(path, _METHOD)
     stored = add_new_fields(bundle.metadata.get("config"), GeneratorConfig())
     config = config_from_data(GeneratorConfig, stored, f"{path}: config")
     rig = config_from_data(ViewRig, bundle.metadata.get("rig"), f"{path}: rig")
     generator = Generator(config)
-    weights = {name: tensor.float() for name, tensor in bundle.tensors.items()}
-    load_weights(generator, weights, str(path))
+    load_weights(generator, bundle.tensors, str(path))
     origin = bundle.metadata.get("origin") or {}
     return SavedGenerator(generator.to(device).eval().requires_grad_(False), rig, origin)
