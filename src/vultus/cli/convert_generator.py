@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Literal
+
+from torch import nn
 
 from vultus.cli.avatar_run import output_path
 from vultus.cli.console import console, print_table
 from vultus.cli.generator_options import read_run
+from vultus.methods.gsheadrelight import generator_file as gsheadrelight_file
+from vultus.methods.gsheadrelight import official_pickle as gsheadrelight
+from vultus.methods.gsheadrelight.config import LIGHT_TERMS
+from vultus.methods.gsheadrelight.generator import Generator as RelightableGenerator
 from vultus.methods.spherehead.generator_file import SavedGenerator, save_generator
 from vultus.methods.spherehead.official_pickle import read_official_generator
 
 __all__ = ["GeneratorSource", "convert_generator"]
 
-GeneratorSource = Literal["spherehead", "panohead", "eg3d", "generator_run"]
+GeneratorSource = Literal["spherehead", "panohead", "eg3d", "gsheadrelight", "generator_run"]
 
 _FAMILIES = {"dual_sphere": "spherehead", "tri_grid": "panohead", "tri_plane": "eg3d"}
 
@@ -42,21 +49,30 @@ def convert_generator(
         ValueError: If the model is damaged or another one, or a pickle asks for code to be run.
     """
     path = output_path(out, out, [".safetensors"])
-    if source == "generator_run":
-        saved = read_run(model, step)
+    if step is not None and source != "generator_run":
+        raise ValueError(f"--iteration: a pickle of {source} holds one model, got {step}")
+    if source == "gsheadrelight":
+        relightable = gsheadrelight.read_official_generator(model)
+        facts = _relightable_facts(relightable.generator)
+        save = partial(gsheadrelight_file.save_generator, path, relightable)
     else:
-        if step is not None:
-            raise ValueError(f"--iteration: a pickle of {source} holds one model, got {step}")
-        saved = read_official_generator(model)
-        found = _FAMILIES[saved.generator.config.volume.representation]
-        if found != source:
-            raise ValueError(f"{model} holds a generator of {found}, got --source {source}")
-    print_table(str(model), ["", ""], [[name, text] for name, text in _facts(saved).items()])
+        saved = read_run(model, step) if source == "generator_run" else _published(model, source)
+        facts, save = _facts(saved), partial(save_generator, path, saved)
+    print_table(str(model), ["", ""], [[name, text] for name, text in facts.items()])
     if is_dry:
         console.print(f"would write {path}")
         return
-    save_generator(path, saved, is_half=is_half)
+    save(is_half=is_half)
     console.print(f"generator: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+def _published(model: Path, source: GeneratorSource) -> SavedGenerator:
+    """A generator with feature planes, of the family that it is said to be of."""
+    saved = read_official_generator(model)
+    found = _FAMILIES[saved.generator.config.volume.representation]
+    if found != source:
+        raise ValueError(f"{model} holds a generator of {found}, got --source {source}")
+    return saved
 
 
 def _facts(saved: SavedGenerator) -> dict[str, str]:
@@ -66,12 +82,26 @@ def _facts(saved: SavedGenerator) -> dict[str, str]:
         "camera offset": config.has_camera_offset,
         f"parsing of {config.parsing_classes} classes": config.parsing_classes > 0,
     }
-    weights = sum(parameter.numel() for parameter in saved.generator.parameters())
     return {
         "features": f"{config.volume.representation}, {config.plane_channels} channels of "
         f"{config.plane_size} x {config.plane_size}",
         "images": f"{config.image_size} pixels, rendered at {config.neural_size}",
         "parts": ", ".join(name for name, is_there in parts.items() if is_there) or "none",
-        "weights": f"{weights / 1e6:.2f} M",
+        "weights": _num_weights(saved.generator),
         "cameras": f"{saved.rig.distance:g} from the origin",
     }
+
+
+def _relightable_facts(generator: RelightableGenerator) -> dict[str, str]:
+    config = generator.config
+    return {
+        "Gaussians": f"{config.num_gaussians} in {config.num_levels} levels, and "
+        f"{5 * config.background_points} behind the head",
+        "images": f"{config.image_size} pixels",
+        "light": f"{config.light_channels} transfer vectors of {LIGHT_TERMS} numbers",
+        "weights": _num_weights(generator),
+    }
+
+
+def _num_weights(network: nn.Module) -> str:
+    return f"{sum(parameter.numel() for parameter in network.parameters()) / 1e6:.2f} M"

@@ -55,7 +55,7 @@ def test_a_published_pickle_becomes_the_generator_that_it_holds(
 ) -> None:
     generator = Generator(config, torch.Generator().manual_seed(0))
     path = write_official_pickle(tmp_path / "model.pkl", {"G_ema": as_published(generator)})
-    read = read_official_generator(path)
+    read = read_official_generator(path).generator
     assert read.config == config
     expected, found = generator.state_dict(), read.state_dict()
     assert all(torch.equal(found[name], expected[name]) for name in expected)

@@ -15,6 +15,7 @@ from vultus.methods.gsheadrelight.config import (
 )
 from vultus.methods.gsheadrelight.discriminator import Discriminator
 from vultus.methods.gsheadrelight.generator import Generator
+from vultus.methods.gsheadrelight.generator_file import SavedGenerator
 from vultus.methods.gsheadrelight.official import (
     from_official_discriminator,
     from_official_generator,
@@ -37,7 +38,7 @@ _LIGHT_LAYER = "aux_branch_lit.0.weight"
 _TRANSFER = "point_gen.dc_rt_init"
 
 
-def read_official_generator(path: Path) -> Generator:
+def read_official_generator(path: Path) -> SavedGenerator:
     """Read the averaged generator of a published checkpoint.
 
     Raises:
@@ -50,9 +51,10 @@ def read_official_generator(path: Path) -> Generator:
     if network is None:
         raise ValueError(f"{path}: must hold one of G_ema, G, got {', '.join(networks)}")
     try:
-        return generator_from_official(network).requires_grad_(False)
+        generator = generator_from_official(network)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    return SavedGenerator(generator.requires_grad_(False), {"pickle": path.name})
 
 
 def generator_config(network: OfficialNetwork) -> GeneratorConfig:
