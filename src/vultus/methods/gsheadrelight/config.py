@@ -1,15 +1,17 @@
-"""Settings of GSHeadRelight's networks and losses; defaults are the published ones."""
+"""Settings of GSHeadRelight's networks, losses and training; defaults are the published ones."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from vultus.data.camera_labels import LABEL_DIM
 from vultus.geometry.spherical_harmonics import num_sh_terms
 from vultus.kernels.gaussian_raster import Backend
+from vultus.methods.adversarial import AdversarialSettings
 from vultus.nets.stylegan2.synthesis import resolutions
+from vultus.optim.schedules import scale_steps
 
 __all__ = [
     "LIGHT_TERMS",
@@ -22,6 +24,7 @@ __all__ = [
     "ObjectiveConfig",
     "Parity",
     "ViewConfig",
+    "scale_schedule",
 ]
 
 Parity = Literal["official", "fixed"]
@@ -227,12 +230,17 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class GSHeadRelightConfig:
-    """All settings of networks and losses."""
+    """All settings of a training."""
 
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     views: ViewConfig = field(default_factory=ViewConfig)
+    training: AdversarialSettings = field(
+        default_factory=lambda: AdversarialSettings(
+            images=12_000_000, pass_size=8, generator_clip=20.0, discriminator_clip=5.0
+        )
+    )
 
     def __post_init__(self) -> None:
         """Reject networks that do not fit together."""
@@ -262,7 +270,39 @@ _SMALL = GSHeadRelightConfig(
     ),
     discriminator=DiscriminatorConfig(image_size=64, channel_base=1024, channel_max=64, clamp=None),
     objective=ObjectiveConfig(pose_swap_fade=40_000, blur_sigma=1.25, blur_fade=10_000),
+    training=AdversarialSettings(
+        images=200_000,
+        batch=8,
+        generator_clip=20.0,
+        discriminator_clip=5.0,
+        average_half_life=2_500,
+        log_every=25,
+        checkpoint_every=250,
+        picture_every=250,
+        evaluate_every=1000,
+        evaluate_images=500,
+    ),
 )
 
 PRESETS: dict[str, GSHeadRelightConfig] = {"official": GSHeadRelightConfig(), "small": _SMALL}
 """512 pixels as published; 64 pixels for a CPU."""
+
+
+def scale_schedule(config: GSHeadRelightConfig, factor: float) -> GSHeadRelightConfig:
+    """Multiply the length of a training and of all its fades.
+
+    Raises:
+        ValueError: If the factor is not positive.
+    """
+    objective, training = config.objective, config.training
+    return replace(
+        config,
+        objective=replace(
+            objective,
+            pose_swap_fade=scale_steps(objective.pose_swap_fade, factor),
+            blur_fade=scale_steps(objective.blur_fade, factor),
+        ),
+        training=replace(
+            training, images=max(scale_steps(training.images, factor), training.batch)
+        ),
+    )
