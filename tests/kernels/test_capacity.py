@@ -100,6 +100,18 @@ def test_a_graph_keeps_the_buffers_that_it_was_captured_with():
         check_captured()
 
 
+def test_a_graph_is_not_blamed_for_the_smaller_buffers_of_an_earlier_one():
+    sizes = shared_capacity("a")
+    sizes.prepare_capture(torch.device("cpu"))
+    sizes.update(0, 100)
+    for needed in (400, 3000):
+        sizes.capture(torch.tensor([needed], dtype=torch.int32))
+        sizes.capture_pairs(torch.tensor(needed // 4))
+        check_captured()
+        # A call between the two graphs needs more, so that the second one gets more room.
+        sizes.update(4000, 1000)
+
+
 def test_a_step_is_repeated_until_it_fits_but_not_for_ever():
     attempts = []
 

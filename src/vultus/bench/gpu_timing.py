@@ -44,7 +44,7 @@ def time_on_gpu(functions: Mapping[str, Callable[[], object]], repeats: int) -> 
 
 def captured(function: Callable[[], object]) -> Callable[[], object]:
     """Capture a call into a CUDA graph whose buffers its lists fit into; returns its replay."""
-    # Graphs from before, with shorter buffers for the same image, may make the first check fail.
+    # A graph has no second try of its own: its lists may be longer than those of the warm-up.
     return repeat_while_growing(lambda: _captured_once(function))
 
 

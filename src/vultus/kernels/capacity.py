@@ -106,10 +106,6 @@ class Capacity:
     peaks: Tensor | None = None
     """Longest list, most pairs and problem bits of captured calls since the last check, on the
     device."""
-    captured_per_list: int | None = None
-    """The smallest buffers that a graph has been captured with."""
-    captured_pairs: int | None = None
-    """The same for pairs; only calls with deterministic gradients count them."""
     problems: Sequence[str] = ()
     """What the problem bits of captured calls stand for."""
 
@@ -126,7 +122,6 @@ class Capacity:
             RuntimeError: If no call of this kind has run before.
         """
         self._note(0, longest, self.per_list)
-        self.captured_per_list = min(self.per_list, self.captured_per_list or self.per_list)
 
     def capture_problems(self, bits: Tensor, problems: Sequence[str]) -> None:
         """Let the graph note problems with its inputs; see ``capture``."""
@@ -138,7 +133,6 @@ class Capacity:
     def capture_pairs(self, pairs: Tensor) -> None:
         """Let the graph note how many pairs it had; see ``capture``."""
         self._note(1, pairs, self.pairs)
-        self.captured_pairs = min(self.pairs, self.captured_pairs or self.pairs)
 
     def _note(self, index: int, needed: Tensor, available: int) -> None:
         if self.peaks is None:
@@ -147,25 +141,21 @@ class Capacity:
         torch.maximum(peak, needed, out=peak)
         overflow_flag(self.peaks.device).logical_or_(needed > available)
 
-    def captured_calls_fitted(self) -> bool:
-        """Whether all captured calls since the last check did fit; waits for the GPU.
+    def learn_from_captured(self) -> None:
+        """Grow if captured calls since the last check came close to the limits; waits for the GPU.
 
         Raises:
             ValueError: If one of them has met a problem with its inputs.
         """
-        if self.peaks is None or self.captured_per_list is None:
-            return True
+        if self.peaks is None:
+            return
         longest, pairs, bits = self.peaks.tolist()
         self.peaks.zero_()
         for bit, message in enumerate(self.problems):
             if bits >> bit & 1:
                 raise ValueError(message)
-        self.update(longest, pairs)
-        fits = longest <= self.captured_per_list
-        fits = fits and (self.captured_pairs is None or pairs <= self.captured_pairs)
-        if not fits:
-            self.captured_per_list = self.captured_pairs = None
-        return fits
+        if longest or pairs:
+            self.update(longest, pairs)
 
     def update(self, longest: int, pairs: int = 0) -> bool:
         """Learn what a call needed; grow if that is too close to the limits.
@@ -211,10 +201,13 @@ def check_captured() -> None:
         CapacityExceededError: If a list did not fit. The images of that replay hold NaN.
         ValueError: If inputs were not what they must be, such as not finite.
     """
-    have_fitted = [capacity.captured_calls_fitted() for capacity in _shared.values()]
+    for capacity in _shared.values():
+        capacity.learn_from_captured()
+    # Only the flags know the buffers of the graph that ran: another one may have had smaller ones.
+    have_overflowed = [bool(flag) for flag in _flags.values()]
     for flag in _flags.values():
         flag.zero_()
-    if not all(have_fitted):
+    if any(have_overflowed):
         raise CapacityExceededError(
             "lists of a captured call did not fit; buffers have grown: capture the graph again"
         )
