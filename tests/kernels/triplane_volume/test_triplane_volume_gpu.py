@@ -7,6 +7,8 @@ import torch
 
 from triton_support import is_interpreting, triton_device
 from volume_scenes import VARIANTS, check_against_oracle, make_scene
+from vultus.kernels.triplane_volume._gpu_rays import weigh_samples
+from vultus.kernels.triton_runtime import launch
 
 pytestmark = pytest.mark.triton
 EXACT, HALF = 10.0, 1000.0
@@ -80,6 +82,22 @@ def test_gpu_keeps_what_a_second_backward_pass_needs(device):
     for a, b in zip(first, torch.autograd.grad(loss, inputs), strict=True):
         # Atomic sums have any order.
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("missing", [0, 2, 5])
+def test_gpu_writes_no_row_beyond_the_samples_of_a_ray_without_depths(device, missing):
+    coarse, fine, rays = 4, 2, 3
+    depths = torch.linspace(1, 2, coarse + fine, device=device)[:, None].repeat(1, rays)
+    depths[missing, 1] = torch.nan
+    densities = torch.ones_like(depths)
+    shares = torch.full((2 * (coarse + fine), rays), 7.0, device=device)
+    depth, opacity = depths.new_empty(rays), depths.new_empty(rays)
+    launch(
+        weigh_samples, (1,), depths, densities, shares, depth, opacity, rays, coarse, fine,
+        BLOCK=32, IS_HARDWARE=False,
+    )  # fmt: skip
+    assert (shares[coarse + fine :] == 7.0).all()
+    assert torch.isfinite(shares[:, [0, 2]]).all()
 
 
 def test_gpu_refuses_deterministic_gradients_of_planes(device):

@@ -41,6 +41,15 @@ def _advance(is_coarse, i, j, ok, S, F):
 
 
 @jit
+def _is_coarse_next(coarse, fine, j, F):
+    """Whether the next sample is a coarse one; also where its depth is NaN and no other is left.
+
+    Else a walk would go on past the last row.
+    """
+    return (coarse <= fine) | (j >= F)
+
+
+@jit
 def _add_bin(before, middle, after):
     """Share of a bin: the smoothed weight of its interval, never zero."""
     return 0.5 * (tl.maximum(before, middle) + tl.maximum(middle, after)) + _FLOOR
@@ -139,7 +148,7 @@ def weigh_samples(
     last_density = tl.zeros([BLOCK], tl.float32)
     row = tl.zeros([BLOCK], tl.int32)
     for _ in range(0, S + F):
-        is_coarse = coarse <= fine
+        is_coarse = _is_coarse_next(coarse, fine, j, F)
         this = tl.where(is_coarse, coarse, fine)
         density = tl.where(is_coarse, coarse_density, fine_density)
         is_first = i + j == 0
@@ -203,7 +212,7 @@ def weigh_samples_backward(
         last_g = tl.zeros([BLOCK], tl.float32)
         row = tl.zeros([BLOCK], tl.int32)
         for _ in range(0, S + F):
-            is_coarse = coarse <= fine
+            is_coarse = _is_coarse_next(coarse, fine, j, F)
             this = tl.where(is_coarse, coarse, fine)
             density = tl.where(is_coarse, coarse_density, fine_density)
             g = tl.where(is_coarse, coarse_g, fine_g)
