@@ -109,8 +109,8 @@ def test_kernels_give_the_same_terms_under_the_same_names(output, batch, monkeyp
     assert batch.mask is not None
     data = replace(batch, rgb=batch.rgb.to(device), mask=batch.mask.to(device))
     found = []
-    for is_for_kernels in (True, False):
-        monkeypatch.setattr(objectives, "_is_for_kernels", lambda _, chosen=is_for_kernels: chosen)
+    for is_fused in (True, False):
+        monkeypatch.setattr(objectives, "are_for_kernels", lambda *_, fused=is_fused: fused)
         terms = image_terms(rendered, data, EVERY_WEIGHT, True, True)
         found.append(terms | terms_of(EVERY_WEIGHT, device))
     assert len(found[1]) == 9
