@@ -70,7 +70,7 @@ def pose_joints(
     """
     if len(parents) != joints.shape[1] or any(p >= i for i, p in enumerate(parents)):
         raise ValueError(f"parents must precede {joints.shape[1]} joints, got {tuple(parents)}")
-    if _is_fused(joints):
+    if are_for_kernels(joints):
         return joint_skinning.pose_joints(axis_angles, joints, parents)
     rotations = axis_angle_to_matrix(axis_angles)
     identity = torch.eye(3, dtype=rotations.dtype, device=rotations.device)
@@ -95,7 +95,7 @@ def linear_blend_skinning(
     if translation is not None:
         translation = translation.to(vertices).expand(len(vertices), 3)
     # The kernels take weights for constants.
-    if _is_fused(vertices) and not weights.requires_grad:
+    if are_for_kernels(vertices) and not weights.requires_grad:
         return joint_skinning.skin_vertices(vertices, transforms, weights, translation)
     # Coordinates come first: on a CPU that is up to twice as fast as a small product per vertex.
     blended = transforms.permute(0, 2, 3, 1) @ weights.T
@@ -107,11 +107,6 @@ def linear_blend_skinning(
         + blended[:, :, 3]
     ).transpose(1, 2)
     return posed if translation is None else posed + translation[:, None]
-
-
-def _is_fused(tensor: Tensor) -> bool:
-    """Whether the kernels of ``kernels.joint_skinning`` take over; they compute in float32."""
-    return are_for_kernels(tensor)
 
 
 def _transforms(

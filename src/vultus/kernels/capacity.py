@@ -30,6 +30,7 @@ __all__ = [
     "Reading",
     "check_captured",
     "overflow_flag",
+    "raise_problem",
     "repeat_while_growing",
     "shared_capacity",
 ]
@@ -151,9 +152,7 @@ class Capacity:
             return
         longest, pairs, bits = self.peaks.tolist()
         self.peaks.zero_()
-        for bit, message in enumerate(self.problems):
-            if bits >> bit & 1:
-                raise ValueError(message)
+        raise_problem(bits, self.problems)
         if longest or pairs:
             self.update(longest, pairs)
 
@@ -192,6 +191,21 @@ def overflow_flag(device: torch.device) -> Int[Tensor, " 1"]:
     if device not in _flags:
         _flags[device] = torch.zeros(1, dtype=torch.int32, device=device)
     return _flags[device]
+
+
+def raise_problem(bits: int, problems: Sequence[str]) -> None:
+    """Report what kernels have met with their inputs.
+
+    Args:
+        bits: One for each kind of problem.
+        problems: What they stand for.
+
+    Raises:
+        ValueError: If a bit is set; says what the first one stands for.
+    """
+    for bit, message in enumerate(problems):
+        if bits >> bit & 1:
+            raise ValueError(message)
 
 
 def check_captured() -> None:

@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 
 from vultus.kernels import triton_tiles as tiles
-from vultus.kernels.capacity import Capacity, CapacityExceededError, Reading
+from vultus.kernels.capacity import (
+    Capacity,
+    CapacityExceededError,
+    Reading,
+    raise_problem,
+)
 from vultus.kernels.triton_raster import Lists
 from vultus.kernels.triton_runtime import is_interpreted, is_recording
 
@@ -115,10 +120,7 @@ def check_reading(
 def _has_fitted(reading: Reading, capacity: Capacity, problems: Sequence[str]) -> bool:
     """Report bad inputs; learn from the lists' lengths whether they fitted."""
     values = reading.wait()
-    bits = values[tiles.COUNT_PROBLEMS.value]
-    for bit, message in enumerate(problems):
-        if bits >> bit & 1:
-            raise ValueError(message)
+    raise_problem(values[tiles.COUNT_PROBLEMS.value], problems)
     return capacity.update(values[tiles.COUNT_LONGEST.value])
 
 

@@ -20,6 +20,7 @@ from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate, ma
 
 from vultus.core.asset_registry import find_asset
 from vultus.core.torch_pickle import load_state_dict_file
+from vultus.nets.weights import load_published_weights
 
 __all__ = ["Inception", "InceptionOutput", "imported_inception", "inception_from_published"]
 
@@ -228,16 +229,5 @@ def inception_from_published(weights: Mapping[str, Tensor]) -> Inception:
         ValueError: If a tensor is missing or has another shape.
     """
     network = Inception()
-    expected = network.state_dict()
-    chosen = {}
-    for name, tensor in expected.items():
-        if name.endswith("num_batches_tracked"):
-            chosen[name] = tensor
-        elif name not in weights or weights[name].shape != tensor.shape:
-            raise ValueError(
-                f"Inception's weights must have {name!r} of shape {tuple(tensor.shape)}"
-            )
-        else:
-            chosen[name] = weights[name].detach().float()
-    network.load_state_dict(chosen)
+    load_published_weights(network, weights, "Inception's weights")
     return network

@@ -17,6 +17,7 @@ from torch.nn.functional import interpolate
 
 from vultus.core.asset_registry import find_asset
 from vultus.core.torch_pickle import load_state_dict_file
+from vultus.nets.weights import load_published_weights
 
 __all__ = ["VggFeatures", "imported_vgg_features", "vgg_features_from_published"]
 
@@ -82,9 +83,5 @@ def vgg_features_from_published(weights: Mapping[str, Tensor]) -> VggFeatures:
         ValueError: If a tensor is missing or has another shape.
     """
     network = VggFeatures()
-    expected = network.state_dict()
-    for name, tensor in expected.items():
-        if name not in weights or weights[name].shape != tensor.shape:
-            raise ValueError(f"VGG16's weights must have {name!r} of shape {tuple(tensor.shape)}")
-    network.load_state_dict({name: weights[name].detach().float() for name in expected})
+    load_published_weights(network, weights, "VGG16's weights")
     return network

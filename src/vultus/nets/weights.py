@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-__all__ = ["load_weights"]
+__all__ = ["load_published_weights", "load_weights"]
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
@@ -29,3 +29,27 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str) 
             f"{wanted.get(name)}, got {found.get(name)}"
         )
     network.load_state_dict(weights)
+
+
+def load_published_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
+    """Load what the network has of a published state dict, which may hold more.
+
+    Counts of batches, which only training reads, may be missing.
+
+    Args:
+        network: What they go into, as float32.
+        weights: By the network's names.
+        where: Names their source in messages.
+
+    Raises:
+        ValueError: If a tensor is missing or has another shape; names it.
+    """
+    chosen = {}
+    for name, tensor in network.state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            chosen[name] = tensor
+        elif name not in weights or weights[name].shape != tensor.shape:
+            raise ValueError(f"{where} must have {name!r} of shape {tuple(tensor.shape)}")
+        else:
+            chosen[name] = weights[name].detach().float()
+    network.load_state_dict(chosen)

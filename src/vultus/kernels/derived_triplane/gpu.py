@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vultus.kernels.derived_triplane._gpu_sample import sample, sample_backward
-from vultus.kernels.triton_calls import check_tensors
+from vultus.kernels.triton_calls import check_tensors, or_other
 from vultus.kernels.triton_runtime import launch
 
 __all__ = ["sample_derived"]
@@ -89,7 +89,7 @@ class _Sample(torch.autograd.Function):
         } | lanes
         launch(
             sample, (-(-num // lanes["POINTS"]), batch), texels, points,
-            points if derivation is None else derivation, features, num, *resolution, **constants,
+            *or_other((derivation,), points), features, num, *resolution, **constants,
         )  # fmt: skip
         ctx.save_for_backward(texels, points, derivation)
         ctx.resolution, ctx.constants = resolution, constants
@@ -112,8 +112,8 @@ class _Sample(torch.autograd.Function):
             scale = _scale_of_sums(gradient, texels, ctx.constants["COPIES"])
         launch(
             sample_backward, (-(-num // ctx.constants["POINTS"]), batch), texels, points,
-            _or(derivation, points), gradient, _or(sums, points), _or(scale, points),
-            _or(grad_points, points), _or(grad_derivation, points), num, *ctx.resolution,
+            *or_other((derivation,), points), gradient,
+            *or_other((sums, scale, grad_points, grad_derivation), points), num, *ctx.resolution,
             **ctx.constants, NEEDS_TEXELS=needs_texels, NEEDS_POINTS=needs_points,
             NEEDS_DERIVATION=needs_derivation, IS_EXACT=is_exact,
         )  # fmt: skip
@@ -128,11 +128,6 @@ def _layout(share: int) -> dict[str, int]:
     """How many points a program has, and how many channels with those that are masked."""
     lanes = 1 << (share - 1).bit_length()
     return {"POINTS": max(_LANES // lanes, 1), "LANES": lanes}
-
-
-def _or(tensor: Tensor | None, other: Tensor) -> Tensor:
-    """A tensor, or for kernels that will not look at it any other one."""
-    return other if tensor is None else tensor
 
 
 def _scale_of_sums(gradient: Tensor, texels: Tensor, copies: int) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from vultus.kernels.jacobian_skinning import DeformedFaces, SkinnedSurfels
 from vultus.kernels.jacobian_skinning._gpu_faces import deform, deform_backward
 from vultus.kernels.jacobian_skinning._gpu_surfels import skin, skin_backward
+from vultus.kernels.triton_calls import contiguous, or_other
 from vultus.kernels.triton_runtime import launch
 
 __all__ = ["deform_faces", "skin_surfels"]
@@ -48,15 +49,6 @@ def skin_surfels(
     return SkinnedSurfels(means, quats, scales, jacobians, normals)
 
 
-def _or(tensor: Tensor | None, other: Tensor) -> Tensor:
-    """A tensor, or for kernels that will not look at it any other one."""
-    return other if tensor is None else tensor
-
-
-def _plain(tensor: Tensor | None) -> Any:
-    return None if tensor is None else tensor.contiguous()
-
-
 class _Deform(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -84,12 +76,12 @@ class _Deform(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         vertices, faces, inverse_edges = ctx.saved_tensors
-        centers, jacobians = (_plain(grad) for grad in grads[:2])
+        centers, jacobians = contiguous(grads[:2])
         batch, num = vertices.shape[0], faces.shape[0]
         corners = vertices.new_empty(batch, num, 3, 3)
         launch(
             deform_backward, (-(-num // _LANES), batch), vertices, faces, inverse_edges,
-            _or(centers, corners), _or(jacobians, corners), corners, vertices.shape[1], num,
+            *or_other((centers, jacobians), corners), corners, vertices.shape[1], num,
             IS_UNIT=ctx.is_unit, HAS_CENTERS=centers is not None,
             HAS_JACOBIANS=jacobians is not None, LANES=_LANES,
         )  # fmt: skip
@@ -103,11 +95,11 @@ class _Skin(torch.autograd.Function):
     def forward(
         ctx: Any, constants: tuple[Any, ...], centers: Tensor, jacobians: Tensor, *surfels: Any
     ) -> Any:
-        constants = tuple(_plain(each) for each in constants)
+        constants = contiguous(constants)
         face_index, rigid, rotations, rest_quats, rest_scales, adjacency, logs, stretches = (
             constants
         )
-        local_means, quats, scales, weights = (_plain(each) for each in surfels)
+        local_means, quats, scales, weights = contiguous(surfels)
         centers, jacobians = centers.contiguous(), jacobians.contiguous()
         batch, num = centers.shape[0], face_index.shape[0]
         new = local_means.new_empty
@@ -115,9 +107,10 @@ class _Skin(torch.autograd.Function):
             new(batch, num, 3), new(num, 4), new(num, 2), new(batch, num, 3, 3), new(batch, num, 3),
         )  # fmt: skip
         launch(
-            skin, (-(-num // _LANES), batch), local_means, quats, scales, _or(weights, quats),
-            face_index, _or(rigid, face_index), rotations, rest_quats, rest_scales, adjacency,
-            centers, jacobians, _or(logs, quats), _or(stretches, quats), *placed,
+            skin, (-(-num // _LANES), batch), local_means, quats, scales,
+            *or_other((weights,), quats), face_index, *or_other((rigid,), face_index), rotations,
+            rest_quats, rest_scales, adjacency, centers, jacobians,
+            *or_other((logs, stretches), quats), *placed,
             num, centers.shape[1],
             HAS_BLEND=weights is not None, HAS_RIGID=rigid is not None, LANES=_LANES,
         )  # fmt: skip
@@ -133,18 +126,18 @@ class _Skin(torch.autograd.Function):
         face_index, rigid, rotations, rest_quats, rest_scales, adjacency, logs, stretches = (
             ctx.constants
         )
-        g_means, g_quats, g_scales, g_jacobians, g_normals = (_plain(grad) for grad in grads)
+        given = contiguous(grads)
+        g_means, g_quats, g_scales, g_jacobians, g_normals = given
         batch, num = jacobians.shape[:2]
         new = local_means.new_empty
         needs_centers, needs_faces = ctx.needs_input_grad[1], ctx.needs_input_grad[2]
         results = new(num, 3), new(num, 4), new(num, 2), None if weights is None else new(num, 4)
         own = new(batch, num, 3, 3) if needs_faces else None
         launch(
-            skin_backward, (-(-num // _LANES),), local_means, quats, _or(weights, quats),
-            face_index, _or(rigid, face_index), rotations, rest_quats, rest_scales, adjacency,
-            _or(logs, quats), _or(stretches, quats), jacobians, _or(g_means, quats),
-            _or(g_quats, quats), _or(g_scales, quats), _or(g_jacobians, quats),
-            _or(g_normals, quats), *results[:3], _or(results[3], quats), _or(own, quats),
+            skin_backward, (-(-num // _LANES),), local_means, quats,
+            *or_other((weights,), quats), face_index, *or_other((rigid,), face_index), rotations,
+            rest_quats, rest_scales, adjacency, *or_other((logs, stretches), quats), jacobians,
+            *or_other((*given, *results, own), quats),
             num, ctx.num_faces, batch,
             HAS_BLEND=weights is not None, HAS_RIGID=rigid is not None,
             HAS_MEANS=g_means is not None, HAS_QUATS=g_quats is not None,

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vultus.kernels.specular_lobes import NUM_VIEW_INPUTS, BlendedTurns
 from vultus.kernels.specular_lobes._gpu_lobes import answer, answer_backward
+from vultus.kernels.triton_calls import contiguous, or_other
 from vultus.kernels.triton_runtime import launch
 
 __all__ = ["lobe_inputs"]
@@ -38,18 +39,13 @@ def lobe_inputs(
     return _Answer.apply(constants, is_isotropic, numbers, means, weights)
 
 
-def _or(tensor: Tensor | None, other: Tensor) -> Tensor:
-    """A tensor, or for kernels that will not look at it any other one."""
-    return other if tensor is None else tensor
-
-
 class _Answer(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, constants: tuple[Any, ...], is_isotropic: bool, *trained: Tensor | None
     ) -> Tensor:
-        constants = tuple(None if each is None else each.contiguous() for each in constants)
-        numbers, means, weights = (None if x is None else x.contiguous() for x in trained)
+        constants = contiguous(constants)
+        numbers, means, weights = contiguous(trained)
         assert numbers is not None, "numbers"
         assert means is not None, "means"
         batch, (num, columns) = means.shape[0], numbers.shape
@@ -71,7 +67,7 @@ class _Answer(torch.autograd.Function):
         launch(
             answer_backward, (-(-numbers.shape[0] // _LANES),),
             *_arguments(constants, numbers, means, weights), grads[0].contiguous(),
-            grad_numbers, grad_means, _or(grad_weights, means),
+            grad_numbers, grad_means, *or_other((grad_weights,), means),
             *_sizes(constants, numbers, means), means.shape[0],
             **_flags(constants, weights, ctx.is_isotropic),
         )  # fmt: skip
@@ -84,8 +80,8 @@ def _arguments(
     """What both kernels read first."""
     normals, centers, chosen, table, turns, face_index, adjacency, rigid = constants
     return (
-        numbers, means, normals, centers, chosen, table, turns, _or(weights, means),
-        _or(face_index, chosen), _or(adjacency, chosen), _or(rigid, chosen),
+        numbers, means, normals, centers, chosen, table, turns, *or_other((weights,), means),
+        *or_other((face_index, adjacency, rigid), chosen),
     )  # fmt: skip
 
 

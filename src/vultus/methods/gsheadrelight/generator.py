@@ -23,7 +23,7 @@ from vultus.methods.gsheadrelight.rendering import (
 from vultus.methods.gsheadrelight.scenery import SceneryGenerator
 from vultus.nets.modulated_linear import ModulatedLinear
 from vultus.nets.stylegan2.layers import EqualizedLinear, draw_weights
-from vultus.nets.stylegan2.mapping import MappingNetwork, truncate
+from vultus.nets.stylegan2.mapping import MappingNetwork, map_to_styles
 
 __all__ = ["Generator"]
 
@@ -92,9 +92,7 @@ class Generator(nn.Module):
         condition = labels * self.config.label_scale
         if not self.config.is_conditioned:
             condition = torch.zeros_like(labels)
-        w = self.mapping(z, condition)
-        ws = w[:, None].expand(-1, self.num_ws, -1)
-        return truncate(ws, self.mapping.mean_w, truncation, cutoff)
+        return map_to_styles(self.mapping, z, condition, self.num_ws, truncation, cutoff)
 
     def gaussians(self, ws: Float[Tensor, "b n w"]) -> HeadGaussians:
         """Generate the Gaussians of heads."""

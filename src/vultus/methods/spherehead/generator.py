@@ -25,7 +25,7 @@ from vultus.methods.spherehead.rays import label_rays
 from vultus.methods.spherehead.super_resolution import SuperResolution
 from vultus.nets.stylegan2.filters import resize_antialiased
 from vultus.nets.stylegan2.layers import EqualizedConv2d, EqualizedLinear, draw_weights
-from vultus.nets.stylegan2.mapping import MappingNetwork, truncate
+from vultus.nets.stylegan2.mapping import MappingNetwork, map_to_styles
 from vultus.nets.stylegan2.synthesis import NoiseMode, SynthesisNetwork, ToRgb
 
 __all__ = ["Generator", "PlaneDecoder"]
@@ -129,9 +129,7 @@ class Generator(nn.Module):
         condition = labels * self.config.label_scale
         if not self.config.is_conditioned:
             condition = torch.zeros_like(labels)
-        w = self.backbone.mapping(z, condition)
-        ws = w[:, None].expand(-1, self.num_ws, -1)
-        return truncate(ws, self.backbone.mapping.mean_w, truncation, cutoff)
+        return map_to_styles(self.backbone.mapping, z, condition, self.num_ws, truncation, cutoff)
 
     def offset_labels(
         self, z: Float[Tensor, "b z"], labels: Float[Tensor, "b 25"]

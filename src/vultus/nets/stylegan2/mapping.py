@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vultus.nets.stylegan2.layers import Activation, EqualizedLinear, normalize_second_moment
 
-__all__ = ["MappingNetwork", "swap_with_predecessor", "truncate"]
+__all__ = ["MappingNetwork", "map_to_styles", "swap_with_predecessor", "truncate"]
 
 
 def truncate(
@@ -106,3 +106,25 @@ class MappingNetwork(nn.Module):
     def track_mean(self, w: Float[Tensor, "b d"], decay: float = 0.998) -> None:
         """Move the running mean towards the mean of a batch of w."""
         self.mean_w.lerp_(w.mean(dim=0), 1.0 - decay)
+
+
+def map_to_styles(
+    mapping: MappingNetwork,
+    z: Float[Tensor, "b z"],
+    condition: Float[Tensor, "b c"],
+    num_ws: int,
+    truncation: float = 1.0,
+    cutoff: int | None = None,
+) -> Float[Tensor, "b n w"]:
+    """Give every layer the same style.
+
+    Args:
+        mapping: With a mean of w.
+        z: Latents.
+        condition: Labels as the network embeds them.
+        num_ws: Layers.
+        truncation: As in ``truncate``, as is ``cutoff``.
+        cutoff: See there.
+    """
+    ws = mapping(z, condition)[:, None].expand(-1, num_ws, -1)
+    return truncate(ws, mapping.mean_w, truncation, cutoff)
