@@ -94,8 +94,8 @@ def test_the_kernels_pose_the_head_as_pytorch_does(monkeypatch):
     exact_head = FlameHead(synthetic_flame(num_vertices=300), teeth="none").double()
     exact = full_pose(exact_head).map(lambda t: t.double().requires_grad_())
     expected = exact_head.vertices(exact)
-    for module in (skinning, blendshapes):
-        monkeypatch.setattr(module, "_is_fused", lambda *tensors: True)
+    monkeypatch.setattr(skinning, "are_for_kernels", lambda *tensors: True)
+    monkeypatch.setattr(blendshapes, "_is_fused", lambda *tensors: True)
     head = FlameHead(synthetic_flame(num_vertices=300), teeth="none").to(device)
     pose = exact.map(lambda t: t.detach().float().to(device).requires_grad_())
     posed = head.vertices(pose)

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vultus.core.image_io import to_bytes
 from vultus.core.progress import track
 from vultus.core.seeding import torch_generator
 from vultus.data.image_choice import ChoiceConfig, choose_entries
@@ -255,4 +256,4 @@ def _generated(
         elif config.chosen_condition == "free":
             condition = draw_labels(count)
         image = make(seen, condition, random, has_offset=config.views != "back")
-        yield (image * 255.0 + 0.5).clamp(0.0, 255.0).to(torch.uint8)
+        yield to_bytes(image)
