@@ -92,7 +92,7 @@ def test_what_cannot_be_inverted_is_refused_in_one_line(
     (folder / "others.json").write_text('{"labels": [["a.png", []], ["b.png", []]]}')
     for name, message in (
         ("short.json", "the label must have 25 numbers, got 3"),
-        ("words.json", "must hold the 25 numbers of a camera label"),
+        ("words.json", "words.json: the label must hold numbers: could not convert string"),
         ("skewed.json", "camera_to_world"),
         ("others.json", "must hold one label for photo.png, got 0"),
         ("photo.png", "photo.png"),

@@ -74,6 +74,29 @@ def test_images_of_the_generator_itself_are_close_and_noise_is_not(generator, no
     assert own[name] < 0.1 * other[name]
 
 
+@pytest.mark.parametrize(
+    ("metric", "count", "message"),
+    [
+        ("is", 9, "is needs at least 1 real and 10 generated images, got 6 and 9"),
+        ("pr", 3, "pr needs at least 4 real and 4 generated images, got 6 and 3"),
+    ],
+)
+def test_too_few_images_are_refused_before_any_is_made(
+    noise_set, monkeypatch, metric, count, message
+):
+    monkeypatch.setattr(generator_quality, "imported_inception", Inception)
+    monkeypatch.setattr(generator_quality, "imported_vgg_features", VggFeatures)
+
+    class NoImages:
+        image_size = 64
+
+        def __call__(self, *args: Any, **options: Any) -> Tensor:
+            raise AssertionError("no image may be made")
+
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        measure_generator(NoImages(), noise_set, FRONTAL, QualityConfig((metric,), count))
+
+
 def test_the_same_seed_gives_the_same_numbers(generator, noise_set):
     a, b, c = (measure_generator(generator, noise_set, FRONTAL, QUICK, seed=s) for s in (1, 1, 2))
     assert a == b

@@ -11,6 +11,7 @@ from torch import Tensor
 from vultus.core.files import read_json
 from vultus.core.image_io import read_image, read_mask
 from vultus.data.camera_labels import LABEL_DIM, check_label
+from vultus.data.label_files import label_table, parse_label
 
 __all__ = ["read_label", "square_mask", "square_photo"]
 
@@ -55,29 +56,17 @@ def read_label(path: Path, photo: Path) -> Float[Tensor, "1 25"]:
         ValueError: If it holds no label of the photo, or one that breaks a rule.
     """
     data = read_json(path)
-    values = _find(data.get("labels"), photo, path) if isinstance(data, dict) else data
-    is_numbers = isinstance(values, list) and all(
-        isinstance(each, int | float) and not isinstance(each, bool) for each in values
-    )
-    if not is_numbers:
-        raise ValueError(f"{path} must hold the {LABEL_DIM} numbers of a camera label")
-    label = torch.tensor(values, dtype=torch.float32)
+    values = data
+    if isinstance(data, dict):
+        entries = label_table(data, "labels", str(path))
+        named = [value for name, value in entries.items() if Path(name).name == photo.name]
+        found = named or (list(entries.values()) if len(entries) == 1 else [])
+        if len(found) != 1:
+            raise ValueError(f"{path} must hold one label for {photo.name}, got {len(found)}")
+        values = found[0]
+    label = parse_label(values, LABEL_DIM, f"{path}: the label")
     check_label(label, f"{path}: the label")
     return label[None]
-
-
-def _find(entries: object, photo: Path, path: Path) -> object:
-    """The label of a photo among ``[[name, numbers], ...]``."""
-    if not isinstance(entries, list) or not all(
-        isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)
-        for entry in entries
-    ):
-        raise ValueError(f"{path} must hold labels as a list of [file name, numbers]")
-    named = [entry for entry in entries if Path(entry[0]).name == photo.name]
-    found = named or (entries if len(entries) == 1 else [])
-    if len(found) != 1:
-        raise ValueError(f"{path} must hold one label for {photo.name}, got {len(found)}")
-    return found[0][1]
 
 
 def _middle(image: Float[Tensor, "c _ _"]) -> Float[Tensor, "c s s"]:

@@ -48,6 +48,8 @@ _YAWS: dict[Views, tuple[float, float]] = {
     "front": (0.0, _QUARTER_TURN),
     "back": (_QUARTER_TURN, _HALF_TURN),
 }
+_LEAST: dict[GeneratorMetric, tuple[int, int]] = {"is": (1, 10), "pr": (4, 4), "kid": (2, 2)}
+"""How many real and generated images a metric needs at least; the others need one of each."""
 _INCEPTION_METRICS = ("fid", "kid", "is")
 
 
@@ -152,6 +154,7 @@ def measure_generator(
     real = [_Described() for _ in watchers]
     fake = [_Described() for _ in watchers]
     total = len(feed.labels)
+    _check_counts(config, total)
     places = [(at, min(config.batch, total - at)) for at in range(0, total, config.batch)]
     pixels = (batch.pixels[:, :3] for batch in feed.batches(places))
     _describe(track(pixels, len(places), "real images", "batches"), watchers, real)
@@ -162,6 +165,17 @@ def measure_generator(
     for watcher, one, other in zip(watchers, real, fake, strict=True):
         results |= _compare(watcher, one, other, config.metrics, seed)
     return {name: results[name] for metric in config.metrics for name in metric_names(metric)}
+
+
+def _check_counts(config: QualityConfig, real: int) -> None:
+    """Refuse, before the long work, what a metric would refuse after it."""
+    for metric in config.metrics:
+        least_real, least_fake = _LEAST.get(metric, (1, 1))
+        if real < least_real or config.count < least_fake:
+            raise ValueError(
+                f"{metric} needs at least {least_real} real and {least_fake} generated images, got "
+                f"{real} and {config.count}"
+            )
 
 
 class _Described:

@@ -34,6 +34,7 @@ from vultus.methods.spherehead.objectives import (
     mismatched_labels,
     turned_away_labels,
 )
+from vultus.methods.spherehead.random_images import render_people
 from vultus.metrics.mirroring import mirroring_scores
 from vultus.nets.augmentation.control import AugmentationControl
 from vultus.nets.ranges import from_signed, signed_from_bytes
@@ -167,13 +168,8 @@ class SphereHead:
         """Random people at random cameras, without truncation."""
         z, labels = self._draw_latents(count, random), self._draw_labels(count, random)
         condition = self._draw_labels(count, random) if is_free else labels
-        ws = self.average.map(z, condition)
         size = self.neural_size
-        draws = self.average.draw(count, random, neural_size=size)
-        shifted, _ = self.average.offset_labels(z, labels)
-        planes = self.average.planes(ws)
-        images = self.average.render(planes, ws, shifted, draws, neural_size=size)
-        return from_signed(images.image)
+        return render_people(self.average, z, labels, condition, random, neural_size=size)
 
     def summary(self) -> dict[str, Any]:
         """Numbers for the log."""

@@ -9,8 +9,39 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.methods.spherehead.generator import Generator
+from vultus.nets.ranges import from_signed
 
-__all__ = ["RandomImages"]
+__all__ = ["RandomImages", "render_people"]
+
+
+@torch.no_grad()
+def render_people(
+    generator: Generator,
+    z: Float[Tensor, "b z"],
+    seen: Float[Tensor, "b 25"],
+    condition: Float[Tensor, "b 25"],
+    random: torch.Generator,
+    *,
+    has_offset: bool = True,
+    neural_size: int | None = None,
+) -> Float[Tensor, "b 3 s s"]:
+    """Images, in [0, 1], of people who are not truncated.
+
+    Args:
+        generator: Its stored noise is used.
+        z: One per person.
+        seen: Cameras that are rendered.
+        condition: Cameras that people are conditioned on.
+        random: Draws depths; on the weights' device.
+        has_offset: Add the learned offset to the rendered cameras.
+        neural_size: Side of the rendered feature image; None means the configured one.
+    """
+    ws = generator.map(z, condition)
+    if has_offset:
+        seen, _ = generator.offset_labels(z, seen)
+    draws = generator.draw(len(z), random, neural_size=neural_size)
+    rendered = generator.render(generator.planes(ws), ws, seen, draws, neural_size=neural_size)
+    return from_signed(rendered.image)
 
 
 @dataclass(frozen=True)
@@ -27,7 +58,6 @@ class RandomImages:
         """Side of the images."""
         return self.generator.config.image_size
 
-    @torch.no_grad()
     def __call__(
         self,
         seen: Float[Tensor, "b 25"],
@@ -36,19 +66,7 @@ class RandomImages:
         *,
         has_offset: bool,
     ) -> Float[Tensor, "b 3 s s"]:
-        """Images in [0, 1], unclamped.
-
-        Args:
-            seen: Cameras that are rendered.
-            condition: Cameras that people are conditioned on.
-            random: Draws people; on the weights' device.
-            has_offset: Add the learned offset to the rendered cameras.
-        """
+        """Draw people and render them, as ``render_people``."""
         z_dim = self.generator.config.z_dim
         z = torch.randn(len(seen), z_dim, generator=random, device=seen.device)
-        ws = self.generator.map(z, condition)
-        if has_offset:
-            seen, _ = self.generator.offset_labels(z, seen)
-        draws = self.generator.draw(len(seen), random)
-        rendered = self.generator.render(self.generator.planes(ws), ws, seen, draws)
-        return 0.5 * rendered.image + 0.5
+        return render_people(self.generator, z, seen, condition, random, has_offset=has_offset)
