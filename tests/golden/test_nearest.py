@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from tolerances import assert_close
-from vultus.geometry.mesh_sampling import closest_points
+from vultus.geometry.mesh_sampling import closest_barycentrics, closest_points
 from vultus.render.lighting.envmap import sample_envmap
 
 
@@ -42,3 +42,13 @@ def test_lookups_of_a_map_are_the_golden_ones(golden) -> None:
     directions, expected = golden["envlookup.dirs"], golden["envlookup.rgb"]
     found = sample_envmap(golden["envlookup.envmap"][None].double(), directions[None].double())[0]
     assert_close(found.float(), expected)
+
+
+def test_gradients_of_recomputed_barycentrics_are_the_golden_ones(golden) -> None:
+    query = golden["tri.query"].double().requires_grad_()
+    weights = closest_barycentrics(query, golden["tri.triangles"].double())
+    weights.backward(golden["tri.grad_barycentric"].double())
+    assert query.grad is not None
+    difference = (query.grad - golden["tri.grad_query"]).norm(dim=1)
+    size = golden["tri.grad_query"].double().norm(dim=1)
+    assert (difference / size.clamp(min=1e-3)).max() < 1e-3

@@ -13,7 +13,13 @@ from torch import Tensor
 from vultus.core.threads import num_threads
 from vultus.geometry.meshes import face_areas
 
-__all__ = ["SurfacePoints", "closest_points", "interpolate_on_faces", "sample_surface"]
+__all__ = [
+    "SurfacePoints",
+    "closest_barycentrics",
+    "closest_points",
+    "interpolate_on_faces",
+    "sample_surface",
+]
 
 _PAIRS_PER_CHUNK = 1 << 20
 
@@ -73,7 +79,8 @@ def closest_points(
 ) -> SurfacePoints:
     """Find the closest point of a mesh to each given point.
 
-    The result is differentiable in ``vertices``, with face and barycentrics held fixed.
+    The result is differentiable in ``vertices``, with face and barycentrics held fixed;
+    ``closest_barycentrics`` of the faces found is differentiable in the points, too.
 
     Args:
         points: Where to search from.
@@ -97,7 +104,7 @@ def closest_points(
     for part, candidates in zip(points.detach().split(chunk), near.split(chunk), strict=True):
         # Faces that all points are compared with need not be copied for each.
         triangles = corners[None] if num_neighbors is None else corners[candidates]
-        weights = _closest_barycentrics(part[:, None], triangles)
+        weights = closest_barycentrics(part[:, None], triangles)
         nearest = (weights[..., None] * triangles).sum(-2)
         best = (nearest - part[:, None]).square().sum(-1).argmin(dim=1, keepdim=True)
         face_index.append(candidates.gather(1, best)[:, 0])
@@ -131,12 +138,14 @@ def _faces_nearby(
     return touching[nearest.to(faces.device)].flatten(1)
 
 
-def _closest_barycentrics(
+def closest_barycentrics(
     points: Float[Tensor, "*#b 3"], corners: Float[Tensor, "*#b 3 3"]
 ) -> Float[Tensor, "*#b 3"]:
-    """Barycentrics of the closest point of each triangle.
+    """Barycentrics of the closest point of each triangle; differentiable in both arguments.
 
     Either the projection onto the plane lies inside, or the answer is the best of three segments.
+    A point before an edge moves its closest point along the edge only, one before a corner not at
+    all.
     """
     a, b, c = corners.unbind(-2)
     ab, ac, ap = b - a, c - a, points - a

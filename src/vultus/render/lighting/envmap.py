@@ -82,21 +82,25 @@ class EnvironmentMap:
         return EnvironmentMap(self.radiance.clamp(max=ratio * float(self.mean().max())))
 
 
-def envmap_directions(height: int, width: int) -> Float[Tensor, "h w 3"]:
-    """Unit directions towards the texel centres."""
+def envmap_directions(
+    height: int, width: int, dtype: torch.dtype | None = None
+) -> Float[Tensor, "h w 3"]:
+    """Unit directions towards the texel centres, rounded to ``dtype`` (by default PyTorch's)."""
     elevation = math.pi * (0.5 - (torch.arange(height, dtype=torch.float64) + 0.5) / height)
     azimuth = 2.0 * math.pi * (torch.arange(width, dtype=torch.float64) + 0.5) / width
     elevation, azimuth = torch.meshgrid(elevation, azimuth, indexing="ij")
     ring = elevation.cos()
     xyz = torch.stack([ring * azimuth.cos(), elevation.sin(), ring * azimuth.sin()], dim=-1)
-    return xyz.to(torch.get_default_dtype())
+    return xyz.to(dtype or torch.get_default_dtype())
 
 
-def envmap_solid_angles(height: int, width: int) -> Float[Tensor, "h w"]:
-    """Exact solid angles of the texels; their sum is 4 pi."""
+def envmap_solid_angles(
+    height: int, width: int, dtype: torch.dtype | None = None
+) -> Float[Tensor, "h w"]:
+    """Exact solid angles of the texels, rounded to ``dtype``; their sum is 4 pi."""
     edges = torch.cos(math.pi * torch.arange(height + 1, dtype=torch.float64) / height)
     rows = (2.0 * math.pi / width) * (edges[:-1] - edges[1:])
-    return rows[:, None].repeat(1, width).to(torch.get_default_dtype())
+    return rows[:, None].repeat(1, width).to(dtype or torch.get_default_dtype())
 
 
 def sample_envmap(

@@ -25,8 +25,9 @@ def texel_lights(
             ``world_to_camera`` times diag(1, -1, -1).
     """
     height, width = radiance.shape[1:]
-    directions = envmap_directions(height, width).flatten(0, 1).to(light_to_object)
-    angles = envmap_solid_angles(height, width).to(radiance)
+    directions = envmap_directions(height, width, light_to_object.dtype)
+    directions = directions.flatten(0, 1).to(light_to_object.device)
+    angles = envmap_solid_angles(height, width, radiance.dtype).to(radiance.device)
     return TexelLights(
         (directions @ light_to_object.mT).contiguous(),
         (radiance * angles).flatten(1).T.contiguous(),
