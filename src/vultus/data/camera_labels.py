@@ -59,9 +59,10 @@ def labels_to_camera(labels: Float[Tensor, "b 25"], size: int) -> Camera:
     translation = -rotation @ to_world[:, :3, 3:]
     top = torch.cat([rotation, translation], dim=2)
     intrinsics = labels[:, 16:].unflatten(1, (3, 3))
-    scale = intrinsics.new_tensor([size, size, 1.0])
+    # No tensor of a list: it would be copied from the host, which a CUDA graph cannot hold.
+    intrinsics = torch.cat([size * intrinsics[:, :2], intrinsics[:, 2:]], dim=1)
     world_to_camera = torch.cat([top, to_world[:, 3:]], dim=1)
-    return Camera(world_to_camera, intrinsics * scale[:, None], width=size, height=size)
+    return Camera(world_to_camera, intrinsics, width=size, height=size)
 
 
 def pack_labels(camera: Camera) -> Float[Tensor, "b 25"]:

@@ -16,6 +16,7 @@ from vultus.methods.gsheadrelight.config import (
     DiscriminatorConfig,
     GeneratorConfig,
     GSHeadRelightConfig,
+    Parity,
 )
 from vultus.methods.gsheadrelight.gaussians import HeadGaussians, Nodes, child_nodes
 from vultus.methods.gsheadrelight.generator import Generator
@@ -225,6 +226,21 @@ def test_official_cameras_differ_unless_they_look_at_the_origin() -> None:
         is_near = torch.allclose(fixed.world_to_camera, official.world_to_camera, atol=1e-5)
         assert is_near == is_same
         assert torch.allclose(fixed.intrinsics, official.intrinsics, rtol=1e-5)
+
+
+@pytest.mark.parametrize("parity", ["fixed", "official"])
+def test_cameras_are_made_without_copies_from_the_host(
+    labels: Tensor, monkeypatch: pytest.MonkeyPatch, parity: Parity
+) -> None:
+    """A CUDA graph cannot hold such copies."""
+
+    def refuse(*_: object, **__: object) -> Tensor:
+        raise AssertionError("a list became a tensor")
+
+    for owner, name in ((torch, "tensor"), (torch, "as_tensor"), (Tensor, "new_tensor")):
+        monkeypatch.setattr(owner, name, refuse)
+    camera = label_camera(labels, 64, parity)
+    assert float(camera.intrinsics[0, 0, 2]) == 32.0
 
 
 def test_fixed_position_tables_use_all_entries() -> None:

@@ -104,12 +104,17 @@ def label_camera(labels: Float[Tensor, "b 25"], size: int, parity: Parity = "fix
     camera = labels_to_camera(labels, size)
     if parity == "fixed":
         return camera
-    mirror = labels.new_tensor([-1.0, 1.0, 1.0, 1.0])
-    matrix = camera.world_to_camera
-    matrix = torch.cat([matrix[..., :3], (matrix[..., 3] * mirror)[..., None]], dim=2)
+    # Numbers reach a GPU as arguments of kernels here: lists would be copied from the host, which a
+    # CUDA graph cannot hold.
+    world_to_camera = camera.world_to_camera.clone()
+    world_to_camera[:, 0, 3] *= -1.0
+    intrinsics = torch.zeros_like(camera.intrinsics)
     focal = 0.5 * size / _OFFICIAL_TAN_HALF_FOV
-    intrinsics = labels.new_tensor([[focal, 0, 0.5 * size], [0, focal, 0.5 * size], [0, 0, 1]])
-    return Camera(matrix, intrinsics.expand(len(labels), 3, 3), size, size)
+    intrinsics[:, 0, 0] = focal
+    intrinsics[:, 1, 1] = focal
+    intrinsics[:, :2, 2] = 0.5 * size
+    intrinsics[:, 2, 2] = 1.0
+    return Camera(world_to_camera, intrinsics, size, size)
 
 
 def render_colors(
