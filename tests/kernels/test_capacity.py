@@ -158,6 +158,17 @@ def test_problems_of_captured_calls_are_reported_once():
     check_captured()
 
 
+def test_a_problem_leaves_no_flag_up_for_the_next_training():
+    sizes, flag = shared_capacity("a"), overflow_flag(torch.device("cpu"))
+    sizes.prepare_capture(torch.device("cpu"))
+    sizes.capture(torch.tensor([5000], dtype=torch.int32))
+    sizes.capture_problems(torch.tensor([1], dtype=torch.int32), ("means must be finite",))
+    with pytest.raises(ValueError, match="means must be finite"):
+        check_captured()
+    assert int(flag) == 0
+    check_captured()
+
+
 def test_captured_pairs_that_did_not_fit_are_reported():
     sizes = shared_capacity("a")
     sizes.prepare_capture(torch.device("cpu"))

@@ -215,12 +215,12 @@ def check_captured() -> None:
         CapacityExceededError: If a list did not fit. The images of that replay hold NaN.
         ValueError: If inputs were not what they must be, such as not finite.
     """
-    for capacity in _shared.values():
-        capacity.learn_from_captured()
     # Only the flags know the buffers of the graph that ran: another one may have had smaller ones.
     have_overflowed = [bool(flag) for flag in _flags.values()]
     for flag in _flags.values():
         flag.zero_()
+    for capacity in _shared.values():
+        capacity.learn_from_captured()
     if any(have_overflowed):
         raise CapacityExceededError(
             "lists of a captured call did not fit; buffers have grown: capture the graph again"

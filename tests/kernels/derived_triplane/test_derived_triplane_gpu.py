@@ -127,6 +127,15 @@ def test_exact_sums_stand_tiny_huge_and_absent_gradients(device, exact_sums):
 
 
 @triton_test
+def test_no_points_leave_no_gradient_in_the_planes(device, exact_sums):
+    inputs = single(draw_inputs("paper", num=0), device)
+    features = by_kernel(inputs)
+    assert features.shape == (2, 0, COPIES * SHARE)
+    (gradient,) = torch.autograd.grad(features.sum(), inputs["plane 0"])
+    assert not gradient.any()
+
+
+@triton_test
 def test_points_that_are_no_numbers_read_nothing_outside_the_planes(device):
     inputs = single(draw_inputs("none"), device)
     points = inputs["points"].detach().clone()

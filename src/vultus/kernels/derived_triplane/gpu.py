@@ -101,7 +101,7 @@ class _Sample(torch.autograd.Function):
         gradient = grads[0].contiguous()
         batch, num = points.shape[:2]
         needs_texels, needs_points, needs_derivation = ctx.needs_input_grad[:3]
-        is_exact = needs_texels and torch.are_deterministic_algorithms_enabled()
+        is_exact = needs_texels and num > 0 and torch.are_deterministic_algorithms_enabled()
         grad_points = torch.empty_like(points) if needs_points else None
         grad_derivation, sums, scale = None, None, None
         if needs_derivation:
