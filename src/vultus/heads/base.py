@@ -13,7 +13,16 @@ from torch import Tensor
 from vultus.kernels.dispatch import are_for_kernels
 from vultus.kernels.row_selection import select_rows
 
-__all__ = ["HeadModel", "HeadPose", "ParameterSpec", "RiggedHead", "SubjectRest", "Topology"]
+__all__ = [
+    "HeadModel",
+    "HeadPose",
+    "JointMotion",
+    "JointedHead",
+    "ParameterSpec",
+    "RiggedHead",
+    "SubjectRest",
+    "Topology",
+]
 
 
 @dataclass(frozen=True)
@@ -128,6 +137,18 @@ class SubjectRest:
 
 
 @dataclass(frozen=True)
+class JointMotion:
+    """What joints do to points that follow them, in b frames."""
+
+    joints: Float[Tensor, "#b j 3"]
+    """Before they turn: identity applied, and expression where it moves joints; metres."""
+    transforms: Float[Tensor, "b j 3 4"]
+    """From rest to posed; the translation of the head is part of each."""
+    features: Float[Tensor, "b p"]
+    """Weights of ``JointedHead.pose_basis``."""
+
+
+@dataclass(frozen=True)
 class Topology:
     """What is constant about a head's mesh."""
 
@@ -228,4 +249,23 @@ class RiggedHead(HeadModel, Protocol):
 
     def pose_subject(self, rest: SubjectRest, pose: HeadPose) -> Float[Tensor, "b v 3"]:
         """Pose a shaped subject; static fields of the pose are not read."""
+        ...
+
+
+@runtime_checkable
+class JointedHead(HeadModel, Protocol):
+    """A head whose joints can carry points that are not its vertices.
+
+    ``vertices(pose)`` is ``linear_blend_skinning`` of the shaped vertices plus
+    ``features @ pose_basis``, with the transforms of ``joint_motion(pose)`` and
+    ``skinning_weights``.
+    """
+
+    @property
+    def pose_basis(self) -> Float[Tensor, "p v 3"]:
+        """Correctives by what joints do; none (p = 0) where a head has no such shapes."""
+        ...
+
+    def joint_motion(self, pose: HeadPose) -> JointMotion:
+        """Motion of the joints, whatever fields of the pose they follow."""
         ...

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from vultus.core.asset_registry import import_command
 from vultus.core.bundles import load_bundle
-from vultus.heads.base import HeadPose, ParameterSpec, SubjectRest, Topology
+from vultus.heads.base import HeadPose, JointMotion, ParameterSpec, SubjectRest, Topology
 from vultus.heads.blendshapes import add_shapes, check_pose
 from vultus.heads.flame_teeth import NUM_TEETH_VERTICES, build_teeth
 from vultus.heads.regions import flame_regions
@@ -27,7 +27,9 @@ from vultus.heads.skinning import (
     head_joint_angles,
     linear_blend_skinning,
     pose_joints,
+    translate_transforms,
 )
+from vultus.kernels.joint_skinning import PosedJoints
 
 __all__ = [
     "FLAME_ARRAYS",
@@ -290,11 +292,26 @@ class FlameHead(nn.Module):
         """
         check_pose(pose, self.parameters_spec, self._source)
         shaped = add_shapes(rest.vertices, self.expression_basis, pose.expression_coeffs)
-        joints = add_shapes(rest.joints, self.joint_expression_basis, pose.expression_coeffs)
-        angles = head_joint_angles(pose, like=shaped)
-        posed = pose_joints(angles, joints.expand(len(angles), -1, -1), self.joint_parents)
+        _, posed = self._posed_joints(rest, pose)
         corrected = add_shapes(shaped, self.pose_basis, posed.features)
         return linear_blend_skinning(corrected, posed.transforms, self.weights, pose.translation)
+
+    def joint_motion(self, pose: HeadPose) -> JointMotion:
+        """Motion of the joints; expressions move them at rest.
+
+        Raises:
+            ValueError: As ``vertices``.
+        """
+        joints, posed = self._posed_joints(self.subject_rest(pose), pose)
+        transforms = translate_transforms(posed.transforms, pose.translation)
+        return JointMotion(joints, transforms, posed.features)
+
+    def _posed_joints(
+        self, rest: SubjectRest, pose: HeadPose
+    ) -> tuple[Float[Tensor, "#b j 3"], PosedJoints]:
+        joints = add_shapes(rest.joints, self.joint_expression_basis, pose.expression_coeffs)
+        angles = head_joint_angles(pose, like=joints)
+        return joints, pose_joints(angles, joints.expand(len(angles), -1, -1), self.joint_parents)
 
     def canonical_vertices(self, pose: HeadPose) -> Float[Tensor, "b v 3"]:
         """The subject with zero pose and expression, ``translation`` and ``static_offset`` added.

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vultus.heads.base import HeadPose, ParameterSpec, SubjectRest, Topology
+from vultus.heads.base import HeadPose, JointMotion, ParameterSpec, SubjectRest, Topology
 from vultus.heads.blendshapes import add_shapes, check_pose
 from vultus.heads.ict_data import IctData, read_ict
 from vultus.heads.ict_rig import build_ict_rig, visible_faces
@@ -22,7 +22,9 @@ from vultus.heads.skinning import (
     head_joint_angles,
     linear_blend_skinning,
     pose_joints,
+    translate_transforms,
 )
+from vultus.kernels.joint_skinning import PosedJoints
 
 __all__ = ["IctHead"]
 
@@ -153,6 +155,11 @@ class IctHead(nn.Module):
         """Rows sum to 1."""
         return self.weights
 
+    @property
+    def pose_basis(self) -> Float[Tensor, "0 v 3"]:
+        """There are no correctives."""
+        return self.template.new_zeros(0, *self.template.shape)
+
     def vertices(self, pose: HeadPose) -> Float[Tensor, "b v 3"]:
         """Pose the mesh; rotations turn about joints that follow the identity.
 
@@ -182,12 +189,28 @@ class IctHead(nn.Module):
         """
         check_pose(pose, self.parameters_spec, self._source)
         shaped = add_shapes(rest.vertices, self.expression_basis, pose.expression_coeffs)
+        posed = self._posed_joints(rest, pose)
+        return linear_blend_skinning(
+            shaped.expand(len(posed.transforms), -1, -1),
+            posed.transforms,
+            self.weights,
+            pose.translation,
+        )
+
+    def joint_motion(self, pose: HeadPose) -> JointMotion:
+        """Motion of the joints; the ``eyeLook`` shapes turn the eyes.
+
+        Raises:
+            ValueError: As ``vertices``.
+        """
+        rest = self.subject_rest(pose)
+        transforms = self._posed_joints(rest, pose).transforms
+        none = transforms.new_zeros(len(transforms), 0)
+        return JointMotion(rest.joints, translate_transforms(transforms, pose.translation), none)
+
+    def _posed_joints(self, rest: SubjectRest, pose: HeadPose) -> PosedJoints:
         if pose.expression_coeffs is not None:
             gaze = pose.expression_coeffs.to(self.gaze_angles) @ self.gaze_angles
             pose = pose.replace(eye_pose=gaze if pose.eye_pose is None else pose.eye_pose + gaze)
-        angles = head_joint_angles(pose, like=shaped)
-        batch = len(angles)
-        posed = pose_joints(angles, rest.joints.expand(batch, -1, -1), self.joint_parents)
-        return linear_blend_skinning(
-            shaped.expand(batch, -1, -1), posed.transforms, self.weights, pose.translation
-        )
+        angles = head_joint_angles(pose, like=rest.joints)
+        return pose_joints(angles, rest.joints.expand(len(angles), -1, -1), self.joint_parents)

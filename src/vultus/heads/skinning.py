@@ -20,6 +20,7 @@ __all__ = [
     "head_joint_angles",
     "linear_blend_skinning",
     "pose_joints",
+    "translate_transforms",
 ]
 
 HEAD_JOINTS = ("root", "neck", "jaw", "left_eye", "right_eye")
@@ -107,6 +108,16 @@ def linear_blend_skinning(
         + blended[:, :, 3]
     ).transpose(1, 2)
     return posed if translation is None else posed + translation[:, None]
+
+
+def translate_transforms(
+    transforms: Float[Tensor, "b j 3 4"], translation: Float[Tensor, "#b 3"] | None
+) -> Float[Tensor, "b j 3 4"]:
+    """Let every transform be followed by a translation; ``None`` means zero."""
+    if translation is None:
+        return transforms
+    moved = transforms[..., 3:] + translation.to(transforms)[:, None, :, None]
+    return torch.cat([transforms[..., :3], moved], dim=-1)
 
 
 def _transforms(

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vultus.heads.base import HeadPose, ParameterSpec, Topology
+from vultus.heads.base import HeadPose, JointMotion, ParameterSpec, Topology
 from vultus.heads.blendshapes import add_shapes, check_pose
 from vultus.heads.procedural.atlas import PartRange
 from vultus.heads.procedural.basis import EXPRESSION_NAMES, Hair, cut_hair, load_basis, load_hair
@@ -24,6 +24,7 @@ from vultus.heads.skinning import (
     head_joint_angles,
     linear_blend_skinning,
     pose_joints,
+    translate_transforms,
 )
 
 __all__ = ["ProceduralHead", "named_expressions"]
@@ -184,6 +185,11 @@ class ProceduralHead(nn.Module):
         """See ``HeadModel``."""
         return self.weights
 
+    @property
+    def pose_basis(self) -> Float[Tensor, "0 v 3"]:
+        """There are no correctives of this kind."""
+        return self.template.new_zeros(0, *self.template.shape)
+
     def vertices(self, pose: HeadPose) -> Float[Tensor, "b v 3"]:
         """Pose the head; the global rotation turns it about its root joint under the neck.
 
@@ -201,6 +207,19 @@ class ProceduralHead(nn.Module):
         shaped = torch.cat([body, rest[:, expressive:]], dim=1)
         transforms = self._joint_transforms(pose, coeffs, joints)
         return linear_blend_skinning(shaped, transforms, self.weights, pose.translation)
+
+    def joint_motion(self, pose: HeadPose) -> JointMotion:
+        """Motion of the joints; ``jawOpen`` and the ``eyeLook`` shapes turn theirs.
+
+        Raises:
+            ValueError: As ``vertices``.
+        """
+        check_pose(pose, self.parameters_spec)
+        joints = add_shapes(self.joints, self.joint_modes, pose.identity_coeffs)
+        joints = joints.expand(len(pose), -1, -1)
+        transforms = self._joint_transforms(pose, self._expression_coeffs(pose), joints)
+        none = transforms.new_zeros(len(pose), 0)
+        return JointMotion(joints, translate_transforms(transforms, pose.translation), none)
 
     def _expression_coeffs(self, pose: HeadPose) -> Float[Tensor, "b e"]:
         if pose.expression_coeffs is None:
