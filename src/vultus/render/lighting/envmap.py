@@ -63,7 +63,8 @@ class EnvironmentMap:
 
     def mean(self) -> Float[Tensor, 3]:
         """Mean radiance over the sphere."""
-        weights = envmap_solid_angles(*self.radiance.shape[1:]).to(self.radiance)
+        height, width = self.radiance.shape[1:]
+        weights = envmap_solid_angles(height, width).to(self.radiance)
         return (self.radiance * weights).sum(dim=(1, 2)) / (4.0 * math.pi)
 
     def rotated(self, angle: float) -> EnvironmentMap:

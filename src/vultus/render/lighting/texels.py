@@ -2,21 +2,61 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vultus.kernels.env_shade import TexelLights
 from vultus.render.lighting.envmap import envmap_directions, envmap_solid_angles
 
-__all__ = ["texel_lights"]
+__all__ = ["TexelGrid", "texel_lights"]
+
+
+@dataclass(frozen=True)
+class TexelGrid:
+    """What is constant about the texels of maps of one size, on one device.
+
+    Light k is the texel of row k div w and column k mod w, as in words of visibility.
+    """
+
+    directions: Float[Tensor, "t 3"]
+    """Unit, towards the texel centres, in the map's frame."""
+    solid_angles: Float[Tensor, " t"]
+
+    @classmethod
+    def build(
+        cls,
+        height: int,
+        width: int,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str = "cpu",
+    ) -> TexelGrid:
+        """Lay out the texels in the convention of ``render.lighting.envmap``."""
+        directions = envmap_directions(height, width, dtype).flatten(0, 1)
+        return cls(
+            directions.to(device), envmap_solid_angles(height, width, dtype).flatten().to(device)
+        )
+
+    def lights(
+        self, radiance: Float[Tensor, "3 h w"], light_to_object: Float[Tensor, "b 3 3"]
+    ) -> TexelLights:
+        """Light frames by one map; differentiable in it, and a CUDA graph may capture it.
+
+        Args:
+            radiance: Linear.
+            light_to_object: See ``texel_lights``.
+        """
+        irradiances = radiance.flatten(1) * self.solid_angles
+        directions = self.directions @ light_to_object.mT
+        return TexelLights(directions.contiguous(), irradiances.T.contiguous())
 
 
 def texel_lights(
     radiance: Float[Tensor, "3 h w"], light_to_object: Float[Tensor, "b 3 3"]
 ) -> TexelLights:
     """Turn a map into lights; differentiable in the radiance.
-
-    Light k is the texel of row k div w and column k mod w, as in words of visibility.
 
     Args:
         radiance: Linear, in the convention of ``render.lighting.envmap``.
@@ -25,10 +65,5 @@ def texel_lights(
             ``world_to_camera`` times diag(1, -1, -1).
     """
     height, width = radiance.shape[1:]
-    directions = envmap_directions(height, width, light_to_object.dtype)
-    directions = directions.flatten(0, 1).to(light_to_object.device)
-    angles = envmap_solid_angles(height, width, radiance.dtype).to(radiance.device)
-    return TexelLights(
-        (directions @ light_to_object.mT).contiguous(),
-        (radiance * angles).flatten(1).T.contiguous(),
-    )
+    grid = TexelGrid.build(height, width, radiance.dtype, radiance.device)
+    return grid.lights(radiance, light_to_object)

@@ -1,0 +1,68 @@
+"""Gaussians look normals and visibility up at the nearest point of a mesh.
+
+They are bound to the mesh at rest, where neither moves; the posed mesh carries the points along.
+Figures in brackets are sections of our specification.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from vultus.geometry.mesh_sampling import closest_barycentrics, closest_points
+
+__all__ = ["MeshBinding", "bind_to_mesh"]
+
+_NEIGHBORS = 8
+"""Nearest vertices whose faces are looked at [3.6]."""
+
+
+@dataclass(frozen=True)
+class MeshBinding:
+    """Points of a mesh that n Gaussians are bound to."""
+
+    face_index: Int[Tensor, " n"]
+    corners: Int[Tensor, "n 3"]
+    """Vertices of those faces."""
+    barycentrics: Float[Tensor, "n 3"]
+
+    def normals(self, vertex_normals: Float[Tensor, "b v 3"]) -> Float[Tensor, "b n 3"]:
+        """Unit normals of the posed mesh; differentiable, in the barycentrics, too."""
+        mixed = vertex_normals[:, self.corners] * self.barycentrics[..., None]
+        return normalize(mixed.sum(dim=2), dim=-1)
+
+    def following(
+        self, means: Float[Tensor, "n 3"], rest_vertices: Float[Tensor, "v 3"]
+    ) -> MeshBinding:
+        """The same faces for moved Gaussians; gradients of barycentrics reach ``means``."""
+        corners = rest_vertices[self.corners]
+        weights = closest_barycentrics(means, corners)
+        return MeshBinding(self.face_index, self.corners, weights)
+
+    def __getitem__(self, rows: Tensor) -> MeshBinding:
+        """Of some Gaussians: children of a Gaussian inherit its row."""
+        return MeshBinding(self.face_index[rows], self.corners[rows], self.barycentrics[rows])
+
+    @staticmethod
+    def cat(bindings: list[MeshBinding]) -> MeshBinding:
+        """Of several sets of Gaussians, one after the other."""
+        return MeshBinding(
+            torch.cat([each.face_index for each in bindings]),
+            torch.cat([each.corners for each in bindings]),
+            torch.cat([each.barycentrics for each in bindings]),
+        )
+
+
+def bind_to_mesh(
+    means: Float[Tensor, "n 3"],
+    rest_vertices: Float[Tensor, "v 3"],
+    faces: Int[Tensor, "f 3"],
+) -> MeshBinding:
+    """Find the nearest point of the resting mesh for each neutral Gaussian; waits for a GPU."""
+    with torch.no_grad():
+        found = closest_points(means, rest_vertices, faces, num_neighbors=_NEIGHBORS)
+    return MeshBinding(found.face_index, faces[found.face_index], found.barycentrics)
