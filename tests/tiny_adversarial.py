@@ -20,7 +20,7 @@ from vultus.data.image_feed import ImageFeed, RealBatch
 from vultus.data.image_set import open_image_set
 from vultus.engine.adversarial import TrainingResult, train_adversarial
 from vultus.engine.world import World, join_world
-from vultus.methods.adversarial import AdversarialSettings, Phase, PhaseResult
+from vultus.methods.adversarial import AdversarialSettings, Pass, Phase, PhaseResult
 
 SETTINGS = AdversarialSettings(
     images=96,
@@ -70,9 +70,8 @@ class ToyGan:
     def _judge(self, pictures: Tensor, labels: Tensor) -> Tensor:
         return self.discriminator(torch.cat([pictures, labels], dim=1))
 
-    def losses(
-        self, phase: Phase, real: RealBatch, images_seen: int, random: torch.Generator
-    ) -> PhaseResult:
+    def losses(self, phase: Phase, work: Pass) -> PhaseResult:
+        real, images_seen, random = work.real, work.images_seen, work.random
         self.seen.append((phase.name, images_seen))
         pictures = real.pixels[:, :3].flatten(1).float() / 255.0
         if phase.name == "penalty":
@@ -103,6 +102,9 @@ class ToyGan:
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         self.total = tensors["total"].clone()
+
+    def show_real(self, real: RealBatch) -> Tensor:
+        return real.pixels[:, :3].float() / 255.0
 
     def preview(self) -> dict[str, Tensor]:
         latents = torch.eye(4)

@@ -10,6 +10,7 @@ import torch
 from tiny_image_sets import labels_at
 from vultus.cli.train_generator import ImageOptions, generator_run_config
 from vultus.core.run_folder import RunFolder
+from vultus.data.image_feed import Conditions
 from vultus.engine.adversarial_checkpoint import take_training_checkpoint
 from vultus.kernels.triplane_volume import VolumeSettings
 from vultus.methods.adversarial import AdversarialSettings
@@ -76,6 +77,6 @@ def write_tiny_run(path: Path) -> Path:
     )
     run = RunFolder.create(path, settings, seed=0)
     for step in (2, 4):
-        learner = SphereHead(config, labels_at([0.0]), step, torch.device("cpu"))
+        learner = SphereHead(config, Conditions(labels_at([0.0])), step, torch.device("cpu"))
         run.save_checkpoint(take_training_checkpoint(learner, {}, step))
     return path

@@ -103,6 +103,26 @@ def test_batches_hold_images_as_they_are_or_flipped_with_their_cameras(
             assert torch.equal(batch.labels[place], entries.labels[entry])
 
 
+def test_lights_are_repeated_and_mirrored_with_their_images(tmp_path: Path) -> None:
+    lights = torch.randn(len(LABELS), 9, generator=torch.Generator().manual_seed(1))
+    entries = choose_entries(LABELS, ChoiceConfig(back_repeat=2), 0, lights)
+    assert entries.lights is not None
+    # Y, Z, YZ, ZZ and XX - YY are even in X, as is the constant.
+    signs = torch.tensor([1.0, 1, 1, -1, -1, 1, 1, -1, 1])
+    factor = torch.where(entries.is_mirrored[:, None], signs, 1.0)
+    assert torch.equal(entries.lights, lights[entries.rows] * factor)
+    images = open_image_set(write_image_set(tmp_path, LABELS))
+    feed = ImageFeed(images, entries, 5)
+    batches = list(feed.batches([(2, 4), (6, 4)]))
+    known = feed.conditions_at(2, 8)
+    assert known.lights is not None
+    for first, batch in zip((0, 4), batches, strict=True):
+        assert torch.equal(batch.labels, known.labels[first : first + 4])
+        assert batch.conditions.lights is not None
+        assert torch.equal(batch.conditions.lights, known.lights[first : first + 4])
+    assert torch.equal(known.lights, entries.lights[ShuffledOrder(len(entries.rows), 5).take(2, 8)])
+
+
 def test_drawn_cameras_are_distributed_as_the_entries(tmp_path: Path) -> None:
     images = open_image_set(write_image_set(tmp_path, LABELS))
     entries = choose_entries(images.labels, ChoiceConfig(back_repeat=4, mirror=False), seed=0)

@@ -87,6 +87,20 @@ def test_lights_are_carried_along_and_flipped(tmp_path: Path) -> None:
     assert torch.allclose(torch.tensor([r for _, r in mono]).view(5, 2, 9), packed[..., 0])
 
 
+def test_axes_of_lights_are_always_stated(tmp_path: Path) -> None:
+    source = write_image_set(tmp_path / "set", LABELS)
+    path = source / "img/dataset.json"
+    content = json.loads(path.read_text())
+    content["sh"] = [[name, [0.5] * 9] for name, _ in content["labels"]]
+    path.write_text(json.dumps(content))
+    config = PackConfig(archives=False)
+    plan_pack(source, tmp_path / "out", config).write()
+    assert json.loads((tmp_path / "out/img/dataset.json").read_text())["sh_frame"] == "camera"
+    path.write_text(json.dumps({**content, "sh_frame": "world"}))
+    with pytest.raises(ValueError, match="sh_frame must be one of camera, head, got 'world'"):
+        plan_pack(source, tmp_path / "other", config)
+
+
 def test_pictures_are_cropped_resized_and_keep_their_alpha(tmp_path: Path) -> None:
     flat = torch.zeros(4, 20, 32, dtype=torch.uint8)
     flat[:, :, 6:26] = torch.tensor([10, 200, 30, 128], dtype=torch.uint8)[:, None, None]

@@ -55,6 +55,22 @@ def test_masks_that_are_named_are_taken_instead_of_those_beside(tmp_path: Path) 
     assert not torch.equal(own[3], other[3])
 
 
+def test_alpha_is_the_mask_for_those_who_take_it(tmp_path: Path) -> None:
+    images, masks = image_files(LABELS)
+    pixels = torch.randint(0, 256, (5, 4, 16, 16), dtype=torch.uint8)
+    names = sorted(name for name in images if name.endswith(".png"))
+    images |= {name: png(picture) for name, picture in zip(names, pixels, strict=True)}
+    write_files(tmp_path / "img", images)
+    write_files(tmp_path / "seg", masks)
+    found = open_image_set(tmp_path, needs_masks=True, takes_alpha=True)
+    assert (found.num_channels, found.has_masks, found.masks) == (4, True, None)
+    assert torch.equal(found.pixels(2), pixels[2])
+    with pytest.raises(ValueError, match="must have 3 channels of 16 x 16, got 4"):
+        open_image_set(tmp_path)
+    with pytest.raises(ValueError, match="alpha channel, which need no --masks"):
+        open_image_set(tmp_path / "img", tmp_path / "seg", takes_alpha=True)
+
+
 def test_numbers_may_be_strings(tmp_path: Path) -> None:
     images, _ = image_files(LABELS)
     content = json.loads(images["dataset.json"])

@@ -16,13 +16,14 @@ from vultus.core.devices import find_device
 from vultus.core.run_folder import RunFolder
 from vultus.core.seeding import make_deterministic, seed_everything
 from vultus.data.image_choice import Entries, choose_entries
-from vultus.data.image_feed import ImageFeed, StorageChoice
+from vultus.data.image_feed import Conditions, ImageFeed, StorageChoice
 from vultus.data.image_set import ImageSet, open_image_set
+from vultus.data.light_labels import read_head_lights
 from vultus.engine.adversarial import train_adversarial, write_real_pictures
 from vultus.engine.adversarial_checkpoint import start_from
 from vultus.engine.generator_metrics import RANDOM_FEATURE_PROTOCOL, random_feature_distances
 from vultus.engine.world import World, join_world
-from vultus.methods.adversarial import AdversarialSettings
+from vultus.methods.adversarial import AdversarialConfig, AdversarialSettings
 from vultus.methods.registry import build_generator, method_presets, scale_schedule
 
 __all__ = ["GeneratorTrainOptions", "ImageOptions", "generator_run_config", "train_generator"]
@@ -95,7 +96,7 @@ class _Plan:
     """What is checked and ready to be trained."""
 
     method: str
-    config: Any
+    config: AdversarialConfig
     options: GeneratorTrainOptions
     images: ImageSet
     entries: Entries
@@ -114,12 +115,20 @@ def train_generator(method: str, config: Any, options: GeneratorTrainOptions) ->
             _describe(plan, world)
 
 
-def _plan(method: str, config: Any, options: GeneratorTrainOptions) -> _Plan:
+def _plan(method: str, config: AdversarialConfig, options: GeneratorTrainOptions) -> _Plan:
     """Check everything that can be checked before networks are built."""
     source = options.images
-    images = open_image_set(source.data, source.masks, needs_masks=config.discriminator.sees_masks)
-    _check_size(images, config)
-    entries = choose_entries(images.labels, config.choice, options.seed)
+    images = open_image_set(
+        source.data,
+        source.masks,
+        needs_masks=config.needs_masks,
+        takes_alpha=config.takes_alpha,
+    )
+    _check_size(images, config.image_size)
+    lights = None
+    if channels := config.light_channels:
+        lights = read_head_lights(images, channels)
+    entries = choose_entries(images.labels, config.choice, options.seed, lights)
     start = None if options.start is None else options.start.resolve()
     if start is not None and RunFolder(start).latest_checkpoint() is None:
         raise FileNotFoundError(f"--start: {start} holds no checkpoint")
@@ -133,8 +142,8 @@ def _train(plan: _Plan, world: World, device: torch.device) -> None:
     if options.deterministic:
         make_deterministic()
     seed_everything(options.seed)
-    labels = plan.entries.labels
-    learner = build_generator(plan.method, plan.config, labels, options.seed, device)
+    conditions = Conditions(plan.entries.labels, plan.entries.lights)
+    learner = build_generator(plan.method, plan.config, conditions, options.seed, device)
     if plan.settings.start is not None:
         start_from(RunFolder(plan.settings.start), learner)
     feed = ImageFeed(
@@ -148,7 +157,7 @@ def _train(plan: _Plan, world: World, device: torch.device) -> None:
             processes=world.size,
             protocol_ids=[RANDOM_FEATURE_PROTOCOL],
         )
-        write_real_pictures(run, feed)
+        write_real_pictures(run, learner, feed)
         if count := training.evaluate_images:
             evaluate = random_feature_distances(learner, feed, count, options.seed)
     world.wait()
@@ -179,12 +188,11 @@ def _report(run: RunFolder, step: int, training: AdversarialSettings) -> None:
         console.print("the same command continues")
 
 
-def _check_size(images: ImageSet, config: Any) -> None:
-    made = config.generator.image_size
+def _check_size(images: ImageSet, made: int) -> None:
     if images.size != made:
         raise ValueError(
             f"{images.path}: images must have {made} pixels a side, as the settings make them, got "
-            f"{images.size}; choose another --preset or --generator.super-resolution"
+            f"{images.size}; choose another --preset, or vultus data pack --size {made}"
         )
 
 

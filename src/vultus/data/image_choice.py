@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vultus.core.seeding import torch_generator
 from vultus.data.camera_labels import label_angles, mirror_labels
+from vultus.data.light_labels import mirror_lights
 
 __all__ = ["ChoiceConfig", "Entries", "ShuffledOrder", "choose_entries", "yaw_repeats"]
 
@@ -64,15 +65,23 @@ class Entries(NamedTuple):
     is_mirrored: Bool[Tensor, " n"]
     labels: Float[Tensor, "n 25"]
     """Mirrored where the image is."""
+    lights: Float[Tensor, "n l"] | None = None
+    """Likewise; None where lights are not known or do not matter."""
 
 
-def choose_entries(labels: Float[Tensor, "m 25"], config: ChoiceConfig, seed: int) -> Entries:
+def choose_entries(
+    labels: Float[Tensor, "m 25"],
+    config: ChoiceConfig,
+    seed: int,
+    lights: Float[Tensor, "m l"] | None = None,
+) -> Entries:
     """List what is trained on.
 
     Args:
         labels: Of all images.
         config: Filters and repetitions.
         seed: Decides which images ``max_images`` takes.
+        lights: Of all images, for methods that light heads.
 
     Raises:
         ValueError: If nothing is left.
@@ -97,11 +106,13 @@ def choose_entries(labels: Float[Tensor, "m 25"], config: ChoiceConfig, seed: in
     rows = rows.repeat_interleave(repeats)
     is_mirrored = torch.zeros_like(rows, dtype=torch.bool)
     chosen = labels[rows]
+    lit = None if lights is None else lights[rows]
     if config.mirror:
         rows = rows.repeat(2)
         is_mirrored = torch.cat([is_mirrored, ~is_mirrored])
         chosen = torch.cat([chosen, mirror_labels(chosen)])
-    return Entries(rows, is_mirrored, chosen)
+        lit = None if lit is None else torch.cat([lit, mirror_lights(lit)])
+    return Entries(rows, is_mirrored, chosen, lit)
 
 
 def yaw_repeats(yaw: Float[Tensor, " n"], group: float, least: int) -> Int[Tensor, " n"]:

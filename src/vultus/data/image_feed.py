@@ -15,7 +15,7 @@ from vultus.core.threads import map_in_threads
 from vultus.data.image_choice import Entries, ShuffledOrder
 from vultus.data.image_set import ImageSet
 
-__all__ = ["ImageFeed", "RealBatch", "StorageChoice"]
+__all__ = ["Conditions", "ImageFeed", "RealBatch", "StorageChoice"]
 
 StorageChoice = Literal["auto", "resident", "streamed"]
 
@@ -24,12 +24,37 @@ _RESIDENT_BYTES = 4 * 2**30
 
 
 @dataclass(frozen=True)
+class Conditions:
+    """How images are taken."""
+
+    labels: Float[Tensor, "b 25"]
+    """Cameras."""
+    lights: Float[Tensor, "b l"] | None = None
+    """In axes of the head, see ``data.light_labels``; None if the method asks for no lights."""
+
+    def to(self, device: torch.device | str) -> Conditions:
+        """The same on a device."""
+        lights = None if self.lights is None else self.lights.to(device)
+        return Conditions(self.labels.to(device), lights)
+
+    def at(self, rows: Int[Tensor, " c"]) -> Conditions:
+        """Those of some images."""
+        return Conditions(self.labels[rows], None if self.lights is None else self.lights[rows])
+
+
+@dataclass(frozen=True)
 class RealBatch:
     """Real images on the device of the training."""
 
     pixels: UInt8[Tensor, "b c h w"]
-    """Display-encoded colours, and the mask as fourth channel if there are masks."""
-    labels: Float[Tensor, "b 25"]
+    """Display-encoded colours, and the mask as fourth channel if there are masks. Colours are not
+    multiplied by the mask."""
+    conditions: Conditions
+
+    @property
+    def labels(self) -> Float[Tensor, "b 25"]:
+        """Cameras."""
+        return self.conditions.labels
 
     def __len__(self) -> int:
         """Number of images."""
@@ -61,12 +86,17 @@ class ImageFeed:
         self.images = images
         self._order = ShuffledOrder(len(entries.rows), seed)
         self.entries = entries
-        self.labels: Float[Tensor, "n 25"] = entries.labels.to(device)
-        """Cameras of all entries, on the device."""
+        self.conditions = Conditions(entries.labels, entries.lights).to(device)
+        """Those of all entries, on the device."""
         self._resident: Tensor | None = None
         num_bytes = len(images) * images.num_channels * images.size**2
         if storage == "resident" or (storage == "auto" and num_bytes <= _RESIDENT_BYTES):
             self._resident = self._decode_all().to(device)
+
+    @property
+    def labels(self) -> Float[Tensor, "n 25"]:
+        """Cameras of all entries, on the device."""
+        return self.conditions.labels
 
     @property
     def device(self) -> torch.device:
@@ -81,6 +111,10 @@ class ImageFeed:
         taken = (self._order.take(*place) for place in places)
         for entries, pixels in map_in_threads(self._decode, taken):
             yield self._batch(entries, pixels.to(self.device, non_blocking=True))
+
+    def conditions_at(self, first: int, count: int) -> Conditions:
+        """Those of ``count`` places from place ``first`` on."""
+        return self.conditions.at(self._order.take(first, count).to(self.device))
 
     def draw_labels(
         self, shape: tuple[int, ...], generator: torch.Generator
@@ -102,7 +136,7 @@ class ImageFeed:
     def _batch(self, entries: Int[Tensor, " b"], pixels: Tensor) -> RealBatch:
         mirrored = self.entries.is_mirrored[entries].to(self.device)[:, None, None, None]
         pixels = torch.where(mirrored, pixels.flip(3), pixels)
-        return RealBatch(pixels, self.labels[entries.to(self.device)])
+        return RealBatch(pixels, self.conditions.at(entries.to(self.device)))
 
     def _decode_all(self) -> UInt8[Tensor, "n c s s"]:
         size = self.images.size

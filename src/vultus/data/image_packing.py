@@ -31,7 +31,7 @@ from vultus.data.camera_labels import label_angles, mirror_labels
 from vultus.data.image_choice import yaw_repeats
 from vultus.data.image_set import IMAGE_FOLDER, LABEL_FILE, MASK_FOLDER
 from vultus.data.labelled_images import LabelledImages, MatchRule, find_labelled_images
-from vultus.geometry.spherical_harmonics import light_sh_rotation
+from vultus.data.light_labels import mirror_lights
 
 __all__ = ["PackConfig", "PackPlan", "plan_pack"]
 
@@ -215,7 +215,7 @@ class PackPlan:
             content: dict[str, Any] = {"labels": _table(names, labels)}
             if file.lights is not None:
                 lights = file.lights[rows]
-                lights = torch.where(is_mirrored, _mirror_lights(lights), lights)
+                lights = torch.where(is_mirrored, mirror_lights(lights), lights)
                 content["sh"] = _table(names, lights)
             yield file.name, json.dumps({**content, **file.facts}).encode()
 
@@ -269,12 +269,6 @@ def _resampled(pixels: UInt8[Tensor, "c s s"], size: int) -> UInt8[Tensor, "c t 
         for channel in pixels.contiguous()
     ]
     return torch.from_numpy(np.stack([np.asarray(channel) for channel in channels]))
-
-
-def _mirror_lights(lights: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
-    """Lights of flipped images: X changes its sign."""
-    signs = light_sh_rotation(torch.diag(torch.tensor([-1.0, 1.0, 1.0])), 2).diagonal().round()
-    return lights * signs.repeat_interleave(lights.shape[1] // len(signs))
 
 
 def _table(names: list[str], rows: Float[Tensor, "n k"]) -> list[list[Any]]:

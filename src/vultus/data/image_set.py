@@ -6,7 +6,9 @@ A set is a folder or zip archive with images anywhere inside and ``dataset.json`
 
 The order of labels is free, and numbers may be strings. Masks lie in a second folder or archive
 under the same names (the suffix may differ); a folder that has both as ``img`` and ``seg``, or as
-``img.zip`` and ``seg.zip``, is a set too. For the 25 numbers see ``data/camera_labels.py``.
+``img.zip`` and ``seg.zip``, is a set too. Pictures with an alpha channel are their own masks, for
+those who take them. For the 25 numbers see ``data/camera_labels.py``, for lights
+``data/light_labels.py``.
 """
 
 from __future__ import annotations
@@ -52,6 +54,8 @@ class ImageSet:
     labels: Float[Tensor, "n 25"]
     size: int
     """Side of all images."""
+    has_alpha: bool = False
+    """Whether the images have an alpha channel, which then is the mask."""
 
     def __len__(self) -> int:
         """Number of images."""
@@ -65,19 +69,27 @@ class ImageSet:
     @property
     def num_channels(self) -> int:
         """Of ``pixels``: colours, and the mask where there are masks."""
-        return 3 if self.masks is None else 4
+        return 4 if self.has_masks else 3
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether it is known what of the images is the person."""
+        return self.has_alpha or self.masks is not None
 
     def pixels(self, index: int) -> UInt8[Tensor, "c s s"]:
         """Decode an image, with its mask as the last channel where there are masks.
+
+        Colours are not multiplied by the mask.
 
         Raises:
             ValueError: If the image or its mask is damaged, or has another size or number of
                 channels; names the file.
         """
-        rgb = _decode(self.images, self.names[index], self.size, 3)
+        channels = 4 if self.has_alpha else 3
+        image = _decode(self.images, self.names[index], self.size, channels)
         if self.masks is None:
-            return rgb
-        return torch.cat([rgb, _decode(self.masks, self.mask_names[index], self.size, 1)])
+            return image
+        return torch.cat([image, _decode(self.masks, self.mask_names[index], self.size, 1)])
 
     def fingerprint(self) -> str:
         """What tells sets apart in a run's card: a hash of names and labels."""
@@ -86,20 +98,29 @@ class ImageSet:
         return digest.hexdigest()[:16]
 
 
-def open_image_set(path: Path, masks: Path | None = None, *, needs_masks: bool = False) -> ImageSet:
+def open_image_set(
+    path: Path,
+    masks: Path | None = None,
+    *,
+    needs_masks: bool = False,
+    takes_alpha: bool = False,
+) -> ImageSet:
     """Open a set, check all labels and names, and decode the first image.
 
     Args:
         path: Folder or archive of the images, or folder of both (see the module).
         masks: Folder or archive of the masks.
         needs_masks: Refuse a set without masks.
+        takes_alpha: The alpha channel of images, if they have one, is their mask, and masks beside
+            them are not looked at; otherwise such images are refused.
 
     Raises:
         FileNotFoundError: If a path does not exist.
         ValueError: Naming file and rule, if an image has no label or mask, a label no image, a
-            label is no camera, the images are not square or have no side that is a power of two, or
-            an archive is damaged.
+            label is no camera, the images are not square or have no side that is a power of two,
+            masks are given for images with an alpha channel, or an archive is damaged.
     """
+    given_masks = masks
     path, masks = image_set_parts(path, masks)
     images = open_archive(path)
     present = images.names()
@@ -107,18 +128,21 @@ def open_image_set(path: Path, masks: Path | None = None, *, needs_masks: bool =
     if not names:
         raise ValueError(f"{path}: holds no PNG or JPEG image")
     labels = _read_labels(images, names, has_file=LABEL_FILE in present)
-    if masks is None and needs_masks:
+    first = decode_image(images.read(names[0]), f"{path}: {names[0]}")
+    size, has_alpha = first.shape[-1], takes_alpha and len(first) == 4
+    if has_alpha and given_masks is not None:
+        raise ValueError(f"{path}: has images with an alpha channel, which need no --masks")
+    masks = None if has_alpha else masks
+    if needs_masks and masks is None and not has_alpha:
         raise ValueError(f"{path}: has no masks; say where they are with --masks")
     mask_archive = None if masks is None else open_archive(masks)
     mask_names = () if mask_archive is None else _matching_masks(names, mask_archive)
-    first = decode_image(images.read(names[0]), f"{path}: {names[0]}")
-    size = first.shape[-1]
     if first.shape[-2] != size or size.bit_count() != 1:
         raise ValueError(
             f"{path}: {names[0]} must be square with a power of two as side, "
             f"got {size} x {first.shape[-2]}"
         )
-    image_set = ImageSet(images, mask_archive, tuple(names), mask_names, labels, size)
+    image_set = ImageSet(images, mask_archive, tuple(names), mask_names, labels, size, has_alpha)
     image_set.pixels(0)
     return image_set
 

@@ -15,6 +15,7 @@ from vultus.data.camera_labels import LABEL_DIM, check_label
 from vultus.data.image_archive import ImageArchive, open_archive
 from vultus.data.image_set import LABEL_FILE, image_set_parts
 from vultus.data.label_files import label_table, parse_label, read_label_file
+from vultus.data.light_labels import FRAME_KEY, LIGHT_TERMS, stated_frame
 
 __all__ = ["LabelFile", "LabelledImages", "MatchRule", "find_labelled_images"]
 
@@ -23,8 +24,6 @@ MatchRule = Literal["name", "stem"]
 suffix. The suffixes of masks never count."""
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
-_MONO, _COLORED = 9, 27
-"""Numbers of a light: coefficients of degree 2, of one or three channels."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class LabelFile:
     name: str
     lights: Float[Tensor, "n k"] | None
     facts: Mapping[str, Any]
-    """Everything in it but its tables."""
+    """Everything in it but its tables; the axes of lights are always stated."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def find_labelled_images(
         LabelFile(
             name,
             numbers(where, "sh") if "sh" in content else None,
-            {key: value for key, value in content.items() if key not in ("labels", "sh")},
+            _facts(content, where),
         )
         for name, (content, where) in contents.items()
     ]
@@ -143,6 +142,11 @@ def _label_contents(
         raise FileNotFoundError(f"{images.path}: {LABEL_FILE} is missing; or name a label file")
     places = {name: f"{images.path}: {name}" for name in files}
     return {n: (read_label_file(images.read(n), where), where) for n, where in places.items()}
+
+
+def _facts(content: Mapping[str, Any], where: str) -> dict[str, Any]:
+    facts = {key: value for key, value in content.items() if key not in ("labels", "sh")}
+    return facts | ({FRAME_KEY: stated_frame(content, where)} if "sh" in content else {})
 
 
 def _tables_in(content: Mapping[str, Any]) -> tuple[str, ...]:
@@ -205,8 +209,8 @@ def _numbers(table: _Table, name: str, value: Any) -> Float[Tensor, " k"]:
         check_label(label, where)
         return label
     is_colored = isinstance(value, list) and bool(value) and isinstance(value[0], list)
-    is_colored |= isinstance(value, list) and len(value) > _MONO
-    light = parse_label(value, _COLORED if is_colored else _MONO, where)
+    is_colored |= isinstance(value, list) and len(value) > LIGHT_TERMS
+    light = parse_label(value, (3 if is_colored else 1) * LIGHT_TERMS, where)
     if not bool(light.isfinite().all()):
         raise ValueError(f"{where} must be finite")
     return light

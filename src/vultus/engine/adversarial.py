@@ -16,12 +16,12 @@ from vultus.core.image_io import write_image
 from vultus.core.progress import Progress
 from vultus.core.run_folder import RunFolder
 from vultus.core.seeding import torch_generator
-from vultus.data.image_feed import ImageFeed, RealBatch
+from vultus.data.image_feed import Conditions, ImageFeed, RealBatch
 from vultus.engine.adversarial_checkpoint import restore_training, take_training_checkpoint
 from vultus.engine.network_trainer import NetworkTrainer, lazy_adam
 from vultus.engine.training_means import Meter, StepMeans
 from vultus.engine.world import World
-from vultus.methods.adversarial import AdversarialMethod, AdversarialSettings
+from vultus.methods.adversarial import AdversarialMethod, AdversarialSettings, Pass, Phase
 from vultus.optim.averaging import average_decay, update_average
 
 __all__ = [
@@ -43,6 +43,16 @@ class TrainingResult:
     """Steps that a resumed run already had."""
     last_step: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class _StepImages:
+    """Real images of a step."""
+
+    passes: Mapping[int, RealBatch]
+    """Those of this process."""
+    conditions: Conditions
+    """How those of all processes are taken."""
 
 
 def train_adversarial(
@@ -93,7 +103,10 @@ def train_adversarial(
     with _progress(world, (settings.steps - first) * settings.batch) as advance:
         while step < settings.steps:
             step += 1
-            real = dict(zip(own, islice(batches, len(own)), strict=True))
+            real = _StepImages(
+                dict(zip(own, islice(batches, len(own)), strict=True)),
+                feed.conditions_at((step - 1) * settings.batch, settings.batch),
+            )
             means = _train(method, trainers, real, settings, step, seed, world)
             method.update(means, step)
             _update_average(method, settings, step)
@@ -131,12 +144,12 @@ def write_pictures(run: RunFolder, method: AdversarialMethod, step: int) -> None
         write_image(run.media_path / f"{name}_{step:07d}.png", tile_pictures(pictures))
 
 
-def write_real_pictures(run: RunFolder, feed: ImageFeed) -> None:
+def write_real_pictures(run: RunFolder, method: AdversarialMethod, feed: ImageFeed) -> None:
     """Write sheets of the first real images and masks, to compare with generated ones."""
-    pixels = next(feed.batches([(0, _NUM_REAL_PICTURES)])).pixels.cpu()
-    write_image(run.media_path / "reals.png", tile_pictures(pixels[:, :3]))
-    if pixels.shape[1] == 4:
-        write_image(run.media_path / "masks.png", tile_pictures(pixels[:, 3:]))
+    real = next(feed.batches([(0, _NUM_REAL_PICTURES)]))
+    write_image(run.media_path / "reals.png", tile_pictures(method.show_real(real).cpu()))
+    if real.pixels.shape[1] == 4:
+        write_image(run.media_path / "masks.png", tile_pictures(real.pixels[:, 3:].cpu()))
 
 
 def tile_pictures(pictures: Shaped[Tensor, "n c h w"]) -> Shaped[Tensor, "c H W"]:
@@ -172,7 +185,7 @@ def _trainers(
 def _train(
     method: AdversarialMethod,
     trainers: Mapping[str, NetworkTrainer],
-    real: Mapping[int, RealBatch],
+    real: _StepImages,
     settings: AdversarialSettings,
     step: int,
     seed: int,
@@ -180,16 +193,25 @@ def _train(
 ) -> dict[str, Tensor]:
     """Run the phases that are due and step their networks; means over the whole batch."""
     means = StepMeans(settings.num_passes)
-    images_seen = (step - 1) * settings.batch
+
+    def generator(phase: Phase, part: str) -> torch.Generator:
+        return torch_generator(seed, f"adversarial/{step}/{phase.name}/{part}", method.device)
+
     for phase in method.phases:
         if (step - 1) % phase.interval:
             continue
         trainer = trainers[phase.network]
         with trainer.training():
-            for index, images in real.items():
-                stream = f"adversarial/{step}/{phase.name}/{index}"
-                random = torch_generator(seed, stream, method.device)
-                result = method.losses(phase, images, images_seen, random)
+            for index, images in real.passes.items():
+                work = Pass(
+                    real=images,
+                    first=index * settings.pass_size,
+                    step_conditions=real.conditions,
+                    images_seen=(step - 1) * settings.batch,
+                    random=generator(phase, str(index)),
+                    step_random=generator(phase, "step"),
+                )
+                result = method.losses(phase, work)
                 loss = torch.stack(list(result.losses.values())).sum()
                 (loss * (phase.interval / settings.num_passes)).backward()
                 means.add(phase, result)

@@ -41,9 +41,7 @@ def random_feature_distances(
     network = RandomFeatures().to(method.device)
     sizes = [min(_BATCH, count - first) for first in range(0, count, _BATCH)]
     places = ((index * _BATCH, size) for index, size in enumerate(sizes))
-    real = FeatureStatistics.of(
-        network(batch.pixels[:, :3].float() / 255.0) for batch in feed.batches(places)
-    )
+    real = FeatureStatistics.of(network(method.show_real(batch)) for batch in feed.batches(places))
 
     @torch.no_grad()
     def measure(step: int) -> dict[str, float]:

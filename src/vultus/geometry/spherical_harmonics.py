@@ -73,7 +73,7 @@ def light_sh_basis(directions: Float[Tensor, "*b 3"], degree: int) -> Float[Tens
     return torch.stack(terms, dim=-1)
 
 
-def light_sh_rotation(rotation: Float[Tensor, "3 3"], degree: int) -> Float[Tensor, "k k"]:
+def light_sh_rotation(rotation: Float[Tensor, "*b 3 3"], degree: int) -> Float[Tensor, "*b k k"]:
     """Find the matrix that turns light: what came from d then comes from ``rotation @ d``.
 
     Args:
@@ -83,10 +83,11 @@ def light_sh_rotation(rotation: Float[Tensor, "3 3"], degree: int) -> Float[Tens
     generator = torch.Generator().manual_seed(0)
     directions = torch.randn(_NUM_DIRECTIONS, 3, generator=generator, dtype=torch.float64)
     directions = torch.nn.functional.normalize(directions, dim=1)
-    turned = directions @ rotation.detach().to("cpu", torch.float64).T
+    # Turned light comes from a direction as the light before came from the direction turned back.
     # Each degree is closed under rotation, so the system has an exact solution.
-    after, before = light_sh_basis(turned, degree), light_sh_basis(directions, degree)
-    return torch.linalg.lstsq(after, before).solution.to(rotation)
+    turned_back = directions @ rotation.detach().to("cpu", torch.float64)
+    solve = torch.linalg.pinv(light_sh_basis(directions, degree))
+    return (solve @ light_sh_basis(turned_back, degree)).to(rotation)
 
 
 def color_sh_basis(directions: Float[Tensor, "*b 3"], degree: int) -> Float[Tensor, "*b k"]:

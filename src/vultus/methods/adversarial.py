@@ -10,9 +10,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vultus.data.image_feed import RealBatch
+from vultus.data.image_choice import ChoiceConfig
+from vultus.data.image_feed import Conditions, RealBatch
 
-__all__ = ["AdversarialMethod", "AdversarialSettings", "Phase", "PhaseResult"]
+__all__ = [
+    "AdversarialConfig",
+    "AdversarialMethod",
+    "AdversarialSettings",
+    "Pass",
+    "Phase",
+    "PhaseResult",
+]
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,41 @@ class AdversarialSettings:
         return self.batch // self.pass_size
 
 
+@runtime_checkable
+class AdversarialConfig(Protocol):
+    """The part of a method's config that commands read."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images."""
+        ...
+
+    @property
+    def needs_masks(self) -> bool:
+        """Whether image sets must say what is the person."""
+        ...
+
+    @property
+    def takes_alpha(self) -> bool:
+        """Whether images may have an alpha channel, which then is their mask."""
+        ...
+
+    @property
+    def light_channels(self) -> Literal[0, 1, 3]:
+        """Channels of the lights that image sets must state; 0 for none."""
+        ...
+
+    @property
+    def choice(self) -> ChoiceConfig:
+        """What of the images is used."""
+        ...
+
+    @property
+    def training(self) -> AdversarialSettings:
+        """Length, batches, learning rates and what is written when."""
+        ...
+
+
 @dataclass(frozen=True)
 class Phase:
     """A part of a step that trains one network."""
@@ -91,6 +134,33 @@ class Phase:
     network: Literal["generator", "discriminator"]
     interval: int = 1
     """It runs in every such step, at as many times the gradient (lazy regularisation)."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one forward and backward pass of a phase works on; a step has several passes."""
+
+    real: RealBatch
+    """Real images; generated ones are as many."""
+    first: int
+    """Place of the first image among those of the step."""
+    step_conditions: Conditions
+    """How all real images of the step are taken."""
+    images_seen: int
+    """Real images of the steps before."""
+    random: torch.Generator
+    """Random numbers of this pass, on the device."""
+    step_random: torch.Generator
+    """Random numbers that are the same in all passes of the phase in this step: with them, a pass
+    knows what the others generate."""
+
+    def __len__(self) -> int:
+        """Number of real images."""
+        return len(self.real)
+
+    def own(self, of_step: Tensor) -> Tensor:
+        """Rows of this pass among those of a step."""
+        return of_step[self.first : self.first + len(self)]
 
 
 class PhaseResult(NamedTuple):
@@ -131,17 +201,8 @@ class AdversarialMethod(Protocol):
         """Parts of a step, in their order."""
         ...
 
-    def losses(
-        self, phase: Phase, real: RealBatch, images_seen: int, random: torch.Generator
-    ) -> PhaseResult:
-        """Compute the loss of one pass; nothing in it waits for a GPU.
-
-        Args:
-            phase: One of ``phases``.
-            real: Real images; generated ones are as many.
-            images_seen: Real images of the steps before.
-            random: The source of all random numbers, on the device.
-        """
+    def losses(self, phase: Phase, work: Pass) -> PhaseResult:
+        """Compute the loss of one pass of one of ``phases``; nothing in it waits for a GPU."""
         ...
 
     def update(self, records: Mapping[str, Tensor], step: int) -> None:
@@ -154,6 +215,10 @@ class AdversarialMethod(Protocol):
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore ``tensors()``."""
+        ...
+
+    def show_real(self, real: RealBatch) -> Float[Tensor, "b 3 h w"]:
+        """Real images in [0, 1], on the same ground as those of ``sample``."""
         ...
 
     def preview(self) -> dict[str, Float[Tensor, "n c h w"]]:

@@ -8,9 +8,8 @@ from importlib import import_module
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
+from vultus.data.image_feed import Conditions
 from vultus.data.sequence import HeadSequence
 from vultus.methods.adversarial import AdversarialMethod
 from vultus.methods.base import ReconstructionMethod
@@ -105,7 +104,7 @@ def build_method(
 def build_generator(
     name: str,
     config: Any,
-    labels: Float[Tensor, "n 25"],
+    conditions: Conditions,
     seed: int,
     device: torch.device | str = "cpu",
 ) -> AdversarialMethod:
@@ -114,13 +113,13 @@ def build_generator(
     Args:
         name: In ``GENERATORS``.
         config: Of the method.
-        labels: Cameras to generate heads for.
+        conditions: Cameras and lights to generate heads for.
         seed: Decides the weights.
         device: Where the networks go.
     """
     entry = _entry(name)
     factory = getattr(import_module(f"{entry.module}.model"), entry.class_name)
-    return factory(config, labels, seed, torch.device(device))
+    return factory(config, conditions, seed, torch.device(device))
 
 
 def _entry(name: str) -> MethodEntry:

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from vultus.data.camera_labels import labels_to_camera, look_at_labels
+from vultus.data.light_labels import camera_to_head_lights
 from vultus.data.studio.collection.lights import camera_light_sh, world_light_sh
 from vultus.gaussians.splat_files import read_splats, write_splats
 from vultus.geometry.rotations import axis_angle_to_matrix
 from vultus.geometry.spherical_harmonics import light_sh_basis
 from vultus.methods.gsheadrelight.gaussians import HeadGaussians
 from vultus.methods.gsheadrelight.lights import (
-    camera_to_head_light,
     environment_light,
     head_to_world_light,
     labels_to_light,
@@ -78,7 +78,7 @@ def test_labels_of_a_collection_become_the_same_light_for_all_cameras() -> None:
     labels = camera_labels(-1.2, 0.0, 0.3, 2.9)
     cameras = labels_to_camera(labels, 1).camera_to_world
     seen = torch.stack([camera_light_sh(world, camera) for camera in cameras])
-    head = camera_to_head_light(seen, labels)
+    head = labels_to_light(camera_to_head_lights(light_to_labels(seen), labels))
     assert torch.allclose(head, world_to_head_light(world).expand(4, 9, 3), atol=1e-5)
     assert float((seen - seen[1]).abs().max()) > 0.1
     assert torch.allclose(head_to_world_light(head[0]), world, atol=1e-5)

@@ -15,13 +15,13 @@ from torch import Tensor
 from tiny_image_sets import labels_at, png, write_files
 from vultus.core.run_folder import RunFolder
 from vultus.data.image_choice import ChoiceConfig, choose_entries
-from vultus.data.image_feed import ImageFeed
+from vultus.data.image_feed import Conditions, ImageFeed
 from vultus.data.image_set import open_image_set
 from vultus.engine.adversarial import train_adversarial
 from vultus.engine.adversarial_checkpoint import restore_average
 from vultus.engine.generator_metrics import random_feature_distances
 from vultus.kernels.triplane_volume import VolumeSettings
-from vultus.methods.adversarial import AdversarialSettings
+from vultus.methods.adversarial import AdversarialSettings, Pass
 from vultus.methods.registry import GENERATORS, build_generator, method_presets, scale_schedule
 from vultus.methods.spherehead.config import (
     DiscriminatorConfig,
@@ -111,7 +111,7 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> ImageFeed:
 def train(
     feed: ImageFeed, folder: Path, config: SphereHeadConfig = TINY, images: int = 24
 ) -> SphereHead:
-    method = SphereHead(config, feed.labels, 0, torch.device("cpu"))
+    method = SphereHead(config, feed.conditions, 0, torch.device("cpu"))
     run = RunFolder(folder)
     if not run.config_path.exists():
         RunFolder.create(folder, config, seed=0)
@@ -168,12 +168,13 @@ def test_schedules_run_from_their_start_to_their_end(whole: tuple[SphereHead, Pa
 
 
 def test_gradients_of_all_phases_reach_every_parameter(feed: ImageFeed) -> None:
-    method = SphereHead(TINY, feed.labels, 0, torch.device("cpu"))
+    method = SphereHead(TINY, feed.conditions, 0, torch.device("cpu"))
     # Strengths of noise in super-resolution are not used, as its noise mode is "none".
     real = next(feed.batches([(0, 4)]))
     for phase in method.phases:
         random = torch.Generator().manual_seed(1)
-        result = method.losses(phase, real, 0, random)
+        work = Pass(real, 0, real.conditions, 0, random, torch.Generator().manual_seed(2))
+        result = method.losses(phase, work)
         torch.stack(list(result.losses.values())).sum().backward()
     missing = [n for n, p in method.generator.named_parameters() if p.grad is None]
     assert all("super_resolution" in n and n.endswith("noise_strength") for n in missing)
@@ -187,7 +188,7 @@ def test_a_training_on_any_device_goes_on_and_is_read_on_the_cpu(
     moved = ImageFeed(feed.images, feed.entries, 0, device=device)
     run = RunFolder.create(tmp_path / "run", TINY, seed=0)
     for images in (4, 12):
-        method = SphereHead(TINY, moved.labels, 0, torch.device(device))
+        method = SphereHead(TINY, moved.conditions, 0, torch.device(device))
         settings = replace(TINY.training, images=images)
         measure = random_feature_distances(method, moved, 4, 0)
         train_adversarial(method, moved, settings, run, 0, evaluate=measure)
@@ -290,7 +291,9 @@ def test_presets_fit_together_and_scale() -> None:
 
 
 def test_a_generator_is_built_by_name_and_seed() -> None:
-    first, same, other = (build_generator("spherehead", TINY, LABELS, seed) for seed in (0, 0, 1))
+    first, same, other = (
+        build_generator("spherehead", TINY, Conditions(LABELS), seed) for seed in (0, 0, 1)
+    )
     weights = [m.generator.state_dict()["decoder.out.weight"] for m in (first, same, other)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
@@ -298,7 +301,7 @@ def test_a_generator_is_built_by_name_and_seed() -> None:
 
 
 def test_samples_are_conditioned_on_their_own_camera_or_on_another() -> None:
-    method = build_generator("spherehead", TINY, LABELS, 0)
+    method = build_generator("spherehead", TINY, Conditions(LABELS), 0)
     own, again, free = (
         method.sample(3, torch.Generator().manual_seed(2), is_free=is_free)
         for is_free in (False, False, True)

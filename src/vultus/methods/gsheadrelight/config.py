@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from vultus.data.camera_labels import LABEL_DIM
-from vultus.geometry.spherical_harmonics import num_sh_terms
+from vultus.data.light_labels import LIGHT_TERMS
 from vultus.kernels.gaussian_raster import Backend
 from vultus.methods.adversarial import AdversarialSettings
 from vultus.nets.stylegan2.synthesis import resolutions
@@ -33,8 +33,6 @@ SPLIT_COUNT = 4
 """Children of a Gaussian."""
 STYLED_LEVELS = 2
 """Levels after the first whose points see neighbours and styles; later ones see siblings only."""
-LIGHT_TERMS = num_sh_terms(2)
-"""Numbers of a light in one colour channel."""
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vultus.data.light_labels import HEAD_AXES, LIGHT_TERMS
 from vultus.geometry.spherical_harmonics import light_sh_basis, light_sh_rotation
-from vultus.methods.gsheadrelight.config import LIGHT_TERMS
 from vultus.render.lighting.envmap import (
     EnvironmentMap,
     envmap_directions,
@@ -26,7 +26,7 @@ from vultus.render.lighting.envmap import (
 )
 
 __all__ = [
-    "camera_to_head_light",
+    "COSINE_LOBE",
     "environment_light",
     "head_to_world_light",
     "labels_to_light",
@@ -38,9 +38,7 @@ __all__ = [
 ]
 
 _DEGREE = 2
-_HEAD_AXES = ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0))
-"""X, Y and Z of a light in the world, by rows: right, into the scene, up of a frontal picture."""
-_COSINE_LOBE = (math.pi, *[2.0 * math.pi / 3.0] * 3, *[math.pi / 4.0] * 5)
+COSINE_LOBE = (math.pi, *[2.0 * math.pi / 3.0] * 3, *[math.pi / 4.0] * 5)
 _SINE_TERMS, _COSINE_TERMS, _TERM_ORDERS = (1, 5, 4), (3, 7, 8), (1.0, 1.0, 2.0)
 """Places of the terms of sin(m a) and of cos(m a), for azimuths a, and their m."""
 _BRIGHTEST_SHARE = 0.05
@@ -84,31 +82,12 @@ def turn_around_up(
 
 def world_to_head_light(light_sh: Float[Tensor, "*b 9 c"]) -> Float[Tensor, "*b 9 c"]:
     """Convert a light in axes of the world."""
-    return turn_light(light_sh, torch.tensor(_HEAD_AXES, dtype=torch.float64))
+    return turn_light(light_sh, torch.tensor(HEAD_AXES, dtype=torch.float64))
 
 
 def head_to_world_light(light: Float[Tensor, "*b 9 c"]) -> Float[Tensor, "*b 9 c"]:
     """Undo ``world_to_head_light``."""
-    return turn_light(light, torch.tensor(_HEAD_AXES, dtype=torch.float64).T)
-
-
-def camera_to_head_light(
-    light: Float[Tensor, "b 9 c"], labels: Float[Tensor, "b 25"]
-) -> Float[Tensor, "b 9 c"]:
-    """Convert lights in axes of the cameras that saw them, as data sets label them.
-
-    Transfers of a generator belong to the head: without this, light and pose are entangled.
-
-    Args:
-        light: X to the right of the picture, Y into the scene, Z up.
-        labels: The cameras.
-    """
-    axes = torch.tensor(_HEAD_AXES, dtype=torch.float64)
-    to_world = labels[:, :16].unflatten(1, (4, 4))[:, :3, :3].detach().to("cpu", torch.float64)
-    right, down, forward = to_world.unbind(dim=2)
-    turns = axes @ torch.stack([right, forward, -down], dim=2)
-    matrices = torch.stack([light_sh_rotation(turn, _DEGREE) for turn in turns])
-    return matrices.to(light) @ light
+    return turn_light(light, torch.tensor(HEAD_AXES, dtype=torch.float64).T)
 
 
 def environment_light(environment: EnvironmentMap, exposure: float = 1.0) -> Float[Tensor, "9 3"]:
@@ -135,7 +114,7 @@ def lit_ball(light: Float[Tensor, "9 c"], size: int = 256) -> Float[Tensor, "c s
     square = right.square() + up.square()
     depth = (1.0 - square).clamp(min=0.0).sqrt()
     normals = torch.stack([right, -depth, up], dim=-1)
-    lobe = light.new_tensor(_COSINE_LOBE)
+    lobe = light.new_tensor(COSINE_LOBE)
     ball = ((light_sh_basis(normals, _DEGREE) * lobe) @ light).permute(2, 0, 1)
     ball = torch.where(square <= 1.0, ball, 0.0)
     brightest = torch.quantile(ball, 1.0 - _BRIGHTEST_SHARE)

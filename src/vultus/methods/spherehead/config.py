@@ -279,6 +279,26 @@ class SphereHeadConfig:
                 f"got {size} and {group}"
             )
 
+    @property
+    def image_size(self) -> int:
+        """Side of the images."""
+        return self.generator.image_size
+
+    @property
+    def needs_masks(self) -> bool:
+        """Whether image sets must say what is the person."""
+        return self.discriminator.sees_masks
+
+    @property
+    def takes_alpha(self) -> bool:
+        """Images show their backgrounds, which are generated, too."""
+        return False
+
+    @property
+    def light_channels(self) -> Literal[0]:
+        """Light belongs to the images."""
+        return 0
+
 
 _SMALL = SphereHeadConfig(
     generator=GeneratorConfig(

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from vultus.core.seeding import torch_generator
 from vultus.data.camera_labels import look_at_labels
-from vultus.data.image_feed import RealBatch
-from vultus.methods.adversarial import Phase, PhaseResult
+from vultus.data.image_feed import Conditions, RealBatch
+from vultus.methods.adversarial import Pass, Phase, PhaseResult
 from vultus.methods.spherehead.config import SphereHeadConfig
 from vultus.methods.spherehead.discriminator import Discriminator
 from vultus.methods.spherehead.generation import (
@@ -56,7 +56,7 @@ class SphereHead:
     def __init__(
         self,
         config: SphereHeadConfig,
-        labels: Float[Tensor, "n 25"],
+        conditions: Conditions,
         seed: int,
         device: torch.device,
     ) -> None:
@@ -64,7 +64,7 @@ class SphereHead:
 
         Args:
             config: All settings.
-            labels: Cameras to generate heads for, with their repetitions.
+            conditions: Cameras to generate heads for, with their repetitions.
             seed: Decides the weights and the previewed people.
             device: Where the networks go.
         """
@@ -75,7 +75,7 @@ class SphereHead:
         self.discriminator = Discriminator(config.discriminator, of_discriminator).to(device)
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
         self.augmentation = AugmentationControl(config.augmentation).to(device)
-        self._labels = labels.to(device)
+        self._labels = conditions.labels.to(device)
         self._images_seen = 0
         self._seed = seed
 
@@ -96,10 +96,9 @@ class SphereHead:
             phases.append(Phase("penalty", "discriminator", objective.r1_every))
         return tuple(phases)
 
-    def losses(
-        self, phase: Phase, real: RealBatch, images_seen: int, random: torch.Generator
-    ) -> PhaseResult:
+    def losses(self, phase: Phase, work: Pass) -> PhaseResult:
         """Compute the loss of one pass; see ``objectives``."""
+        real, images_seen, random = work.real, work.images_seen, work.random
         if phase.name == "density":
             return PhaseResult(self._density_losses(len(real), images_seen, random), {})
         control = self.augmentation
@@ -136,6 +135,10 @@ class SphereHead:
         rest = dict(tensors)
         self._images_seen = int(rest.pop(_IMAGES_SEEN))
         self.augmentation.load_state_dict(rest)
+
+    def show_real(self, real: RealBatch) -> Float[Tensor, "b 3 h w"]:
+        """Real images with all that is on them."""
+        return real.pixels[:, :3].float() / 255.0
 
     @torch.no_grad()
     def preview(self) -> dict[str, Float[Tensor, "n c h w"]]:

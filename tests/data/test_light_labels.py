@@ -11,10 +11,16 @@ import torch
 from torch import Tensor
 
 from tiny_image_sets import write_image_set
-from vultus.data.camera_labels import labels_to_camera, look_at_labels
+from vultus.data.camera_labels import labels_to_camera, look_at_labels, mirror_labels
 from vultus.data.image_set import ImageSet, open_image_set
+from vultus.data.light_labels import (
+    RGB_LIGHT_FILE,
+    camera_to_head_lights,
+    head_to_camera_lights,
+    mirror_lights,
+    read_head_lights,
+)
 from vultus.data.studio.collection.lights import camera_light_sh
-from vultus.methods.gsheadrelight.light_labels import RGB_LIGHT_FILE, read_head_lights
 from vultus.methods.gsheadrelight.lights import light_to_labels, world_to_head_light
 
 COUNT = 5
@@ -81,3 +87,21 @@ def test_what_is_missing_or_wrong_is_named(image_set: ImageSet) -> None:
     path.write_text(json.dumps({**content, "sh": content["sh"][1:]}))
     with pytest.raises(ValueError, match=f"has no light for the image {image_set.names[-1]}"):
         read_head_lights(image_set)
+
+
+def test_lights_turn_to_the_camera_and_back() -> None:
+    yaw = torch.linspace(-2.0, 1.0, COUNT)
+    labels = look_at_labels(yaw, 0.2 * yaw.sin(), target=torch.zeros(3), radius=2.7, focal=4.0)
+    lights = light_to_labels(worlds(3))
+    seen = head_to_camera_lights(lights, labels)
+    assert torch.allclose(camera_to_head_lights(seen, labels), lights, atol=1e-5)
+    assert not torch.allclose(seen, lights, atol=0.1)
+
+
+def test_flipped_images_have_flipped_lights_in_both_frames() -> None:
+    yaw = torch.linspace(-2.0, 1.0, COUNT)
+    labels = look_at_labels(yaw, 0.2 * yaw.sin(), target=torch.zeros(3), radius=2.7, focal=4.0)
+    lights = light_to_labels(worlds(1))
+    turned_then_flipped = mirror_lights(camera_to_head_lights(lights, labels))
+    flipped_then_turned = camera_to_head_lights(mirror_lights(lights), mirror_labels(labels))
+    assert torch.allclose(turned_then_flipped, flipped_then_turned, atol=1e-5)
