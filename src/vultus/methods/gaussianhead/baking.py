@@ -9,16 +9,15 @@ from torch.nn.functional import normalize
 
 from vultus.gaussians.splat_files import Splats
 from vultus.geometry.rotations import matrix_to_quaternion
-from vultus.geometry.spherical_harmonics import color_sh_basis, sh_degree_of
+from vultus.geometry.sh_rotation import rotate_color_sh
 from vultus.methods.gaussianhead.config import ModelConfig
 from vultus.methods.gaussianhead.posing import PosedGaussians
 from vultus.methods.gaussianhead.start import Scene
 
-__all__ = ["rotate_sh", "world_splats"]
+__all__ = ["world_splats"]
 
 _MIN_SCALE = 1e-12
 _MIN_OPACITY = 1e-7
-_NUM_DIRECTIONS = 64
 
 
 def world_splats(
@@ -40,7 +39,7 @@ def world_splats(
     axes = _raw_rotations(quats)
     left, scales, _ = torch.linalg.svd(rotation @ (axes * scales[:, None, :]))
     left = torch.cat([left[..., :2], left[..., 2:] * torch.linalg.det(left)[:, None, None]], -1)
-    coefficients = rotate_sh(posed.sh_coeffs[0].cpu(), rotation)
+    coefficients = rotate_color_sh(posed.sh_coeffs[0].cpu(), rotation)
     opacities = posed.opacities[0].cpu().clamp(_MIN_OPACITY, 1.0 - _MIN_OPACITY)
     return Splats(
         means=means @ rotation.T + translation,
@@ -50,21 +49,6 @@ def world_splats(
         sh_dc=coefficients[:, :1],
         sh_rest=coefficients[:, 1:],
     )
-
-
-def rotate_sh(
-    coefficients: Float[Tensor, "n k 3"], rotation: Float[Tensor, "3 3"]
-) -> Float[Tensor, "n k 3"]:
-    """Turn colours: the result in direction R d is what was there in direction d."""
-    degree = sh_degree_of(coefficients.shape[1])
-    generator = torch.Generator().manual_seed(0)
-    directions = torch.randn(_NUM_DIRECTIONS, 3, generator=generator, dtype=torch.float64)
-    directions = normalize(directions, dim=1)
-    before = color_sh_basis(directions, degree)
-    after = color_sh_basis(directions @ rotation.double().T, degree)
-    # Each degree is closed under rotation, so the system has an exact solution.
-    matrix = torch.linalg.lstsq(after, before).solution
-    return torch.einsum("kl,nlc->nkc", matrix.to(coefficients), coefficients)
 
 
 def _raw_rotations(quats: Tensor) -> Tensor:
