@@ -50,7 +50,7 @@ def test_a_sound_capture_has_no_errors_and_no_warnings(capture):
     assert report.facts["images"] == "12"
     assert report.facts["train"] == "6"
     assert report.facts["cameras"] == "3"
-    assert report.facts["beside every image"] == "masks, normals, depth, albedo, labels"
+    assert report.facts["beside every image"] == "masks, normals, depth, albedo, semantics"
 
 
 def test_every_damaged_file_is_listed(capture):
@@ -105,7 +105,7 @@ def test_samples_vary_in_time_and_camera(capture):
 
 def test_the_sheet_shows_mesh_and_mask_edge_on_the_image(capture, tmp_path):
     draw_check_sheet(check(capture), tmp_path / "sheet.png")
-    assert image_size(tmp_path / "sheet.png") == (1280, 960)
+    assert image_size(tmp_path / "sheet.png") == (1280, 1280)
     tile = read_image(tmp_path / "sheet.png")[:, :320, :320]
     mesh = (tile - torch.tensor([0, 200, 255])[:, None, None] / 255).abs().amax(dim=0) < 0.01
     edge = (tile - torch.tensor([255, 60, 40])[:, None, None] / 255).abs().amax(dim=0) < 0.01

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vultus.core.image_io import read_image
 from vultus.core.progress import track
 from vultus.core.threads import map_in_threads
+from vultus.data.check_facts import FrameSurvey, capture_facts, survey_frame
 from vultus.data.frames import load_frame
 from vultus.data.readers import detect_format, read_sequence
-from vultus.data.sequence import Frame, FrameRecord, HeadSequence
+from vultus.data.sequence import FrameRecord, HeadSequence
 from vultus.geometry.cameras import camera_centers, project_points
 
 __all__ = ["CheckReport", "check_capture", "front_vertices", "sample_records"]
@@ -64,12 +64,15 @@ def check_capture(root: Path, format: str = "auto", **options: Any) -> CheckRepo
         sequence = read_sequence(root, name, **options)
     except (FileNotFoundError, ValueError) as error:
         return CheckReport(root, (str(error),), (), {}, None)
-    errors = [*_file_errors(sequence), *_rig_errors(sequence)]
-    warnings = [] if errors else [*_split_warnings(sequence), *_geometry_warnings(sequence)]
+    surveys = _survey(sequence)
+    file_errors = [error for survey in surveys for error in survey.errors]
+    errors = [*file_errors, *_rig_errors(sequence)]
+    warnings = [] if errors else _warnings(sequence, surveys)
     hidden = len(errors) - _MAX_ERRORS
     if hidden > 0:
         errors = [*errors[:_MAX_ERRORS], f"and {hidden} more errors"]
-    return CheckReport(root, tuple(errors), tuple(warnings), _facts(sequence, name), sequence)
+    facts = capture_facts(sequence, name, surveys)
+    return CheckReport(root, tuple(errors), tuple(warnings), facts, sequence)
 
 
 def sample_records(sequence: HeadSequence, count: int) -> tuple[FrameRecord, ...]:
@@ -99,29 +102,9 @@ def front_vertices(
     return pixels[0], is_front & is_inside
 
 
-def _file_errors(sequence: HeadSequence) -> list[str]:
-    def attempt(record: FrameRecord) -> list[str]:
-        found = []
-        try:
-            _check_frame(load_frame(sequence, record))
-            for path in (record.albedo_path, record.labels_path):
-                if path is not None:
-                    read_image(path)
-        except (FileNotFoundError, ValueError) as error:
-            found.append(str(error))
-        return found
-
-    results = map_in_threads(attempt, sequence.frames)
-    progress = track(results, len(sequence.frames), "checking", "images")
-    return [error for errors in progress for error in errors]
-
-
-def _check_frame(frame: Frame) -> None:
-    path = frame.record.image_path
-    if frame.mask is not None and float(frame.mask.max()) == 0:
-        raise ValueError(f"{frame.record.mask_path or path}: mask is empty")
-    if frame.depth is not None and not bool(torch.isfinite(frame.depth).all()):
-        raise ValueError(f"{frame.record.depth_path}: depth must be finite")
+def _survey(sequence: HeadSequence) -> tuple[FrameSurvey, ...]:
+    surveys = map_in_threads(lambda record: survey_frame(sequence, record), sequence.frames)
+    return tuple(track(surveys, len(sequence.frames), "checking", "images"))
 
 
 def _rig_errors(sequence: HeadSequence) -> list[str]:
@@ -135,6 +118,28 @@ def _rig_errors(sequence: HeadSequence) -> list[str]:
         if not bool(torch.isfinite(vertices).all()):
             errors.append(f"{sequence.root}: timestep {timestep}: the posed mesh is not finite")
     return errors
+
+
+def _warnings(sequence: HeadSequence, surveys: Sequence[FrameSurvey]) -> list[str]:
+    return [
+        *_split_warnings(sequence),
+        *_file_warnings(sequence, surveys),
+        *_geometry_warnings(sequence),
+    ]
+
+
+def _file_warnings(sequence: HeadSequence, surveys: Sequence[FrameSurvey]) -> list[str]:
+    warnings = []
+    if not all(survey.has_mask for survey in surveys):
+        warnings.append("some frames have no mask: their background becomes part of the avatar")
+    shares = [(s.face_on_mask, i) for i, s in enumerate(surveys) if s.face_on_mask is not None]
+    worst, index = min(shares, default=(1.0, 0))
+    if worst < _MIN_INSIDE:
+        warnings.append(
+            f"{sequence.frames[index].parsing_path}: only {worst:.0%} of the labelled face falls "
+            "onto the mask; label maps and images may not belong together"
+        )
+    return warnings
 
 
 def _split_warnings(sequence: HeadSequence) -> list[str]:
@@ -152,8 +157,6 @@ def _split_warnings(sequence: HeadSequence) -> list[str]:
             )
             break
         seen[key] = record.image_path
-    if any(record.mask_path is None for record in sequence.frames):
-        warnings.append("some frames have no mask: their background becomes part of the avatar")
     return warnings
 
 
@@ -222,29 +225,3 @@ def _share_on_mask(sequence: HeadSequence, record: FrameRecord) -> float | None:
 def _posed(sequence: HeadSequence, record: FrameRecord) -> Float[Tensor, "v 3"]:
     with torch.no_grad():
         return sequence.head.vertices(sequence.pose[record.timestep])[0]
-
-
-def _facts(sequence: HeadSequence, format: str) -> dict[str, str]:
-    frames = sequence.frames
-    sizes = sorted({f"{r.camera.width} x {r.camera.height}" for r in frames})
-    truth = {
-        "masks": [r.mask_path for r in frames],
-        "normals": [r.normal_path for r in frames],
-        "depth": [r.depth_path for r in frames],
-        "albedo": [r.albedo_path for r in frames],
-        "labels": [r.labels_path for r in frames],
-        "face masks": [r.face_mask_path for r in frames],
-    }
-    complete = [name for name, paths in truth.items() if all(path is not None for path in paths)]
-    head = sequence.head
-    return {
-        "format": format,
-        "images": str(len(frames)),
-        **{name: str(len(sequence.splits.get(name, ()))) for name in ("train", "val", "test")},
-        "timesteps": str(len({record.timestep for record in frames})),
-        "cameras": str(len({record.camera_index for record in frames})),
-        "size": ", ".join(sizes),
-        "beside every image": ", ".join(complete) or "nothing",
-        "head": f"{head.name} {head.version}, {head.topology.num_vertices} vertices",
-        "extent": f"{sequence.extent():.3f} m",
-    }

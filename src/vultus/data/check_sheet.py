@@ -1,7 +1,8 @@
-"""One picture of a capture for the eye: mesh over images, mask edges, camera plots, counts."""
+"""One picture of a capture for the eye: mesh over images, mask edges, labels, cameras, counts."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from vultus.core.image_io import to_bytes, write_image
 from vultus.data.check import CheckReport, front_vertices, sample_records
 from vultus.data.frames import load_frame
+from vultus.data.semantics import SEMANTIC_GROUPS, SemanticGroup
 from vultus.data.sequence import FrameRecord, HeadSequence
 from vultus.geometry.cameras import Camera, camera_centers
 from vultus.heads.base import HeadModel
@@ -24,6 +26,17 @@ _TILE, _COLUMNS, _NUM_FRAMES = 320, 4, 9
 _PAPER, _INK, _FADED = (250, 250, 248), (30, 30, 34), (150, 150, 155)
 _MESH, _MASK = (0, 200, 255), (255, 60, 40)
 _SPLIT_COLORS = {"train": (40, 110, 200), "val": (220, 120, 20), "test": (120, 60, 170)}
+_GROUP_COLORS: dict[SemanticGroup, tuple[int, int, int]] = {
+    "skin": (235, 180, 150),
+    "lips": (200, 40, 60),
+    "mouth": (255, 240, 60),
+    "eyes": (60, 160, 255),
+    "brows": (120, 60, 170),
+    "hair": (70, 130, 60),
+    "cloth": (60, 70, 140),
+    "background": (215, 215, 215),
+}
+_LINE_LENGTH = 32
 _MAX_WIRES = 6000
 """Meshes with more faces are drawn as vertices; lines would cover the picture."""
 
@@ -44,6 +57,8 @@ def draw_check_sheet(report: CheckReport, path: Path) -> None:
     tiles = [_frame_tile(sequence, record) for record in sample_records(sequence, _NUM_FRAMES)]
     tiles += [_plot_tile(sequence, (0, 2), "from above"), _plot_tile(sequence, (2, 1), "from +x")]
     tiles += [_text_tile(report.facts, report.errors, report.warnings)]
+    labelled = [r for r in sample_records(sequence, _COLUMNS) if r.parsing_path is not None]
+    tiles += [_semantics_tile(sequence, record) for record in labelled]
     rows = -(-len(tiles) // _COLUMNS)
     sheet = Image.new("RGB", (_COLUMNS * _TILE, rows * _TILE), _PAPER)
     for i, tile in enumerate(tiles):
@@ -76,6 +91,27 @@ def _frame_tile(sequence: HeadSequence, record: FrameRecord) -> Image.Image:
     draw.text((6, 4), label, fill=_INK, font=ImageFont.load_default(12))
     tile = Image.new("RGB", (_TILE, _TILE), _PAPER)
     tile.paste(image, ((_TILE - image.width) // 2, (_TILE - image.height) // 2))
+    return tile
+
+
+def _semantics_tile(sequence: HeadSequence, record: FrameRecord) -> Image.Image:
+    """An image under the colours of its label map, with their names."""
+    frame = load_frame(sequence, record)
+    assert frame.semantics is not None
+    palette = torch.tensor([_GROUP_COLORS[group] for group in SEMANTIC_GROUPS])
+    colors = palette[frame.semantics[0, 0].long()].permute(2, 0, 1)
+    blended = to_bytes(0.5 * frame.rgb[0] + 0.5 * colors / 255.0)
+    height, width = blended.shape[1:]
+    scale = _TILE / max(width, height)
+    image = Image.fromarray(blended.permute(1, 2, 0).numpy())
+    image = image.resize((round(width * scale), round(height * scale)), Image.Resampling.NEAREST)
+    tile = Image.new("RGB", (_TILE, _TILE), _PAPER)
+    tile.paste(image, ((_TILE - image.width) // 2, (_TILE - image.height) // 2))
+    draw, font = ImageDraw.Draw(tile), ImageFont.load_default(12)
+    draw.text((6, 4), f"t {record.timestep}  camera {record.camera_index}", _INK, font)
+    for i, (group, color) in enumerate(_GROUP_COLORS.items()):
+        draw.rectangle((6, 24 + 15 * i, 16, 34 + 15 * i), fill=color, outline=_INK)
+        draw.text((21, 22 + 15 * i), group, _INK, font)
     return tile
 
 
@@ -157,8 +193,9 @@ def _text_tile(
     y = 8
     for name, value in facts.items():
         draw.text((8, y), name, _FADED, font)
-        draw.text((126, y), value, _INK, font)
-        y += 19
+        for line in textwrap.wrap(value, _LINE_LENGTH) or [""]:
+            draw.text((126, y), line, _INK, font)
+            y += 15
     verdict = f"{len(errors)} errors, {len(warnings)} warnings"
     draw.text((8, y + 10), verdict, _MASK if errors else _INK, font)
     return tile

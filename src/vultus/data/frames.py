@@ -1,4 +1,4 @@
-"""Decoding of single frames: colours over the chosen background, mask, normals, depth."""
+"""Decoding of single frames: colours over the chosen background, mask, normals, depth, labels."""
 
 from __future__ import annotations
 
@@ -13,16 +13,25 @@ from torch.nn import functional as F
 
 from vultus.core.image_io import read_image, read_image_bytes, read_mask, read_rgba, to_bytes
 from vultus.data.neck_cut import is_above_cut
+from vultus.data.semantics import (
+    SEMANTIC_GROUPS,
+    read_parsing,
+    resize_label_map,
+    semantic_groups,
+)
 from vultus.data.sequence import Frame, FrameRecord, HeadSequence
 from vultus.geometry.cameras import opengl_to_opencv, ray_distance_to_depth
 
 __all__ = [
+    "check_size",
     "composite_truncated",
     "load_colors",
     "load_depth",
     "load_face_mask",
     "load_frame",
     "load_normals",
+    "load_parsing",
+    "resize_to_camera",
 ]
 
 _NORMAL_LENGTH_ERROR = 0.5
@@ -33,7 +42,7 @@ _LARGEST_BYTE = 255.0
 
 
 def load_frame(sequence: HeadSequence, record: FrameRecord) -> Frame:
-    """Read one image with its mask, and normals and depth where the sequence has them.
+    """Read one image with its mask; normals, depth and semantics where the sequence has them.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -47,6 +56,7 @@ def load_frame(sequence: HeadSequence, record: FrameRecord) -> Frame:
         load_normals(sequence, record),
         load_depth(sequence, record),
         load_face_mask(record),
+        _load_semantics(sequence, record, mask),
     )
 
 
@@ -60,13 +70,13 @@ def load_colors(
     ``cut_height`` background and an empty mask are returned.
     """
     rgba = read_rgba(record.image_path)
-    _check_size(record.image_path, rgba, record)
+    check_size(record.image_path, rgba, record)
     rgb, alpha = rgba[:3], rgba[3:]
     has_alpha = bool((alpha < 1).any())
     mask = alpha if has_alpha else None
     if record.mask_path is not None:
         mask = _read_mask(record.mask_path, record.mask_color)
-        _check_size(record.mask_path, mask, record)
+        check_size(record.mask_path, mask, record)
     target = rgb.new_tensor(sequence.background)[:, None, None]
     if has_alpha:
         rgb = rgb * alpha + target * (1 - alpha)
@@ -74,8 +84,8 @@ def load_colors(
         rgb = _exchange_background(sequence, record, rgb, mask, target)
     if sequence.cut_height is not None:
         rgb, mask = _cut_off(sequence, record, sequence.cut_height, rgb, mask)
-    rgb = _resized(rgb.clamp(0, 1), record)
-    return rgb, None if mask is None else _resized(mask, record)
+    rgb = resize_to_camera(rgb.clamp(0, 1), record)
+    return rgb, None if mask is None else resize_to_camera(mask, record)
 
 
 def composite_truncated(
@@ -97,8 +107,28 @@ def load_face_mask(record: FrameRecord) -> Float[Tensor, "1 1 h w"] | None:
     if record.face_mask_path is None:
         return None
     mask = read_mask(record.face_mask_path)
-    _check_size(record.face_mask_path, mask, record)
-    return _resized(mask, record)[None]
+    check_size(record.face_mask_path, mask, record)
+    return resize_to_camera(mask, record)[None]
+
+
+def load_parsing(record: FrameRecord) -> UInt8[Tensor, "h w"] | None:
+    """Read the label map in ``semantics.PARSING_CLASSES`` at the camera's size.
+
+    Raises:
+        FileNotFoundError: If the file is missing.
+        ValueError: If it is no label map, or not of the image's aspect ratio.
+    """
+    if record.parsing_path is None:
+        return None
+    parsing = read_parsing(record.parsing_path)
+    camera = record.camera
+    width, height = record.file_size or (camera.width, camera.height)
+    if parsing.shape[0] * width != parsing.shape[1] * height:
+        raise ValueError(
+            f"{record.parsing_path}: must have the aspect ratio of {width} x {height}, "
+            f"got {parsing.shape[1]} x {parsing.shape[0]}"
+        )
+    return resize_label_map(parsing, camera.height, camera.width)
 
 
 def load_normals(sequence: HeadSequence, record: FrameRecord) -> Float[Tensor, "1 3 h w"] | None:
@@ -106,13 +136,13 @@ def load_normals(sequence: HeadSequence, record: FrameRecord) -> Float[Tensor, "
     if record.normal_path is None:
         return None
     encoded = read_image(record.normal_path)
-    _check_size(record.normal_path, encoded, record)
+    check_size(record.normal_path, encoded, record)
     normals = 2 * encoded - 1
     length = normals.norm(dim=0, keepdim=True)
     known = (length - 1).abs() < _NORMAL_LENGTH_ERROR
     normals = torch.where(known, normals, 0.0)
     if record.file_size is not None:
-        normals = _resized(normals, record)
+        normals = resize_to_camera(normals, record)
         length = normals.norm(dim=0, keepdim=True)
         known = length > _NORMAL_LENGTH_ERROR
     normals = torch.where(known, F.normalize(normals, dim=0), 0.0)
@@ -136,7 +166,7 @@ def load_depth(sequence: HeadSequence, record: FrameRecord) -> Float[Tensor, "1 
         depth = depth[record.depth_index]
     if depth.ndim != 2:
         raise ValueError(f"{record.depth_path}: depth must be [h w], got {tuple(depth.shape)}")
-    _check_size(record.depth_path, depth[None], record)
+    check_size(record.depth_path, depth[None], record)
     depth = depth[None, None]
     if sequence.depth_kind == "ray":
         width, height = record.file_size or (record.camera.width, record.camera.height)
@@ -146,6 +176,19 @@ def load_depth(sequence: HeadSequence, record: FrameRecord) -> Float[Tensor, "1 
     # A mean over an edge would invent surfaces between near and far.
     size = (record.camera.height, record.camera.width)
     return F.interpolate(depth, size=size, mode="nearest-exact")
+
+
+def _load_semantics(
+    sequence: HeadSequence, record: FrameRecord, mask: Float[Tensor, "1 h w"] | None
+) -> UInt8[Tensor, "1 1 h w"] | None:
+    """Groups of the label map; what is cut off at the neck is background."""
+    parsing = load_parsing(record)
+    if parsing is None:
+        return None
+    semantics = semantic_groups(parsing)
+    if sequence.cut_height is not None and mask is not None:
+        semantics[mask[0] == 0] = SEMANTIC_GROUPS.index("background")
+    return semantics[None, None]
 
 
 def _read_depth_file(path: Path) -> Tensor:
@@ -202,7 +245,12 @@ def _read_mask(path: Path, color: tuple[int, int, int] | None) -> Float[Tensor, 
     return is_part.float()
 
 
-def _check_size(path: Path, image: Float[Tensor, "c h w"], record: FrameRecord) -> None:
+def check_size(path: Path, image: Float[Tensor, "c h w"], record: FrameRecord) -> None:
+    """Raise unless an image has the size that the record's files have.
+
+    Raises:
+        ValueError: Naming the file and both sizes.
+    """
     width, height = record.file_size or (record.camera.width, record.camera.height)
     if image.shape[1:] != (height, width):
         raise ValueError(
@@ -211,8 +259,10 @@ def _check_size(path: Path, image: Float[Tensor, "c h w"], record: FrameRecord) 
         )
 
 
-def _resized(image: Float[Tensor, "c h w"], record: FrameRecord) -> Float[Tensor, "c h2 w2"]:
-    """Average over the pixels that fall into one."""
+def resize_to_camera(
+    image: Float[Tensor, "c h w"], record: FrameRecord
+) -> Float[Tensor, "c h2 w2"]:
+    """Average over the pixels that fall into one of the camera's."""
     if record.file_size is None:
         return image
     return F.adaptive_avg_pool2d(image, (record.camera.height, record.camera.width))

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from vultus.geometry.cameras import Camera, camera_centers
 from vultus.heads.base import HeadModel, HeadPose
 
-__all__ = ["Frame", "FrameRecord", "HeadSequence", "Split"]
+__all__ = ["Frame", "FrameRecord", "HeadSequence", "LightSpace", "Split"]
 
 Split = Literal["train", "val", "test"]
 """``val``: held-out cameras at training times (novel view). ``test``: held-out times."""
+
+
+LightSpace = Literal["world", "camera_opengl"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,15 @@ class FrameRecord:
     depth_path: Path | None = None
     """Ground-truth depth in metres, ``.npz`` with ``depth`` [h w]."""
     albedo_path: Path | None = None
-    labels_path: Path | None = None
+    """Ground-truth albedo, encoded as ``HeadSequence.albedo_encoding`` says."""
+    roughness_path: Path | None = None
+    """Ground-truth perceptual roughness, grey."""
+    specular_path: Path | None = None
+    """Ground-truth reflectance at normal incidence over 0.08, grey."""
+    parsing_path: Path | None = None
+    """Label map in ``semantics.PARSING_CLASSES``, of the image's aspect ratio and any size."""
+    parts_path: Path | None = None
+    """Coarse parsing in the colours of ``head_video.PARSING_COLORS``."""
     face_mask_path: Path | None = None
     """Face pixels by a face parser, which published evaluations mask with."""
     depth_index: int | None = None
@@ -63,6 +74,8 @@ class Frame:
     """Camera z in metres; zero where unknown."""
     face_mask: Float[Tensor, "1 1 h w"] | None = None
     """Where a face parser sees the face, without neck and clothes."""
+    semantics: UInt8[Tensor, "1 1 h w"] | None = None
+    """What each pixel shows, an index into ``semantics.SEMANTIC_GROUPS``."""
 
     @property
     def evaluation_mask(self) -> Float[Tensor, "1 1 h w"] | None:
@@ -92,6 +105,9 @@ class HeadSequence:
     normal_space: Literal["world", "camera_opengl"] = "world"
     depth_kind: Literal["z", "ray"] = "z"
     """What depth files hold: camera z, or the distance along the pixel's ray."""
+    light_space: LightSpace = "world"
+    """Axes in which the surroundings stand still. Where the room and the camera stand still and a
+    tracker put the motion of the head into the camera, they stand still in those of the camera."""
     cut_height: float | None = None
     """Frames show background below this height of the head at rest; see ``data.neck_cut``."""
     expression_names: tuple[str, ...] = ()

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from vultus.data.studio._materials import EYE_REFLECTANCE, EYE_ROUGHNESS, MIN_ROUGHNESS
 from vultus.data.studio.frames import StudioFrame
 from vultus.data.studio.renderer import StudioRenderer
-from vultus.data.studio.shading import inverse_tone_map, tone_map
+from vultus.data.studio.tone_curve import inverse_tone_map, tone_map
 from vultus.geometry.cameras import Camera, look_at, pixel_directions
 from vultus.heads.appearance import HeadAppearance
 from vultus.render.lighting.envmap import EnvironmentMap, envmap_directions
@@ -329,8 +330,8 @@ def test_labels_and_albedo_come_from_the_face_in_view() -> None:
         uv=torch.tensor([[0.0, 0.5], [1.0, 0.5]]),
         uv_faces=torch.tensor([[0, 0, 0]] * 2 + [[1, 1, 1]] * 2),
         albedo=textures,
-        roughness=torch.full((1, 2), 0.5),
-        specular=torch.zeros(1, 2),
+        roughness=torch.tensor([[0.1, 0.7]]),
+        specular=torch.tensor([[0.9, 0.2]]),
         scatter=torch.zeros(1, 2),
         normal_map=torch.tensor([0.5, 0.5, 1.0]).expand(1, 2, 3),
         face_labels=torch.tensor([3, 3, 7, 7]),
@@ -346,6 +347,21 @@ def test_labels_and_albedo_come_from_the_face_in_view() -> None:
     torch.testing.assert_close(frame.albedo[:, 32, 32], textures[0, 1])
     torch.testing.assert_close(frame.albedo[:, 32, 23], textures[0, 0])
     assert float(frame.albedo[:, 0, 0].abs().max()) == 0
+    assert float(frame.roughness[0, 32, 32]) == pytest.approx(0.7)
+    assert float(frame.roughness[0, 32, 23]) == pytest.approx(MIN_ROUGHNESS)
+    assert float(frame.specular[0, 32, 32]) == pytest.approx(0.2)
+    assert float(frame.specular[0, 32, 23]) == pytest.approx(0.9)
+    assert float(frame.roughness[0, 0, 0]) == float(frame.specular[0, 0, 0]) == 0
+
+
+def test_eyes_report_the_surface_that_they_are_shaded_with(ball):
+    appearance = plain(len(ball[1]), specular=1.0)
+    eyeball = replace(appearance, eyeball_faces=torch.ones(len(ball[1]), dtype=torch.bool))
+    renderer = studio(ball, eyeball)
+    renderer.set_light(EnvironmentMap.constant((0.5, 0.5, 0.5)), num_lights=16)
+    frame = renderer.render(FRONT)
+    assert float(frame.roughness[0, 32, 32]) == pytest.approx(EYE_ROUGHNESS)
+    assert 0.08 * float(frame.specular[0, 32, 32]) == pytest.approx(EYE_REFLECTANCE)
 
 
 def test_textures_have_row_0_at_the_top() -> None:

@@ -95,7 +95,7 @@ def assert_same(frame: StudioFrame, expected: StudioFrame) -> None:
     """Up to a few pixels at silhouettes, where rounding decides whether a ray hits."""
     frame = StudioFrame(**{f.name: getattr(frame, f.name).cpu() for f in fields(frame)})
     assert torch.equal((frame.alpha > 0).cpu(), expected.alpha > 0)
-    for name in ("rgb", "alpha", "albedo"):
+    for name in ("rgb", "alpha", "albedo", "roughness", "specular"):
         levels = to_bytes(getattr(frame, name)).int() - to_bytes(getattr(expected, name)).int()
         wrong = (levels.abs() > GREY_LEVELS).float().mean()
         assert wrong < 2e-3, f"{name}: {float(wrong):.4f} of the values differ"

@@ -25,7 +25,7 @@ def scene() -> Scene:
 def grey_frame(value: int, device: torch.device) -> StudioFrame:
     one, three = torch.full((2, 1, 5, 7), float(value)), torch.full((3, 3, 5, 7), float(value))
     labels = torch.full((5, 7), value, dtype=torch.uint8)
-    frame = StudioFrame(three[0], one[0], one[1], three[1], three[2], labels)
+    frame = StudioFrame(three[0], one[0], one[1], three[1], three[2], labels, one[0], one[1])
     return StudioFrame(**{f.name: getattr(frame, f.name).to(device) for f in fields(frame)})
 
 

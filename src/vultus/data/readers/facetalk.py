@@ -2,7 +2,8 @@
 
 Each folder has ``transforms.json`` with the camera (``intrinsics``, ``cam``), the identity
 (``shape``) and per frame ``file_path``, ``pose`` (global, neck, jaw, eyes) and ``expression``.
-Masks and normals lie beside the images, as ``masks/`` and ``normals/`` in place of ``images/``.
+Masks, normals and label maps lie beside the images, as ``masks/``, ``normals/`` and ``semantic/``
+in place of ``images/``.
 
 The published split draws its validation frames from the training sentences; here ``val`` is empty,
 as it is for every capture with one camera.
@@ -21,7 +22,13 @@ from torch import Tensor
 
 from vultus.core.image_io import image_size
 from vultus.data.head_files import open_head
-from vultus.data.readers.manifest import Manifest, file_beside, read_manifest, resize
+from vultus.data.readers.manifest import (
+    SEMANTIC_FOLDER,
+    Manifest,
+    file_beside,
+    read_manifest,
+    resize,
+)
 from vultus.data.readers.options import ReaderOptions
 from vultus.data.rig_files import assemble_track
 from vultus.data.sequence import FrameRecord, HeadSequence, Split
@@ -135,6 +142,7 @@ def _record(
         image_path=image,
         mask_path=file_beside(image, "masks"),
         normal_path=file_beside(image, "normals"),
+        parsing_path=file_beside(image, SEMANTIC_FOLDER),
         file_size=file_size,
     )
 

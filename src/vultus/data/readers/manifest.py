@@ -17,8 +17,10 @@ from vultus.core.image_io import image_size
 from vultus.data.readers.options import AUTOMATIC_RESOLUTION, ReaderOptions
 from vultus.geometry.cameras import Camera, check_rigid, fov_to_focal, opengl_to_opencv
 
-__all__ = ["Manifest", "file_beside", "read_manifest", "resize"]
+__all__ = ["SEMANTIC_FOLDER", "Manifest", "file_beside", "read_manifest", "resize"]
 
+SEMANTIC_FOLDER = "semantic"
+"""Folder of label maps beside ``images/``."""
 _IMAGES = "images"
 # Of 3D Gaussian splatting, for images without a chosen resolution.
 _LARGEST_AUTOMATIC_WIDTH = 1600

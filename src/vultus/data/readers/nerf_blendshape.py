@@ -109,6 +109,7 @@ def read(root: Path, options: Options) -> HeadSequence:
         # Neck and torso must go whatever is behind them, and the published reader knows no colour.
         image_background=None if options.head_only or options.official_compositing else color,
         truncates_colors=options.official_compositing,
+        light_space="camera_opengl",
         expression_names=names,
         info={"format": "nerf_blendshape"},
     )
@@ -143,7 +144,7 @@ def _records(manifest: Manifest, ids: list[int], options: Options) -> tuple[Fram
                 image_path=image,
                 mask_path=_file_of(manifest, index, mask_folder, masks, image_id + offset),
                 mask_color=PARSING_COLORS["head"] if options.head_only else None,
-                labels_path=labels.get(image_id),
+                parts_path=labels.get(image_id),
                 file_size=file_size,
             )
         )

@@ -66,6 +66,7 @@ def read(root: Path, options: Options) -> HeadSequence:
         background=options.background_color,
         image_background=(1.0, 1.0, 1.0),
         normal_space="camera_opengl",
+        light_space="camera_opengl",
         cut_height=options.cut_height,
         expression_names=tuple(head.expression_names),
         info={"format": "obama_vhap"},

@@ -9,7 +9,13 @@ from pathlib import Path
 
 import torch
 
-from vultus.data.readers.manifest import Manifest, file_beside, read_manifest, resize
+from vultus.data.readers.manifest import (
+    SEMANTIC_FOLDER,
+    Manifest,
+    file_beside,
+    read_manifest,
+    resize,
+)
 from vultus.data.readers.options import ReaderOptions
 from vultus.data.rig_files import assemble_track
 from vultus.data.sequence import FrameRecord, Split
@@ -143,7 +149,9 @@ def _record(manifest: Manifest, index: int, options: VhapOptions) -> FrameRecord
         normal_path=manifest.file(index, "normal_path"),
         depth_path=manifest.file(index, "depth_path"),
         albedo_path=manifest.file(index, "albedo_path"),
-        labels_path=manifest.file(index, "labels_path"),
+        roughness_path=manifest.file(index, "roughness_path"),
+        specular_path=manifest.file(index, "specular_path"),
+        parsing_path=manifest.file(index, "parsing_path") or file_beside(image, SEMANTIC_FOLDER),
         face_mask_path=_face_mask(manifest, index, image),
         file_size=file_size,
     )

@@ -8,6 +8,7 @@ __all__ = [
     "MAX_BOUNCE_GAIN",
     "MIN_ROUGHNESS",
     "NUM_MAPS",
+    "NUM_SURFACE",
     "SPECULAR_FADE",
     "SPECULAR_SCALE",
     "WRAP",
@@ -15,6 +16,9 @@ __all__ = [
 
 NUM_MAPS = 9
 """Linear albedo (3), roughness, specular, scatter, tangent-space normal (3)."""
+NUM_SURFACE = 5
+"""What is told about the surface of a sample: linear albedo (3), roughness and specular in effect,
+which for eyes are not those of the maps."""
 
 # Wrapped diffuse light reaches further around the terminator in red than in blue, as it does in
 # skin. Chosen by eye for a scatter of 1.

@@ -16,6 +16,7 @@ __all__ = ["shade_on_gpu"]
 _LANES, _WARPS = 32, 1
 _PI = tl.constexpr(math.pi)
 _NUM_MAPS = tl.constexpr(_materials.NUM_MAPS)
+_NUM_SURFACE = tl.constexpr(_materials.NUM_SURFACE)
 _WRAP_RED = tl.constexpr(_materials.WRAP[0])
 _WRAP_GREEN = tl.constexpr(_materials.WRAP[1])
 _WRAP_BLUE = tl.constexpr(_materials.WRAP[2])
@@ -39,7 +40,7 @@ def shade_on_gpu(
     visible: Tensor,
     environment: Tensor,
     radiance: Tensor,
-    albedo: Tensor,
+    surface: Tensor,
 ) -> None:
     """Shade samples; those whose face is -1 become 0.
 
@@ -53,14 +54,14 @@ def shade_on_gpu(
         visible: A row per vertex, or per sample.
         environment: See ``PackedLight``.
         radiance: Receives a row per sample.
-        albedo: Receives a row per sample.
+        surface: Receives a row per sample; see ``NUM_SURFACE``.
     """
     _, vertices, _ = mesh
     maps = texture[2]
     num_samples = len(sample_faces)
     launch(
         shade_lanes, (-(-num_samples // _LANES),), sample_faces, barycentrics, directions, *mesh,
-        *texture, lights, visible, environment, radiance, albedo, num_samples, visible.shape[1],
+        *texture, lights, visible, environment, radiance, surface, num_samples, visible.shape[1],
         lights.shape[1], maps.shape[0], maps.shape[1], environment.shape[0], environment.shape[1],
         IS_PER_SAMPLE=len(visible) != len(vertices), HAS_MIRROR=environment.numel() > 0,
         LANES=_LANES, num_warps=_WARPS,
@@ -261,7 +262,7 @@ def _reflect(environment, normal, view, width, height):
 @jit
 def shade_lanes(  # noqa: PLR0915 - a sample from its textures to its light
     sample_faces, barycentrics, directions, faces, vertices, normals, uv, uv_faces, maps,
-    is_eyeball, lights, visible, environment, radiance, albedo, num_samples, num_lights, plane,
+    is_eyeball, lights, visible, environment, radiance, surface, num_samples, num_lights, plane,
     height, width, mirror_height, mirror_width, IS_PER_SAMPLE: constexpr, HAS_MIRROR: constexpr,
     LANES: constexpr,
 ):  # fmt: skip
@@ -331,8 +332,12 @@ def shade_lanes(  # noqa: PLR0915 - a sample from its textures to its light
             tl.where(is_eye, mirrored[1], reflected[1]),
             tl.where(is_eye, mirrored[2], reflected[2]),
         )
+    at_surface = _NUM_SURFACE * sample.to(tl.int64)
     for c in tl.static_range(3):
         light = material[c] / _PI * diffuse[c] * _bounced(openness, material[c])
         at = 3 * sample.to(tl.int64) + c
         tl.store(radiance + at, tl.where(is_seen, light + fade * reflected[c], 0.0), mask=mask)
-        tl.store(albedo + at, tl.where(is_seen, material[c], 0.0), mask=mask)
+        tl.store(surface + at_surface + c, tl.where(is_seen, material[c], 0.0), mask=mask)
+    tl.store(surface + at_surface + 3, tl.where(is_seen, roughness, 0.0), mask=mask)
+    specular = base / _SPECULAR_SCALE
+    tl.store(surface + at_surface + 4, tl.where(is_seen, specular, 0.0), mask=mask)

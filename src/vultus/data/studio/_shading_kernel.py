@@ -206,6 +206,16 @@ def _sum_lights(  # noqa: PLR0915 - one loop over the lights, kept in registers
 
 @_compile
 @no_type_check
+def _tell_surface(material, is_eye, row):
+    """Write what is in effect; see ``NUM_SURFACE``."""
+    for c in range(3):
+        row[c] = material[c]
+    row[3] = EYE_ROUGHNESS if is_eye else max(material[3], MIN_ROUGHNESS)
+    row[4] = EYE_REFLECTANCE / SPECULAR_SCALE if is_eye else material[4]
+
+
+@_compile
+@no_type_check
 def shade_samples(
     job,
     sample_faces,
@@ -223,13 +233,14 @@ def shade_samples(
     is_per_sample,
     environment,
     radiance,
-    albedo,
+    surface,
 ):
     """Shade samples, as one of the workers that share ``job``.
 
     ``lights`` is [8, k] with k a multiple of 16; ``visible`` has one row per vertex, or per sample.
     ``environment`` [h, w + 2, 3] is what eyes mirror, with one more column on either side that
-    repeats the opposite border; an empty one makes eyes show the lights.
+    repeats the opposite border; an empty one makes eyes show the lights. ``surface`` is [n, 5]; see
+    ``NUM_SURFACE``.
     """
     num_lights = lights.shape[1]
     planes = lights.reshape(-1)
@@ -295,4 +306,4 @@ def shade_samples(
                 gain = _bounce_gain(sums[6], material[c])
                 reflected = mirrored[c] if has_mirror else sums[3 + c]
                 radiance[s, c] = material[c] / math.pi * sums[c] * gain + fade * reflected
-                albedo[s, c] = material[c]
+            _tell_surface(material, is_eye, surface[s])

@@ -38,6 +38,11 @@ class StudioFrame:
     """Linear, mean of the covered samples; 0 where alpha is 0."""
     labels: UInt8[Tensor, "h w"]
     """At the pixel centre: 0 for background, else the face's label + 1."""
+    roughness: Float[Tensor, "1 h w"]
+    """Perceptual, mean of the covered samples; 0 where alpha is 0."""
+    specular: Float[Tensor, "1 h w"]
+    """Reflectance at normal incidence over 0.08, mean of the covered samples; 0 where alpha is
+    0."""
 
     def to_cpu(self) -> StudioFrame:
         """Copy to the CPU; from a GPU to pinned memory, complete once its stream has got there."""

@@ -3,12 +3,12 @@
     rig.json  light.json  light.exr  studio.json
     rig_param/{t}.npz                 per-frame fields of HeadPose (FLAME: flame_param/, and
                                       canonical_flame_param.npz)
-    images/ fg_masks/ normals/ albedo/ labels/ {t}_{camera}.png      depth/{t}_{camera}.npz
+    images/ fg_masks/ normals/ albedo/ semantic/ {t}_{camera}.png    depth/{t}_{camera}.npz
     transforms_{train,val,test}.json  transforms.json
 
 Normals are 8-bit, 0.5 + 0.5 n in world axes, grey outside: at most 0.4 degrees off. Albedo is
-sRGB-encoded, black outside. Depth is camera z in metres (``depth`` [h w], 0 outside). Labels are
-the renderer's, 0 outside.
+sRGB-encoded, black outside. Depth is camera z in metres (``depth`` [h w], 0 outside). Label maps
+have the classes of face parsers (``semantics.PARSING_CLASSES``).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _FILES = {
     "normal_path": "normals/{name}.png",
     "depth_path": "depth/{name}.npz",
     "albedo_path": "albedo/{name}.png",
-    "labels_path": "labels/{name}.png",
+    "parsing_path": "semantic/{name}.png",
 }
 """Files of one picture by their key in the manifests."""
 
@@ -86,7 +86,7 @@ class CaptureFolder:
         write_image(paths["fg_mask_path"], frame.alpha)
         write_image(paths["normal_path"], 0.5 + 0.5 * frame.normals)
         write_image(paths["albedo_path"], to_bytes(linear_to_srgb(frame.albedo)))
-        write_image(paths["labels_path"], frame.labels[None])
+        write_image(paths["parsing_path"], frame.labels[None])
         depth = frame.depth[0].numpy().astype(np.float32)
         with atomic_path(paths["depth_path"]) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, depth=depth)

@@ -26,8 +26,8 @@ from vultus.data.studio.shading import (
     StudioBackend,
     SurfaceSamples,
     shade,
-    tone_map,
 )
+from vultus.data.studio.tone_curve import tone_map
 from vultus.geometry.cameras import Camera
 from vultus.heads.appearance import HeadAppearance
 from vultus.kernels.ray_mesh import Bvh, first_hit, morton_order, vertex_visibility
@@ -229,14 +229,15 @@ class StudioRenderer:
         shaded = self._shade(self._mesh, self._light, view.samples, shadows)
         is_seen = torch.ones(len(view.samples.face), 1, device=self._device)
         sums = view.pixel_sums(torch.cat([*shaded, is_seen], dim=1))
-        means, alpha = sums[:6] / sums[6:].clamp(min=1.0), sums[6:] / samples**2
-        rgb = tone_map(means[:3])
+        means, alpha = sums[:-1] / sums[-1:].clamp(min=1.0), sums[-1:] / samples**2
+        radiance, albedo, roughness, specular = means.split([3, 3, 1, 1])
+        rgb = tone_map(radiance)
         if background is not None:
             behind = _color(background, self._device)[:, None, None]
             rgb = alpha * rgb + (1.0 - alpha) * behind
         centers = self._look(self._mesh, rows, camera.width, camera.height, samples=1)
         depth, normals, labels = self._geometry(self._mesh, centers)
-        return StudioFrame(rgb, alpha, depth, normals, means[3:], labels)
+        return StudioFrame(rgb, alpha, depth, normals, albedo, labels, roughness, specular)
 
     def _look(
         self, mesh: _PosedMesh, rows: Float[Tensor, "4 3"], width: int, height: int, samples: int
@@ -264,8 +265,8 @@ class StudioRenderer:
 
     def _shade(
         self, mesh: _PosedMesh, light: PackedLight, samples: SurfaceSamples, shadows: Shadows
-    ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
-        """Radiance and albedo."""
+    ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 5"]]:
+        """Radiance and surface; see ``shading.shade``."""
         vertices, normals = mesh.bvh.vertices, mesh.normals
 
         def shade_part(part: SurfaceSamples, visible: Tensor) -> tuple[Tensor, Tensor]:
@@ -286,8 +287,8 @@ class StudioRenderer:
             is_wanted = part.face >= 0 if self._backend == "gpu" else None
             visible = self._trace(mesh, points, normals_there, light.lights, is_wanted)
             parts.append(shade_part(part, visible))
-        radiance, albedo = zip(*parts, strict=True)
-        return torch.cat(radiance), torch.cat(albedo)
+        radiance, surface = zip(*parts, strict=True)
+        return torch.cat(radiance), torch.cat(surface)
 
     def _vertex_visibility(
         self, mesh: _PosedMesh, lights: LightList, samples: SurfaceSamples, shadows: Shadows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from torch import Tensor
 from vultus.data.studio.config import StudioConfig
 from vultus.data.studio.frames import StudioFrame, fetch_frames
 from vultus.data.studio.lights import auto_exposure, load_light, studio_light
+from vultus.data.studio.parsing import parsing_classes
 from vultus.data.studio.renderer import StudioRenderer
 from vultus.data.studio.rigs import build_rig, head_center
 from vultus.data.studio.subject import Subject, build_subject
@@ -32,6 +33,7 @@ class Scene:
     """All that a filming needs, checked."""
 
     subject: Subject
+    """The labels of the surface are classes of face parsers; see ``parsing_classes``."""
     pose: HeadPose
     """One row per moment, identity included."""
     cameras: Camera
@@ -59,6 +61,8 @@ def build_scene(config: StudioConfig, subject: Subject | None = None) -> Scene:
     if subject is None:
         subject = build_subject(config.head, config.head_file, config.seed, config.texture_size)
     head = subject.head
+    classes = parsing_classes(head, subject.appearance)
+    subject = replace(subject, appearance=replace(subject.appearance, **classes))
     track = build_track(
         config.track,
         head,

@@ -1,12 +1,9 @@
-"""How the studio's surfaces answer light, and how its film answers radiance.
+"""How the studio's surfaces answer light.
 
-Surface: diffuse light wrapped around the terminator (per color channel, as in skin), GGX highlights
+Diffuse light wrapped around the terminator (per color channel, as in skin), GGX highlights
 (Walter et al. 2007) with Schlick's Fresnel term, a tangent-space normal map, the occlusion of the
 surroundings with an estimate of the light that bounces back, and one sharp reflection on eyes.
 Direct light only otherwise.
-
-Film: ``tone_map``, a fixed curve that ``inverse_tone_map`` undoes, so that radiance is known from
-the picture.
 """
 
 from __future__ import annotations
@@ -22,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from vultus.core.simd import LANES, run_workers
-from vultus.core.srgb import linear_to_srgb, srgb_to_linear
+from vultus.data.studio._materials import NUM_SURFACE
 from vultus.data.studio._shading_kernel import shade_samples
 from vultus.heads.appearance import HeadAppearance
 from vultus.render.lighting.envmap import EnvironmentMap
@@ -33,15 +30,10 @@ __all__ = [
     "PackedSurface",
     "StudioBackend",
     "SurfaceSamples",
-    "inverse_tone_map",
     "shade",
-    "tone_map",
 ]
 
 StudioBackend = Literal["cpu", "gpu"]
-
-# Radiance above this bends towards 1; the slope is continuous there.
-_SHOULDER = 0.6
 
 
 @dataclass(frozen=True)
@@ -144,8 +136,11 @@ def shade(
     visible: UInt8[Tensor, "m k"],
     num_threads: int,
     backend: StudioBackend,
-) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
-    """Radiance towards the eye, and linear albedo; 0 for samples without a face.
+) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 5"]]:
+    """Radiance towards the eye, and the surface; 0 for samples without a face.
+
+    The surface is linear albedo (3), roughness and specular, as they are in effect: eyes have their
+    own, and roughness has a lower bound.
 
     Args:
         surface: Faces and textures.
@@ -169,7 +164,7 @@ def shade(
             f"({num_samples}), got {visible.shape[0]}"
         )
     radiance = torch.empty(num_samples, 3, device=vertices.device)
-    albedo = torch.empty(num_samples, 3, device=vertices.device)
+    found = torch.empty(num_samples, NUM_SURFACE, device=vertices.device)
     if backend == "gpu":
         # Imported late: Triton must not be needed where there is no GPU.
         from vultus.data.studio._shading_gpu import shade_on_gpu
@@ -179,38 +174,18 @@ def shade(
         shade_on_gpu(
             samples.face, samples.barycentrics, samples.directions,
             (surface.faces, vertices, normals), texture, light.planes, visible, light.mirrored,
-            radiance, albedo,
+            radiance, found,
         )  # fmt: skip
-        return radiance, albedo
+        return radiance, found
     run_workers(
         num_threads, shade_samples, np.zeros(1, np.int64), samples.face.contiguous().numpy(),
         _array(samples.barycentrics), _array(samples.directions), surface.faces.numpy(),
         _array(vertices), _array(normals), _array(surface.uv), surface.uv_faces.numpy(),
         _array(surface.maps), surface.is_eyeball.numpy(), _array(light.planes),
         pad(visible, (0, -visible.shape[1] % LANES)).contiguous().numpy(), is_per_sample,
-        _array(light.mirrored), radiance.numpy(), albedo.numpy(),
+        _array(light.mirrored), radiance.numpy(), found.numpy(),
     )  # fmt: skip
-    return radiance, albedo
-
-
-def tone_map(radiance: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
-    """Encode linear radiance for display, in [0, 1).
-
-    y = x up to 0.6 and 0.6 + 0.4 (1 - exp(-(x - 0.6) / 0.4)) above, a soft shoulder with continuous
-    slope; then the sRGB transfer curve. Mid tones are therefore plain sRGB.
-    """
-    room = 1.0 - _SHOULDER
-    excess = (radiance - _SHOULDER).clamp(min=0.0)
-    bent = _SHOULDER - room * torch.expm1(-excess / room)
-    return linear_to_srgb(torch.where(radiance > _SHOULDER, bent, radiance))
-
-
-def inverse_tone_map(rgb: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
-    """Invert ``tone_map``. Display white is not invertible: towards 1 the result has no bound."""
-    linear = srgb_to_linear(rgb)
-    room = 1.0 - _SHOULDER
-    excess = ((linear - _SHOULDER) / room).clamp(min=0.0, max=1.0)
-    return torch.where(linear > _SHOULDER, _SHOULDER - room * torch.log1p(-excess), linear)
+    return radiance, found
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ import torch
 
 from vultus.data.head_video import HeadVideoFolder, ParsingPart, color_parts
 from vultus.data.rig_video import rig_video_track
+from vultus.data.semantics import PARSING_CLASSES
 from vultus.data.studio.config import StudioConfig
 from vultus.data.studio.frames import StudioFrame
 from vultus.data.studio.rigs import head_center
@@ -25,8 +26,8 @@ from vultus.heads.face_motion import face_coeff_names
 
 __all__ = ["VideoCaptureFolder"]
 
-_PARTS: dict[str, ParsingPart] = {"neck": "neck", "boundary": "neck", "garment": "torso"}
-"""Parts by the label of the appearance; all others belong to the head."""
+_PARTS: dict[str, ParsingPart] = {"background": "background", "neck": "neck", "cloth": "torso"}
+"""Parts by the class of face parsers; all others belong to the head."""
 
 
 class VideoCaptureFolder:
@@ -48,8 +49,7 @@ class VideoCaptureFolder:
         face_coeff_names(scene.subject.head)
         self._scene, self._config = scene, config
         self._video = HeadVideoFolder(root)
-        labels = scene.subject.appearance.label_names
-        self._parts: list[ParsingPart] = ["background", *(_PARTS.get(n, "head") for n in labels)]
+        self._parts: list[ParsingPart] = [_PARTS.get(name, "head") for name in PARSING_CLASSES]
 
     def has_frame(self, timestep: int, camera: int) -> bool:
         """Whether all files of a picture are there."""

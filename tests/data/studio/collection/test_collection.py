@@ -14,11 +14,11 @@ from torch import Tensor
 
 from vultus.core.image_io import image_size, read_image_bytes, read_mask, read_rgba
 from vultus.data.camera_labels import label_angles, labels_to_camera
+from vultus.data.semantics import PARSING_CLASSES
 from vultus.data.studio.collection import collect as collecting
 from vultus.data.studio.collection.collect import collect, plan_collection
 from vultus.data.studio.collection.config import CollectionConfig
 from vultus.data.studio.collection.folder import CollectionFolder, PersonPictures
-from vultus.data.studio.collection.parsing import PARSING_CLASSES
 from vultus.data.studio.collection.people import draw_person
 from vultus.data.studio.collection.shots import draw_shots, place_heads
 from vultus.geometry.cameras import project_points

@@ -19,7 +19,7 @@ from vultus.data.studio.collection.lights import (
     irradiance_on,
     world_light_sh,
 )
-from vultus.data.studio.shading import inverse_tone_map
+from vultus.data.studio.tone_curve import inverse_tone_map
 from vultus.geometry.spherical_harmonics import light_sh_basis
 from vultus.render.lighting.lights import LightList, directional_lights
 

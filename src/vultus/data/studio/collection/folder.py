@@ -31,9 +31,9 @@ from vultus.core.environment import package_versions
 from vultus.core.files import read_json, write_json, write_text
 from vultus.core.image_io import read_rgba, to_bytes, write_image
 from vultus.data.camera_labels import labels_to_camera
+from vultus.data.semantics import PARSING_CLASSES
 from vultus.data.studio.collection.config import CollectionConfig
 from vultus.data.studio.collection.lights import camera_light_sh, world_light_sh
-from vultus.data.studio.collection.parsing import PARSING_CLASSES
 from vultus.data.studio.collection.shots import Shot
 from vultus.data.studio.frames import StudioFrame
 from vultus.data.studio.notes import check_folder_note

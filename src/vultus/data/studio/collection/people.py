@@ -16,7 +16,7 @@ from torch import Tensor
 from vultus.core.seeding import derive_seed, numpy_generator
 from vultus.data.head_files import open_head
 from vultus.data.studio.collection.config import CollectionConfig
-from vultus.data.studio.collection.parsing import parsing_classes
+from vultus.data.studio.parsing import parsing_classes
 from vultus.data.studio.subject import Subject
 from vultus.heads.base import HeadModel
 from vultus.heads.ict import IctHead

@@ -1,4 +1,4 @@
-"""Semantic maps of people in the classes of face parsers (CelebAMask-HQ), by mesh faces.
+"""Semantic maps of the studio's people in the classes of face parsers, by mesh faces.
 
 Left and right are the subject's. Classes that a head's mesh does not tell apart are missing from
 its maps: skin also covers the nose of ICT heads, and nobody wears glasses, earrings or hats.
@@ -12,16 +12,11 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from vultus.data.semantics import PARSING_CLASSES
 from vultus.heads.appearance import HeadAppearance
 from vultus.heads.base import HeadModel
 
-__all__ = ["PARSING_CLASSES", "parsing_classes"]
-
-PARSING_CLASSES = (
-    "background", "skin", "l_brow", "r_brow", "l_eye", "r_eye", "eye_g", "l_ear", "r_ear", "ear_r",
-    "nose", "mouth", "u_lip", "l_lip", "neck", "neck_l", "cloth", "hair", "hat",
-)  # fmt: skip
-"""A pixel's value is the index here."""
+__all__ = ["parsing_classes"]
 
 _CLASS_OF_LABEL = {
     "scalp": "hair",

@@ -1,0 +1,123 @@
+"""Known lights of a capture, and what its frames look like under lights that nobody trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vultus.core.image_io import read_image, read_mask
+from vultus.core.srgb import srgb_to_linear
+from vultus.data.frames import check_size, resize_to_camera
+from vultus.data.sequence import FrameRecord, LightSpace
+from vultus.data.studio.tone_curve import inverse_tone_map
+from vultus.geometry.cameras import Camera, opencv_to_opengl
+from vultus.render.lighting.envmap import EnvironmentMap
+
+__all__ = [
+    "Film",
+    "FrameMaterials",
+    "KnownLight",
+    "RelightTruth",
+    "light_to_world",
+    "load_materials",
+]
+
+Film = Literal["srgb", "studio"]
+"""How pictures encode radiance. ``studio`` is sRGB with a soft shoulder, ``tone_map``."""
+
+
+@dataclass(frozen=True)
+class KnownLight:
+    """Surroundings under which frames were taken."""
+
+    name: str
+    load: Callable[[], EnvironmentMap]
+    """Read the map, exposure applied: white paper lit by it has the brightness of the pictures."""
+
+
+@dataclass(frozen=True)
+class RelightTruth:
+    """What evaluation of relighting compares with."""
+
+    train_light: KnownLight
+    test_lights: Mapping[str, KnownLight]
+    light_space: LightSpace
+    film: Film
+    pictures: Mapping[str, Mapping[Path, Path]]
+    """By test light: the picture under the training light, and the same picture under this one."""
+
+    def relit(self, records: Sequence[FrameRecord], light: str) -> tuple[FrameRecord, ...]:
+        """The frames that were also taken under a test light, as records of those pictures.
+
+        Everything else about them (camera, mask, ground truth) stays.
+
+        Raises:
+            ValueError: If the light is unknown.
+        """
+        if light not in self.pictures:
+            raise ValueError(f"light must be one of {', '.join(self.pictures)}, got {light!r}")
+        known = self.pictures[light]
+        return tuple(
+            replace(record, image_path=known[record.image_path])
+            for record in records
+            if record.image_path in known
+        )
+
+    def radiance(self, rgb: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
+        """Linear light that gave display-encoded values; display white has no bound above."""
+        return srgb_to_linear(rgb) if self.film == "srgb" else inverse_tone_map(rgb)
+
+
+@dataclass(frozen=True)
+class FrameMaterials:
+    """Ground truth of a frame's surface. Tensors have a batch of one."""
+
+    albedo: Float[Tensor, "1 3 h w"]
+    """Linear; 0 outside."""
+    roughness: Float[Tensor, "1 1 h w"] | None
+    """Perceptual: GGX alpha is its square."""
+    specular: Float[Tensor, "1 1 h w"] | None
+    """Reflectance at normal incidence over 0.08."""
+
+
+def light_to_world(camera: Camera, space: LightSpace) -> Float[Tensor, "b 3 3"]:
+    """Rotations that take directions towards the light from its own axes to the world's.
+
+    In ``camera_opengl`` the map has x to the right of the picture, y up, and z towards whoever took
+    it: light from behind the camera stands at a quarter of the map's width.
+    """
+    if space == "world":
+        return torch.eye(3).to(camera.world_to_camera).repeat(len(camera), 1, 1)
+    return opencv_to_opengl(camera.camera_to_world)[:, :3, :3]
+
+
+def load_materials(record: FrameRecord) -> FrameMaterials | None:
+    """Read the ground truth of a frame's surface at the camera's size; ``None`` without albedo.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If a file cannot be decoded or its size is not the camera's.
+    """
+    if record.albedo_path is None:
+        return None
+    albedo = read_image(record.albedo_path)
+    check_size(record.albedo_path, albedo, record)
+    return FrameMaterials(
+        resize_to_camera(srgb_to_linear(albedo), record)[None],
+        _load_map(record.roughness_path, record),
+        _load_map(record.specular_path, record),
+    )
+
+
+def _load_map(path: Path | None, record: FrameRecord) -> Float[Tensor, "1 1 h w"] | None:
+    if path is None:
+        return None
+    values = read_mask(path)
+    check_size(path, values, record)
+    return resize_to_camera(values, record)[None]
