@@ -1,0 +1,115 @@
+"""How far Gaussians may follow expressions: as far as the mesh under them moves (spec section 3.2).
+
+Where an expression moves the mesh by less than a quarter of a tenth of a millimetre, what the video
+shows there is no part of the expression, and trained deltas are held at zero.
+
+Reference: Ma et al., 3D Gaussian Blendshapes for Head Avatar Animation, SIGGRAPH 2024.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+__all__ = [
+    "BACK_OF_HEAD_FACES",
+    "align_rigidly",
+    "expression_mask",
+    "fit_rigid",
+    "neck_vertices",
+    "vertex_motion",
+]
+
+BACK_OF_HEAD_FACES = (
+    291, 621, 670, 1151, 1158, 1255, 1494, 1513, 1712, 1871, 2476, 2676, 2686, 2756, 2785, 3562,
+    3578, 3579, 3589, 3590, 3591, 3598, 3686, 3687, 3697, 3737, 3738, 3741, 5391, 5713, 5761, 6232,
+    6239, 6335, 6571, 6590, 6787, 6946, 7538, 7737, 7747, 7817, 7846, 8622, 8638, 8639, 8649, 8650,
+    8651, 8658, 8746, 8747, 8757, 8797, 8798, 8801,
+)  # fmt: skip
+"""Faces of FLAME that no expression should move, as published."""
+
+_FREE_DISTANCE = 0.1 * 0.000237277025008
+_FULL_DISTANCE = 0.005703532602638
+"""Displacements at which the mask is 0 and 1, metres; published."""
+
+_NECK_DEPTH = 0.02
+"""Neck vertices lie this far below the jaw joint, metres; the published list is not public."""
+_NECK, _JAW = 1, 2
+"""Rows of the joints that all rigged heads share."""
+
+
+def fit_rigid(
+    source: Float[Tensor, "n 3"], target: Float[Tensor, "*b n 3"]
+) -> tuple[Float[Tensor, "*b 3 3"], Float[Tensor, "*b 3"]]:
+    """Find rotations R and translations t that bring points closest to others: R x + t.
+
+    A point that is listed twice counts twice.
+
+    Reference: Arun et al., Least-Squares Fitting of Two 3-D Point Sets, 1987.
+    """
+    center, target_center = source.mean(dim=-2), target.mean(dim=-2)
+    products = (source - center).mT @ (target - target_center[..., None, :])
+    left, _, right = torch.linalg.svd(products)
+    # Of the two orthonormal answers, the one that does not mirror.
+    signs = torch.ones_like(left[..., 0])
+    signs[..., 2] = torch.linalg.det(left @ right)
+    rotation = right.mT @ (signs[..., None] * left.mT)
+    return rotation, target_center - (rotation @ center[..., None])[..., 0]
+
+
+def align_rigidly(
+    expressed: Float[Tensor, "k v 3"], neutral: Float[Tensor, "v 3"], anchors: Int[Tensor, " n"]
+) -> Float[Tensor, "k v 3"]:
+    """Move meshes rigidly so that some of their vertices come closest to those of the neutral."""
+    still, moved = neutral[anchors], expressed[:, anchors]
+    aligned = []
+    for mesh, points in zip(expressed, moved, strict=True):
+        rotation, translation = fit_rigid(points, still)
+        aligned.append(mesh @ rotation.T + translation)
+    return torch.stack(aligned)
+
+
+def neck_vertices(
+    vertices: Float[Tensor, "v 3"],
+    skinning_weights: Float[Tensor, "v j"],
+    joints: Float[Tensor, "j 3"],
+) -> Bool[Tensor, " v"]:
+    """Mark the lower neck: what follows root and neck joint, 2 cm below the jaw joint and deeper.
+
+    Heads with a single joint have no neck.
+    """
+    if joints.shape[0] <= _JAW:
+        return torch.zeros_like(vertices[:, 0], dtype=torch.bool)
+    follows = skinning_weights[:, : _NECK + 1].sum(dim=1) > 0.5
+    return follows & (vertices[:, 1] < joints[_JAW, 1] - _NECK_DEPTH)
+
+
+def vertex_motion(
+    neutral: Float[Tensor, "v 3"],
+    expressed: Float[Tensor, "k v 3"],
+    still: Bool[Tensor, " v"],
+    anchors: Int[Tensor, " n"] | None = None,
+) -> Float[Tensor, "k v 3"]:
+    """Offsets that expressions cause, without what is no expression.
+
+    Args:
+        neutral: The subject at rest.
+        expressed: One expression at weight 1 each.
+        still: Vertices whose offsets count as zero (the neck).
+        anchors: Vertices on which meshes are aligned with the neutral one; ``None``: they are not.
+    """
+    aligned = expressed if anchors is None else align_rigidly(expressed, neutral, anchors)
+    return torch.where(still[:, None], 0.0, aligned - neutral)
+
+
+def expression_mask(offsets: Float[Tensor, "k n 3"]) -> Float[Tensor, "n k"]:
+    """How far a place follows each expression: 0 where it rests, 1 for a displacement of 5.7 mm.
+
+    It is not limited to 1.
+
+    Args:
+        offsets: Of places on the mesh: means of a face's vertices as published, or interpolated.
+    """
+    share = (offsets.norm(dim=-1) - _FREE_DISTANCE) / (_FULL_DISTANCE - _FREE_DISTANCE)
+    return share.clamp(min=0.0).T.contiguous()
