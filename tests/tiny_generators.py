@@ -14,6 +14,7 @@ from vultus.data.image_feed import Conditions
 from vultus.engine.adversarial_checkpoint import take_training_checkpoint
 from vultus.kernels.triplane_volume import VolumeSettings
 from vultus.methods.adversarial import AdversarialSettings
+from vultus.methods.head_views import ViewRig
 from vultus.methods.spherehead.config import (
     DiscriminatorConfig,
     GeneratorConfig,
@@ -23,7 +24,6 @@ from vultus.methods.spherehead.config import (
 from vultus.methods.spherehead.generator import Generator
 from vultus.methods.spherehead.generator_file import SavedGenerator, save_generator
 from vultus.methods.spherehead.model import SphereHead
-from vultus.methods.spherehead.views import ViewRig
 
 TINY = GeneratorConfig(
     z_dim=8,

@@ -15,7 +15,8 @@ from vultus.cli.export import ExportOptions
 from vultus.cli.generate import GenerateOptions
 from vultus.cli.generate_mesh import GenerateMeshOptions
 from vultus.cli.generate_video import GenerateVideoOptions
-from vultus.cli.generator_options import GeneratorOptions, PeopleOptions
+from vultus.cli.generator_options import PeopleOptions, RelightableOptions, SphereHeadOptions
+from vultus.cli.light_options import LightOptions
 from vultus.cli.main import COMMANDS, run
 from vultus.cli.mesh import MeshOptions
 from vultus.cli.mix_styles import MixStylesOptions
@@ -28,6 +29,7 @@ from vultus.data.image_packing import PackConfig
 from vultus.data.studio.collection.config import CollectionConfig
 from vultus.data.studio.config import StudioConfig
 from vultus.export.avatar_mesh import FusionSettings
+from vultus.methods.gsheadrelight.occupancy import OccupancySettings
 from vultus.methods.registry import GENERATORS, METHODS, method_presets
 from vultus.methods.spherehead.config import SphereHeadConfig
 from vultus.methods.spherehead.density import DensitySettings
@@ -44,10 +46,12 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "reenact": (ReenactOptions,),
     "mesh": (MeshOptions,),
     "export": (ExportOptions,),
-    "generate": (GenerateOptions,),
-    "generate-video spherehead": (GenerateVideoOptions,),
-    "generate-mesh spherehead": (GenerateMeshOptions,),
-    "mix-styles spherehead": (MixStylesOptions,),
+    "generate": (GenerateOptions, SphereHeadOptions, PeopleOptions),
+    "generate gsheadrelight": (GenerateOptions, RelightableOptions, LightOptions, PeopleOptions),
+    "generate-video spherehead": (GenerateVideoOptions, SphereHeadOptions, PeopleOptions),
+    "generate-mesh spherehead": (GenerateMeshOptions, SphereHeadOptions, DensitySettings),
+    "generate-mesh gsheadrelight": (GenerateMeshOptions, RelightableOptions, OccupancySettings),
+    "mix-styles spherehead": (MixStylesOptions, SphereHeadOptions),
     "data studio": (StudioOptions, StudioConfig),
     "data check": (CheckOptions,),
     "data collection": (CollectionConfig,),
@@ -63,14 +67,16 @@ def unnamed(field: str, options: type) -> dict[str, str]:
     return {f"{field}.{name}": f"--{name}" for name in names}
 
 
-_GENERATOR = unnamed("generator", GeneratorOptions)
-_PEOPLE = unnamed("people", PeopleOptions)
-_DENSITY = unnamed("density", DensitySettings)
+# Their options are listed as classes of their own.
+_PARTS = {"generator": "--weights", "surface": "--resolution", **unnamed("people", PeopleOptions)}
+_LIT_PARTS = {**_PARTS, **unnamed("light", LightOptions)}
 _OTHER_FLAGS = {
-    "generate": {**_GENERATOR, **_PEOPLE},
-    "generate-video spherehead": {**_GENERATOR, **_PEOPLE},
-    "generate-mesh spherehead": {**_GENERATOR, **_PEOPLE, **_DENSITY},
-    "mix-styles spherehead": _GENERATOR,
+    "generate": _PARTS,
+    "generate gsheadrelight": _LIT_PARTS,
+    "generate-video spherehead": _PARTS,
+    "generate-mesh spherehead": _PARTS,
+    "generate-mesh gsheadrelight": _LIT_PARTS,
+    "mix-styles spherehead": _PARTS,
     "data check": {"data": "PATH"},
     "train surfhead": {"data": "--data"},
     "train spherehead": {"images": "--data", "choice": "--choice.back-repeat"},

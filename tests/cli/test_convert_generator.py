@@ -14,10 +14,10 @@ from official_generators import GRIDS, PLANES, SPHERES, as_published, write_offi
 from tiny_generators import tiny_generator
 from vultus.cli.main import run
 from vultus.data.camera_labels import look_at_labels
+from vultus.methods.head_views import ViewRig
 from vultus.methods.spherehead.config import GeneratorConfig, with_parity
 from vultus.methods.spherehead.generator_file import load_generator
 from vultus.methods.spherehead.sampling import HeadSampler, SamplingSettings
-from vultus.methods.spherehead.views import ViewRig
 
 Refuses = Callable[..., str]
 

@@ -13,18 +13,19 @@ import torch
 from tiny_generators import tiny_generator, write_tiny_generator, write_tiny_run
 from tiny_image_sets import labels_at
 from tolerances import assert_close
-from vultus.cli import generator_options
+from vultus.cli import generator_weights
 from vultus.cli.generate import read_cameras
-from vultus.cli.generator_options import open_generator, parse_seeds
+from vultus.cli.generator_options import parse_seeds
+from vultus.cli.generator_weights import open_generator
 from vultus.cli.main import run
 from vultus.core.image_io import image_size, read_image_bytes, to_bytes
 from vultus.core.run_folder import RunFolder
 from vultus.core.video_io import video_info
 from vultus.data.label_files import label_table, read_label_file
-from vultus.export.generator_pictures import look, picture_of_head
+from vultus.export.generator_pictures import picture_of_head
 from vultus.export.mesh_files import read_mesh
+from vultus.methods.head_views import ViewRig, ring_labels
 from vultus.methods.spherehead.sampling import HeadSampler, SamplingSettings
-from vultus.methods.spherehead.views import ViewRig, ring_labels
 
 Refuses = Callable[..., str]
 
@@ -60,7 +61,7 @@ def test_a_picture_is_what_the_generator_makes_of_the_seed(weights: Path, tmp_pa
     assert run(command("generate", weights, tmp_path, *more)) == 0
     source = HeadSampler(tiny_generator(), ViewRig(), SamplingSettings(truncation=0.5))
     head = source.head(source.people((3,)))
-    wanted = to_bytes(picture_of_head(look(source, head, ring_labels(source.rig, 1)), "rgb"))
+    wanted = to_bytes(picture_of_head(source.look(head, ring_labels(source.rig, 1)), "rgb"))
     assert torch.equal(read_image_bytes(tmp_path / "seed0003.png"), wanted)
 
 
@@ -197,8 +198,9 @@ def test_found_styles_are_seen_filmed_and_carved(
 
 def test_the_method_comes_first(refuses: Refuses) -> None:
     refuses(["generate", "--out", "x"], "the method comes first: vultus generate METHOD")
-    refuses(["generate-mesh"], "the method comes first", "known: spherehead")
-    refuses(["mix-styles", "surfhead"], "method must be one of spherehead, got 'surfhead'")
+    refuses(["generate-mesh"], "the method comes first", "known: spherehead, gsheadrelight")
+    known = "method must be one of spherehead, gsheadrelight, got 'surfhead'"
+    refuses(["mix-styles", "surfhead"], known)
 
 
 REFUSALS: dict[str, tuple[list[str], str]] = {
@@ -242,7 +244,7 @@ def test_weights_that_are_none_are_refused(
     trained_run: Path, tmp_path: Path, refuses: Refuses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    monkeypatch.setattr(generator_options, "_BUILT_IN", "none.safetensors")
+    monkeypatch.setattr(generator_weights, "files", lambda _: tmp_path)
     refuses(["generate", "spherehead", "--out", str(out)], "has no built-in generator")
     refuses(command("generate", tmp_path / "no", out), "no does not exist")
     refuses(command("generate", tmp_path, out), "holds no run: config.json is missing")
@@ -268,7 +270,7 @@ def test_the_built_in_generator_needs_no_options(
 ) -> None:
     (tmp_path / "assets").mkdir()
     write_tiny_generator(tmp_path / "assets/spherehead.safetensors")
-    monkeypatch.setattr(generator_options, "files", lambda _: tmp_path)
+    monkeypatch.setattr(generator_weights, "files", lambda _: tmp_path)
     monkeypatch.chdir(tmp_path)
     assert run(["generate", "spherehead"]) == 0
     assert "5 views of 1 person" in capsys.readouterr().out

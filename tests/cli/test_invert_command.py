@@ -15,9 +15,9 @@ from vultus.cli.main import run
 from vultus.core.image_io import image_size, write_image
 from vultus.core.run_folder import RunFolder
 from vultus.core.video_io import read_video_frames
+from vultus.methods.head_views import ViewRig
 from vultus.methods.spherehead.generator_file import load_generator
 from vultus.methods.spherehead.sampling import HeadSampler, SamplingSettings
-from vultus.methods.spherehead.views import ViewRig
 
 QUICK = ["--steps", "12", "--tuning-steps", "4", "--mean-samples", "50", "--frames", "4"]
 

@@ -21,8 +21,8 @@ from vultus.engine.generator_quality import (
     metric_names,
     quality_protocol,
 )
+from vultus.methods.head_views import ViewRig
 from vultus.methods.spherehead.random_images import RandomImages
-from vultus.methods.spherehead.views import ViewRig
 from vultus.nets import vgg_features
 from vultus.nets.inception import Inception
 from vultus.nets.vgg_features import VggFeatures, vgg_features_from_published

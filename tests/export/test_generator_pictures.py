@@ -16,19 +16,16 @@ from vultus.core.image_io import read_image, to_bytes
 from vultus.data.camera_labels import labels_to_camera
 from vultus.export.generator_films import GeneratorFilm, film_people
 from vultus.export.generator_pictures import (
-    SeenHead,
-    look,
     mixing_sheet,
     picture_of_head,
     save_outputs,
     view_sheet,
 )
 from vultus.export.mesh_pictures import mesh_picture
-from vultus.geometry.cameras import pixel_directions
+from vultus.methods.generated_heads import HeadView
+from vultus.methods.head_views import ViewRig, motion_labels
 from vultus.methods.spherehead.density import DensitySettings, head_mesh
-from vultus.methods.spherehead.images import HeadImages
 from vultus.methods.spherehead.sampling import HeadSampler, SamplingSettings
-from vultus.methods.spherehead.views import ViewRig, motion_labels
 
 RIG = ViewRig()
 FILM = GeneratorFilm((2, 1), frames_per_person=3)
@@ -38,21 +35,17 @@ def sampler() -> HeadSampler:
     return HeadSampler(tiny_generator(), RIG, SamplingSettings(truncation=1.0))
 
 
-def wall(z: float, yaw: float = 0.0) -> SeenHead:
+def wall(z: float, yaw: float = 0.0) -> HeadView:
     """A flat wall through the world that faces a camera, at a depth."""
-    label = RIG.label(yaw)
-    directions = pixel_directions(labels_to_camera(label, 8))
-    distance = z * directions.norm(dim=-1)[:, None]
-    mask = torch.ones(1, 1, 8, 8)
-    mask[..., :4] = -0.001
-    image = torch.linspace(-1.5, 1.5, 16 * 16).view(1, 1, 16, 16).expand(1, 3, 16, 16)
-    return SeenHead(HeadImages(image, image[..., ::2, ::2], mask, None, distance), label)
+    mask = torch.ones(1, 8, 8)
+    mask[..., :4] = 0.0
+    image = torch.linspace(-0.25, 1.25, 16 * 16).clamp(0, 1).view(1, 16, 16).expand(3, 16, 16)
+    camera = labels_to_camera(RIG.label(yaw), 8)
+    return HeadView(image, mask, torch.full((1, 8, 8), z), camera, raw=image[..., ::2, ::2])
 
 
-def test_distances_along_rays_become_depth_and_normals() -> None:
-    seen = wall(2.5)
-    assert_close(seen.depth(), torch.full((1, 8, 8), 2.5))
-    normals = seen.normals()[:, 1:-1, 1:-1]
+def test_depth_becomes_normals_of_the_world() -> None:
+    normals = wall(2.5).normals()[:, 1:-1, 1:-1]
     wanted = torch.tensor([0.0, 0.0, 1.0])[:, None, None].expand_as(normals)
     assert_close(normals, wanted, looser=50.0, reason="differences of depth")
     side = wall(2.5, torch.pi / 2).normals()[:, 4, 4]
@@ -66,7 +59,7 @@ def test_surfaces_cover_what_images_show() -> None:
     density = DensitySettings(resolution=64, level=4.0, only_largest=False)
     mesh = head_mesh(source.generator, head, density)
     label = RIG.label(0.7, 0.2)
-    mask = look(source, head, label).alpha[0] > 0.5
+    mask = source.look(head, label).alpha[0] > 0.5
     _, cover = mesh_picture(mesh.vertices, mesh.faces, labels_to_camera(label, 32))
 
     def overlap(cover: Tensor) -> float:
@@ -109,7 +102,7 @@ def test_outputs_are_saved_one_by_one_with_their_numbers(tmp_path: Path) -> None
     saved = read_image(tmp_path / "rgb/seed0001_000.png")
     assert torch.equal(to_bytes(saved), to_bytes(picture_of_head(seen, "rgb")))
     depth = np.load(tmp_path / "depth/seed0001_000.npy")
-    assert_close(torch.from_numpy(depth), seen.depth())
+    assert_close(torch.from_numpy(depth), seen.depth)
     assert not (tmp_path / "rgb/seed0001_000.npy").exists()
 
 
@@ -134,7 +127,7 @@ def test_films_meet_their_people_from_the_cameras_of_the_path() -> None:
     labels = motion_labels(RIG, "orbit", 6)
     for index, (left, right) in ((0, (0, 2)), (3, (1, 3))):
         label = labels[index : index + 1]
-        shown = [look(source, source.head(people[row]), label) for row in (left, right)]
+        shown = [source.look(source.head(people[row]), label) for row in (left, right)]
         wanted = torch.cat([picture_of_head(seen, "rgb") for seen in shown], dim=2)
         assert_close(frames[index], wanted, looser=1e3, reason="the spline rounds styles")
 

@@ -59,8 +59,8 @@ class ConvertOptions:
     source: Literal["surfhead", "gaussian_avatars", "gaussianhead"] | GeneratorSource = "surfhead"
     """Which program wrote it. Gaussians of GaussianAvatars become surfels and lose the thickness
     along their thinnest axis. Models of gaussianhead become runs (--data). Pickles of spherehead,
-    panohead and eg3d become files for generate; so does generator_run, a run folder of train.
-    Pickles of gsheadrelight become files for Python."""
+    panohead, eg3d and gsheadrelight become files for generate; so does generator_run, a run folder
+    of train."""
     to: Literal["surfhead", "ply", "run", "generator"] | None = None
     """surfhead: model folder in the layout of the program; ply: one moment posed in the world, for
     splat viewers (needs FLAME; without specular colour); run: a run folder for render, evaluate,

@@ -10,13 +10,14 @@ from torch import nn
 
 from vultus.cli.avatar_run import output_path
 from vultus.cli.console import console, print_table
-from vultus.cli.generator_options import read_run
+from vultus.cli.generator_weights import RELIGHTABLE, SPHERE_HEAD, method_of_run, read_run
 from vultus.methods.gsheadrelight import generator_file as gsheadrelight_file
 from vultus.methods.gsheadrelight import official_pickle as gsheadrelight
 from vultus.methods.gsheadrelight.config import LIGHT_TERMS
 from vultus.methods.gsheadrelight.generator import Generator as RelightableGenerator
 from vultus.methods.spherehead.generator_file import SavedGenerator, save_generator
 from vultus.methods.spherehead.official_pickle import read_official_generator
+from vultus.nets.weights import count_weights
 
 __all__ = ["GeneratorSource", "convert_generator"]
 
@@ -51,12 +52,14 @@ def convert_generator(
     path = output_path(out, out, [".safetensors"])
     if step is not None and source != "generator_run":
         raise ValueError(f"--iteration: a pickle of {source} holds one model, got {step}")
-    if source == "gsheadrelight":
-        relightable = gsheadrelight.read_official_generator(model)
+    is_run = source == "generator_run"
+    if source == "gsheadrelight" or (is_run and method_of_run(model) == "gsheadrelight"):
+        read = gsheadrelight.read_official_generator
+        relightable = read_run(RELIGHTABLE, model, step) if is_run else read(model)
         facts = _relightable_facts(relightable.generator)
         save = partial(gsheadrelight_file.save_generator, path, relightable)
     else:
-        saved = read_run(model, step) if source == "generator_run" else _published(model, source)
+        saved = read_run(SPHERE_HEAD, model, step) if is_run else _published(model, source)
         facts, save = _facts(saved), partial(save_generator, path, saved)
     print_table(str(model), ["", ""], [[name, text] for name, text in facts.items()])
     if is_dry:
@@ -104,4 +107,4 @@ def _relightable_facts(generator: RelightableGenerator) -> dict[str, str]:
 
 
 def _num_weights(network: nn.Module) -> str:
-    return f"{sum(parameter.numel() for parameter in network.parameters()) / 1e6:.2f} M"
+    return f"{count_weights(network) / 1e6:.2f} M"

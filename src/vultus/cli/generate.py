@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Generic, Literal
 
 import torch
 import tyro
@@ -14,12 +14,10 @@ from torch import Tensor
 
 from vultus.cli.console import console
 from vultus.cli.generator_options import (
-    GeneratorOptions,
+    OptionsT,
     PeopleOptions,
     check_output_folder,
     count_people,
-    describe_generator,
-    open_sampler,
     parse_options,
 )
 from vultus.core.files import write_bytes
@@ -28,37 +26,32 @@ from vultus.core.progress import Progress
 from vultus.data.camera_labels import LABEL_DIM, check_label
 from vultus.data.image_set import LABEL_FILE
 from vultus.data.label_files import label_table, parse_label, read_label_file
-from vultus.export.generator_pictures import (
-    GeneratorOutput,
-    SeenHead,
-    look,
-    save_outputs,
-    view_sheet,
-)
-from vultus.methods.spherehead.views import ViewRig, ring_labels, strip_labels
+from vultus.export.generator_pictures import save_outputs, view_sheet
+from vultus.methods.generated_heads import GeneratorOutput, HeadView, PeopleSampler
+from vultus.methods.head_views import face_labels, ring_labels, strip_labels
 
-__all__ = ["GenerateOptions", "main", "read_cameras"]
+__all__ = ["GenerateOptions", "check_outputs", "main", "read_cameras"]
 
 
 @dataclass(frozen=True)
-class GenerateOptions:
+class GenerateOptions(Generic[OptionsT]):
     """Write pictures of generated people."""
 
-    generator: Annotated[GeneratorOptions, tyro.conf.arg(name="")] = field(
-        default_factory=GeneratorOptions
-    )
+    generator: Annotated[OptionsT, tyro.conf.arg(name="")]
     out: Path = Path("people")
     """Folder; made if missing, pictures of the same names are replaced."""
     people: Annotated[PeopleOptions, tyro.conf.arg(name="")] = field(default_factory=PeopleOptions)
-    views: Literal["front", "strip", "orbit"] = "strip"
-    """front: one view; strip: five from the front to the back, as published; orbit: --count views
-    around the head."""
+    views: Literal["front", "face", "strip", "orbit"] | None = None
+    """front: one view; face: five from 40 degrees on one side to 40 on the other; strip: five from
+    the front to the back, as published; orbit: --count views around the head. Default: strip where
+    heads have a back, else face."""
     count: int = 8
     """Views of --views orbit."""
     cameras: Path | None = None
     """Label file (dataset.json) with the cameras to see everyone from, instead of --views."""
     outputs: tuple[GeneratorOutput, ...] = ("rgb",)
-    """Rows of a sheet: rgb, raw before super-resolution, depth, mask, normals of the depth."""
+    """Rows of a sheet: rgb, depth, mask, normals of the depth; with SphereHead raw before
+    super-resolution; with GSHeadRelight albedo and shading."""
     layout: Literal["sheets", "images"] = "sheets"
     """sheets: a picture for each person with all views and outputs. images: OUTPUT/NAME.png for
     each view, depth and normals as .npy too, and rgb/dataset.json with the cameras."""
@@ -68,18 +61,17 @@ class GenerateOptions:
 
 def main(arguments: list[str]) -> None:
     """Check, generate, write."""
-    options = parse_options(GenerateOptions, "generate", arguments, __doc__)
-    if not options.outputs:
-        raise ValueError("--outputs must name at least one")
+    options: GenerateOptions[Any] = parse_options(GenerateOptions, "generate", arguments, __doc__)
     check_output_folder(options.out)
-    sampler = open_sampler(options.generator)
+    sampler = options.generator.open_sampler()
+    check_outputs(options.outputs, sampler)
     people = options.people.named(sampler)
-    labels = _cameras(options, sampler.rig)
+    labels = _cameras(options, sampler)
     total = len(people) * len(labels)
     if options.dry_run:
         console.print(
             f"would write {total} views of {count_people(len(people))} with a "
-            f"{describe_generator(sampler)} into {options.out}"
+            f"{sampler.description} into {options.out}"
         )
         return
     options.out.mkdir(exist_ok=True)
@@ -88,12 +80,26 @@ def main(arguments: list[str]) -> None:
         for name, person in people:
             head, views = sampler.head(person), []
             for label in labels.split(1):
-                views.append(look(sampler, head, label))
+                views.append(sampler.look(head, label))
                 progress.advance()
             names += _write(options, name, views)
     if options.layout == "images":
         _write_labels(options, names, labels.repeat(len(people), 1))
     console.print(f"pictures: {options.out} ({total} views of {count_people(len(people))})")
+
+
+def check_outputs(outputs: tuple[GeneratorOutput, ...], sampler: PeopleSampler[Any]) -> None:
+    """Refuse outputs that a generator does not make.
+
+    Raises:
+        ValueError: Naming the first one, or saying that there is none.
+    """
+    if not outputs:
+        raise ValueError("--outputs must name at least one")
+    for output in outputs:
+        if output not in sampler.outputs:
+            known = ", ".join(sampler.outputs)
+            raise ValueError(f"--outputs must be some of {known} with this method, got {output!r}")
 
 
 def read_cameras(path: Path) -> Float[Tensor, "b 25"]:
@@ -117,18 +123,23 @@ def read_cameras(path: Path) -> Float[Tensor, "b 25"]:
     return torch.stack(labels)
 
 
-def _cameras(options: GenerateOptions, rig: ViewRig) -> Float[Tensor, "b 25"]:
+def _cameras(
+    options: GenerateOptions[OptionsT], sampler: PeopleSampler[Any]
+) -> Float[Tensor, "b 25"]:
     if options.cameras is not None:
         return read_cameras(options.cameras)
-    if options.views == "strip":
-        return strip_labels(rig)
-    count = 1 if options.views == "front" else options.count
+    views = options.views or ("strip" if sampler.shows_all_sides else "face")
+    if views == "strip":
+        return strip_labels(sampler.rig)
+    if views == "face":
+        return face_labels(sampler.rig)
+    count = 1 if views == "front" else options.count
     if count < 1:
         raise ValueError(f"--count must be positive, got {count}")
-    return ring_labels(rig, count)
+    return ring_labels(sampler.rig, count)
 
 
-def _write(options: GenerateOptions, name: str, views: list[SeenHead]) -> list[str]:
+def _write(options: GenerateOptions[OptionsT], name: str, views: list[HeadView]) -> list[str]:
     """Write the views of one person; returns the names of single images."""
     if options.layout == "sheets":
         write_image(options.out / f"{name}.png", view_sheet(views, options.outputs))
@@ -139,7 +150,9 @@ def _write(options: GenerateOptions, name: str, views: list[SeenHead]) -> list[s
     return names
 
 
-def _write_labels(options: GenerateOptions, names: list[str], labels: Tensor) -> None:
+def _write_labels(
+    options: GenerateOptions[OptionsT], names: list[str], labels: Float[Tensor, "b 25"]
+) -> None:
     entries = [[f"{name}.png", label] for name, label in zip(names, labels.tolist(), strict=True)]
     for output in options.outputs:
         if output == "rgb":

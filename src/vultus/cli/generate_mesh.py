@@ -4,96 +4,134 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import tyro
+from jaxtyping import Float
+from torch import Tensor
 
 from vultus.cli.console import console
 from vultus.cli.generator_options import (
-    GeneratorOptions,
+    OptionsT,
     PeopleOptions,
     check_output_folder,
     count_people,
-    describe_generator,
-    open_sampler,
     parse_options,
 )
 from vultus.export.mesh_files import write_mesh
 from vultus.export.mrc import write_mrc
+from vultus.geometry.meshes import TriangleMesh
+from vultus.methods.gsheadrelight.occupancy import OccupancySettings, head_volume, volume_mesh
+from vultus.methods.gsheadrelight.rendering import shade
+from vultus.methods.gsheadrelight.sampling import RelightableSampler
+from vultus.methods.people import People
 from vultus.methods.spherehead.density import (
     DensitySettings,
     cube_length,
     density_grid,
     head_mesh,
 )
-from vultus.methods.spherehead.sampling import HeadSampler, People
+from vultus.methods.spherehead.sampling import HeadSampler
 
 __all__ = ["GenerateMeshOptions", "MeshFormat", "main"]
 
 MeshFormat = Literal["ply", "obj", "glb", "mrc"]
 
+SurfaceT = TypeVar("SurfaceT", DensitySettings, OccupancySettings)
+_SURFACES: dict[str, type] = {"spherehead": DensitySettings, "gsheadrelight": OccupancySettings}
+"""Method -> how its heads are sampled."""
+
 
 @dataclass(frozen=True)
-class GenerateMeshOptions:
+class GenerateMeshOptions(Generic[OptionsT, SurfaceT]):
     """Sample the density of generated people on a grid and extract its surface.
 
-    Units and axes are those of the generator: the face looks along +z, +y is up.
+    Units and axes are those of the generator: the face looks along +z, +y is up. Colours of
+    GSHeadRelight are those in the chosen light, or the albedo.
     """
 
-    generator: Annotated[GeneratorOptions, tyro.conf.arg(name="")] = field(
-        default_factory=GeneratorOptions
-    )
+    generator: Annotated[OptionsT, tyro.conf.arg(name="")]
+    surface: Annotated[SurfaceT, tyro.conf.arg(name="")]
     out: Path = Path("people")
     """Folder; made if missing, files of the same names are replaced."""
     people: Annotated[PeopleOptions, tyro.conf.arg(name="")] = field(default_factory=PeopleOptions)
     formats: tuple[MeshFormat, ...] = ("ply",)
     """ply, obj and glb hold the surface with colours; mrc holds the densities themselves."""
-    density: Annotated[DensitySettings, tyro.conf.arg(name="")] = field(
-        default_factory=DensitySettings
-    )
     dry_run: bool = False
     """Check everything, write nothing."""
 
 
+@dataclass(frozen=True)
+class _Carver:
+    """A generator that surfaces are cut out of, with the settings of its method."""
+
+    sampler: HeadSampler | RelightableSampler
+    settings: DensitySettings | OccupancySettings
+
+    @property
+    def length(self) -> float:
+        """Side of the cube that is sampled."""
+        if isinstance(self.settings, OccupancySettings):
+            return self.settings.length
+        assert isinstance(self.sampler, HeadSampler)
+        return cube_length(self.sampler.generator, self.settings)
+
+    def carve(
+        self, person: People, *, has_mesh: bool
+    ) -> tuple[Float[Tensor, "x y z"], TriangleMesh | None]:
+        """Densities of a person, and the surface."""
+        sampler, settings = self.sampler, self.settings
+        if isinstance(sampler, HeadSampler):
+            assert isinstance(settings, DensitySettings)
+            head = sampler.head(person)
+            density = density_grid(sampler.generator, head, settings)
+            if not has_mesh:
+                return density, None
+            return density, head_mesh(sampler.generator, head, settings, density)
+        assert isinstance(settings, OccupancySettings)
+        gaussians, shown = sampler.head(person).gaussians, sampler.settings
+        colors = shade(gaussians, shown.light[None].to(sampler.device), shown.mode)
+        volume = head_volume(gaussians, colors, settings)
+        return volume.density, volume_mesh(volume, settings) if has_mesh else None
+
+
 def main(arguments: list[str]) -> None:
     """Check, sample, write."""
-    options = parse_options(GenerateMeshOptions, "generate-mesh", arguments, __doc__)
+    options: GenerateMeshOptions[Any, Any] = parse_options(
+        GenerateMeshOptions, "generate-mesh", arguments, __doc__, _SURFACES
+    )
     if not options.formats:
         raise ValueError("--formats must name at least one")
     check_output_folder(options.out)
-    sampler = open_sampler(options.generator)
+    sampler = options.generator.open_sampler()
+    carver = _Carver(sampler, options.surface)
     people = options.people.named(sampler)
-    side = options.density.resolution
-    length = cube_length(sampler.generator, options.density)
+    side = options.surface.resolution
     if options.dry_run:
         console.print(
-            f"would sample {side} x {side} x {side} points of a cube of {length:g} for "
-            f"{count_people(len(people))} with a {describe_generator(sampler)} and write "
+            f"would sample {side} x {side} x {side} points of a cube of {carver.length:g} for "
+            f"{count_people(len(people))} with a {sampler.description} and write "
             f"{', '.join(options.formats)} into {options.out}"
         )
         return
     options.out.mkdir(exist_ok=True)
     for name, person in people:
-        _write(sampler, person, options.out / name, options, length)
+        _write(carver, person, options.out / name, options.formats)
 
 
-def _write(
-    sampler: HeadSampler, person: People, path: Path, options: GenerateMeshOptions, length: float
-) -> None:
+def _write(carver: _Carver, person: People, path: Path, formats: tuple[MeshFormat, ...]) -> None:
     """Write the files of one person; their formats become suffixes of the path."""
-    head = sampler.head(person)
-    density = density_grid(sampler.generator, head, options.density)
-    if "mrc" in options.formats:
-        write_mrc(path.with_suffix(".mrc"), density, length)
-        console.print(f"volume: {path.with_suffix('.mrc')}")
-    surfaces = [kind for kind in options.formats if kind != "mrc"]
-    if not surfaces:
-        return
+    surfaces = [kind for kind in formats if kind != "mrc"]
     try:
-        mesh = head_mesh(sampler.generator, head, options.density, density)
+        density, mesh = carver.carve(person, has_mesh=bool(surfaces))
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error
+    if "mrc" in formats:
+        write_mrc(path.with_suffix(".mrc"), density, carver.length)
+        console.print(f"volume: {path.with_suffix('.mrc')}")
+    if mesh is None:
+        return
+    count = f"{len(mesh.vertices)} vertices, {len(mesh.faces)} faces"
     for kind in surfaces:
         write_mesh(path.with_suffix(f".{kind}"), mesh)
-        count = f"{len(mesh.vertices)} vertices, {len(mesh.faces)} faces"
         console.print(f"mesh: {path.with_suffix(f'.{kind}')} ({count})")

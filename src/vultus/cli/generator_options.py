@@ -4,60 +4,57 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, replace
-from importlib.resources import as_file, files
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-import torch
 import tyro
 
-from vultus.core.config import add_new_fields, config_from_data
-from vultus.core.devices import find_device
-from vultus.core.files import read_json
-from vultus.core.run_folder import RunFolder
-from vultus.engine.adversarial_checkpoint import restore_average
-from vultus.methods.registry import method_presets
-from vultus.methods.spherehead.config import with_parity
-from vultus.methods.spherehead.generation import neural_size_at
-from vultus.methods.spherehead.generator import Generator
-from vultus.methods.spherehead.generator_file import SavedGenerator, load_generator
-from vultus.methods.spherehead.latents import read_styles
-from vultus.methods.spherehead.sampling import (
-    CameraOffset,
-    HeadSampler,
-    People,
-    SamplingSettings,
+from vultus.cli.generator_weights import (
+    RELIGHTABLE,
+    SPHERE_HEAD,
+    SavedSource,
+    open_generator,
+    open_saved,
 )
-from vultus.methods.spherehead.views import ViewRig
+from vultus.cli.light_options import LightOptions
+from vultus.core.devices import find_device
+from vultus.methods.generated_heads import PeopleSampler
+from vultus.methods.gsheadrelight import sampling as gsheadrelight
+from vultus.methods.head_views import ViewRig
+from vultus.methods.latents import read_styles
+from vultus.methods.people import DrawSettings, People
+from vultus.methods.spherehead import sampling as spherehead
+from vultus.methods.spherehead.config import with_parity
+from vultus.methods.spherehead.sampling import CameraOffset
 from vultus.nets.stylegan2.synthesis import NoiseMode
 
 __all__ = [
+    "GENERATOR_OPTIONS",
     "GeneratorOptions",
+    "OptionsT",
     "PeopleOptions",
+    "RelightableOptions",
+    "SphereHeadOptions",
     "check_output_folder",
     "count_people",
-    "describe_generator",
     "open_generator",
-    "open_sampler",
     "parse_options",
     "parse_seeds",
-    "read_run",
+    "split_method",
 ]
 
-OptionsT = TypeVar("OptionsT")
 
-_METHOD = "spherehead"
-_BUILT_IN = "spherehead.safetensors"
 _SEED_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 _LARGEST_SEED = 2**32 - 1
 _MOST_SEEDS = 1_000_000
-_PICKLES = (".pkl", ".pickle", ".pt", ".pth")
 
 
 @dataclass(frozen=True)
-class GeneratorOptions:
-    """Options of every command that generates people."""
+class GeneratorOptions(ABC):
+    """Options of every command that generates people, whatever the method."""
 
     weights: Path | None = None
     """Run folder of train, whose averaged weights are taken, or file of convert-checkpoint or
@@ -71,6 +68,48 @@ class GeneratorOptions:
     condition_yaw: float = 0.0
     """Yaw in degrees of the camera that people are conditioned on; 0 is frontal (official
     --pose_cond is 90 more)."""
+    distance: float | None = None
+    """Of the cameras from the origin; default: that of the training images, mostly 2.7."""
+    focal: float | None = None
+    """Focal length in units of the image's side; default: that of the training images, mostly
+    4.2647."""
+    target: tuple[float, float, float] | None = None
+    """World position in the middle of the images; default: that of the training images, mostly the
+    origin."""
+    device: str = "cpu"
+    """What generates: cpu, cuda, cuda:N, or auto, which takes a GPU if there is one."""
+
+    @abstractmethod
+    def open_sampler(self) -> PeopleSampler[Any]:
+        """Check the options, read the weights and put both together.
+
+        Raises:
+            FileNotFoundError: As ``generator_weights.open_saved``.
+            ValueError: If an option or the weights do not fit.
+        """
+
+    def source(self) -> SavedSource:
+        """Where the weights are, and where they go."""
+        return SavedSource(self.weights, self.step, find_device(self.device))
+
+    def view_rig(self, known: ViewRig) -> ViewRig:
+        """Cameras of the generator, as far as no others are chosen."""
+        return ViewRig(
+            known.distance if self.distance is None else self.distance,
+            known.focal if self.focal is None else self.focal,
+            known.target if self.target is None else self.target,
+        )
+
+    def checked(self, settings: DrawSettings, num_ws: int) -> None:
+        """Refuse what only the generator tells to be wrong."""
+        if settings.cutoff is not None and settings.cutoff > num_ws:
+            raise ValueError(f"--cutoff must be 0 to {num_ws}, got {settings.cutoff}")
+
+
+@dataclass(frozen=True)
+class SphereHeadOptions(GeneratorOptions):
+    """Options of commands that generate people with SphereHead, PanoHead or EG3D."""
+
     camera_offset: CameraOffset = "none"
     """Which learned offset moves cameras: none as in the published images, the mean of many people,
     or each person's own as in training."""
@@ -83,20 +122,10 @@ class GeneratorOptions:
     parity: Literal["official", "fixed"] | None = None
     """official repeats the slips of the published programs; default: official for their weights,
     fixed for ours."""
-    distance: float | None = None
-    """Of the cameras from the origin; default: that of the training images, mostly 2.7."""
-    focal: float | None = None
-    """Focal length in units of the image's side; default: that of the training images, mostly
-    4.2647."""
-    target: tuple[float, float, float] | None = None
-    """World position in the middle of the images; default: that of the training images, mostly the
-    origin."""
-    device: str = "cpu"
-    """What generates: cpu, cuda, cuda:N, or auto, which takes a GPU if there is one."""
 
-    def settings(self) -> SamplingSettings:
-        """What the sampler reads."""
-        return SamplingSettings(
+    def open_sampler(self) -> spherehead.HeadSampler:
+        """Check the options, read the weights and put both together."""
+        settings = spherehead.SamplingSettings(
             truncation=self.truncation,
             cutoff=self.cutoff,
             condition_yaw=math.radians(self.condition_yaw),
@@ -105,14 +134,62 @@ class GeneratorOptions:
             neural_size=self.neural_size,
             sample_factor=self.sample_factor,
         )
+        saved = open_saved(SPHERE_HEAD, self.source())
+        generator = saved.generator
+        if self.parity is not None:
+            generator.config = with_parity(generator.config, self.parity)
+        self.checked(settings, generator.num_ws)
+        if self.camera_offset != "none" and generator.camera_offset is None:
+            raise ValueError(
+                f"--camera-offset {self.camera_offset}: this generator has learned no offset"
+            )
+        return spherehead.HeadSampler(generator, self.view_rig(saved.rig), settings)
 
-    def view_rig(self, known: ViewRig) -> ViewRig:
-        """Cameras of the generator, as far as no others are chosen."""
-        return ViewRig(
-            known.distance if self.distance is None else self.distance,
-            known.focal if self.focal is None else self.focal,
-            known.target if self.target is None else self.target,
+
+@dataclass(frozen=True)
+class RelightableOptions(GeneratorOptions):
+    """Options of commands that generate people with GSHeadRelight."""
+
+    light: Annotated[LightOptions, tyro.conf.arg(name="")] = field(default_factory=LightOptions)
+    size: int | None = None
+    """Side of the pictures; default: that of the training (official --nrr)."""
+    scenery: bool = False
+    """Show what the generator has learned to be behind heads (official --with_bg)."""
+    backdrop: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Colour behind everything, from 0 to 1."""
+
+    def open_sampler(self) -> gsheadrelight.RelightableSampler:
+        """Check the options, read the light and the weights and put all together."""
+        settings = gsheadrelight.SamplingSettings(
+            truncation=self.truncation,
+            cutoff=self.cutoff,
+            condition_yaw=math.radians(self.condition_yaw),
+            light=self.light.source().light,
+            mode="albedo" if self.light.albedo else "lit",
+            has_scenery=self.scenery,
+            backdrop=self.backdrop,
+            size=self.size,
         )
+        saved = open_saved(RELIGHTABLE, self.source())
+        generator = saved.generator
+        self.checked(settings, generator.num_ws)
+        if self.focal is not None and generator.config.parity == "official":
+            raise ValueError(
+                "--focal: this generator has the one field of view of the published programs"
+            )
+        if self.scenery and generator.background is None:
+            raise ValueError("--scenery: this generator has learned nothing behind heads")
+        return gsheadrelight.RelightableSampler(generator, self.view_rig(saved.rig), settings)
+
+
+OptionsT = TypeVar("OptionsT", bound=GeneratorOptions)
+"""Options of one method."""
+
+GENERATOR_OPTIONS: dict[str, type[GeneratorOptions]] = {
+    "spherehead": SphereHeadOptions,
+    "gsheadrelight": RelightableOptions,
+}
+"""Method -> the options of its commands."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +203,7 @@ class PeopleOptions:
     """Files with styles, such as projected_w.npz of invert, for more people; they are not
     truncated."""
 
-    def named(self, sampler: HeadSampler) -> list[tuple[str, People]]:
+    def named(self, sampler: PeopleSampler[Any]) -> list[tuple[str, People]]:
         """People with the names of their files.
 
         Raises:
@@ -136,8 +213,7 @@ class PeopleOptions:
         default = () if self.styles else (0,)
         seeds = default if self.seeds is None else parse_seeds(self.seeds)
         found = [(f"seed{seed:04d}", sampler.people((seed,))) for seed in seeds]
-        generator = sampler.generator
-        wanted = generator.num_ws, generator.config.w_dim
+        wanted = sampler.style_shape
         for path in self.styles:
             ws = read_styles(path)
             if tuple(ws.shape[1:]) != wanted:
@@ -152,22 +228,47 @@ class PeopleOptions:
 
 
 def parse_options(
-    options_class: type[OptionsT], command: str, arguments: list[str], description: str | None
-) -> OptionsT:
-    """Parse ``METHOD options``; there is one method yet.
+    options_class: Any,
+    command: str,
+    arguments: list[str],
+    description: str | None,
+    *tables: Mapping[str, type],
+) -> Any:
+    """Parse ``METHOD options``.
+
+    Args:
+        options_class: Generic in the options of the method, and in one class for each table.
+        command: Its name, for help.
+        arguments: Of the command.
+        description: For help.
+        tables: More classes of options, by method.
 
     Raises:
         ValueError: If the method is missing or unknown.
     """
+    method, rest = split_method(command, arguments, GENERATOR_OPTIONS)
+    classes = tuple(table[method] for table in (GENERATOR_OPTIONS, *tables))
+    prog = f"vultus {command} {method}"
+    return tyro.cli(options_class[classes], args=rest, prog=prog, description=description)
+
+
+def split_method(
+    command: str, arguments: list[str], known: Collection[str]
+) -> tuple[str, list[str]]:
+    """Take the method off the arguments; help without one is that of the first known.
+
+    Raises:
+        ValueError: If the method is missing or unknown.
+    """
+    names = ", ".join(known)
     if not arguments or arguments[0].startswith("-"):
         if not set(arguments) & {"-h", "--help"}:
-            raise ValueError(f"the method comes first: vultus {command} METHOD; known: {_METHOD}")
-        arguments = [_METHOD, "--help"]
+            raise ValueError(f"the method comes first: vultus {command} METHOD; known: {names}")
+        return next(iter(known)), ["--help"]
     method, *rest = arguments
-    if method != _METHOD:
-        raise ValueError(f"method must be one of {_METHOD}, got {method!r}")
-    prog = f"vultus {command} {method}"
-    return tyro.cli(options_class, args=rest, prog=prog, description=description)
+    if method not in known:
+        raise ValueError(f"method must be one of {names}, got {method!r}")
+    return method, rest
 
 
 def parse_seeds(text: str, flag: str = "--seeds") -> tuple[int, ...]:
@@ -191,79 +292,6 @@ def parse_seeds(text: str, flag: str = "--seeds") -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def open_sampler(options: GeneratorOptions) -> HeadSampler:
-    """Check the options, read the weights and put both together.
-
-    Raises:
-        FileNotFoundError: As ``open_generator``.
-        ValueError: If an option or the weights do not fit.
-    """
-    settings, device = options.settings(), find_device(options.device)
-    saved = open_generator(options.weights, options.step, device)
-    if options.parity is not None:
-        saved.generator.config = with_parity(saved.generator.config, options.parity)
-    num_ws = saved.generator.num_ws
-    if settings.cutoff is not None and settings.cutoff > num_ws:
-        raise ValueError(f"--cutoff must be 0 to {num_ws}, got {settings.cutoff}")
-    if settings.camera_offset != "none" and saved.generator.camera_offset is None:
-        raise ValueError(
-            f"--camera-offset {settings.camera_offset}: this generator has learned no offset"
-        )
-    return HeadSampler(saved.generator, options.view_rig(saved.rig), settings)
-
-
-def open_generator(
-    weights: Path | None, step: int | None = None, device: torch.device | str = "cpu"
-) -> SavedGenerator:
-    """Read a generator from a run folder, a file, or the package.
-
-    Raises:
-        FileNotFoundError: If it is not there.
-        ValueError: If it is of another method or configuration; names the file.
-    """
-    if weights is None:
-        return _built_in(device)
-    if weights.is_dir():
-        return read_run(weights, step, device)
-    if weights.suffix.lower() in _PICKLES and weights.is_file():
-        raise ValueError(
-            f"--weights: {weights} is a pickle; read it first with "
-            f"vultus convert-checkpoint --source spherehead (or panohead, eg3d)"
-        )
-    if step is not None:
-        raise ValueError(f"--step needs a run folder, got {weights}")
-    return load_generator(weights, device)
-
-
-def read_run(
-    path: Path, step: int | None = None, device: torch.device | str = "cpu"
-) -> SavedGenerator:
-    """Read the averaged generator of a training, which may be going on.
-
-    Raises:
-        FileNotFoundError: If the folder holds no run or no such checkpoint.
-        ValueError: If the run is of another method, or its files do not fit; names them.
-    """
-    run = RunFolder(path)
-    if not run.config_path.is_file():
-        raise FileNotFoundError(f"{path} holds no run: {run.config_path.name} is missing")
-    stored = read_json(run.config_path)
-    method = stored.get("method") if isinstance(stored, dict) else None
-    if method != _METHOD:
-        raise ValueError(f"{run.config_path}: method must be {_METHOD}, got {method!r}")
-    # Only the method's settings: where the images are changes nothing.
-    default = next(iter(method_presets(method).values()))
-    data = add_new_fields(stored.get("config"), default)
-    config = config_from_data(type(default), data, f"{run.config_path}: config")
-    generator = Generator(config.generator)
-    found = restore_average(run, generator, step)
-    images_seen = found * config.training.batch
-    size = neural_size_at(config.generator.neural_size, config.objective, images_seen)
-    generator.config = replace(config.generator, neural_size=size)
-    origin = {"run": str(path.resolve()), "step": found, "images_seen": images_seen}
-    return SavedGenerator(generator.to(device).eval().requires_grad_(False), ViewRig(), origin)
-
-
 def check_output_folder(path: Path) -> None:
     """Check the folder that pictures go into, before the work.
 
@@ -280,24 +308,3 @@ def check_output_folder(path: Path) -> None:
 def count_people(count: int) -> str:
     """A number of people in words."""
     return f"{count} {'person' if count == 1 else 'people'}"
-
-
-def describe_generator(sampler: HeadSampler) -> str:
-    """Say in a few words what generates."""
-    config = sampler.generator.config
-    count = sum(parameter.numel() for parameter in sampler.generator.parameters())
-    return (
-        f"{config.volume.representation} generator of {config.image_size} pixels with "
-        f"{count / 1e6:.1f} M weights"
-    )
-
-
-def _built_in(device: torch.device | str) -> SavedGenerator:
-    resource = files("vultus") / "assets" / _BUILT_IN
-    if not resource.is_file():
-        raise FileNotFoundError(
-            "--weights: this version has no built-in generator; give the run folder of vultus "
-            "train spherehead or a file of vultus convert-checkpoint"
-        )
-    with as_file(resource) as path:
-        return load_generator(path, device)

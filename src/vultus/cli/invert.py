@@ -25,6 +25,8 @@ from vultus.core.seeding import seed_everything
 from vultus.core.video_io import write_video
 from vultus.data.photo import read_label, square_mask, square_photo
 from vultus.losses.pyramid import pyramid_distance
+from vultus.methods.head_views import motion_labels
+from vultus.methods.people import People
 from vultus.methods.spherehead.generator_file import SavedGenerator, save_generator
 from vultus.methods.spherehead.inversion import (
     Distance,
@@ -36,8 +38,7 @@ from vultus.methods.spherehead.inversion import (
     tune_generator,
     with_noise,
 )
-from vultus.methods.spherehead.sampling import HeadSampler, People, SamplingSettings
-from vultus.methods.spherehead.views import motion_labels
+from vultus.methods.spherehead.sampling import HeadSampler, SamplingSettings
 from vultus.nets.perceptual import LpipsNetwork, imported_lpips, load_lpips
 
 __all__ = ["InvertOptions", "main"]

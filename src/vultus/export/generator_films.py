@@ -10,9 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.core.progress import track
-from vultus.export.generator_pictures import GeneratorOutput, look, picture_of_head
-from vultus.methods.spherehead.sampling import Between, Head, HeadSampler, People
-from vultus.methods.spherehead.views import Motion, motion_labels
+from vultus.export.generator_pictures import picture_of_head
+from vultus.methods.generated_heads import GeneratorOutput, HeadT, PeopleSampler
+from vultus.methods.head_views import Motion, motion_labels
+from vultus.methods.people import Between, People
 
 __all__ = ["GeneratorFilm", "film_people"]
 
@@ -59,11 +60,11 @@ class GeneratorFilm:
 
 
 def film_people(
-    sampler: HeadSampler, people: People, film: GeneratorFilm
+    sampler: PeopleSampler[HeadT], people: People, film: GeneratorFilm
 ) -> Iterator[Float[Tensor, "3 h w"]]:
     """Make the frames one by one.
 
-    Depth is coloured from the near to the far side of the box, in all frames alike.
+    Depth has the same colours in all frames.
 
     Raises:
         ValueError: If the tiles cannot share out the people.
@@ -73,32 +74,25 @@ def film_people(
     times = torch.arange(num_frames) / film.frames_per_person
     shares = [people[start : start + count] for start in range(0, len(people), count)]
     tiles = [sampler.way(share, times, film.between) for share in shares]
-    bounds = _depth_bounds(sampler)
     # People who do not change keep their planes.
     stills = [sampler.head(tile[0]) for tile in tiles] if count == 1 else None
     for index in track(range(num_frames), label="filming", unit="frames"):
         heads = stills or [sampler.head(tile[index]) for tile in tiles]
         label = labels[index : index + 1]
-        yield _mosaic([_tile(sampler, head, label, film, bounds) for head in heads], film.grid[0])
+        yield _mosaic([_tile(sampler, head, label, film) for head in heads], film.grid[0])
 
 
 def _tile(
-    sampler: HeadSampler,
-    head: Head,
+    sampler: PeopleSampler[HeadT],
+    head: HeadT,
     label: Tensor,
     film: GeneratorFilm,
-    bounds: tuple[float, float],
 ) -> Float[Tensor, "3 h w"]:
-    seen = look(sampler, head, label)
+    seen = sampler.look(head, label)
+    bounds = sampler.depth_bounds
     return torch.cat([picture_of_head(seen, output, bounds) for output in film.outputs], dim=2)
 
 
 def _mosaic(tiles: Sequence[Tensor], columns: int) -> Float[Tensor, "3 h w"]:
     rows = [torch.cat([*tiles[i : i + columns]], dim=2) for i in range(0, len(tiles), columns)]
     return torch.cat(rows, dim=1)
-
-
-def _depth_bounds(sampler: HeadSampler) -> tuple[float, float]:
-    """Between the sides of the box that are nearest and farthest in a frontal view."""
-    half = 0.5 * sampler.generator.config.volume.box_size
-    return sampler.rig.distance - half, sampler.rig.distance + half

@@ -6,7 +6,12 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-__all__ = ["load_published_weights", "load_weights"]
+__all__ = ["count_weights", "load_published_weights", "load_weights"]
+
+
+def count_weights(network: nn.Module) -> int:
+    """How many numbers a network has learned or could learn."""
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:

@@ -11,8 +11,8 @@ import torch
 from tiny_generators import TINY, tiny_generator, write_tiny_generator
 from tolerances import assert_close
 from vultus.core.bundles import load_bundle, save_bundle
+from vultus.methods.head_views import ViewRig
 from vultus.methods.spherehead.generator_file import SavedGenerator, load_generator, save_generator
-from vultus.methods.spherehead.views import ViewRig
 
 RIG = ViewRig(2.5, 3.0, (0.0, 0.1, 0.2))
 

@@ -11,6 +11,7 @@ from tiny_generators import TINY, tiny_generator
 from tolerances import assert_close
 from vultus.geometry.isosurface import grid_points
 from vultus.geometry.meshes import boundary_edges, face_components
+from vultus.methods.head_views import ViewRig
 from vultus.methods.spherehead.config import GeneratorConfig
 from vultus.methods.spherehead.density import (
     DensitySettings,
@@ -20,7 +21,6 @@ from vultus.methods.spherehead.density import (
 )
 from vultus.methods.spherehead.generator import Generator
 from vultus.methods.spherehead.sampling import Head, HeadSampler, SamplingSettings
-from vultus.methods.spherehead.views import ViewRig
 from vultus.nets.ranges import from_signed
 
 SETTINGS = DensitySettings(resolution=24, level=0.0, chunk=1000)

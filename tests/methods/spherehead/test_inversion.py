@@ -11,6 +11,7 @@ from torch import Tensor
 from tiny_generators import tiny_generator
 from vultus.core.seeding import torch_generator
 from vultus.losses.pyramid import pyramid_distance
+from vultus.methods.head_views import ViewRig
 from vultus.methods.spherehead.generator import Generator
 from vultus.methods.spherehead.inversion import (
     InversionConfig,
@@ -22,7 +23,6 @@ from vultus.methods.spherehead.inversion import (
     style_statistics,
     tune_generator,
 )
-from vultus.methods.spherehead.views import ViewRig
 
 QUICK = InversionConfig(steps=60, tuning_steps=10, mean_samples=200)
 

@@ -15,20 +15,16 @@ from torch import Tensor
 from tiny_generators import TINY, tiny_generator
 from tolerances import assert_close
 from vultus.data.camera_labels import check_label
-from vultus.methods.spherehead.latents import (
+from vultus.methods.head_views import ViewRig, motion_labels, ring_labels, strip_labels
+from vultus.methods.latents import (
     closed_slerp,
     closed_spline,
     latents_of_seeds,
     mix_styles,
     read_styles,
 )
-from vultus.methods.spherehead.sampling import (
-    HeadSampler,
-    People,
-    SamplingSettings,
-    mixed_person,
-)
-from vultus.methods.spherehead.views import ViewRig, motion_labels, ring_labels, strip_labels
+from vultus.methods.people import People, mixed_person
+from vultus.methods.spherehead.sampling import HeadSampler, SamplingSettings
 
 RIG = ViewRig()
 

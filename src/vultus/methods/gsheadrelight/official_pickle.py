@@ -15,7 +15,7 @@ from vultus.methods.gsheadrelight.config import (
 )
 from vultus.methods.gsheadrelight.discriminator import Discriminator
 from vultus.methods.gsheadrelight.generator import Generator
-from vultus.methods.gsheadrelight.generator_file import SavedGenerator
+from vultus.methods.gsheadrelight.generator_file import OFFICIAL_RIG, SavedGenerator
 from vultus.methods.gsheadrelight.official import (
     from_official_discriminator,
     from_official_generator,
@@ -54,7 +54,7 @@ def read_official_generator(path: Path) -> SavedGenerator:
         generator = generator_from_official(network)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return SavedGenerator(generator.requires_grad_(False), {"pickle": path.name})
+    return SavedGenerator(generator.requires_grad_(False), OFFICIAL_RIG, {"pickle": path.name})
 
 
 def generator_config(network: OfficialNetwork) -> GeneratorConfig:

@@ -1,71 +1,15 @@
-"""Generators in one file: weights with the settings that they belong to.
-
-A safetensors file whose header holds format, method, ``GeneratorConfig``, ``ViewRig`` and what is
-known of its origin.
-"""
+"""Generators of SphereHead in one file; see ``generator_bundles``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-import torch
-
-from vultus.core.config import add_new_fields, config_from_data, config_to_data
-from vultus.methods.generator_bundles import load_generator_bundle, save_generator_bundle
+from vultus.methods import generator_bundles
+from vultus.methods.generator_bundles import GeneratorFile
+from vultus.methods.head_views import ViewRig
 from vultus.methods.spherehead.config import GeneratorConfig
 from vultus.methods.spherehead.generator import Generator
-from vultus.methods.spherehead.views import ViewRig
-from vultus.nets.weights import load_weights
 
-__all__ = ["SavedGenerator", "load_generator", "save_generator"]
+__all__ = ["FILE", "SavedGenerator", "load_generator", "save_generator"]
 
-_METHOD = "spherehead"
-
-
-@dataclass(frozen=True)
-class SavedGenerator:
-    """A generator that is ready for use."""
-
-    generator: Generator
-    rig: ViewRig
-    origin: Mapping[str, Any]
-    """JSON facts on where it comes from."""
-
-
-def save_generator(path: Path, saved: SavedGenerator, *, is_half: bool = False) -> None:
-    """Write a generator atomically.
-
-    Args:
-        path: ``.safetensors``.
-        saved: What is written.
-        is_half: Round weights to float16, for a file of half the size.
-
-    Raises:
-        ValueError: If a weight is too large for float16.
-    """
-    facts = {
-        "config": config_to_data(saved.generator.config),
-        "rig": config_to_data(saved.rig, "rig"),
-        "origin": dict(saved.origin),
-    }
-    save_generator_bundle(path, _METHOD, saved.generator, facts, is_half=is_half)
-
-
-def load_generator(path: Path, device: torch.device | str = "cpu") -> SavedGenerator:
-    """Read what ``save_generator`` wrote.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged, of another method or configuration; names the file.
-    """
-    bundle = load_generator_bundle(path, _METHOD)
-    stored = add_new_fields(bundle.metadata.get("config"), GeneratorConfig())
-    config = config_from_data(GeneratorConfig, stored, f"{path}: config")
-    rig = config_from_data(ViewRig, bundle.metadata.get("rig"), f"{path}: rig")
-    generator = Generator(config)
-    load_weights(generator, bundle.tensors, str(path))
-    origin = bundle.metadata.get("origin") or {}
-    return SavedGenerator(generator.to(device).eval().requires_grad_(False), rig, origin)
+FILE = GeneratorFile("spherehead", Generator, GeneratorConfig(), ViewRig())
+SavedGenerator = generator_bundles.SavedGenerator[Generator]
+load_generator, save_generator = FILE.load, FILE.save

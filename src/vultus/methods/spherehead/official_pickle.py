@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vultus.kernels.triplane_volume import VolumeSettings
+from vultus.methods.head_views import ViewRig
 from vultus.methods.spherehead.config import (
     SUPER_RESOLUTION,
     GeneratorConfig,
@@ -17,7 +18,6 @@ from vultus.methods.spherehead.config import (
 from vultus.methods.spherehead.generator import Generator
 from vultus.methods.spherehead.generator_file import SavedGenerator
 from vultus.methods.spherehead.official import from_official_weights
-from vultus.methods.spherehead.views import ViewRig
 from vultus.nets.stylegan2.official_pickle import OfficialNetwork, read_official_pickle
 
 __all__ = [

@@ -6,7 +6,7 @@ depend neither on who else is generated nor on the number of views, and films do
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,51 +15,35 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.core.seeding import torch_generator
-from vultus.data.camera_labels import shift_labels
+from vultus.data.camera_labels import labels_to_camera, shift_labels
+from vultus.geometry.cameras import ray_distance_to_depth
 from vultus.kernels.triplane_volume import VolumeSettings
+from vultus.methods.generated_heads import GeneratorOutput, HeadView
+from vultus.methods.head_views import ViewRig
+from vultus.methods.latents import latents_of_seeds
+from vultus.methods.people import Between, DrawSettings, People, way_through
 from vultus.methods.spherehead.generator import Generator
 from vultus.methods.spherehead.images import HeadImages
-from vultus.methods.spherehead.latents import (
-    closed_slerp,
-    closed_spline,
-    latents_of_seeds,
-    mix_styles,
-)
-from vultus.methods.spherehead.views import ViewRig
+from vultus.nets.ranges import from_signed
 from vultus.nets.stylegan2.synthesis import NoiseMode
+from vultus.nets.weights import count_weights
 
-__all__ = [
-    "Between",
-    "CameraOffset",
-    "Head",
-    "HeadSampler",
-    "People",
-    "SamplingSettings",
-    "mixed_person",
-]
+__all__ = ["CameraOffset", "Head", "HeadSampler", "SamplingSettings"]
 
 CameraOffset = Literal["none", "mean", "own"]
 """Which learned offset moves cameras: none as in the published images, the mean of many people, or
 each person's own as in training. All are those of the camera that conditions the head."""
-Between = Literal["w", "z"]
-"""What lies between people: a spline through their styles, or arcs between their latents."""
 
-_LARGEST_TRUNCATION = 2.0
+_OUTPUTS: tuple[GeneratorOutput, ...] = ("rgb", "raw", "depth", "mask", "normals")
 _SIZES = range(8, 1025, 2)
 _NUM_MEAN_PEOPLE = 1000
 _MEAN_SEED = 123
 
 
 @dataclass(frozen=True)
-class SamplingSettings:
+class SamplingSettings(DrawSettings):
     """How people are drawn and how finely they are rendered."""
 
-    truncation: float = 0.7
-    """0 gives the mean head, 1 all the variety of the training images."""
-    cutoff: int | None = None
-    """Truncate only so many of the first styles; default: all."""
-    condition_yaw: float = 0.0
-    """Yaw of the camera that people are conditioned on, in radians; 0 is frontal."""
     camera_offset: CameraOffset = "none"
     noise: NoiseMode = "const"
     """Noise of the layers: const is the stored one, random that of each seed, none without."""
@@ -70,12 +54,7 @@ class SamplingSettings:
 
     def __post_init__(self) -> None:
         """Reject what makes no heads."""
-        if not 0.0 <= self.truncation <= _LARGEST_TRUNCATION:
-            raise ValueError(
-                f"truncation must be in [0, {_LARGEST_TRUNCATION:g}], got {self.truncation}"
-            )
-        if self.cutoff is not None and self.cutoff < 0:
-            raise ValueError(f"cutoff must not be negative, got {self.cutoff}")
+        super().__post_init__()
         if self.neural_size is not None and self.neural_size not in _SIZES:
             raise ValueError(
                 f"neural_size must be an even number from {_SIZES[0]} to {_SIZES[-1]}, got "
@@ -83,48 +62,6 @@ class SamplingSettings:
             )
         if not 0.0 < self.sample_factor <= 16.0:
             raise ValueError(f"sample_factor must be in (0, 16], got {self.sample_factor}")
-
-
-@dataclass(frozen=True)
-class People:
-    """What tells people apart, before any planes are made."""
-
-    ws: Float[Tensor, "b n w"]
-    offsets: Float[Tensor, "b 3"]
-    """Of their cameras."""
-    seeds: tuple[int, ...]
-    """Of random noise."""
-    z: Float[Tensor, "b z"] | None = None
-    """Latents, of those who have been drawn."""
-
-    def __len__(self) -> int:
-        """Number of people."""
-        return len(self.seeds)
-
-    def __iter__(self) -> Iterator[People]:
-        """One after the other."""
-        return (self[index] for index in range(len(self)))
-
-    def __getitem__(self, index: int | slice) -> People:
-        """One or some of them."""
-        if isinstance(index, slice):
-            rows = index
-        else:
-            first = range(len(self))[index]  # Raises beyond the last, where slices are empty.
-            rows = slice(first, first + 1)
-        z = None if self.z is None else self.z[rows]
-        return People(self.ws[rows], self.offsets[rows], self.seeds[rows], z)
-
-    @staticmethod
-    def join(parts: Sequence[People]) -> People:
-        """Put people together; latents are kept if all have them."""
-        z = [part.z for part in parts if part.z is not None]
-        return People(
-            torch.cat([part.ws for part in parts]),
-            torch.cat([part.offsets for part in parts]),
-            tuple(seed for part in parts for seed in part.seeds),
-            torch.cat(z) if len(z) == len(parts) else None,
-        )
 
 
 @dataclass(frozen=True)
@@ -148,6 +85,36 @@ class HeadSampler:
         """Where heads are made."""
         return self.generator.backbone.mapping.mean_w.device
 
+    @property
+    def style_shape(self) -> tuple[int, int]:
+        """Styles of a person, and numbers of a style."""
+        return self.generator.num_ws, self.generator.config.w_dim
+
+    @property
+    def outputs(self) -> tuple[GeneratorOutput, ...]:
+        """What its views show."""
+        return _OUTPUTS
+
+    @property
+    def shows_all_sides(self) -> bool:
+        """Whether heads have a back that is meant to be seen."""
+        return True
+
+    @property
+    def depth_bounds(self) -> tuple[float, float]:
+        """Between the sides of the box that are nearest and farthest in a frontal view."""
+        half = 0.5 * self.generator.config.volume.box_size
+        return self.rig.distance - half, self.rig.distance + half
+
+    @property
+    def description(self) -> str:
+        """What it is, in a few words."""
+        config = self.generator.config
+        return (
+            f"{config.volume.representation} generator of {config.image_size} pixels with "
+            f"{count_weights(self.generator) / 1e6:.1f} M weights"
+        )
+
     @torch.no_grad()
     def people(self, seeds: Sequence[int]) -> People:
         """People of seeds."""
@@ -168,23 +135,8 @@ class HeadSampler:
 
     @torch.no_grad()
     def way(self, keys: People, times: Float[Tensor, " t"], between: Between = "w") -> People:
-        """Go around the closed path through people, who are met at whole times.
-
-        Noise is that of the first one all along.
-
-        Raises:
-            ValueError: If arcs between latents are asked for and people have none.
-        """
-        seeds = keys.seeds[:1] * len(times)
-        if len(keys) == 1:
-            rows = torch.zeros(len(times), dtype=torch.long)
-            return People(keys.ws[rows], keys.offsets[rows], seeds)
-        if between == "w":
-            ws, offsets = (closed_spline(key, times) for key in (keys.ws, keys.offsets))
-            return People(ws, offsets, seeds)
-        if keys.z is None:
-            raise ValueError("between must be 'w' for people of styles: they have no latents")
-        return self._people_of_latents(closed_slerp(keys.z, times), seeds)
+        """Go around the closed path through people; see ``people.way_through``."""
+        return way_through(keys, times, between, self._people_of_latents)
 
     @torch.no_grad()
     def head(self, person: People) -> Head:
@@ -213,6 +165,22 @@ class HeadSampler:
     def seen_label(self, head: Head, label: Float[Tensor, "1 25"]) -> Float[Tensor, "1 25"]:
         """The camera that a view is rendered from, offset included."""
         return shift_labels(label.to(self.device), head.person.offsets)
+
+    def look(self, head: Head, label: Float[Tensor, "1 25"]) -> HeadView:
+        """Render one view as pictures."""
+        images = self.view(head, label)
+        assert images.raw_image is not None
+        assert images.mask is not None
+        assert images.depth is not None
+        seen = self.seen_label(head, label).cpu()
+        camera = labels_to_camera(seen, images.depth.shape[-1])
+        return HeadView(
+            rgb=from_signed(images.image)[0].cpu(),
+            alpha=images.mask[0].clamp(0.0, 1.0).cpu(),
+            depth=ray_distance_to_depth(images.depth.cpu(), camera)[0],
+            camera=camera,
+            raw=from_signed(images.raw_image)[0].cpu(),
+        )
 
     @property
     def volume(self) -> VolumeSettings:
@@ -252,12 +220,3 @@ class HeadSampler:
         z = torch.randn(shape, generator=random).to(self.device)
         labels = self._condition().expand(_NUM_MEAN_PEOPLE, -1)
         return self.generator.offset_labels(z, labels)[1].mean(dim=0, keepdim=True)
-
-
-def mixed_person(coarse: People, fine: People, first_fine: int) -> People:
-    """Give a person the styles of another from a layer on.
-
-    Raises:
-        ValueError: If there is no such layer.
-    """
-    return replace(coarse, ws=mix_styles(coarse.ws, fine.ws, first_fine), z=None)

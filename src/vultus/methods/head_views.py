@@ -12,17 +12,20 @@ from torch import Tensor
 
 from vultus.data.camera_labels import look_at_labels
 
-__all__ = ["Motion", "ViewRig", "motion_labels", "ring_labels", "strip_labels"]
+__all__ = ["Motion", "ViewRig", "face_labels", "motion_labels", "ring_labels", "strip_labels"]
 
-Motion = Literal["orbit", "front", "swing"]
-"""Once around the head, a camera that stands still, or to and fro in front of the face."""
+Motion = Literal["orbit", "front", "swing", "face"]
+"""Once around the head, a camera that stands still, or to and fro in front of the face: widely as
+SphereHead is shown, or as little as GSHeadRelight."""
 
+_FACE_YAWS = (-40.0, -20.0, 0.0, 20.0, 40.0)
 _STRIP_YAWS = (0.0, -45.0, -90.0, -135.0, -180.0)
 # The release writes heights h as v = pi/2 (1 - h), offsets of v below are its own.
 _STRIP_HEIGHT = 0.2 / (math.pi / 2)
 _FILM_HEIGHT = 0.05 / (math.pi / 2)
 _ORBIT_RISE = 0.5 / (math.pi / 2)
-_SWING_YAW, _SWING_RISE = 1.5, 0.25 / (math.pi / 2)
+_SWING_RISE = 0.25 / (math.pi / 2)
+_SWING_YAWS = {"swing": 1.5, "face": 0.35}
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,12 @@ def strip_labels(rig: ViewRig) -> Float[Tensor, "5 25"]:
     return rig.labels(yaw, torch.full_like(yaw, _STRIP_HEIGHT))
 
 
+def face_labels(rig: ViewRig) -> Float[Tensor, "5 25"]:
+    """Five views of a face, from the subject's right to the left, at the height of the eyes."""
+    yaw = torch.deg2rad(torch.tensor(_FACE_YAWS))
+    return rig.labels(yaw, torch.zeros_like(yaw))
+
+
 def ring_labels(rig: ViewRig, count: int) -> Float[Tensor, "b 25"]:
     """Views at equal steps around the head, the frontal one first, as high as a strip's."""
     yaw = _turns(count)
@@ -74,7 +83,7 @@ def motion_labels(rig: ViewRig, motion: Motion, count: int) -> Float[Tensor, "b 
         return rig.labels(torch.zeros(count), torch.full((count,), _FILM_HEIGHT))
     if motion == "orbit":
         return rig.labels(turn, _FILM_HEIGHT - _ORBIT_RISE * turn.sin())
-    return rig.labels(_SWING_YAW * turn.sin(), _FILM_HEIGHT - _SWING_RISE * turn.cos())
+    return rig.labels(_SWING_YAWS[motion] * turn.sin(), _FILM_HEIGHT - _SWING_RISE * turn.cos())
 
 
 def _turns(count: int) -> Float[Tensor, " b"]:

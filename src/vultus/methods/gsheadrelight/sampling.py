@@ -1,0 +1,204 @@
+"""Generate people from seeds, light them, and look at them: one view, or many lights at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vultus.methods.generated_heads import GeneratorOutput, HeadView
+from vultus.methods.gsheadrelight.gaussians import HeadGaussians, SceneryGaussians
+from vultus.methods.gsheadrelight.generator import Generator
+from vultus.methods.gsheadrelight.light_sources import named_light
+from vultus.methods.gsheadrelight.rendering import ShadeMode, label_camera, render_colors, shade
+from vultus.methods.head_views import ViewRig
+from vultus.methods.latents import latents_of_seeds
+from vultus.methods.people import Between, DrawSettings, People, way_through
+from vultus.nets.ranges import from_signed
+from vultus.nets.weights import count_weights
+
+__all__ = ["RelightableHead", "RelightableSampler", "SamplingSettings"]
+
+_OUTPUTS: tuple[GeneratorOutput, ...] = ("rgb", "albedo", "shading", "depth", "mask", "normals")
+_LEAST_ALPHA = 1e-6
+_MOST_LIGHTS = 21
+"""That a pass of the rasterizer takes: it has 64 channels."""
+_REACH = 0.7
+"""Heads lie between the origin's depth and this much before and behind."""
+
+
+@dataclass(frozen=True)
+class SamplingSettings(DrawSettings):
+    """How people are drawn and shown."""
+
+    light: Float[Tensor, "9 c"] = field(default_factory=lambda: named_light("front"))
+    """What views are lit by, in axes of the head."""
+    mode: ShadeMode = "lit"
+    """What views show as rgb."""
+    has_scenery: bool = False
+    """Show what the generator has learned to be behind heads."""
+    backdrop: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Colour behind everything."""
+    size: int | None = None
+    """Side of the pictures; default: that of the training."""
+
+    def __post_init__(self) -> None:
+        """Reject what shows nothing."""
+        super().__post_init__()
+        if self.size is not None and self.size < 1:
+            raise ValueError(f"size must be positive, got {self.size}")
+        if not all(0.0 <= value <= 1.0 for value in self.backdrop):
+            raise ValueError(f"backdrop must be in [0, 1], got {self.backdrop}")
+
+
+@dataclass(frozen=True)
+class RelightableHead:
+    """Gaussians of one person, to be lit by anything and seen from anywhere."""
+
+    gaussians: HeadGaussians
+    scenery: SceneryGaussians | None = None
+
+
+@dataclass(frozen=True)
+class RelightableSampler:
+    """A generator with all that decides on its images; a ``PeopleSampler``."""
+
+    generator: Generator
+    rig: ViewRig
+    settings: SamplingSettings
+
+    def __post_init__(self) -> None:
+        """Reject scenery that was never learned."""
+        if self.settings.has_scenery and self.generator.background is None:
+            raise ValueError("has_scenery: this generator has learned nothing behind heads")
+
+    @property
+    def device(self) -> torch.device:
+        """Where heads are made."""
+        return self.generator.mapping.mean_w.device
+
+    @property
+    def style_shape(self) -> tuple[int, int]:
+        """Styles of a person, and numbers of a style."""
+        return self.generator.num_ws, self.generator.config.w_dim
+
+    @property
+    def outputs(self) -> tuple[GeneratorOutput, ...]:
+        """What its views show."""
+        return _OUTPUTS
+
+    @property
+    def shows_all_sides(self) -> bool:
+        """Whether heads have a back that is meant to be seen: photographs show faces."""
+        return False
+
+    @property
+    def depth_bounds(self) -> tuple[float, float]:
+        """Least and largest depth that heads have in frontal views."""
+        return self.rig.distance - _REACH, self.rig.distance + _REACH
+
+    @property
+    def size(self) -> int:
+        """Side of the pictures."""
+        return self.settings.size or self.generator.config.image_size
+
+    @property
+    def description(self) -> str:
+        """What it is, in a few words."""
+        return (
+            f"generator of {self.generator.config.num_gaussians} relightable Gaussians with "
+            f"{count_weights(self.generator) / 1e6:.1f} M weights"
+        )
+
+    @torch.no_grad()
+    def people(self, seeds: Sequence[int]) -> People:
+        """People of seeds."""
+        z = latents_of_seeds(seeds, self.generator.config.z_dim).to(self.device)
+        return self._people_of_latents(z, tuple(seeds))
+
+    @torch.no_grad()
+    def people_of_styles(self, ws: Float[Tensor, "b n w"]) -> People:
+        """People of styles as they are, without truncation."""
+        ws = ws.to(self.device)
+        return People(ws, ws.new_zeros(len(ws), 3), (0,) * len(ws))
+
+    @torch.no_grad()
+    def way(self, keys: People, times: Float[Tensor, " t"], between: Between = "w") -> People:
+        """Go around the closed path through people; see ``people.way_through``."""
+        return way_through(keys, times, between, self._people_of_latents)
+
+    @torch.no_grad()
+    def head(self, person: People) -> RelightableHead:
+        """Make the Gaussians of one person."""
+        scenery = self.generator.scenery(person.ws) if self.settings.has_scenery else None
+        return RelightableHead(self.generator.gaussians(person.ws), scenery)
+
+    @torch.no_grad()
+    def look(self, head: RelightableHead, label: Float[Tensor, "1 25"]) -> HeadView:
+        """Render one view: in the light of the settings, as albedo and as shading, in one pass."""
+        light = self.settings.light.to(self.device)[None]
+        modes: tuple[ShadeMode, ...] = (self.settings.mode, "albedo", "shading")
+        colors = torch.stack([shade(head.gaussians, light, mode) for mode in modes], dim=1)
+        label = label.to(self.device)
+        camera = label_camera(label, self.size, self.generator.config.parity)
+        seen = render_colors(
+            head.gaussians,
+            colors,
+            camera,
+            scenery=head.scenery,
+            background=self._backdrop(),
+            parity=self.generator.config.parity,
+            backend=self.generator.config.backend,
+        )
+        rgb, albedo, shading = from_signed(seen.image)[0].cpu().split(3)
+        alpha, depth = seen.alpha[0].clamp(0.0, 1.0).cpu(), seen.depth[0].cpu()
+        if self.generator.config.parity == "official":
+            depth = torch.where(alpha > 0.0, depth / alpha.clamp(min=_LEAST_ALPHA), 0.0)
+        return HeadView(
+            rgb=rgb,
+            alpha=alpha,
+            depth=depth,
+            camera=label_camera(label.cpu(), self.size, self.generator.config.parity),
+            albedo=albedo,
+            shading=shading,
+        )
+
+    @torch.no_grad()
+    def relit(
+        self,
+        head: RelightableHead,
+        lights: Float[Tensor, "m 9 c"],
+        label: Float[Tensor, "1 25"],
+    ) -> Iterator[tuple[Float[Tensor, "3 h w"], Float[Tensor, "1 h w"]]]:
+        """Show a head in many lights from one camera: pictures in [0, 1] over black, and alpha.
+
+        As many lights as the rasterizer takes are rendered at once.
+        """
+        label = label.to(self.device)
+        for part in lights.to(self.device).split(_MOST_LIGHTS):
+            seen = self.generator.render(
+                head.gaussians,
+                part[None],
+                label,
+                mode=self.settings.mode,
+                scenery=head.scenery,
+                size=self.size,
+            )
+            alpha = seen.alpha[0].clamp(0.0, 1.0).cpu()
+            for picture in from_signed(seen.image)[0].cpu().split(3):
+                yield picture, alpha
+
+    def _backdrop(self) -> Float[Tensor, 3] | None:
+        if not any(self.settings.backdrop):
+            return None
+        return torch.tensor(self.settings.backdrop, device=self.device)
+
+    def _people_of_latents(self, z: Tensor, seeds: tuple[int, ...]) -> People:
+        label = self.rig.label(self.settings.condition_yaw).to(self.device)
+        truncation, cutoff = self.settings.truncation, self.settings.cutoff
+        # One by one: products of other batch sizes round otherwise.
+        ws = torch.cat([self.generator.map(row, label, truncation, cutoff) for row in z.split(1)])
+        return People(ws, ws.new_zeros(len(z), 3), seeds, z)
