@@ -8,11 +8,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tolerances import assert_close
+from vultus.data.relighting import light_to_world
 from vultus.geometry.cameras import Camera, camera_centers
 from vultus.geometry.meshes import vertex_normals
 from vultus.kernels.env_shade import Materials
 from vultus.kernels.ray_mesh import pack_visibility, unpack_visibility
-from vultus.methods.relightable_blendshapes.environment import light_to_world, raw_to_radiance
+from vultus.methods.relightable_blendshapes.environment import raw_to_radiance
 from vultus.methods.relightable_blendshapes.materials import activate_materials
 from vultus.methods.relightable_blendshapes.mesh_binding import bind_to_mesh
 from vultus.methods.relightable_blendshapes.shading import (
@@ -55,7 +56,7 @@ def blended_materials(frame: dict[str, Tensor]) -> Materials:
 
 def test_the_light_is_the_golden_one(frame) -> None:
     camera = camera_of(frame)
-    assert_close(light_to_world(camera, "camera")[0], frame["light.M"])
+    assert_close(light_to_world(camera, "camera_opengl")[0], frame["light.M"])
     assert_close(camera_centers(camera)[0], frame["light.camera_center"])
     assert_close(raw_to_radiance(frame["in.env_raw"]), frame["light.env"])
 
@@ -84,7 +85,7 @@ def test_the_radiance_of_the_whole_chain_is_the_golden_one(frame, is_traced) -> 
     binding = bind_to_mesh(frame["param.xyz"], frame["mesh.canonical"], faces)
     grid = TexelGrid.build(16, 32, torch.float64)
     radiance = raw_to_radiance(frame["in.env_raw"])
-    lights = grid.lights(radiance, light_to_world(camera, "camera"))
+    lights = grid.lights(radiance, light_to_world(camera, "camera_opengl"))
     words = frame["vis.words"].T[None].contiguous()
     if is_traced:
         occluder = OccluderMesh.build(frame["mesh.canonical"], faces, "ref")

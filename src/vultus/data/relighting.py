@@ -16,7 +16,7 @@ from vultus.core.srgb import srgb_to_linear
 from vultus.data.frames import check_size, resize_to_camera
 from vultus.data.sequence import FrameRecord, LightSpace
 from vultus.data.studio.tone_curve import inverse_tone_map
-from vultus.geometry.cameras import Camera, opencv_to_opengl
+from vultus.geometry.cameras import Camera
 from vultus.render.lighting.envmap import EnvironmentMap
 
 __all__ = [
@@ -38,14 +38,15 @@ class KnownLight:
 
     name: str
     load: Callable[[], EnvironmentMap]
-    """Read the map, exposure applied: white paper lit by it has the brightness of the pictures."""
+    """Read the map, exposure applied: radiance in it is that of the pictures, decoded."""
 
 
 @dataclass(frozen=True)
 class RelightTruth:
     """What evaluation of relighting compares with."""
 
-    train_light: KnownLight
+    train_light: KnownLight | None
+    """``None`` if nobody knows it."""
     test_lights: Mapping[str, KnownLight]
     light_space: LightSpace
     film: Film
@@ -92,9 +93,12 @@ def light_to_world(camera: Camera, space: LightSpace) -> Float[Tensor, "b 3 3"]:
     In ``camera_opengl`` the map has x to the right of the picture, y up, and z towards whoever took
     it: light from behind the camera stands at a quarter of the map's width.
     """
+    rotation = camera.world_to_camera[:, :3, :3].mT
     if space == "world":
-        return torch.eye(3).to(camera.world_to_camera).repeat(len(camera), 1, 1)
-    return opencv_to_opengl(camera.camera_to_world)[:, :3, :3]
+        return torch.eye(3, dtype=rotation.dtype, device=rotation.device).expand_as(rotation)
+    # Not by ``opencv_to_opengl``: training steps turn lights in CUDA graphs, which copy no numbers.
+    right, down, forward = rotation.unbind(dim=2)
+    return torch.stack([right, -down, -forward], dim=2)
 
 
 def load_materials(record: FrameRecord) -> FrameMaterials | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Protocol, runtime_checkable
@@ -9,6 +10,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import Module
 
 from vultus.kernels.dispatch import are_for_kernels
 from vultus.kernels.row_selection import select_rows
@@ -22,6 +24,7 @@ __all__ = [
     "RiggedHead",
     "SubjectRest",
     "Topology",
+    "head_on_device",
 ]
 
 
@@ -234,6 +237,19 @@ class HeadModel(Protocol):
     def vertices(self, pose: HeadPose) -> Float[Tensor, "b v 3"]:
         """Pose the mesh; differentiable in every field that ``parameters_spec`` names."""
         ...
+
+
+def head_on_device(head: HeadModel, device: torch.device | str) -> HeadModel:
+    """The head itself on the CPU, elsewhere a copy: the caller's stays where it is.
+
+    Raises:
+        TypeError: If the head cannot be moved.
+    """
+    if torch.device(device).type == "cpu":
+        return head
+    if not isinstance(head, Module):
+        raise TypeError(f"head {head.name!r} must be a torch.nn.Module to be posed on {device}")
+    return copy.deepcopy(head).to(device)
 
 
 @runtime_checkable

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from tolerances import assert_close
+from vultus.data.relighting import light_to_world
 from vultus.geometry.cameras import Camera, look_at
 from vultus.methods.relightable_blendshapes.environment import (
     light_energy,
-    light_to_world,
     light_variation,
     radiance_to_raw,
     raw_to_radiance,
@@ -38,7 +38,7 @@ def test_light_from_behind_the_camera_is_a_quarter_from_the_left_border(eye) -> 
     camera = Camera(look_at(eye, torch.zeros(3)), torch.eye(3)[None], 8, 8)
     # Between columns 7 and 8 of 32 and rows 7 and 8 of 16.
     directions = TexelGrid.build(16, 32).directions.reshape(16, 32, 3)[7:9, 7:9].mean(dim=(0, 1))
-    towards = light_to_world(camera, "camera")[0] @ directions
+    towards = light_to_world(camera, "camera_opengl")[0] @ directions
     assert_close(towards / towards.norm(), eye[0] / eye.norm())
 
 
@@ -49,7 +49,7 @@ def test_light_of_the_world_does_not_turn_with_the_camera() -> None:
 
 def test_the_frame_of_the_camera_is_a_rotation_with_opengl_axes() -> None:
     camera = Camera(look_at(torch.randn(2, 3), torch.zeros(3)), torch.eye(3).expand(2, 3, 3), 8, 8)
-    matrix = light_to_world(camera, "camera")
+    matrix = light_to_world(camera, "camera_opengl")
     assert_close(torch.linalg.det(matrix), torch.ones(2))
     flip = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
     assert_close(matrix, camera.world_to_camera[:, :3, :3].mT @ flip)

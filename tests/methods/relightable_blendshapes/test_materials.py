@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from tolerances import assert_close
+from vultus.data.semantics import SEMANTIC_GROUPS
 from vultus.geometry.mesh_sampling import SurfacePoints
 from vultus.methods.relightable_blendshapes.material_objectives import (
     delta_sparsity,
@@ -20,7 +21,6 @@ from vultus.methods.relightable_blendshapes.material_objectives import (
 from vultus.methods.relightable_blendshapes.materials import (
     INITIAL_SPECULAR,
     MATERIAL_CHANNELS,
-    MATERIAL_LABELS,
     activate_materials,
     face_labels,
     initial_materials,
@@ -36,7 +36,7 @@ ALBEDO = torch.tensor([[0.2, 0.4, 0.6], [0.0, 0.5, 1.0], [0.4, 0.4, 0.4], [0.6, 
 
 
 def test_materials_start_where_the_mesh_says() -> None:
-    skin, hair = MATERIAL_LABELS.index("skin"), MATERIAL_LABELS.index("hair")
+    skin, hair = SEMANTIC_GROUPS.index("skin"), SEMANTIC_GROUPS.index("hair")
     stored = initial_materials(SURFACE, FACES, ALBEDO, torch.tensor([skin, skin, hair, hair]), 0.3)
     albedo, roughness, specular = (stored[name][None] for name in MATERIAL_CHANNELS)
     found = activate_materials(albedo, roughness, specular, 0.3)

@@ -1,36 +1,26 @@
-"""The unknown light of a capture: its parameters, its frame, and what keeps it plausible.
+"""The unknown light of a capture: its parameters, and what keeps it plausible.
 
 Figures in brackets are sections of our specification.
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from vultus.geometry.cameras import Camera
-
 __all__ = [
-    "LightFrame",
     "light_energy",
-    "light_to_world",
     "light_variation",
     "radiance_to_raw",
     "raw_to_radiance",
 ]
 
-LightFrame = Literal["world", "camera"]
-"""``camera``: the light stands with the camera while tracking moves both around the head [4.4]."""
-
 _LUMINANCE = (0.2126, 0.7152, 0.0722)
 """Of linear sRGB primaries."""
 _LEAST_RADIANCE = 1e-6
 """Of a texel that can be lit again: softplus of -13.8. Also what logarithms start from."""
-_OPENGL_AXES = (1.0, -1.0, -1.0)
 
 
 def raw_to_radiance(raw: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
@@ -43,20 +33,6 @@ def radiance_to_raw(radiance: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
     bounded = radiance.clamp(min=_LEAST_RADIANCE)
     # log(e^x - 1) without the overflow of e^x.
     return bounded + torch.log(-torch.expm1(-bounded))
-
-
-def light_to_world(camera: Camera, frame: LightFrame) -> Float[Tensor, "b 3 3"]:
-    """Rotations from the frame of the map into the world; constants.
-
-    A light that stands with the camera lies in its OpenGL axes: what comes from behind the camera
-    is a quarter of the map's width from its left border.
-    """
-    rotation = camera.world_to_camera[:, :3, :3].detach()
-    if frame == "world":
-        return torch.eye(3, dtype=rotation.dtype, device=rotation.device).expand_as(rotation)
-    right, down, forward = rotation.mT.unbind(dim=2)
-    x, y, z = _OPENGL_AXES
-    return torch.stack([x * right, y * down, z * forward], dim=2)
 
 
 def light_variation(radiance: Float[Tensor, "3 h w"]) -> Float[Tensor, ""]:

@@ -13,13 +13,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vultus.data.semantics import SEMANTIC_GROUPS, SemanticGroup
 from vultus.geometry.mesh_sampling import SurfacePoints, interpolate_on_faces
 from vultus.kernels.env_shade import Materials
 
 __all__ = [
     "INITIAL_SPECULAR",
     "MATERIAL_CHANNELS",
-    "MATERIAL_LABELS",
     "activate_materials",
     "face_labels",
     "initial_materials",
@@ -30,10 +30,7 @@ MATERIAL_CHANNELS: Mapping[str, int] = MappingProxyType(
 )
 """Stored attributes and their numbers per Gaussian."""
 
-MATERIAL_LABELS = ("skin", "eyes", "brows", "mouth", "cloth", "hair", "other", "lips")
-"""Names of labels 0 to 7: the groups of FLARE, what is none of them, and lips [2.5]."""
-
-INITIAL_SPECULAR: Mapping[str, float] = MappingProxyType(
+INITIAL_SPECULAR: Mapping[SemanticGroup, float] = MappingProxyType(
     {
         "skin": 0.5,
         "eyes": 0.6,
@@ -41,11 +38,11 @@ INITIAL_SPECULAR: Mapping[str, float] = MappingProxyType(
         "mouth": 0.3,
         "cloth": 0.1,
         "hair": 0.03,
-        "other": 0.1,
+        "background": 0.1,
         "lips": 0.6,
     }
 )
-"""Strength of the lobe before training [3.4]; what has no label starts as cloth does."""
+"""Strength of the lobe before training [3.4]; what is of no group starts as cloth does."""
 _INITIAL_ROUGHNESS = 0.65
 _ALBEDO_RANGE = (0.02, 0.98)
 
@@ -89,22 +86,22 @@ def initial_materials(
         surface: Where they sit.
         faces: Of the mesh.
         vertex_albedo: Linear, in [0, 1]; clamped to [0.02, 0.98].
-        labels: Of vertices, places in ``MATERIAL_LABELS``.
+        labels: Of vertices, places in ``SEMANTIC_GROUPS``.
         min_roughness: See ``activate_materials``; less than 0.65.
 
     Raises:
         ValueError: If a label has no name, or the initial roughness is not above the least.
     """
-    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < len(MATERIAL_LABELS):
+    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < len(SEMANTIC_GROUPS):
         found = f"{int(labels.min())} to {int(labels.max())}"
-        raise ValueError(f"labels must lie in [0, {len(MATERIAL_LABELS)}), got {found}")
+        raise ValueError(f"labels must lie in [0, {len(SEMANTIC_GROUPS)}), got {found}")
     if not 0.0 <= min_roughness < _INITIAL_ROUGHNESS:
         raise ValueError(
             f"min_roughness must lie in [0, {_INITIAL_ROUGHNESS}), got {min_roughness}"
         )
     albedo = interpolate_on_faces(vertex_albedo, faces, surface.face_index, surface.barycentrics)
     share = (_INITIAL_ROUGHNESS - min_roughness) / (1.0 - min_roughness)
-    by_label = vertex_albedo.new_tensor([INITIAL_SPECULAR[name] for name in MATERIAL_LABELS])
+    by_label = vertex_albedo.new_tensor([INITIAL_SPECULAR[name] for name in SEMANTIC_GROUPS])
     specular = by_label[face_labels(labels, faces)[surface.face_index]]
     return {
         "albedo": albedo.clamp(*_ALBEDO_RANGE).logit(),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn import Module, Parameter
+from torch.nn import Parameter
 
-from vultus.heads.base import HeadModel, HeadPose, RiggedHead
+from vultus.heads.base import HeadModel, HeadPose, RiggedHead, head_on_device
 from vultus.methods.surfhead.config import ModelConfig, OptimConfig
 from vultus.methods.surfhead.transport import PosedFaces, RestMesh, pose_faces
 
@@ -35,7 +34,7 @@ class RigTrack:
 
         On another device than the CPU, a copy of the head is posed; the caller's stays.
         """
-        self._head = _on_device(head, torch.device(device))
+        self._head = head_on_device(head, device)
         pose = pose.to(device)
         self._model = model
         self._rates = {} if not optim.finetune_rig else _learning_rates(pose, optim)
@@ -130,14 +129,6 @@ class RigTrack:
                 others = [self._faces_at(i) for i in range(1, num)]
                 self._all = PosedFaces.cat([first, *others])
         return self._all
-
-
-def _on_device(head: HeadModel, device: torch.device) -> HeadModel:
-    if device.type == "cpu":
-        return head
-    if not isinstance(head, Module):
-        raise TypeError(f"head {head.name!r} must be a torch.nn.Module to be posed on {device}")
-    return copy.deepcopy(head).to(device)
 
 
 def _rows_are_equal(field: Tensor) -> bool:

@@ -1,0 +1,100 @@
+"""Settings of materials and light: stage 2 of Relightable Gaussian Blendshapes.
+
+Defaults are those of our specification, whose sections stand in brackets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from vultus.methods.relightable_blendshapes.shading import Tonemap
+from vultus.optim.schedules import scale_steps
+
+__all__ = ["MaterialConfig", "MaterialRates", "MaterialWeights", "VisibilityMode"]
+
+VisibilityMode = Literal["cached", "live", "none"]
+"""Whether shadows of training frames are traced once and kept, traced in every step, or left out:
+the published variant without visibility."""
+
+
+@dataclass(frozen=True)
+class MaterialRates:
+    """Learning rates [6.3]."""
+
+    albedo_init: float = 5e-3
+    albedo_final: float = 5e-4
+    roughness: float = 2e-3
+    specular: float = 2e-3
+    delta_factor: float = 0.2
+    """Rates of what expressions change, as a share of those above."""
+    light_init: float = 1e-2
+    light_final: float = 1e-3
+    decay_steps: int = 40_000
+    """Albedo and light decay over so many steps, straight in the logarithm."""
+
+
+@dataclass(frozen=True)
+class MaterialWeights:
+    """Weights of the terms of [5.3]."""
+
+    white_light: float = 0.01
+    roughness_prior: float = 0.01
+    specular_prior: float = 0.003
+    dull_specular: float = 0.01
+    """Of hair, brows and cloth."""
+    albedo_neighbors: float = 2e-3
+    material_neighbors: float = 5e-3
+    """Of roughness and specular."""
+    albedo_deltas: float = 1e-3
+    material_deltas: float = 1e-2
+    """Of roughness and specular."""
+    light_variation: float = 1e-3
+    light_energy: float = 1e-4
+
+
+@dataclass(frozen=True)
+class MaterialConfig:
+    """How Gaussians are lit."""
+
+    visibility: VisibilityMode = "cached"
+    map_rows: int = 16
+    """Rows of the trained light, which is twice as wide."""
+    min_roughness: float = 0.3
+    """Lobes narrower than texels flicker [3.4]."""
+    tonemap: Tonemap = "srgb"
+    initial_light: float = 1.0
+    """Radiance from everywhere at the start, where no geometry stage has found any."""
+    light_start: int = 500
+    """Light is trained after this step."""
+    specular_start: int = 1_000
+    """Gaussians shine after this step."""
+    shadow_ramp: int = 2_000
+    """Shadows reach their strength at this step."""
+    rebind_interval: int = 500
+    """Steps between searches for the nearest points of the mesh; edits search, too."""
+    binding_gradients: bool = True
+    """Let shading move Gaussians along the surface by where they look normals up [3.6]."""
+    rates: MaterialRates = field(default_factory=MaterialRates)
+    weights: MaterialWeights = field(default_factory=MaterialWeights)
+
+    def __post_init__(self) -> None:
+        """Reject settings that contradict each other."""
+        if self.map_rows < 1 or self.rebind_interval < 1:
+            raise ValueError(
+                "map_rows and rebind_interval must be at least 1, got "
+                f"{self.map_rows} and {self.rebind_interval}"
+            )
+        if self.initial_light <= 0:
+            raise ValueError(f"initial_light must be positive, got {self.initial_light}")
+
+    def scaled(self, factor: float) -> MaterialConfig:
+        """Multiply every number of steps; see ``optim.schedules.scale_steps``."""
+        return replace(
+            self,
+            light_start=scale_steps(self.light_start, factor),
+            specular_start=scale_steps(self.specular_start, factor),
+            shadow_ramp=scale_steps(self.shadow_ramp, factor),
+            rebind_interval=scale_steps(self.rebind_interval, factor),
+            rates=replace(self.rates, decay_steps=scale_steps(self.rates.decay_steps, factor)),
+        )
