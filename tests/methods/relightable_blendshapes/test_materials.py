@@ -9,9 +9,12 @@ from safetensors.torch import load_file
 from tolerances import assert_close
 from vultus.data.semantics import SEMANTIC_GROUPS
 from vultus.geometry.mesh_sampling import SurfacePoints
+from vultus.methods.relightable_blendshapes.material_config import MaterialWeights
 from vultus.methods.relightable_blendshapes.material_objectives import (
+    MaterialPriors,
     delta_sparsity,
     labelled_neighbors,
+    material_terms,
     neighbor_difference,
     roughness_prior,
     skin_specular_prior,
@@ -117,6 +120,37 @@ def test_neighbors_differ_by_what_they_differ() -> None:
     assert neighbor_difference(values, pairs[:0]).item() == 0.0
 
 
-def test_deltas_that_an_expression_cannot_use_are_free() -> None:
-    deltas = torch.tensor([[[2.0, -4.0]]])
-    assert delta_sparsity(deltas, torch.tensor([[1.0, 0.0]])).item() == pytest.approx(1.0)
+def test_deltas_are_kept_small() -> None:
+    assert delta_sparsity(torch.tensor([[[2.0, -4.0]]])).item() == pytest.approx(3.0)
+
+
+def stored_materials() -> dict[str, torch.Tensor]:
+    """Of four Gaussians, with deltas of two of their materials."""
+    generator = torch.Generator().manual_seed(2)
+    stored = {name: torch.randn(4, c, generator=generator) for name, c in MATERIAL_CHANNELS.items()}
+    deltas = {f"{n}_deltas": torch.ones_like(stored[n])[..., None] for n in ("albedo", "specular")}
+    return stored | deltas
+
+
+def test_terms_are_weighted_and_those_without_weight_are_absent() -> None:
+    priors = MaterialPriors.of(torch.rand(4, 3), torch.tensor([0, 7, 5, 1]))
+    assert priors.is_skin.tolist() == [True, True, False, False]
+    assert priors.is_dull.tolist() == [False, False, True, False]
+    diffuse = torch.rand(1, 4, 3)
+    weights = MaterialWeights(white_light=2.0, roughness_prior=0.0, albedo_deltas=0.5)
+    terms = material_terms(weights, stored_materials(), diffuse, priors, 0.3)
+    assert "roughness_prior" not in terms
+    assert "roughness_deltas" not in terms
+    assert_close(terms["white_light"], 2.0 * white_light(diffuse))
+    assert terms["albedo_deltas"].item() == pytest.approx(0.5)
+    assert terms["specular_deltas"].item() == pytest.approx(weights.material_deltas)
+
+
+def test_terms_reach_every_stored_material() -> None:
+    gaussians = {k: v.requires_grad_() for k, v in stored_materials().items()}
+    priors = MaterialPriors.of(torch.rand(4, 3), torch.tensor([0, 0, 0, 5]))
+    terms = material_terms(MaterialWeights(), gaussians, torch.rand(1, 4, 3), priors, 0.3)
+    torch.stack(list(terms.values())).sum().backward()
+    for name, value in gaussians.items():
+        assert value.grad is not None, name
+        assert bool(value.grad.any()), name

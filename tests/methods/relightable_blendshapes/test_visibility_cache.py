@@ -52,7 +52,7 @@ def test_probes_without_faces_see_light_and_hide_none() -> None:
 
 @pytest.fixture
 def key() -> CacheKey:
-    return CacheKey(3, 5, 4, 9, CacheKey.hash_of(MESH, FACES))
+    return CacheKey(3, 5, 36, CacheKey.hash_of(MESH, FACES))
 
 
 def words_of(frame: int, key: CacheKey) -> Tensor:
@@ -92,7 +92,7 @@ def test_words_of_other_frames_are_refused(tmp_path, key) -> None:
     with pytest.raises(FileNotFoundError, match="does not exist"):
         VisibilityCache.open(path, key)
     VisibilityCache.build(path, key, lambda frame: words_of(frame, key))
-    other = replace(key, mesh_hash=CacheKey.hash_of(MESH + 1, FACES))
+    other = replace(key, digest=CacheKey.hash_of(MESH + 1, FACES))
     with pytest.raises(ValueError, match="must be of"):
         VisibilityCache.open(path, other)
     path.write_bytes(b"no header at all")

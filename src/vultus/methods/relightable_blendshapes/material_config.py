@@ -58,6 +58,8 @@ class MaterialConfig:
     """How Gaussians are lit."""
 
     visibility: VisibilityMode = "cached"
+    visibility_file: str = ""
+    """File that keeps traced shadows from one training of a capture to the next; empty: none."""
     map_rows: int = 16
     """Rows of the trained light, which is twice as wide."""
     min_roughness: float = 0.3

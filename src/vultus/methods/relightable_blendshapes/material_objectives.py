@@ -8,6 +8,10 @@ Reference: Bharadwaj et al., FLARE, 2023, for the two priors of skin and the whi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,10 +19,15 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from vultus.core.threads import num_threads
+from vultus.data.semantics import SemanticGroup, is_group
+from vultus.methods.relightable_blendshapes.material_config import MaterialWeights
+from vultus.methods.relightable_blendshapes.materials import MATERIAL_CHANNELS, activate_materials
 
 __all__ = [
+    "MaterialPriors",
     "delta_sparsity",
     "labelled_neighbors",
+    "material_terms",
     "neighbor_difference",
     "roughness_prior",
     "skin_specular_prior",
@@ -26,10 +35,30 @@ __all__ = [
     "white_light",
 ]
 
+_SKIN: tuple[SemanticGroup, ...] = ("skin", "lips")
+_DULL: tuple[SemanticGroup, ...] = ("hair", "brows", "cloth")
+
 _ROUGHNESS = (0.5, 0.1)
 _SPECULAR = (0.3753, 0.1655)
 """Mean and spread of skin; the latter as measured by Weyrich et al. for FLARE's prior."""
 _FREE_SPREADS = 2.0
+
+
+@dataclass(frozen=True)
+class MaterialPriors:
+    """What is known about n Gaussians; changes with their number."""
+
+    is_skin: Bool[Tensor, " n"]
+    is_dull: Bool[Tensor, " n"]
+    pairs: Int[Tensor, "pairs 2"]
+    """Neighbours of the same label."""
+
+    @classmethod
+    def of(cls, means: Float[Tensor, "n 3"], labels: Int[Tensor, " n"]) -> MaterialPriors:
+        """Look at neutral centres and labels; waits for a GPU."""
+        groups = labels.to(torch.uint8)
+        pairs = labelled_neighbors(means, labels)
+        return cls(is_group(groups, *_SKIN), is_group(groups, *_DULL), pairs)
 
 
 def white_light(
@@ -100,11 +129,64 @@ def neighbor_difference(
     return _masked_mean((values[:, first] - values[:, second]).abs(), None)
 
 
-def delta_sparsity(
-    deltas: Float[Tensor, "n c k"], expression_mask: Float[Tensor, "n k"]
-) -> Float[Tensor, ""]:
-    """Let expressions change materials only where they must: mean |mask * delta|."""
-    return _masked_mean((expression_mask[:, None] * deltas).abs(), None)
+def delta_sparsity(deltas: Float[Tensor, "n c k"]) -> Float[Tensor, ""]:
+    """Let expressions change materials only where they must: mean |delta|.
+
+    The published form of such terms weighs deltas by the expressions' mask; where that is 0, deltas
+    have no other gradient and stay 0 without it.
+    """
+    return _masked_mean(deltas.abs(), None)
+
+
+def material_terms(
+    weights: MaterialWeights,
+    gaussians: Mapping[str, Tensor],
+    diffuse: Float[Tensor, "b n 3"],
+    priors: MaterialPriors,
+    min_roughness: float,
+) -> dict[str, Tensor]:
+    """All weighted terms of materials [5.3]; those of weight 0 are left out.
+
+    Args:
+        weights: Of the terms.
+        gaussians: Stored neutral materials, and deltas by ``<name>_deltas`` where there are any.
+        diffuse: What arrives at white Gaussians in the frames of a step.
+        priors: What is known about the Gaussians.
+        min_roughness: See ``activate_materials``.
+    """
+    stored = (gaussians[name][None] for name in MATERIAL_CHANNELS)
+    materials = activate_materials(*stored, min_roughness=min_roughness)
+    gain, pairs = materials.specular[..., 0], priors.pairs
+    terms = {
+        "white_light": (weights.white_light, lambda: white_light(diffuse)),
+        "roughness_prior": (
+            weights.roughness_prior,
+            lambda: roughness_prior(materials.roughness, priors.is_skin),
+        ),
+        "specular_prior": (
+            weights.specular_prior,
+            lambda: skin_specular_prior(gain, priors.is_skin),
+        ),
+        "dull_specular": (weights.dull_specular, lambda: squared_specular(gain, priors.is_dull)),
+        "albedo_neighbors": (
+            weights.albedo_neighbors,
+            lambda: neighbor_difference(materials.albedo, pairs),
+        ),
+        "material_neighbors": (
+            weights.material_neighbors,
+            lambda: neighbor_difference(torch.stack([materials.roughness, gain], dim=2), pairs),
+        ),
+    }
+    delta_weights = {
+        "albedo": weights.albedo_deltas,
+        "roughness": weights.material_deltas,
+        "specular": weights.material_deltas,
+    }
+    for name, weight in delta_weights.items():
+        deltas = gaussians.get(f"{name}_deltas")
+        if deltas is not None:
+            terms[f"{name}_deltas"] = (weight, partial(delta_sparsity, deltas))
+    return {name: weight * term() for name, (weight, term) in terms.items() if weight > 0}
 
 
 def _excess(values: Tensor, mean: float, spread: float) -> Tensor:

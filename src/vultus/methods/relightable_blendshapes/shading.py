@@ -17,7 +17,14 @@ from vultus.core.srgb import linear_to_srgb
 from vultus.kernels.env_shade import Backend, Materials, Shading, Shadows, TexelLights, shade
 from vultus.methods.relightable_blendshapes.mesh_binding import MeshBinding
 
-__all__ = ["Tonemap", "Visibility", "compose_image", "encode_radiance", "shade_gaussians"]
+__all__ = [
+    "Tonemap",
+    "Visibility",
+    "compose_image",
+    "encode_radiance",
+    "shade_gaussians",
+    "share_of_light",
+]
 
 Tonemap = Literal["srgb", "none", "gaussian"]
 """Where radiance becomes display values: in the picture, nowhere, or per Gaussian before it is
@@ -35,6 +42,11 @@ class Visibility:
     """As ``kernels.env_shade.trace_words`` makes them."""
     strength: Float[Tensor, ""] | None = None
     """0 for no shadows to 1, which ``None`` stands for."""
+
+    def shadows(self, binding: MeshBinding) -> Shadows:
+        """What bound Gaussians see of it."""
+        weights = binding.barycentrics.detach()
+        return Shadows(self.words, binding.corners, weights, self.strength)
 
 
 def shade_gaussians(
@@ -67,14 +79,25 @@ def shade_gaussians(
     """
     normals = binding.normals(vertex_normals)
     views = normalize(camera_centers[:, None] - means, dim=-1)
-    shadows = None
-    if visibility is not None:
-        weights = binding.barycentrics.detach()
-        shadows = Shadows(visibility.words, binding.corners, weights, visibility.strength)
+    shadows = None if visibility is None else visibility.shadows(binding)
     shading = shade(
         normals, views, materials, lights, shadows, has_specular=has_specular, backend=backend
     )
     return shading, normals
+
+
+def share_of_light(
+    normals: Float[Tensor, "b n 3"], even: TexelLights, shadows: Shadows | None
+) -> Float[Tensor, "b n 1"]:
+    """Share of even light that arrives at Gaussians: what occluders leave of it.
+
+    Args:
+        normals: Unit.
+        even: Radiance 1 from everywhere.
+        shadows: What Gaussians see of it.
+    """
+    white = Materials(torch.ones_like(normals), torch.ones_like(normals[..., 0]), normals)
+    return shade(normals, normals, white, even, shadows, has_specular=False).diffuse[..., :1]
 
 
 def encode_radiance(

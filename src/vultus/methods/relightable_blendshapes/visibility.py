@@ -90,15 +90,14 @@ class CacheKey:
 
     num_frames: int
     num_probes: int
-    height: int
-    width: int
-    mesh_hash: str
-    """Of rest vertices, faces, poses and rotations of the light."""
+    num_texels: int
+    digest: str
+    """Of rest vertices, faces, poses and directions of the light."""
 
     @property
     def num_words(self) -> int:
         """Words per probe."""
-        return -(-self.height * self.width // _WORD_BITS)
+        return -(-self.num_texels // _WORD_BITS)
 
     @staticmethod
     def hash_of(*tensors: Tensor) -> str:
@@ -136,7 +135,7 @@ class VisibilityCache:
         with atomic_path(path) as temporary:
             temporary.write_bytes(header)
             words = np.memmap(temporary, np.int32, "r+", len(header), shape)
-            for frame in track(range(key.num_frames), key.num_frames, "visibility", "frames"):
+            for frame in track(range(key.num_frames), key.num_frames, "tracing shadows", "frames"):
                 traced = trace(frame)
                 if tuple(traced.shape) != shape[1:]:
                     raise ValueError(

@@ -39,6 +39,10 @@ class TexelGrid:
             directions.to(device), envmap_solid_angles(height, width, dtype).flatten().to(device)
         )
 
+    def even_light(self, like: TexelLights) -> TexelLights:
+        """Radiance 1 from everywhere, in the frames of other lights of this grid."""
+        return TexelLights(like.directions, self.solid_angles[:, None].expand(-1, 3).contiguous())
+
     def lights(
         self, radiance: Float[Tensor, "3 h w"], light_to_object: Float[Tensor, "b 3 3"]
     ) -> TexelLights:

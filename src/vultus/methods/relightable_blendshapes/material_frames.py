@@ -1,0 +1,155 @@
+"""Posed meshes of frames: which way they face, and which texels they see.
+
+Everything here is constant while materials are trained, because the mesh is. Figures in brackets
+are sections of our specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int, Int32
+from torch import Tensor
+
+from vultus.core.progress import track
+from vultus.data.relighting import light_to_world
+from vultus.data.sequence import HeadSequence, LightSpace
+from vultus.heads.base import HeadPose
+from vultus.kernels.env_shade import Backend
+from vultus.methods.relightable_blendshapes.material_mesh import ShadingMesh, posed_normals
+from vultus.methods.relightable_blendshapes.visibility import (
+    CacheKey,
+    OccluderMesh,
+    VisibilityCache,
+)
+from vultus.render.lighting.texels import TexelGrid
+
+__all__ = ["MeshFrames", "PosedMesh", "TracedTrack", "light_turns_by_timestep"]
+
+
+@dataclass(frozen=True)
+class PosedMesh:
+    """What Gaussians of b frames look up."""
+
+    normals: Float[Tensor, "b v 3"]
+    """Unit."""
+    words: Int32[Tensor, "b v w"] | None
+    """Texels that vertices see; ``None`` if light passes through everything."""
+
+
+class MeshFrames:
+    """Poses a mesh and traces what hides light from it; a CUDA graph may capture both."""
+
+    def __init__(self, mesh: ShadingMesh, grid: TexelGrid, backend: Backend = "auto") -> None:
+        """Build the hierarchy of rays; waits for a GPU."""
+        self.mesh = mesh
+        self.grid = grid
+        self._occluder = OccluderMesh.build(mesh.rest_vertices, mesh.occluders, backend)
+
+    @torch.no_grad()
+    def normals(self, pose: HeadPose) -> Float[Tensor, "b v 3"]:
+        """Of the posed vertices."""
+        return posed_normals(self.mesh.vertices(pose), self.mesh.faces)
+
+    @torch.no_grad()
+    def traced(self, pose: HeadPose, light_turns: Float[Tensor, "b 3 3"]) -> PosedMesh:
+        """Pose, refit and trace.
+
+        Args:
+            pose: Of b frames.
+            light_turns: Rotations from the map's frame into the world.
+        """
+        vertices = self.mesh.vertices(pose)
+        normals = posed_normals(vertices, self.mesh.faces)
+        directions = (self.grid.directions @ light_turns.mT).contiguous()
+        return PosedMesh(normals, self._occluder.trace(vertices, normals, directions))
+
+
+@dataclass(frozen=True)
+class TracedTrack:
+    """Words of the timesteps of a track that are trained on, on the device of the training."""
+
+    rows: Int[Tensor, " timesteps"]
+    """Row of ``words`` by timestep; -1 for what was not traced."""
+    words: Int32[Tensor, "frames v w"]
+
+    @classmethod
+    def trace(
+        cls,
+        frames: MeshFrames,
+        pose: HeadPose,
+        light_turns: Mapping[int, Float[Tensor, "3 3"]],
+        path: Path | None = None,
+    ) -> TracedTrack:
+        """Trace some timesteps, which takes the CPU about a second each.
+
+        Args:
+            frames: The mesh.
+            pose: The whole track, on the device.
+            light_turns: Rotation of the light by timestep.
+            path: File that keeps the words; read instead if it exists already.
+
+        Raises:
+            ValueError: If the file holds other frames, or was made for another mesh.
+        """
+        timesteps = sorted(light_turns)
+        directions = frames.grid.directions
+
+        def trace(index: int) -> Int32[Tensor, "v w"]:
+            timestep = timesteps[index]
+            turn = light_turns[timestep].to(directions)[None]
+            words = frames.traced(pose[timestep], turn).words
+            assert words is not None
+            return words[0]
+
+        if path is None:
+            indices = track(range(len(timesteps)), len(timesteps), "tracing shadows", "frames")
+            words = torch.stack([trace(index) for index in indices])
+        else:
+            turns = torch.stack([light_turns[timestep] for timestep in timesteps])
+            key = _cache_key(frames, pose, torch.tensor(timesteps), turns)
+            if path.exists():
+                cache = VisibilityCache.open(path, key)
+            else:
+                cache = VisibilityCache.build(path, key, trace)
+            words = cache.load(directions.device)
+        rows = torch.full((len(pose),), -1)
+        rows[timesteps] = torch.arange(len(timesteps))
+        return cls(rows.to(directions.device), words)
+
+    def at(self, timesteps: Int[Tensor, " b"]) -> Int32[Tensor, "b v w"]:
+        """Words of traced timesteps; nothing waits for a GPU."""
+        return self.words.index_select(0, self.rows.index_select(0, timesteps))
+
+
+def light_turns_by_timestep(sequence: HeadSequence, space: LightSpace) -> dict[int, Tensor]:
+    """Rotations of the light for every timestep of the training split.
+
+    Raises:
+        ValueError: If the light stands with the camera and there are several cameras at a moment.
+    """
+    turns: dict[int, Tensor] = {}
+    for record in sequence.split("train"):
+        turn = light_to_world(record.camera, space)[0]
+        known = turns.setdefault(record.timestep, turn)
+        if not torch.equal(known, turn):
+            raise ValueError(
+                f"{record.image_path}: light that stands with the camera needs one camera per "
+                f"moment, timestep {record.timestep} has several"
+            )
+    return turns
+
+
+def _cache_key(
+    frames: MeshFrames, pose: HeadPose, timesteps: Tensor, light_turns: Tensor
+) -> CacheKey:
+    mesh, grid = frames.mesh, frames.grid
+    fields = pose.tensors()
+    digest = CacheKey.hash_of(
+        mesh.rest_vertices, mesh.occluders, timesteps, light_turns, grid.directions,
+        *(fields[name] for name in sorted(fields)),
+    )  # fmt: skip
+    return CacheKey(len(timesteps), len(mesh.rest_vertices), len(grid.directions), digest)
