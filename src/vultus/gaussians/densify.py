@@ -46,6 +46,8 @@ class DensifyConfig:
     opacity_reset_interval: int = 30_000
     """Steps between opacity resets [60 000]. On a white background there is one at ``start_step``
     too. Primitives that are large in the world are pruned only after the first interval."""
+    resets_opacity: bool = True
+    """Whether opacities are reset at all; Gaussian Blendshapes never does."""
     gradient_threshold: float = 2e-4
     """Grow where the mean norm of the screen-space gradient reaches this (normalised device units
     per loss, as 3DGS measures it)."""
@@ -139,7 +141,8 @@ class AdaptiveDensity:
         """Whether ``edit`` resets opacities at this step; ``is_white`` is about the background."""
         config = self._config
         is_due = step > 0 and step % config.opacity_reset_interval == 0
-        return self.is_active(step) and (is_due or (is_white and step == config.start_step))
+        is_due |= is_white and step == config.start_step
+        return config.resets_opacity and self.is_active(step) and is_due
 
     @torch.no_grad()
     def accumulate(

@@ -90,9 +90,9 @@ def teeth_strips(
     return (*strips, torch.tensor(faces))
 
 
-def mouth_cylinder(offset: Offset) -> MouthCylinder:
+def mouth_cylinder(offset: Offset, device: torch.device | str = "cpu") -> MouthCylinder:
     """The room that belongs to strips of this offset."""
-    center = torch.tensor(_CYLINDER_CENTER) + torch.tensor(offset)
+    center = (torch.tensor(_CYLINDER_CENTER) + torch.tensor(offset)).to(device)
     return MouthCylinder(center, _CYLINDER_RADIUS, _CYLINDER_HALF_HEIGHT)
 
 

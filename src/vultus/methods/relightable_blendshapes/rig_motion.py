@@ -1,0 +1,185 @@
+"""What a head does to Gaussians: expressions, joints, and the subject's meshes (spec 3.1, 3.3).
+
+Any head serves whose joints can carry points and which has expressions. Some heads turn joints by
+expression, too: the mesh of an expression is therefore taken before its joints turn.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import Module
+
+from vultus.heads.base import HeadModel, HeadPose, JointedHead
+from vultus.methods.relightable_blendshapes.consistency import BACK_OF_HEAD_FACES, fit_rigid
+from vultus.methods.relightable_blendshapes.posing import FrameMotion
+
+__all__ = ["RigMotion", "SubjectMeshes", "back_of_head", "shape_subject", "still_pose"]
+
+_FRAMES_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class SubjectMeshes:
+    """One subject, at rest and with single expressions."""
+
+    neutral: Float[Tensor, "v 3"]
+    expressed: Float[Tensor, "k v 3"]
+    """Each expression at weight 1, before joints turn."""
+    joints: Float[Tensor, "j 3"]
+
+
+class RigMotion:
+    """Turns poses of a head into motions of Gaussians."""
+
+    def __init__(
+        self,
+        head: HeadModel,
+        pose: HeadPose,
+        num_expressions: int | None,
+        *,
+        fits_skull: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Look at the head and the subject; on another device than the CPU, a copy is posed.
+
+        Args:
+            head: With joints and expressions.
+            pose: Of the capture; its first moment is the subject's shape.
+            num_expressions: How many expressions blend Gaussians, at most; ``None``: all.
+            fits_skull: Add one more transform: the rigid motion of the back of FLAME's head.
+            device: Where motions are made.
+
+        Raises:
+            ValueError: If the head lacks joints or expressions, or the part that is fitted.
+        """
+        self._jointed = _check_jointed(head)
+        self._head = _on_device(self._jointed, torch.device(device))
+        self.num_expressions = _num_expressions(head, num_expressions)
+        self._still = still_pose(pose).to(device)
+        self._skull = back_of_head(head).to(device) if fits_skull else None
+
+    @property
+    def head(self) -> JointedHead:
+        """The head that was given, on the CPU."""
+        return self._jointed
+
+    def motion(self, pose: HeadPose) -> FrameMotion:
+        """Motion of any frames of this head, whose pose lies on the device."""
+        parts = [self._part(pose[i : i + _FRAMES_AT_ONCE]) for i in _starts(len(pose))]
+        if len(parts) == 1:
+            return parts[0]
+        return FrameMotion(
+            *(torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0]))
+        )
+
+    def _part(self, pose: HeadPose) -> FrameMotion:
+        with torch.no_grad():
+            joints = self._head.joint_motion(pose)
+            transforms = joints.transforms
+            batch = transforms.shape[0]
+            if self._skull is not None:
+                rest = self._head.vertices(self._still)[0, self._skull]
+                posed = self._head.vertices(pose)[:, self._skull]
+                rotation, translation = fit_rigid(rest, posed)
+                fitted = torch.cat([rotation, translation[..., None]], dim=-1)
+                transforms = torch.cat([transforms, fitted[:, None]], dim=1)
+            expression = pose.expression_coeffs
+            if expression is None:
+                expression = transforms.new_zeros(1, self.num_expressions)
+            expression = expression[:, : self.num_expressions].to(transforms)
+            return FrameMotion(
+                expression.expand(batch, -1),
+                transforms,
+                joints.features,
+                transforms.new_zeros(batch, 0),
+            )
+
+
+def shape_subject(head: JointedHead, pose: HeadPose, num_expressions: int | None) -> SubjectMeshes:
+    """Shape the subject of a capture, and pose every expression alone.
+
+    Args:
+        head: On the CPU.
+        pose: Of the capture; its first moment is the subject's shape.
+        num_expressions: How many expressions, at most; ``None``: all.
+    """
+    still = still_pose(pose)
+    size = len(head.expression_names)
+    with torch.no_grad():
+        neutral = head.vertices(still)[0]
+        joints = head.joint_motion(still).joints[0]
+        expressed = torch.stack(
+            [
+                _unposed(head, still.replace(expression_coeffs=row[None]))
+                for row in torch.eye(size)[: _num_expressions(head, num_expressions)]
+            ]
+        )
+    return SubjectMeshes(neutral, expressed, joints)
+
+
+def still_pose(pose: HeadPose) -> HeadPose:
+    """The subject of a capture, at rest."""
+    first = pose[0]
+    return HeadPose(identity_coeffs=first.identity_coeffs, static_offset=first.static_offset)
+
+
+def back_of_head(head: HeadModel) -> Int[Tensor, " n"]:
+    """Vertices of FLAME's back of the head, as often as the published faces name them.
+
+    Raises:
+        ValueError: If the head is not FLAME.
+    """
+    if not _has_flame_faces(head):
+        raise ValueError(
+            f"model.official_quirks needs FLAME, whose back of the head is listed, got "
+            f"{head.name!r}"
+        )
+    return head.topology.faces[list(BACK_OF_HEAD_FACES)].flatten()
+
+
+def _has_flame_faces(head: HeadModel) -> bool:
+    return head.name == "flame" and head.topology.faces.shape[0] > max(BACK_OF_HEAD_FACES)
+
+
+def _check_jointed(head: HeadModel) -> JointedHead:
+    if not isinstance(head, JointedHead):
+        raise ValueError(
+            f"head must have joints that carry Gaussians (procedural, ict, flame), got "
+            f"{head.name!r}"
+        )
+    return head
+
+
+def _on_device(head: JointedHead, device: torch.device) -> JointedHead:
+    if device.type == "cpu":
+        return head
+    if not isinstance(head, Module):
+        raise TypeError(f"head {head.name!r} must be a torch.nn.Module to be posed on {device}")
+    return copy.deepcopy(head).to(device)
+
+
+def _num_expressions(head: HeadModel, limit: int | None) -> int:
+    available = len(head.expression_names)
+    if available == 0:
+        raise ValueError(f"head must have expressions, got {head.name!r} without any")
+    return available if limit is None else min(limit, available)
+
+
+def _unposed(head: JointedHead, pose: HeadPose) -> Float[Tensor, "v 3"]:
+    """The mesh before joints turn, which is what skinning them undoes."""
+    transforms = head.joint_motion(pose).transforms[0]
+    posed = head.vertices(pose)[0]
+    still = torch.eye(3, 4)
+    if bool((transforms == still).all()):
+        return posed
+    blended = (head.skinning_weights @ transforms.flatten(start_dim=1)).unflatten(-1, (3, 4))
+    return torch.linalg.solve(blended[..., :3], posed - blended[..., 3])
+
+
+def _starts(count: int) -> range:
+    return range(0, count, _FRAMES_AT_ONCE)
