@@ -56,6 +56,13 @@ METHODS: dict[str, MethodEntry] = {
         "GaussianHead, TVCG 2025, arXiv 2312.01632",
         ablation=("video", "video-official", "video-no-derivation"),
     ),
+    "relightable_blendshapes": MethodEntry(
+        "vultus.methods.relightable_blendshapes",
+        "RelightableBlendshapes",
+        "Gaussians that expressions blend and joints carry: driven at no cost, on any rig",
+        "Relightable Gaussian Blendshapes; base: Gaussian Blendshapes, SIGGRAPH 2024",
+        needs_mesh=True,
+    ),
 }
 """Reconstruction methods: name -> where it is implemented."""
 
