@@ -150,8 +150,7 @@ def _studio(arguments: list[str]) -> None:
         print_table(f"would film into {options.out}", ["", ""], rows)
         return
     count = film(config, options.out, threads=options.threads, device=device, layout=options.layout)
-    total = config.frames * config.cameras
-    console.print(f"{options.out}: {total} pictures, {count} of them new")
+    console.print(f"{options.out}: {config.num_pictures} pictures, {count} of them new")
     console.print(f"look at it: vultus data check {options.out}")
 
 

@@ -14,8 +14,9 @@ from torch import Tensor
 from vultus.core.progress import track
 from vultus.core.threads import map_in_threads
 from vultus.data.check_facts import FrameSurvey, capture_facts, survey_frame
-from vultus.data.frames import load_frame
-from vultus.data.readers import detect_format, read_sequence
+from vultus.data.frames import load_colors, load_frame
+from vultus.data.readers import detect_format, read_relight_truth, read_sequence
+from vultus.data.relighting import RelightTruth
 from vultus.data.sequence import FrameRecord, HeadSequence
 from vultus.geometry.cameras import camera_centers, project_points
 
@@ -46,6 +47,8 @@ class CheckReport:
     """Counts and sizes, for a table."""
     sequence: HeadSequence | None
     """The capture, if it could be read."""
+    truth: RelightTruth | None = None
+    """Its known lights, if it tells them and they could be read."""
 
 
 def check_capture(root: Path, format: str = "auto", **options: Any) -> CheckReport:
@@ -66,13 +69,16 @@ def check_capture(root: Path, format: str = "auto", **options: Any) -> CheckRepo
         return CheckReport(root, (str(error),), (), {}, None)
     surveys = _survey(sequence)
     file_errors = [error for survey in surveys for error in survey.errors]
-    errors = [*file_errors, *_rig_errors(sequence)]
+    truth, light_errors = _known_lights(sequence)
+    errors = [*file_errors, *_rig_errors(sequence), *light_errors]
     warnings = [] if errors else _warnings(sequence, surveys)
     hidden = len(errors) - _MAX_ERRORS
     if hidden > 0:
         errors = [*errors[:_MAX_ERRORS], f"and {hidden} more errors"]
     facts = capture_facts(sequence, name, surveys)
-    return CheckReport(root, tuple(errors), tuple(warnings), facts, sequence)
+    if truth is not None and truth.test_lights:
+        facts["test lights"] = ", ".join(truth.test_lights)
+    return CheckReport(root, tuple(errors), tuple(warnings), facts, sequence, truth)
 
 
 def sample_records(sequence: HeadSequence, count: int) -> tuple[FrameRecord, ...]:
@@ -105,6 +111,27 @@ def front_vertices(
 def _survey(sequence: HeadSequence) -> tuple[FrameSurvey, ...]:
     surveys = map_in_threads(lambda record: survey_frame(sequence, record), sequence.frames)
     return tuple(track(surveys, len(sequence.frames), "checking", "images"))
+
+
+def _known_lights(sequence: HeadSequence) -> tuple[RelightTruth | None, list[str]]:
+    """Read every map and every picture under a test light."""
+    errors = []
+    try:
+        truth = read_relight_truth(sequence)
+        if truth is None:
+            return None, []
+        for light in (truth.train_light, *truth.test_lights.values()):
+            if light is not None:
+                light.load()
+    except (FileNotFoundError, ValueError) as error:
+        return None, [str(error)]
+    for name in truth.test_lights:
+        for record in truth.relit(sequence.frames, name):
+            try:
+                load_colors(sequence, record)
+            except ValueError as error:
+                errors.append(str(error))
+    return truth, errors
 
 
 def _rig_errors(sequence: HeadSequence) -> list[str]:

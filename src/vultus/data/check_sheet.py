@@ -13,8 +13,10 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from vultus.core.image_io import to_bytes, write_image
+from vultus.core.srgb import linear_to_srgb
 from vultus.data.check import CheckReport, front_vertices, sample_records
-from vultus.data.frames import load_frame
+from vultus.data.frames import load_colors, load_frame
+from vultus.data.relighting import KnownLight, RelightTruth
 from vultus.data.semantics import SEMANTIC_GROUPS, SemanticGroup
 from vultus.data.sequence import FrameRecord, HeadSequence
 from vultus.geometry.cameras import Camera, camera_centers
@@ -37,6 +39,7 @@ _GROUP_COLORS: dict[SemanticGroup, tuple[int, int, int]] = {
     "background": (215, 215, 215),
 }
 _LINE_LENGTH = 32
+_MAP_HEIGHT = 48
 _MAX_WIRES = 6000
 """Meshes with more faces are drawn as vertices; lines would cover the picture."""
 
@@ -59,6 +62,7 @@ def draw_check_sheet(report: CheckReport, path: Path) -> None:
     tiles += [_text_tile(report.facts, report.errors, report.warnings)]
     labelled = [r for r in sample_records(sequence, _COLUMNS) if r.parsing_path is not None]
     tiles += [_semantics_tile(sequence, record) for record in labelled]
+    tiles += _light_tiles(sequence, report.truth)
     rows = -(-len(tiles) // _COLUMNS)
     sheet = Image.new("RGB", (_COLUMNS * _TILE, rows * _TILE), _PAPER)
     for i, tile in enumerate(tiles):
@@ -109,9 +113,42 @@ def _semantics_tile(sequence: HeadSequence, record: FrameRecord) -> Image.Image:
     tile.paste(image, ((_TILE - image.width) // 2, (_TILE - image.height) // 2))
     draw, font = ImageDraw.Draw(tile), ImageFont.load_default(12)
     draw.text((6, 4), f"t {record.timestep}  camera {record.camera_index}", _INK, font)
-    for i, (group, color) in enumerate(_GROUP_COLORS.items()):
+    for i, (group, color) in enumerate(list(_GROUP_COLORS.items())[:-1]):
         draw.rectangle((6, 24 + 15 * i, 16, 34 + 15 * i), fill=color, outline=_INK)
         draw.text((21, 22 + 15 * i), group, _INK, font)
+    return tile
+
+
+def _light_tiles(sequence: HeadSequence, truth: RelightTruth | None) -> list[Image.Image]:
+    """One frame under every light, the map of each below it."""
+    if truth is None or not truth.test_lights:
+        return []
+    first, *_ = truth.relit(sequence.frames, next(iter(truth.test_lights)))
+    key = first.timestep, first.camera_index
+    original = next(r for r in sequence.frames if (r.timestep, r.camera_index) == key)
+    tiles = [_light_tile(sequence, original, truth.train_light, "trained on")]
+    for name, light in truth.test_lights.items():
+        for record in truth.relit([original], name):
+            tiles.append(_light_tile(sequence, record, light, name))
+    return tiles
+
+
+def _light_tile(
+    sequence: HeadSequence, record: FrameRecord, light: KnownLight | None, label: str
+) -> Image.Image:
+    tile = Image.new("RGB", (_TILE, _TILE), _PAPER)
+    rgb, _ = load_colors(sequence, record)
+    side = _TILE - _MAP_HEIGHT
+    scale = side / max(rgb.shape[1:])
+    size = round(rgb.shape[2] * scale), round(rgb.shape[1] * scale)
+    picture = Image.fromarray(to_bytes(rgb).permute(1, 2, 0).numpy()).resize(size)
+    tile.paste(picture, ((_TILE - size[0]) // 2, 0))
+    if light is not None:
+        encoded = to_bytes(linear_to_srgb(light.load().radiance.clamp(0, 1)))
+        shown = Image.fromarray(encoded.permute(1, 2, 0).numpy())
+        shown = shown.resize((2 * _MAP_HEIGHT, _MAP_HEIGHT), Image.Resampling.BOX)
+        tile.paste(shown, (_TILE // 2 - _MAP_HEIGHT, side))
+    ImageDraw.Draw(tile).text((6, 4), label, _INK, ImageFont.load_default(12))
     return tile
 
 

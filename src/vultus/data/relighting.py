@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from vultus.core.image_io import read_image, read_mask
 from vultus.core.srgb import srgb_to_linear
@@ -17,13 +18,18 @@ from vultus.data.frames import check_size, resize_to_camera
 from vultus.data.sequence import FrameRecord, LightSpace
 from vultus.data.studio.tone_curve import inverse_tone_map
 from vultus.geometry.cameras import Camera
-from vultus.render.lighting.envmap import EnvironmentMap
+from vultus.render.lighting.envmap import (
+    EnvironmentMap,
+    envmap_directions,
+    envmap_solid_angles,
+)
 
 __all__ = [
     "Film",
     "FrameMaterials",
     "KnownLight",
     "RelightTruth",
+    "distant_light",
     "light_to_world",
     "load_materials",
 ]
@@ -85,6 +91,23 @@ class FrameMaterials:
     """Perceptual: GGX alpha is its square."""
     specular: Float[Tensor, "1 1 h w"] | None
     """Reflectance at normal incidence over 0.08."""
+
+
+def distant_light(
+    toward: Float[Tensor, 3], irradiance: Float[Tensor, 3], height: int = 64
+) -> EnvironmentMap:
+    """A light at infinity as a map: one texel, the nearest, with all of the light.
+
+    Args:
+        toward: Direction towards the light, any length.
+        irradiance: What a surface that faces the light receives.
+        height: Rows of the map; the direction is off by less than a texel's half diagonal.
+    """
+    directions = envmap_directions(height, 2 * height).double()
+    texel = int((directions @ normalize(toward.double(), dim=0)).argmax())
+    radiance = torch.zeros(3, 2 * height * height)
+    radiance[:, texel] = irradiance / envmap_solid_angles(height, 2 * height).flatten()[texel]
+    return EnvironmentMap(radiance.reshape(3, height, 2 * height))
 
 
 def light_to_world(camera: Camera, space: LightSpace) -> Float[Tensor, "b 3 3"]:

@@ -12,9 +12,17 @@ from vultus.data.frames import load_frame
 from vultus.data.readers.facetalk import is_corpus
 from vultus.data.readers.manifest import read_manifest
 from vultus.data.readers.options import parse_options
+from vultus.data.relighting import RelightTruth
 from vultus.data.sequence import HeadSequence
 
-__all__ = ["READERS", "absolute_options", "detect_format", "load_frame", "read_sequence"]
+__all__ = [
+    "READERS",
+    "absolute_options",
+    "detect_format",
+    "load_frame",
+    "read_relight_truth",
+    "read_sequence",
+]
 
 READERS = {
     "gaussian_avatars": "vultus.data.readers.gaussian_avatars",
@@ -45,6 +53,22 @@ def read_sequence(root: Path | str, format: str = "auto", **options: Any) -> Hea
         raise FileNotFoundError(f"{root}: no such folder")
     reader = _reader(root, format)
     return reader.read(root, parse_options(reader.Options, options))
+
+
+def read_relight_truth(sequence: HeadSequence) -> RelightTruth | None:
+    """Find out under which lights a capture was taken, for the evaluation of relighting.
+
+    Returns:
+        ``None`` if the capture does not tell.
+
+    Raises:
+        FileNotFoundError: If a map or the relit pictures are missing.
+        ValueError: If a file is wrong.
+    """
+    name = str(sequence.info.get("format"))
+    reader = import_module(READERS[name]) if name in READERS else None
+    find = getattr(reader, "relight_truth", None)
+    return None if find is None else find(sequence)
 
 
 def absolute_options(root: Path, format: str, options: Mapping[str, str]) -> dict[str, str]:

@@ -6,20 +6,26 @@ albedo, world normals and ray distances under the frame's number.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from vultus.core.image_io import read_radiance
 from vultus.data.head_files import open_head
 from vultus.data.readers.manifest import Manifest, read_manifest, resize
 from vultus.data.readers.options import ReaderOptions
+from vultus.data.relighting import KnownLight, RelightTruth, distant_light
 from vultus.data.rig_files import read_rig_row
 from vultus.data.sequence import FrameRecord, HeadSequence
 from vultus.heads.base import HeadModel, HeadPose
 from vultus.heads.blendshapes import check_pose
+from vultus.render.lighting.envmap import EnvironmentMap, from_front_centered
 
-__all__ = ["Options", "read"]
+__all__ = ["Options", "read", "relight_truth"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,9 @@ class Options(ReaderOptions):
 
     light: str = "kloppenheim_06"
     """Which of the manifest's lights."""
+    envmaps: Path | None = None
+    """Folder with the maps that the manifest names (NAME*.exr or .hdr, the centre column before the
+    face), for evaluating relighting: the other lights are then test lights."""
     fit: Path | None = None
     """Pose of the head in this capture, as ``vultus data fit`` writes it; by default the head's
     neutral."""
@@ -73,8 +82,79 @@ def read(root: Path, options: Options) -> HeadSequence:
         depth_kind="ray",
         cut_height=options.cut_height,
         expression_names=tuple(head.expression_names),
-        info={"format": "lps_multiview", "light": train.shared["lights"][options.light]},
+        info={
+            "format": "lps_multiview",
+            "light": train.shared["lights"][options.light],
+            "light_name": options.light,
+            "envmaps": None if options.envmaps is None else str(options.envmaps),
+        },
     )
+
+
+def relight_truth(sequence: HeadSequence) -> RelightTruth | None:
+    """The manifest's lights, the one that was read being that of the training.
+
+    Returns:
+        ``None`` without the option ``envmaps``.
+
+    Raises:
+        FileNotFoundError: If a map or a picture is missing.
+        ValueError: If a light is described wrongly.
+    """
+    folder = sequence.info["envmaps"]
+    if folder is None:
+        return None
+    path = sequence.root / "train" / "transforms.json"
+    described = read_manifest(path).shared["lights"]
+    lights = {
+        name: KnownLight(name, _light_loader(path, name, facts, Path(str(folder))))
+        for name, facts in described.items()
+    }
+    train = lights.pop(str(sequence.info["light_name"]))
+    pictures = {name: _relit_pictures(sequence, name) for name in lights}
+    return RelightTruth(train, lights, sequence.light_space, "srgb", pictures)
+
+
+def _relit_pictures(sequence: HeadSequence, light: str) -> dict[Path, Path]:
+    found = {}
+    for record in sequence.frames:
+        path = record.image_path.parent.parent / light / record.image_path.name
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist, though {record.image_path} does")
+        found[record.image_path] = path
+    return found
+
+
+def _light_loader(
+    manifest: Path, name: str, facts: Any, folder: Path
+) -> Callable[[], EnvironmentMap]:
+    """How the surroundings of a light are read, exposure applied."""
+    where = f"{manifest}: lights.{name}"
+    try:
+        exposure, light = float(facts["exposure"]), facts["light"]
+        kind = light["type"]
+        if kind == "envmap":
+            return partial(_read_map, _map_file(folder, str(light["name"])), exposure)
+        if kind == "directional":
+            direction = torch.tensor(light["direction"], dtype=torch.float64)
+            irradiance = torch.tensor(light["irradiance"]["value"], dtype=torch.float64)
+            return partial(distant_light, -direction, exposure * irradiance)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{where} must have exposure and light ({error!r})") from error
+    raise ValueError(f"{where}: type must be envmap or directional, got {kind!r}")
+
+
+def _map_file(folder: Path, name: str) -> Path:
+    found = [
+        path for suffix in (".exr", ".hdr") for path in sorted(folder.glob(f"{name}*{suffix}"))
+    ]
+    if not found:
+        raise FileNotFoundError(f"{folder}: has no map {name}*.exr or {name}*.hdr")
+    return found[0]
+
+
+def _read_map(path: Path, exposure: float) -> EnvironmentMap:
+    return EnvironmentMap(from_front_centered(read_radiance(path)[None])[0]).scaled(exposure)
 
 
 def _pose(head: HeadModel, options: Options) -> HeadPose:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from vultus.core.files import read_json
 from vultus.data.head_files import open_described_head
+from vultus.data.light_card import CARD_NAME, LightCard, read_relight_folder
 from vultus.data.readers import gaussian_avatars
 from vultus.data.readers.vhap_layout import VhapOptions, read_layout, read_track
+from vultus.data.relighting import RelightTruth
 from vultus.data.rig_files import RigCard, read_flame_row, read_rig_row
-from vultus.data.sequence import HeadSequence
+from vultus.data.sequence import HeadSequence, LightSpace
 
-__all__ = ["Options", "read"]
+__all__ = ["Options", "read", "relight_truth"]
 
 RIG_KEY = "rig_param_path"
 
@@ -53,6 +55,7 @@ def read(root: Path, options: Options) -> HeadSequence:
         image_background=background,
         cut_height=options.cut_height,
         expression_names=card.expression_names,
+        light_space=_light_space(root),
         info={"format": "studio", "light": _light(root)},
     )
 
@@ -64,6 +67,16 @@ def _color(shared: Mapping[str, object], path: Path) -> tuple[float, float, floa
     return float(value[0]), float(value[1]), float(value[2])
 
 
+def relight_truth(sequence: HeadSequence) -> RelightTruth | None:
+    """Lights and relit pictures; ``None`` without ``light.json``. See ``light_card`` for errors."""
+    return read_relight_folder(sequence) if (sequence.root / CARD_NAME).is_file() else None
+
+
+def _light_space(root: Path) -> LightSpace:
+    path = root / CARD_NAME
+    return LightCard.load(path).space if path.is_file() else "world"
+
+
 def _light(root: Path) -> object:
-    path = root / "light.json"
+    path = root / CARD_NAME
     return read_json(path) if path.is_file() else None

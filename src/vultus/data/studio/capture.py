@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from vultus.core.exr_io import write_exr
 from vultus.core.files import write_json
 from vultus.core.progress import Progress
 from vultus.core.threads import map_in_threads
+from vultus.data.light_card import CARD_NAME, LightCard
 from vultus.data.rig_files import RigCard
 from vultus.data.studio.config import StudioConfig, demo_config
 from vultus.data.studio.frames import StudioFrame
@@ -43,13 +44,13 @@ class FilmPlan:
     folder: CaptureFolder | VideoCaptureFolder
     note: Mapping[str, Any]
     """Content of ``studio.json``."""
-    missing: Mapping[int, list[int]]
-    """Cameras whose pictures are missing, by moment."""
+    missing: Mapping[str | None, Mapping[int, list[int]]]
+    """Cameras whose pictures are missing, by light (``None`` is the first one) and moment."""
 
     @property
     def num_missing(self) -> int:
         """Pictures to take."""
-        return sum(map(len, self.missing.values()))
+        return sum(len(cameras) for wanted in self.missing.values() for cameras in wanted.values())
 
     def facts(self) -> dict[str, str]:
         """For a table."""
@@ -63,7 +64,8 @@ class FilmPlan:
             "light": f"{self.note['light']}, exposure {self.scene.exposure:.3g}",
             "val": f"cameras {', '.join(map(str, config.val_cameras)) or 'none'}",
             "test": f"the last {test} moments" if test else "none",
-            "pictures to take": f"{self.num_missing} of {config.frames * config.cameras}",
+            "test lights": ", ".join(self.scene.test_lights) or "none",
+            "pictures to take": f"{self.num_missing} of {config.num_pictures}",
         }
 
 
@@ -78,11 +80,7 @@ def plan_film(
     folder = _LAYOUTS[layout](out, scene, config)
     note = _note(config, folder.format_name, scene)
     check_folder_note(out, "studio.json", note, "filming")
-    missing = {
-        timestep: cameras
-        for timestep in range(config.frames)
-        if (cameras := [c for c in range(config.cameras) if not folder.has_frame(timestep, c)])
-    }
+    missing = {light: _missing(config, folder, light) for light in (None, *scene.test_lights)}
     return FilmPlan(config, layout, scene, folder, note, missing)
 
 
@@ -119,19 +117,41 @@ def film(
     folder, scene = plan.folder, plan.scene
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "studio.json", plan.note)
-    _write_light(out, scene, config)
+    _write_lights(out, scene, config)
     folder.begin()
-
-    def write(shot: tuple[tuple[int, int], StudioFrame]) -> None:
-        (timestep, camera), frame = shot
-        folder.write_frame(timestep, camera, frame)
-
-    shooting = Shooting(scene, config, threads=threads, device=device)
     with Progress("filming", plan.num_missing, "images") as progress:
-        for _ in map_in_threads(write, shooting.take(plan.missing)):
-            progress.advance()
+        for light, wanted in plan.missing.items():
+            if not wanted:
+                continue
+            lit = scene if light is None else scene.under(light)
+            shooting = Shooting(lit, config, threads=threads, device=device)
+            for _ in map_in_threads(_writer(folder, light), shooting.take(wanted)):
+                progress.advance()
     folder.finish()
     return plan.num_missing
+
+
+def _missing(
+    config: StudioConfig, folder: CaptureFolder | VideoCaptureFolder, light: str | None
+) -> dict[int, list[int]]:
+    """Cameras whose pictures under a light are missing, by moment."""
+    first = 0 if light is None else config.frames - config.num_test_frames
+    wanted = {}
+    for timestep in range(first, config.frames):
+        cameras = [c for c in range(config.cameras) if not folder.has_frame(timestep, c, light)]
+        if cameras:
+            wanted[timestep] = cameras
+    return wanted
+
+
+def _writer(
+    folder: CaptureFolder | VideoCaptureFolder, light: str | None
+) -> Callable[[tuple[tuple[int, int], StudioFrame]], None]:
+    def write(shot: tuple[tuple[int, int], StudioFrame]) -> None:
+        (timestep, camera), frame = shot
+        folder.write_frame(timestep, camera, frame, light)
+
+    return write
 
 
 def _note(config: StudioConfig, format_name: str, scene: Scene) -> dict[str, Any]:
@@ -150,14 +170,12 @@ def _note(config: StudioConfig, format_name: str, scene: Scene) -> dict[str, Any
     }
 
 
-def _write_light(out: Path, scene: Scene, config: StudioConfig) -> None:
+def _write_lights(out: Path, scene: Scene, config: StudioConfig) -> None:
     write_exr(out / "light.exr", scene.light.radiance, half=False)
-    facts = {
-        "type": "envmap",
-        "file": "light.exr",
-        "exposure": scene.exposure,
-        "num_lights": config.num_lights,
-        "convention": "row 0 is +y; column j shows (cos e cos a, sin e, cos e sin a) with azimuth "
-        "a = 2 pi (j + 0.5) / w; picture = tone_map(exposure * radiance)",
-    }
-    write_json(out / "light.json", facts)
+    if scene.test_lights:
+        (out / "envs").mkdir(exist_ok=True)
+    for name, light in scene.test_lights.items():
+        write_exr(out / "envs" / f"{name}.exr", light.environment.radiance, half=False)
+    exposures = {name: light.exposure for name, light in scene.test_lights.items()}
+    card = LightCard("light.exr", scene.exposure, exposures, "world", "studio")
+    card.save(out / CARD_NAME, {"num_lights": config.num_lights})

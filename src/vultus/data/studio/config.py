@@ -17,7 +17,7 @@ __all__ = ["PRESETS", "PresetName", "StudioConfig", "demo_config"]
 
 _MIN_TEXTURE_SIZE = 128
 
-PresetName = Literal["demo", "standard", "reference", "video"]
+PresetName = Literal["demo", "standard", "reference", "video", "relightable"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,10 @@ class StudioConfig:
     """How the map lies: as in docs/conventions.md, or with its centre before the face."""
     light_turn: float = 0.0
     """Rotation of the light about the vertical in radians."""
+    test_lights: tuple[str, ...] = ()
+    """Film the moments of the split test under these lights, too, for judging relighting: files as
+    for ``light``, or left, right, top and sky, made by code. Roughness and specular maps are then
+    written as well."""
     num_lights: int = 128
     """Directional lights that stand in for the map."""
     exposure: float | None = None
@@ -112,13 +116,7 @@ class StudioConfig:
             raise ValueError("track 'arkit' needs arkit_file")
         if self.exposure is not None and self.exposure <= 0:
             raise ValueError(f"exposure must be positive, got {self.exposure}")
-        unknown = [c for c in self.val_cameras if not 0 <= c < self.cameras]
-        if unknown:
-            raise ValueError(f"held_out_cameras must be below {self.cameras}, got {unknown[0]}")
-        if len(set(self.val_cameras)) == self.cameras:
-            raise ValueError("held_out_cameras must leave a camera for training")
-        if not 0 <= self.test_share < 1 or self.num_test_frames >= self.frames:
-            raise ValueError(f"test_share must leave moments for training, got {self.test_share}")
+        self._check_splits()
 
     @property
     def val_cameras(self) -> tuple[int, ...]:
@@ -131,6 +129,22 @@ class StudioConfig:
     def num_test_frames(self) -> int:
         """How many moments at the end are held out."""
         return int(self.test_share * self.frames)
+
+    @property
+    def num_pictures(self) -> int:
+        """Pictures in all, those under test lights included."""
+        return (self.frames + len(self.test_lights) * self.num_test_frames) * self.cameras
+
+    def _check_splits(self) -> None:
+        unknown = [c for c in self.val_cameras if not 0 <= c < self.cameras]
+        if unknown:
+            raise ValueError(f"held_out_cameras must be below {self.cameras}, got {unknown[0]}")
+        if len(set(self.val_cameras)) == self.cameras:
+            raise ValueError("held_out_cameras must leave a camera for training")
+        if self.test_lights and self.num_test_frames == 0:
+            raise ValueError("test_lights need moments of the split test; raise test_share")
+        if not 0 <= self.test_share < 1 or self.num_test_frames >= self.frames:
+            raise ValueError(f"test_share must leave moments for training, got {self.test_share}")
 
 
 _DEMO = StudioConfig()
@@ -166,9 +180,20 @@ PRESETS: dict[PresetName, StudioConfig] = {
         cameras=1,
         test_share=0.1,
     ),
+    "relightable": replace(
+        _DEMO,
+        preset="relightable",
+        frames=400,
+        rig="monocular",
+        cameras=1,
+        num_lights=256,
+        test_share=0.1,
+        test_lights=("left", "top", "sky"),
+    ),
 }
 """``demo`` takes well under a minute on two cores; ``reference`` traces every shadow; ``video`` is
-one camera before a talking head, as methods for monocular videos take it."""
+one camera before a talking head, as methods for monocular videos take it; ``relightable`` films the
+end of such a video under three more lights."""
 
 
 def demo_config(seed: int) -> StudioConfig:

@@ -5,10 +5,14 @@
                                       canonical_flame_param.npz)
     images/ fg_masks/ normals/ albedo/ semantic/ {t}_{camera}.png    depth/{t}_{camera}.npz
     transforms_{train,val,test}.json  transforms.json
+    roughness/ specular/ {t}_{camera}.png       with test lights only, like what follows
+    envs/{light}.exr                            test lights
+    relight/{light}/images/{t}_{camera}.png     pictures of the split test under each of them
 
 Normals are 8-bit, 0.5 + 0.5 n in world axes, grey outside: at most 0.4 degrees off. Albedo is
 sRGB-encoded, black outside. Depth is camera z in metres (``depth`` [h w], 0 outside). Label maps
-have the classes of face parsers (``semantics.PARSING_CLASSES``).
+have the classes of face parsers (``semantics.PARSING_CLASSES``). Roughness and specular are what
+the studio shades with (``FrameRecord``), 0 outside.
 """
 
 from __future__ import annotations
@@ -43,6 +47,11 @@ _FILES = {
     "parsing_path": "semantic/{name}.png",
 }
 """Files of one picture by their key in the manifests."""
+_MATERIAL_FILES = {
+    "roughness_path": "roughness/{name}.png",
+    "specular_path": "specular/{name}.png",
+}
+_RELIT_FILE = "relight/{light}/images/{name}.png"
 
 
 _CANONICAL_JAW = 0.3
@@ -61,10 +70,12 @@ class CaptureFolder:
         head = scene.subject.head
         self._is_flame = head.name == "flame"
         self._spec = head.parameters_spec
+        self._files = {**_FILES, **(_MATERIAL_FILES if config.test_lights else {})}
 
     def begin(self) -> None:
         """Create the folders and write the rig with its parameters of all moments."""
-        folders = {Path(pattern).parent for pattern in _FILES.values()}
+        folders = {Path(pattern).parent for pattern in self._files.values()}
+        folders |= {self._relit_file(light, 0, 0).parent for light in self._scene.test_lights}
         for folder in (*folders, Path(self._rig_file(0)).parent):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         subject = self._scene.subject
@@ -74,19 +85,35 @@ class CaptureFolder:
         for timestep in range(self._config.frames):
             self._write_rig(timestep, self._scene.pose[timestep])
 
-    def has_frame(self, timestep: int, camera: int) -> bool:
-        """Whether all files of a picture are there; atomic writes make them complete."""
+    def has_frame(self, timestep: int, camera: int, light: str | None = None) -> bool:
+        """Whether all files of a picture are there; atomic writes make them complete.
+
+        Args:
+            timestep: Moment.
+            camera: Camera.
+            light: A test light, or the one that all pictures are taken under.
+        """
+        if light is not None:
+            return (self.root / self._relit_file(light, timestep, camera)).is_file()
         files = self._frame_files(timestep, camera).values()
         return all((self.root / file).is_file() for file in files)
 
-    def write_frame(self, timestep: int, camera: int, frame: StudioFrame) -> None:
-        """Write one picture and its ground truth."""
+    def write_frame(
+        self, timestep: int, camera: int, frame: StudioFrame, light: str | None = None
+    ) -> None:
+        """Write one picture and its ground truth; under a test light the picture alone."""
+        if light is not None:
+            write_image(self.root / self._relit_file(light, timestep, camera), frame.rgb)
+            return
         paths = {k: self.root / v for k, v in self._frame_files(timestep, camera).items()}
         write_image(paths["file_path"], frame.rgb)
         write_image(paths["fg_mask_path"], frame.alpha)
         write_image(paths["normal_path"], 0.5 + 0.5 * frame.normals)
         write_image(paths["albedo_path"], to_bytes(linear_to_srgb(frame.albedo)))
         write_image(paths["parsing_path"], frame.labels[None])
+        if self._config.test_lights:
+            write_image(paths["roughness_path"], frame.roughness)
+            write_image(paths["specular_path"], frame.specular)
         depth = frame.depth[0].numpy().astype(np.float32)
         with atomic_path(paths["depth_path"]) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, depth=depth)
@@ -160,8 +187,15 @@ class CaptureFolder:
         return f"{folder}/{timestep:05d}.npz"
 
     def _frame_files(self, timestep: int, camera: int) -> Mapping[str, str]:
-        name = f"{timestep:05d}_{camera:02d}"
-        return {key: pattern.format(name=name) for key, pattern in _FILES.items()}
+        name = _name(timestep, camera)
+        return {key: pattern.format(name=name) for key, pattern in self._files.items()}
+
+    def _relit_file(self, light: str, timestep: int, camera: int) -> Path:
+        return Path(_RELIT_FILE.format(light=light, name=_name(timestep, camera)))
+
+
+def _name(timestep: int, camera: int) -> str:
+    return f"{timestep:05d}_{camera:02d}"
 
 
 def _intrinsics(cameras: Camera, index: int) -> dict[str, float | int]:

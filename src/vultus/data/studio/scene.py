@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vultus.data.studio.config import StudioConfig
 from vultus.data.studio.frames import StudioFrame, fetch_frames
-from vultus.data.studio.lights import auto_exposure, load_light, studio_light
+from vultus.data.studio.lights import auto_exposure, load_light, open_light, studio_light
 from vultus.data.studio.parsing import parsing_classes
 from vultus.data.studio.renderer import StudioRenderer
 from vultus.data.studio.rigs import build_rig, head_center
@@ -22,10 +22,18 @@ from vultus.geometry.cameras import Camera
 from vultus.heads.base import HeadModel, HeadPose
 from vultus.render.lighting.envmap import EnvironmentMap
 
-__all__ = ["Scene", "Shooting", "build_scene"]
+__all__ = ["Scene", "SceneLight", "Shooting", "build_scene"]
 
 # Moments that a GPU poses at once, so that their check is waited for only once.
 _POSED_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class SceneLight:
+    """Surroundings without exposure, and the exposure that they are filmed with."""
+
+    environment: EnvironmentMap
+    exposure: float
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,13 @@ class Scene:
     light: EnvironmentMap
     """Without exposure."""
     exposure: float
+    test_lights: Mapping[str, SceneLight] = field(default_factory=dict)
+    """Other lights by name."""
+
+    def under(self, test_light: str) -> Scene:
+        """The same scene under one of the test lights."""
+        light = self.test_lights[test_light]
+        return replace(self, light=light.environment, exposure=light.exposure)
 
 
 def build_scene(config: StudioConfig, subject: Subject | None = None) -> Scene:
@@ -85,7 +100,18 @@ def build_scene(config: StudioConfig, subject: Subject | None = None) -> Scene:
     )
     exposure = auto_exposure(light) if config.exposure is None else config.exposure
     pose = track.replace(identity_coeffs=subject.identity)
-    return Scene(subject, pose, cameras, light, exposure)
+    return Scene(subject, pose, cameras, light, exposure, _open_test_lights(config))
+
+
+def _open_test_lights(config: StudioConfig) -> dict[str, SceneLight]:
+    lights: dict[str, SceneLight] = {}
+    for text in config.test_lights:
+        name, environment = open_light(text, config.light_orientation)
+        if name in lights:
+            raise ValueError(f"test_lights must have different names, {name!r} comes twice")
+        exposure = auto_exposure(environment) if config.exposure is None else config.exposure
+        lights[name] = SceneLight(environment, exposure)
+    return lights
 
 
 class Shooting:

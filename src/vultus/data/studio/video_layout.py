@@ -39,30 +39,35 @@ class VideoCaptureFolder:
         """Say where; nothing is written yet.
 
         Raises:
-            ValueError: If there are several cameras, or the head has no face to move.
+            ValueError: If there are several cameras or test lights, or the head has no face to
+                move.
         """
         if config.cameras != 1:
             raise ValueError(
                 f"layout nerf_blendshape has one camera, got {config.cameras}; film with "
                 "rig monocular and cameras 1"
             )
+        if config.test_lights:
+            raise ValueError("layout nerf_blendshape has no test_lights; film with layout studio")
         face_coeff_names(scene.subject.head)
         self._scene, self._config = scene, config
         self._video = HeadVideoFolder(root)
         self._parts: list[ParsingPart] = [_PARTS.get(name, "head") for name in PARSING_CLASSES]
 
-    def has_frame(self, timestep: int, camera: int) -> bool:
-        """Whether all files of a picture are there."""
-        return camera == 0 and self._video.has_frame(timestep)
+    def has_frame(self, timestep: int, camera: int, light: str | None = None) -> bool:
+        """Whether all files of a picture are there; this layout has no test lights."""
+        return camera == 0 and light is None and self._video.has_frame(timestep)
 
     def begin(self) -> None:
         """Create the folders."""
         self._video.make()
 
-    def write_frame(self, timestep: int, camera: int, frame: StudioFrame) -> None:
+    def write_frame(
+        self, timestep: int, camera: int, frame: StudioFrame, light: str | None = None
+    ) -> None:
         """Write one picture with its matte and parsing."""
-        if camera != 0:
-            raise ValueError(f"camera must be 0, got {camera}")
+        if camera != 0 or light is not None:
+            raise ValueError(f"camera must be 0 and light None, got {camera} and {light!r}")
         parsing = color_parts(frame.labels, self._parts)
         self._video.write_frame(timestep, frame.rgb, frame.alpha, parsing)
 

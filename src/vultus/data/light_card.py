@@ -1,0 +1,167 @@
+"""``light.json``: under which light a capture was taken, and under which ones it was taken again.
+
+light.json
+light.exr                                  or any other path that ``train_env`` names
+envs/{light}.exr                           (or .hdr) surroundings of each of ``tests``
+relight/{light}/images/{picture}.png       pictures under it, named as those in ``images/``
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+from vultus.core.files import read_json, write_json
+from vultus.core.image_io import read_radiance
+from vultus.data.relighting import Film, KnownLight, RelightTruth
+from vultus.data.sequence import HeadSequence, LightSpace
+from vultus.render.lighting.envmap import EnvironmentMap
+
+__all__ = ["CARD_NAME", "LightCard", "read_relight_folder"]
+
+CARD_NAME = "light.json"
+
+_CONVENTION = (
+    "row 0 is +y; column j shows (cos e cos a, sin e, cos e sin a) with azimuth "
+    "a = 2 pi (j + 0.5) / w; picture = encoding(exposure * radiance)"
+)
+_FRAMES: dict[str, LightSpace] = {"world": "world", "camera": "camera_opengl"}
+_SUFFIXES = (".exr", ".hdr")
+
+
+@dataclass(frozen=True)
+class LightCard:
+    """The file's content."""
+
+    train_env: str | None
+    """Path of the map below the capture; ``None`` if nobody knows the light."""
+    exposure: float
+    """Factor on ``train_env`` that the pictures were taken with."""
+    test_exposures: Mapping[str, float] = field(default_factory=dict)
+    """Test lights by name, with the factor on each map."""
+    space: LightSpace = "world"
+    film: Film = "srgb"
+
+    def save(self, path: Path, facts: Mapping[str, Any]) -> None:
+        """Write the card, with further facts."""
+        frame = next(name for name, space in _FRAMES.items() if space == self.space)
+        data = {
+            "train_env": self.train_env,
+            "exposure": self.exposure,
+            "up": "+y",
+            "frame": frame,
+            "color_space": self.film,
+            "tests": list(self.test_exposures),
+            "test_exposures": dict(self.test_exposures),
+            "convention": _CONVENTION,
+        }
+        write_json(path, {**data, **facts})
+
+    @staticmethod
+    def load(path: Path) -> LightCard:
+        """Read the card.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            ValueError: Naming the file, the field and what it must be.
+        """
+        data = read_json(path)
+        if not isinstance(data, dict):
+            raise ValueError(f"{path}: must be an object, got {type(data).__name__}")
+        train_env = data.get("train_env")
+        if train_env is not None and not (isinstance(train_env, str) and train_env):
+            raise ValueError(f"{path}: train_env must be a path or null, got {train_env!r}")
+        _check_choice(path, data, "up", ("+y",), "+y")
+        tests = data.get("tests", [])
+        if not isinstance(tests, list) or not all(map(_is_name, tests)):
+            raise ValueError(f"{path}: tests must be a list of names without slashes, got {tests}")
+        exposures = data.get("test_exposures", {})
+        if not isinstance(exposures, dict):
+            raise ValueError(f"{path}: test_exposures must be an object, got {exposures!r}")
+        return LightCard(
+            train_env,
+            _exposure(path, "exposure", data.get("exposure", 1.0)),
+            {n: _exposure(path, f"test_exposures.{n}", exposures.get(n, 1.0)) for n in tests},
+            _FRAMES[_check_choice(path, data, "frame", tuple(_FRAMES), "world")],
+            _check_choice(path, data, "color_space", get_args(Film), "srgb"),
+        )
+
+
+def read_relight_folder(sequence: HeadSequence) -> RelightTruth:
+    """Read which lights a capture was taken under, and find its pictures under the test lights.
+
+    Raises:
+        FileNotFoundError: If the card or a map is missing, or a test light has no pictures.
+        ValueError: If the card is wrong.
+    """
+    root = sequence.root
+    card = LightCard.load(root / CARD_NAME)
+    train = None
+    if card.train_env is not None:
+        path = root / card.train_env
+        if not path.is_file():
+            raise FileNotFoundError(f"{root / 'light.json'}: train_env: {path} does not exist")
+        train = _known("train", path, card.exposure)
+    tests = {
+        name: _known(name, _map_of(root, name), exposure)
+        for name, exposure in card.test_exposures.items()
+    }
+    pictures = {name: _pictures(sequence, root / "relight" / name / "images") for name in tests}
+    return RelightTruth(train, tests, card.space, card.film, pictures)
+
+
+def _known(name: str, path: Path, exposure: float) -> KnownLight:
+    return KnownLight(name, partial(_load_map, path, exposure))
+
+
+def _load_map(path: Path, exposure: float) -> EnvironmentMap:
+    radiance = read_radiance(path)
+    if radiance.shape[2] != 2 * radiance.shape[1]:
+        raise ValueError(
+            f"{path}: must be twice as wide as high, got {radiance.shape[2]} x {radiance.shape[1]}"
+        )
+    try:
+        return EnvironmentMap(radiance).scaled(exposure)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _map_of(root: Path, name: str) -> Path:
+    paths = [root / "envs" / f"{name}{suffix}" for suffix in _SUFFIXES]
+    found = next((path for path in paths if path.is_file()), None)
+    if found is None:
+        raise FileNotFoundError(f"{paths[0]} does not exist, though {CARD_NAME} names {name!r}")
+    return found
+
+
+def _pictures(sequence: HeadSequence, folder: Path) -> dict[Path, Path]:
+    originals = (record.image_path for record in sequence.frames)
+    found = {path: folder / path.name for path in originals if (folder / path.name).is_file()}
+    if not found:
+        raise FileNotFoundError(f"{folder}: has no picture named as one of the capture")
+    return found
+
+
+def _exposure(path: Path, name: str, value: object) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        number = float(value)
+        if math.isfinite(number) and number > 0:
+            return number
+    raise ValueError(f"{path}: {name} must be a positive number, got {value!r}")
+
+
+def _check_choice(
+    path: Path, data: Mapping[str, Any], key: str, choices: tuple[str, ...], default: str
+) -> Any:
+    value = data.get(key, default)
+    if value not in choices:
+        raise ValueError(f"{path}: {key} must be one of {', '.join(choices)}, got {value!r}")
+    return value
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value not in ("", ".", "..") and not set(value) & set("/\\")
