@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
 
+from vultus.geometry.spherical_harmonics import light_sh_basis
 from vultus.methods.gsheadrelight.config import GeneratorConfig
+from vultus.methods.gsheadrelight.gaussians import HeadGaussians
 from vultus.methods.gsheadrelight.generator import Generator
 from vultus.methods.gsheadrelight.generator_file import (
     OFFICIAL_RIG,
     SavedGenerator,
     save_generator,
 )
+from vultus.methods.gsheadrelight.lights import COSINE_LOBE
 from vultus.methods.gsheadrelight.point_generator import PointHeads
+from vultus.methods.gsheadrelight.rendering import SH_C0
 
 TINY = GeneratorConfig(
     z_dim=8,
@@ -56,3 +61,24 @@ def write_relightable(path: Path, config: GeneratorConfig = TINY) -> Path:
     """Write a small generator as ``convert-checkpoint`` would."""
     save_generator(path, SavedGenerator(visible(config), OFFICIAL_RIG, {}))
     return path
+
+
+def matte_ball(count: int = 20_000, radius: float = 0.25) -> HeadGaussians:
+    """A white matte ball around the origin: transfers are those of its normals."""
+    index = torch.arange(count) + 0.5
+    up = 1.0 - 2.0 * index / count
+    turn = index * math.pi * (3.0 - math.sqrt(5.0))
+    ring = (1.0 - up * up).sqrt()
+    normals = torch.stack([ring * turn.cos(), up, ring * turn.sin()], dim=1)
+    # Right, into the scene and up of a frontal picture are +x, -z and +y of the world.
+    basis = light_sh_basis(torch.stack([normals[:, 0], -normals[:, 2], normals[:, 1]], dim=1), 2)
+    transfer = basis * torch.tensor(COSINE_LOBE) / SH_C0
+    spread = math.log(2.0 * radius * math.sqrt(math.pi / count))
+    return HeadGaussians(
+        means=radius * normals[None],
+        log_scales=torch.full((1, count, 3), spread),
+        quats=torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(1, count, 4),
+        opacity_logits=torch.full((1, count, 1), 6.0),
+        albedo_dc=torch.full((1, count, 3), 0.5 / SH_C0),
+        transfer=transfer[None],
+    )

@@ -10,12 +10,23 @@ import pytest
 from vultus.cli.ablate import AblateOptions
 from vultus.cli.data import CheckOptions, StudioOptions
 from vultus.cli.demo import DemoOptions
+from vultus.cli.envmap_light import EnvmapLightOptions
 from vultus.cli.evaluate import EvaluateOptions
 from vultus.cli.export import ExportOptions
 from vultus.cli.generate import GenerateOptions
 from vultus.cli.generate_mesh import GenerateMeshOptions
+from vultus.cli.generate_relit import GenerateRelitOptions
+from vultus.cli.generate_splats import GenerateSplatsOptions
 from vultus.cli.generate_video import GenerateVideoOptions
-from vultus.cli.generator_options import PeopleOptions, RelightableOptions, SphereHeadOptions
+from vultus.cli.generator_options import (
+    GaussianOptions,
+    LitGaussianOptions,
+    ManyLightsOptions,
+    PeopleOptions,
+    PictureOptions,
+    RelightableOptions,
+    SphereHeadOptions,
+)
 from vultus.cli.light_options import LightOptions
 from vultus.cli.main import COMMANDS, run
 from vultus.cli.mesh import MeshOptions
@@ -29,6 +40,7 @@ from vultus.data.image_packing import PackConfig
 from vultus.data.studio.collection.config import CollectionConfig
 from vultus.data.studio.config import StudioConfig
 from vultus.export.avatar_mesh import FusionSettings
+from vultus.methods.gsheadrelight.light_sources import LightSettings
 from vultus.methods.gsheadrelight.occupancy import OccupancySettings
 from vultus.methods.registry import GENERATORS, METHODS, method_presets
 from vultus.methods.spherehead.config import SphereHeadConfig
@@ -47,10 +59,13 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "mesh": (MeshOptions,),
     "export": (ExportOptions,),
     "generate": (GenerateOptions, SphereHeadOptions, PeopleOptions),
-    "generate gsheadrelight": (GenerateOptions, RelightableOptions, LightOptions, PeopleOptions),
+    "generate gsheadrelight": (GenerateOptions, RelightableOptions, LightOptions, PictureOptions),
+    "generate-relit gsheadrelight": (GenerateRelitOptions, ManyLightsOptions, LightSettings),
+    "generate-splats gsheadrelight": (GenerateSplatsOptions, GaussianOptions, LightSettings),
+    "envmap-light": (EnvmapLightOptions,),
     "generate-video spherehead": (GenerateVideoOptions, SphereHeadOptions, PeopleOptions),
     "generate-mesh spherehead": (GenerateMeshOptions, SphereHeadOptions, DensitySettings),
-    "generate-mesh gsheadrelight": (GenerateMeshOptions, RelightableOptions, OccupancySettings),
+    "generate-mesh gsheadrelight": (GenerateMeshOptions, LitGaussianOptions, OccupancySettings),
     "mix-styles spherehead": (MixStylesOptions, SphereHeadOptions),
     "data studio": (StudioOptions, StudioConfig),
     "data check": (CheckOptions,),
@@ -69,10 +84,22 @@ def unnamed(field: str, options: type) -> dict[str, str]:
 
 # Their options are listed as classes of their own.
 _PARTS = {"generator": "--weights", "surface": "--resolution", **unnamed("people", PeopleOptions)}
-_LIT_PARTS = {**_PARTS, **unnamed("light", LightOptions)}
+_LIT_PARTS = {**_PARTS, **unnamed("light", LightOptions), **unnamed("pictures", PictureOptions)}
+_RELIT_PARTS = {
+    **_LIT_PARTS,
+    **unnamed("generator", GaussianOptions),
+    **unnamed("settings", LightSettings),
+    "generator.pictures": "--backdrop",
+    "generator.pictures.size": "--size",
+    "generator.pictures.scenery": "--scenery",
+    "generator.pictures.backdrop": "--backdrop",
+}
 _OTHER_FLAGS = {
     "generate": _PARTS,
     "generate gsheadrelight": _LIT_PARTS,
+    "generate-relit gsheadrelight": _RELIT_PARTS,
+    "generate-splats gsheadrelight": _RELIT_PARTS,
+    "envmap-light": {"envmap": "PATH", **unnamed("settings", LightSettings)},
     "generate-video spherehead": _PARTS,
     "generate-mesh spherehead": _PARTS,
     "generate-mesh gsheadrelight": _LIT_PARTS,

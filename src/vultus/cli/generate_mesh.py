@@ -12,8 +12,10 @@ from torch import Tensor
 
 from vultus.cli.console import console
 from vultus.cli.generator_options import (
+    LitGaussianOptions,
     OptionsT,
     PeopleOptions,
+    SphereHeadOptions,
     check_output_folder,
     count_people,
     parse_options,
@@ -38,6 +40,7 @@ __all__ = ["GenerateMeshOptions", "MeshFormat", "main"]
 MeshFormat = Literal["ply", "obj", "glb", "mrc"]
 
 SurfaceT = TypeVar("SurfaceT", DensitySettings, OccupancySettings)
+_GENERATORS = {"spherehead": SphereHeadOptions, "gsheadrelight": LitGaussianOptions}
 _SURFACES: dict[str, type] = {"spherehead": DensitySettings, "gsheadrelight": OccupancySettings}
 """Method -> how its heads are sampled."""
 
@@ -98,7 +101,7 @@ class _Carver:
 def main(arguments: list[str]) -> None:
     """Check, sample, write."""
     options: GenerateMeshOptions[Any, Any] = parse_options(
-        GenerateMeshOptions, "generate-mesh", arguments, __doc__, _SURFACES
+        GenerateMeshOptions, "generate-mesh", arguments, __doc__, (_GENERATORS, _SURFACES)
     )
     if not options.formats:
         raise ValueError("--formats must name at least one")

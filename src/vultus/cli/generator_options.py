@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
+from jaxtyping import Float
+from torch import Tensor
 
 from vultus.cli.generator_weights import (
     RELIGHTABLE,
@@ -23,6 +25,8 @@ from vultus.cli.light_options import LightOptions
 from vultus.core.devices import find_device
 from vultus.methods.generated_heads import PeopleSampler
 from vultus.methods.gsheadrelight import sampling as gsheadrelight
+from vultus.methods.gsheadrelight.light_sources import named_light
+from vultus.methods.gsheadrelight.rendering import ShadeMode
 from vultus.methods.head_views import ViewRig
 from vultus.methods.latents import read_styles
 from vultus.methods.people import DrawSettings, People
@@ -33,9 +37,13 @@ from vultus.nets.stylegan2.synthesis import NoiseMode
 
 __all__ = [
     "GENERATOR_OPTIONS",
+    "GaussianOptions",
     "GeneratorOptions",
+    "LitGaussianOptions",
+    "ManyLightsOptions",
     "OptionsT",
     "PeopleOptions",
+    "PictureOptions",
     "RelightableOptions",
     "SphereHeadOptions",
     "check_output_folder",
@@ -147,10 +155,9 @@ class SphereHeadOptions(GeneratorOptions):
 
 
 @dataclass(frozen=True)
-class RelightableOptions(GeneratorOptions):
-    """Options of commands that generate people with GSHeadRelight."""
+class PictureOptions:
+    """How pictures of GSHeadRelight's people are made."""
 
-    light: Annotated[LightOptions, tyro.conf.arg(name="")] = field(default_factory=LightOptions)
     size: int | None = None
     """Side of the pictures; default: that of the training (official --nrr)."""
     scenery: bool = False
@@ -158,17 +165,23 @@ class RelightableOptions(GeneratorOptions):
     backdrop: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Colour behind everything, from 0 to 1."""
 
-    def open_sampler(self) -> gsheadrelight.RelightableSampler:
-        """Check the options, read the light and the weights and put all together."""
+
+@dataclass(frozen=True)
+class _GaussianOptions(GeneratorOptions, ABC):
+    """Options of every command that generates people with GSHeadRelight."""
+
+    def _open(
+        self, light: Float[Tensor, "9 c"], mode: ShadeMode, pictures: PictureOptions
+    ) -> gsheadrelight.RelightableSampler:
         settings = gsheadrelight.SamplingSettings(
             truncation=self.truncation,
             cutoff=self.cutoff,
             condition_yaw=math.radians(self.condition_yaw),
-            light=self.light.source().light,
-            mode="albedo" if self.light.albedo else "lit",
-            has_scenery=self.scenery,
-            backdrop=self.backdrop,
-            size=self.size,
+            light=light,
+            mode=mode,
+            has_scenery=pictures.scenery,
+            backdrop=pictures.backdrop,
+            size=pictures.size,
         )
         saved = open_saved(RELIGHTABLE, self.source())
         generator = saved.generator
@@ -177,9 +190,58 @@ class RelightableOptions(GeneratorOptions):
             raise ValueError(
                 "--focal: this generator has the one field of view of the published programs"
             )
-        if self.scenery and generator.background is None:
+        if pictures.scenery and generator.background is None:
             raise ValueError("--scenery: this generator has learned nothing behind heads")
         return gsheadrelight.RelightableSampler(generator, self.view_rig(saved.rig), settings)
+
+
+@dataclass(frozen=True)
+class GaussianOptions(_GaussianOptions):
+    """Options of commands that make neither pictures nor light."""
+
+    def open_sampler(self) -> gsheadrelight.RelightableSampler:
+        """Check the options, read the weights and put both together."""
+        return self._open(named_light("front"), "lit", PictureOptions())
+
+
+@dataclass(frozen=True)
+class ManyLightsOptions(_GaussianOptions):
+    """Options of commands that show people in many lights."""
+
+    pictures: Annotated[PictureOptions, tyro.conf.arg(name="")] = field(
+        default_factory=PictureOptions
+    )
+
+    def open_sampler(self) -> gsheadrelight.RelightableSampler:
+        """Check the options, read the weights and put both together."""
+        return self._open(named_light("front"), "lit", self.pictures)
+
+
+@dataclass(frozen=True)
+class LitGaussianOptions(_GaussianOptions):
+    """Options of commands that color people by a light, but make no pictures."""
+
+    light: Annotated[LightOptions, tyro.conf.arg(name="")] = field(default_factory=LightOptions)
+
+    def open_sampler(self) -> gsheadrelight.RelightableSampler:
+        """Check the options, read light and weights and put all together."""
+        source = self.light.source()
+        return self._open(source.light, source.mode, PictureOptions())
+
+
+@dataclass(frozen=True)
+class RelightableOptions(_GaussianOptions):
+    """Options of commands that show people of GSHeadRelight in one light."""
+
+    light: Annotated[LightOptions, tyro.conf.arg(name="")] = field(default_factory=LightOptions)
+    pictures: Annotated[PictureOptions, tyro.conf.arg(name="")] = field(
+        default_factory=PictureOptions
+    )
+
+    def open_sampler(self) -> gsheadrelight.RelightableSampler:
+        """Check the options, read light and weights and put all together."""
+        source = self.light.source()
+        return self._open(source.light, source.mode, self.pictures)
 
 
 OptionsT = TypeVar("OptionsT", bound=GeneratorOptions)
@@ -232,22 +294,22 @@ def parse_options(
     command: str,
     arguments: list[str],
     description: str | None,
-    *tables: Mapping[str, type],
+    tables: Sequence[Mapping[str, type]] = (GENERATOR_OPTIONS,),
 ) -> Any:
     """Parse ``METHOD options``.
 
     Args:
-        options_class: Generic in the options of the method, and in one class for each table.
+        options_class: Generic in a class of options for each table.
         command: Its name, for help.
         arguments: Of the command.
         description: For help.
-        tables: More classes of options, by method.
+        tables: Classes of options, by method.
 
     Raises:
         ValueError: If the method is missing or unknown.
     """
-    method, rest = split_method(command, arguments, GENERATOR_OPTIONS)
-    classes = tuple(table[method] for table in (GENERATOR_OPTIONS, *tables))
+    method, rest = split_method(command, arguments, tables[0])
+    classes = tuple(table[method] for table in tables)
     prog = f"vultus {command} {method}"
     return tyro.cli(options_class[classes], args=rest, prog=prog, description=description)
 

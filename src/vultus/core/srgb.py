@@ -1,4 +1,4 @@
-"""The sRGB transfer curve (IEC 61966-2-1)."""
+"""The sRGB transfer curve (IEC 61966-2-1), and the brightness of its primaries."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["linear_to_srgb", "srgb_to_linear"]
+__all__ = ["LUMINANCE", "linear_to_srgb", "srgb_to_linear"]
+
+LUMINANCE = (0.2126, 0.7152, 0.0722)
+"""Shares of linear red, green and blue in the brightness (ITU-R BT.709)."""
 
 # The constants of the standard; the two pieces meet at these thresholds to within 3e-8.
 _LINEAR_THRESHOLD = 0.0031308

@@ -12,8 +12,14 @@ from torch import Tensor
 from vultus.methods.generated_heads import GeneratorOutput, HeadView
 from vultus.methods.gsheadrelight.gaussians import HeadGaussians, SceneryGaussians
 from vultus.methods.gsheadrelight.generator import Generator
-from vultus.methods.gsheadrelight.light_sources import named_light
-from vultus.methods.gsheadrelight.rendering import ShadeMode, label_camera, render_colors, shade
+from vultus.methods.gsheadrelight.light_sources import LightSource, named_light
+from vultus.methods.gsheadrelight.rendering import (
+    Pictures,
+    ShadeMode,
+    label_camera,
+    render_colors,
+    shade,
+)
 from vultus.methods.head_views import ViewRig
 from vultus.methods.latents import latents_of_seeds
 from vultus.methods.people import Between, DrawSettings, People, way_through
@@ -142,17 +148,7 @@ class RelightableSampler:
         light = self.settings.light.to(self.device)[None]
         modes: tuple[ShadeMode, ...] = (self.settings.mode, "albedo", "shading")
         colors = torch.stack([shade(head.gaussians, light, mode) for mode in modes], dim=1)
-        label = label.to(self.device)
-        camera = label_camera(label, self.size, self.generator.config.parity)
-        seen = render_colors(
-            head.gaussians,
-            colors,
-            camera,
-            scenery=head.scenery,
-            background=self._backdrop(),
-            parity=self.generator.config.parity,
-            backend=self.generator.config.backend,
-        )
+        seen = self._render(head, colors, label, self._backdrop())
         rgb, albedo, shading = from_signed(seen.image)[0].cpu().split(3)
         alpha, depth = seen.alpha[0].clamp(0.0, 1.0).cpu(), seen.depth[0].cpu()
         if self.generator.config.parity == "official":
@@ -161,7 +157,7 @@ class RelightableSampler:
             rgb=rgb,
             alpha=alpha,
             depth=depth,
-            camera=label_camera(label.cpu(), self.size, self.generator.config.parity),
+            camera=label_camera(label, self.size, self.generator.config.parity),
             albedo=albedo,
             shading=shading,
         )
@@ -170,26 +166,40 @@ class RelightableSampler:
     def relit(
         self,
         head: RelightableHead,
-        lights: Float[Tensor, "m 9 c"],
+        lights: Sequence[LightSource],
         label: Float[Tensor, "1 25"],
     ) -> Iterator[tuple[Float[Tensor, "3 h w"], Float[Tensor, "1 h w"]]]:
         """Show a head in many lights from one camera: pictures in [0, 1] over black, and alpha.
 
         As many lights as the rasterizer takes are rendered at once.
         """
-        label = label.to(self.device)
-        for part in lights.to(self.device).split(_MOST_LIGHTS):
-            seen = self.generator.render(
-                head.gaussians,
-                part[None],
-                label,
-                mode=self.settings.mode,
-                scenery=head.scenery,
-                size=self.size,
-            )
+        for first in range(0, len(lights), _MOST_LIGHTS):
+            colors = [
+                shade(head.gaussians, light.light.expand(-1, 3).to(self.device)[None], light.mode)
+                for light in lights[first : first + _MOST_LIGHTS]
+            ]
+            seen = self._render(head, torch.stack(colors, dim=1), label)
             alpha = seen.alpha[0].clamp(0.0, 1.0).cpu()
             for picture in from_signed(seen.image)[0].cpu().split(3):
                 yield picture, alpha
+
+    def _render(
+        self,
+        head: RelightableHead,
+        colors: Float[Tensor, "1 m n 3"],
+        label: Float[Tensor, "1 25"],
+        background: Float[Tensor, 3] | None = None,
+    ) -> Pictures:
+        config = self.generator.config
+        return render_colors(
+            head.gaussians,
+            colors,
+            label_camera(label.to(self.device), self.size, config.parity),
+            scenery=head.scenery,
+            background=background,
+            parity=config.parity,
+            backend=config.backend,
+        )
 
     def _backdrop(self) -> Float[Tensor, 3] | None:
         if not any(self.settings.backdrop):

@@ -1,0 +1,109 @@
+"""``vultus generate-relit``: generated people in many lights, which may go around them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from vultus.cli.avatar_run import output_path
+from vultus.cli.console import console
+from vultus.cli.generator_options import (
+    ManyLightsOptions,
+    PeopleOptions,
+    count_people,
+    split_method,
+)
+from vultus.core.image_io import write_image
+from vultus.core.video_io import write_video
+from vultus.export.relit_people import RelitFilm, Surroundings, film_relit, relit_sheet
+from vultus.methods.gsheadrelight.light_sources import LightSettings, LightSource, open_light
+from vultus.methods.head_views import Motion
+from vultus.methods.people import People
+
+__all__ = ["RELIGHTABLE_METHODS", "GenerateRelitOptions", "main", "open_lights"]
+
+RELIGHTABLE_METHODS = ("gsheadrelight",)
+_PICTURES = (".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class GenerateRelitOptions:
+    """Write a film, or a sheet with people in rows and lights in columns."""
+
+    generator: Annotated[ManyLightsOptions, tyro.conf.arg(name="")] = field(
+        default_factory=ManyLightsOptions
+    )
+    out: Path = Path("relit.mp4")
+    """Film (.mp4), or sheet (.png, .jpg) whose first row shows the lights."""
+    people: Annotated[PeopleOptions, tyro.conf.arg(name="")] = field(default_factory=PeopleOptions)
+    lights: tuple[str, ...] = ("front",)
+    """front, left, right, above, below, even, or albedo for none; or files: maps of surroundings
+    (.hdr, .exr), or 9 or 27 coefficients (.json of envmap-light, .npz, or .txt as DPR's)."""
+    settings: Annotated[LightSettings, tyro.conf.arg(name="")] = field(
+        default_factory=LightSettings
+    )
+    show: Surroundings = "none"
+    """Where light comes from. inset: a white ball and the map in a corner; background: the map
+    behind people."""
+    frames: int = 120
+    """Of a film, for a turn of the camera's path (official --w-frames)."""
+    turns: float = 1.0
+    """How often light goes around people in these frames; negative the other way, 0 not at all."""
+    motion: Motion = "front"
+    """Of the camera: front stands still; face, swing and orbit move."""
+    arrange: Literal["grid", "sequence"] = "grid"
+    """Lights in columns side by side, or one after the other, each for all frames (as
+    published)."""
+    fps: float = 30.0
+    """Frames per second."""
+    dry_run: bool = False
+    """Check everything, write nothing."""
+
+
+def main(arguments: list[str]) -> None:
+    """Check, light, write."""
+    method, rest = split_method("generate-relit", arguments, RELIGHTABLE_METHODS)
+    prog = f"vultus generate-relit {method}"
+    options = tyro.cli(GenerateRelitOptions, args=rest, prog=prog, description=__doc__)
+    out = output_path(options.out, options.out, [".mp4", *_PICTURES])
+    film = RelitFilm(
+        options.frames,
+        options.turns,
+        options.motion,
+        options.show,
+        is_sequence=options.arrange == "sequence",
+    )
+    if not options.fps > 0:
+        raise ValueError(f"--fps must be positive, got {options.fps}")
+    lights = open_lights(options.lights, options.settings)
+    sampler = options.generator.open_sampler()
+    people = People.join([person for _, person in options.people.named(sampler)])
+    is_film = out.suffix.lower() == ".mp4"
+    what = f"{film.num_frames(len(lights))} frames" if is_film else "a sheet"
+    if options.dry_run:
+        console.print(
+            f"would write {what} of {count_people(len(people))} in {len(lights)} lights with a "
+            f"{sampler.description} to {out}"
+        )
+        return
+    if is_film:
+        count = write_video(out, film_relit(sampler, people, lights, film), options.fps)
+        console.print(f"film: {out} ({count} frames)")
+        return
+    write_image(out, relit_sheet(sampler, people, lights, sampler.rig.label(), options.show))
+    console.print(f"sheet: {out} ({count_people(len(people))} in {len(lights)} lights)")
+
+
+def open_lights(texts: tuple[str, ...], settings: LightSettings) -> list[LightSource]:
+    """Find or read the lights that ``--lights`` names.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If there is none, or one is no light.
+    """
+    if not texts:
+        raise ValueError("--lights must name at least one")
+    return [open_light(text, settings) for text in texts]

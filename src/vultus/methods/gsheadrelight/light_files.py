@@ -1,0 +1,143 @@
+"""Files of lights of generated heads, and of maps of surroundings.
+
+Lights are given in axes of the head; see ``lights``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vultus.core.files import atomic_path, read_json, write_bytes
+from vultus.core.image_io import read_radiance
+from vultus.data.light_labels import LIGHT_TERMS
+from vultus.methods.gsheadrelight.lights import (
+    labels_to_light,
+    light_to_labels,
+    world_to_head_light,
+)
+from vultus.render.lighting.envmap import EnvironmentMap, from_front_centered
+
+__all__ = [
+    "LIGHT_SUFFIXES",
+    "MAP_SUFFIXES",
+    "MapLayout",
+    "read_environment",
+    "read_light",
+    "write_light",
+]
+
+MapLayout = Literal["world", "front_centered", "release"]
+"""Where a map has its directions: as ``render.lighting.envmap`` says, so that what is before the
+face stands at a quarter of the width; that in the centre; or mirrored as in GSHeadRelight's
+release, with what is to the right of the picture in the first column and what is behind the head at
+a quarter."""
+LIGHT_SUFFIXES = (".json", ".txt", ".npz")
+MAP_SUFFIXES = (".exr", ".hdr")
+
+_KEY = "light"
+
+
+def read_light(path: Path) -> Float[Tensor, "9 c"]:
+    """Read a light: 9 numbers, or 27, term by term.
+
+    ``.txt`` holds numbers and nothing else, of which the first 9 are used unless they are 27, in
+    axes of the head as DPR publishes its lights. ``.npz`` holds an array ``light``. ``.json`` holds
+    a list, or ``{"light": [...], "axes": "head" or "world"}``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds no light; names the file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist")
+    suffix, is_world = path.suffix.lower(), False
+    if suffix == ".json":
+        data = read_json(path)
+        if isinstance(data, dict):
+            axes = data.get("axes", "head")
+            if axes not in ("head", "world"):
+                raise ValueError(f"{path}: axes must be head or world, got {axes!r}")
+            data, is_world = data.get(_KEY), axes == "world"
+        numbers = _numbers(data, path)
+    elif suffix == ".npz":
+        numbers = _numbers(_array(path), path)
+    elif suffix == ".txt":
+        numbers = _numbers(path.read_text(errors="replace").split(), path)
+        if len(numbers) != 3 * LIGHT_TERMS:
+            numbers = numbers[:LIGHT_TERMS]
+    else:
+        raise ValueError(f"a light must end in {', '.join(LIGHT_SUFFIXES)}, got {path}")
+    if len(numbers) not in (LIGHT_TERMS, 3 * LIGHT_TERMS):
+        raise ValueError(f"{path}: a light must have 9 or 27 numbers, got {len(numbers)}")
+    light = labels_to_light(numbers[None])[0]
+    return world_to_head_light(light) if is_world else light
+
+
+def write_light(path: Path, light: Float[Tensor, "9 c"]) -> None:
+    """Write a light in axes of the head, in the format of the suffix; see ``read_light``.
+
+    Raises:
+        ValueError: If the suffix is none of ``LIGHT_SUFFIXES``.
+    """
+    light = light.detach().cpu()
+    numbers = light_to_labels(light[None])[0].tolist()
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        text = json.dumps({_KEY: light.tolist(), "axes": "head"}, indent=1)
+        write_bytes(path, text.encode())
+    elif suffix == ".txt":
+        write_bytes(path, "".join(f"{number!r}\n" for number in numbers).encode())
+    elif suffix == ".npz":
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, light=light.numpy())
+    else:
+        raise ValueError(f"a light must end in {', '.join(LIGHT_SUFFIXES)}, got {path}")
+
+
+def read_environment(path: Path, layout: MapLayout = "world") -> EnvironmentMap:
+    """Read a map of surroundings (``.hdr``, ``.exr``).
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no such map; names the file.
+    """
+    radiance = read_radiance(path)
+    height, width = radiance.shape[1:]
+    if width != 2 * height:
+        raise ValueError(f"{path}: a map must be twice as wide as high, got {width} x {height}")
+    if width % 4:
+        raise ValueError(f"{path}: the width of a map must be a multiple of 4, got {width}")
+    if not bool((radiance >= 0.0).all() & radiance.isfinite().all()):
+        raise ValueError(f"{path}: radiance must be finite and not negative")
+    if layout == "front_centered":
+        radiance = from_front_centered(radiance[None])[0]
+    elif layout == "release":
+        radiance = radiance.flip(2)
+    return EnvironmentMap(radiance)
+
+
+def _array(path: Path) -> object:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return file[_KEY].reshape(-1).tolist()
+    except (BadZipFile, EOFError, KeyError, OSError, ValueError) as error:
+        raise ValueError(f"{path} must be an .npz file with an array {_KEY}: {error}") from error
+
+
+def _numbers(data: object, path: Path) -> Float[Tensor, " n"]:
+    """A list of numbers, or of lists of them, as one row."""
+    try:
+        numbers = torch.from_numpy(np.array(data, dtype=np.float32).reshape(-1))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} must hold the numbers of a light") from error
+    if not bool(numbers.isfinite().all()):
+        raise ValueError(f"{path} must hold finite numbers")
+    return numbers

@@ -1,0 +1,213 @@
+"""Commands that generate and relight people of GSHeadRelight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from relight_heads import TINY, visible, write_relightable
+from vultus.cli.main import run
+from vultus.core.image_io import image_size, read_image_bytes, to_bytes, write_radiance
+from vultus.core.video_io import video_info
+from vultus.export.mesh_files import read_mesh
+from vultus.export.relit_people import light_picture
+from vultus.gaussians.splat_files import read_splats
+from vultus.methods.gsheadrelight.generator_file import OFFICIAL_RIG
+from vultus.methods.gsheadrelight.light_files import read_light
+from vultus.methods.gsheadrelight.light_sources import LightSettings, open_light
+from vultus.methods.gsheadrelight.rendering import SH_C0, shade
+from vultus.methods.gsheadrelight.sampling import RelightableSampler, SamplingSettings
+from vultus.methods.head_views import ring_labels
+
+Refuses = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_relightable(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="module")
+def envmap(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("maps") / "sky.hdr"
+    radiance = torch.rand(3, 8, 16, generator=torch.Generator().manual_seed(0))
+    write_radiance(path, radiance)
+    return path
+
+
+def command(name: str, weights: Path, out: Path, *more: str) -> list[str]:
+    return [name, "gsheadrelight", "--weights", str(weights), "--out", str(out), *more]
+
+
+def test_a_picture_is_the_seed_in_the_light(weights: Path, envmap: Path, tmp_path: Path) -> None:
+    more = ["--seeds", "3", "--views", "front", "--envmap", str(envmap), "--yaw", "30"]
+    assert run(command("generate", weights, tmp_path, *more)) == 0
+    light = open_light(str(envmap), LightSettings(yaw=30.0)).light
+    source = RelightableSampler(visible(), OFFICIAL_RIG, SamplingSettings(light=light))
+    wanted = source.look(source.head(source.people((3,))), ring_labels(OFFICIAL_RIG, 1)).rgb
+    assert torch.equal(read_image_bytes(tmp_path / "seed0003.png"), to_bytes(wanted))
+
+
+def test_sheets_show_faces_with_albedo_and_shading(weights: Path, tmp_path: Path) -> None:
+    outputs = ["--outputs", "rgb", "albedo", "shading", "depth", "mask", "normals"]
+    assert run(command("generate", weights, tmp_path, "--size", "24", *outputs)) == 0
+    assert image_size(tmp_path / "seed0000.png") == (5 * 24 + 4 * 4, 6 * 24 + 5 * 4)
+
+
+def test_light_changes_the_picture_but_not_the_albedo(weights: Path, tmp_path: Path) -> None:
+    for name in ("front", "below"):
+        more = ["--views", "front", "--layout", "images", "--outputs", "rgb", "albedo"]
+        assert run(command("generate", weights, tmp_path / name, *more, "--light", name)) == 0
+
+    def same(output: str) -> bool:
+        front, below = (
+            read_image_bytes(tmp_path / name / output / "seed0000_000.png")
+            for name in ("front", "below")
+        )
+        return torch.equal(front, below)
+
+    assert same("albedo")
+    assert not same("rgb")
+
+
+def test_films_and_mixed_styles_are_those_of_faces(weights: Path, tmp_path: Path) -> None:
+    film = command("generate-video", weights, tmp_path / "film.mp4", "--frames", "3")
+    assert run([*film, "--outputs", "rgb", "shading", "--light", "left"]) == 0
+    assert (video_info(tmp_path / "film.mp4").width, video_info(tmp_path / "film.mp4").height) == (
+        64,
+        32,
+    )
+    mixed = command("mix-styles", weights, tmp_path / "mix", "--coarse", "0", "--fine", "1")
+    assert run([*mixed, "--layers", "2"]) == 0
+    assert {path.name for path in (tmp_path / "mix").iterdir()} == {
+        "layer02_yaw+000.png",
+        "layer02_yaw+030.png",
+    }
+
+
+def test_relit_films_and_sheets_are_written(
+    weights: Path, envmap: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lights = ["--lights", "albedo", "left", str(envmap), "--seeds", "0-1"]
+    film = command("generate-relit", weights, tmp_path / "film.mp4", *lights)
+    assert run([*film, "--frames", "2", "--show", "background"]) == 0
+    info = video_info(tmp_path / "film.mp4")
+    assert (info.width, info.height) == (96, 64)
+    sequence = command("generate-relit", weights, tmp_path / "all.mp4", *lights)
+    assert run([*sequence, "--frames", "2", "--arrange", "sequence", "--motion", "face"]) == 0
+    assert "(6 frames)" in capsys.readouterr().out
+    sheet = command("generate-relit", weights, tmp_path / "sheet.png", *lights)
+    assert run([*sheet, "--show", "inset"]) == 0
+    assert image_size(tmp_path / "sheet.png") == (3 * 32 + 8, 3 * 32 + 8)
+
+
+def test_splats_hold_the_colours_of_each_light(weights: Path, tmp_path: Path) -> None:
+    more = ["--lights", "left", "right", "albedo", "--truncation", "1"]
+    assert run(command("generate-splats", weights, tmp_path / "splats", *more)) == 0
+    source = RelightableSampler(visible(), OFFICIAL_RIG, SamplingSettings(truncation=1.0))
+    gaussians = source.head(source.people((0,))).gaussians
+    for name in ("left", "right", "albedo"):
+        light = open_light(name, LightSettings())
+        splats = read_splats(tmp_path / f"splats/seed0000_{name}.ply")
+        wanted = shade(gaussians, light.light[None], light.mode)[0]
+        torch.testing.assert_close(0.5 + SH_C0 * splats.sh_dc[:, 0], wanted)
+        assert torch.equal(splats.means, gaussians.means[0])
+
+
+def test_surfaces_have_the_colours_of_the_light(weights: Path, tmp_path: Path) -> None:
+    more = ["--resolution", "20", "--level", "0.5", "--formats", "ply", "mrc"]
+    for name in ("front", "below"):
+        out = tmp_path / name
+        assert run(command("generate-mesh", weights, out, *more, "--light", name)) == 0
+    front, below = (read_mesh(tmp_path / name / "seed0000.ply") for name in ("front", "below"))
+    assert torch.equal(front.vertices, below.vertices)
+    assert front.colors is not None
+    assert below.colors is not None
+    assert not torch.equal(front.colors, below.colors)
+    assert float(front.vertices.abs().max()) <= 0.7 + 1.4 / 19
+    assert (tmp_path / "front/seed0000.mrc").stat().st_size == 1024 + 4 * 20**3
+
+
+def test_a_map_becomes_coefficients_with_a_picture(
+    weights: Path, envmap: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "sky.json"
+    make = ["envmap-light", str(envmap), "--out", str(out), "--picture-size", "64"]
+    assert run([*make, "--exposure", "0.5", "--yaw", "-20"]) == 0
+    assert "XX-YY" in capsys.readouterr().out
+    source = open_light(str(envmap), LightSettings(exposure=0.5, yaw=-20.0))
+    torch.testing.assert_close(read_light(out), source.light)
+    picture = to_bytes(light_picture(source, 64))
+    assert torch.equal(read_image_bytes(tmp_path / "sky.png"), picture)
+    assert run([*make, "--gray"]) == 0
+    assert read_light(out).shape == (9, 1)
+    # Coefficients light people as their map does.
+    for name, light in (("a", ["--light", str(out)]), ("b", ["--envmap", str(envmap)])):
+        more = ["--views", "front", *light]
+        assert run(command("generate", weights, tmp_path / name, *more)) == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["generate", "generate-video", "generate-mesh", "generate-splats", "generate-relit"]
+)
+def test_a_dry_run_writes_nothing(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    out = tmp_path / ("film.mp4" if name in ("generate-video", "generate-relit") else "out")
+    assert run(command(name, weights, out, "--dry-run")) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("would ")
+    assert "generator of 1700 relightable Gaussians" in " ".join(text.split())
+    assert not out.exists()
+
+
+REFUSALS: dict[str, tuple[list[str], str]] = {
+    "two lights": (["--light", "left", "--envmap", "x.hdr"], "must not both be given"),
+    "no light": (["--light", "sun"], "a light must be one of front, left"),
+    "no map": (["--envmap", "none.exr"], "none.exr does not exist"),
+    "exposure": (["--exposure", "-1"], "exposure must be positive, got -1.0"),
+    "raw": (["--outputs", "raw"], "--outputs must be some of rgb, albedo"),
+    "size": (["--size", "0"], "size must be positive, got 0"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_unfit_options_are_refused_before_anything_is_written(
+    weights: Path, tmp_path: Path, refuses: Refuses, case: str
+) -> None:
+    more, message = REFUSALS[case]
+    refuses(command("generate", weights, tmp_path / "out", *more), message)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_relighting_cannot_do_is_refused(
+    weights: Path, envmap: Path, tmp_path: Path, refuses: Refuses
+) -> None:
+    relit = command("generate-relit", weights, tmp_path / "film.mp4")
+    refuses([*relit, "--lights"], "--lights must name at least one")
+    refuses([*relit, "--frames", "0"], "frames must be positive, got 0")
+    refuses([*relit, "--fps", "0"], "--fps must be positive")
+    refuses(command("generate-relit", weights, tmp_path / "a.gif"), "--out must end in .mp4, .png")
+    refuses(["generate-relit", "spherehead"], "method must be one of gsheadrelight, got 'spherehe")
+    splats = command("generate-splats", weights, tmp_path / "s", "--lights", "left", "left")
+    refuses(splats, "--lights must have different names")
+    refuses(
+        ["envmap-light", str(envmap), "--out", str(tmp_path / "x.json"), "--picture-size", "3"],
+        "--picture-size must be even and positive, got 3",
+    )
+    bare = write_relightable(tmp_path / "bare.safetensors", replace(TINY, background_points=0))
+    refuses(command("generate", bare, tmp_path / "s", "--scenery"), "has learned nothing behind")
+    official = write_relightable(tmp_path / "official.st", replace(TINY, parity="official"))
+    refuses(command("generate", official, tmp_path / "s", "--focal", "3"), "--focal: this gener")
+    assert not (tmp_path / "s").exists()
+
+
+def test_generators_of_the_other_method_are_refused(
+    weights: Path, tmp_path: Path, refuses: Refuses
+) -> None:
+    arguments = ["generate", "spherehead", "--weights", str(weights), "--out", str(tmp_path / "o")]
+    refuses(arguments, "must be a generator of spherehead, got one of 'gsheadrelight'")
