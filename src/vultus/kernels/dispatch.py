@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["are_for_kernels"]
+__all__ = ["are_for_kernels", "are_where_kernels_run"]
 
 _serves_cpu = False
 """Tests set this to walk on the CPU, in Triton's interpreter, through what runs on a GPU."""
@@ -13,4 +13,9 @@ _serves_cpu = False
 
 def are_for_kernels(*tensors: Tensor) -> bool:
     """Whether all tensors are what fused kernels take: float32 on a GPU."""
-    return all((t.is_cuda or _serves_cpu) and t.dtype == torch.float32 for t in tensors)
+    return are_where_kernels_run(*tensors) and all(t.dtype == torch.float32 for t in tensors)
+
+
+def are_where_kernels_run(*tensors: Tensor) -> bool:
+    """Whether all tensors are on a GPU, whatever their dtype."""
+    return all(t.is_cuda or _serves_cpu for t in tensors)

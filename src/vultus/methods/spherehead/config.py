@@ -117,7 +117,8 @@ class GeneratorConfig:
     backend: Literal["auto", "ref", "cpu", "gpu"] = "auto"
     """Of the volume renderer."""
     precision: Literal["half", "single"] = "half"
-    """Of planes and features inside the volume renderer's gpu backend."""
+    """On a GPU: of planes and features inside the volume renderer, and between the layers of
+    synthesis networks where no gradients are asked for."""
 
     def __post_init__(self) -> None:
         """Reject contradictions."""

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vultus.data.camera_labels import shift_labels
+from vultus.kernels.dispatch import are_for_kernels
 from vultus.kernels.triplane_volume import (
     DecoderActivation,
     DecoderWeights,
@@ -23,6 +24,7 @@ from vultus.methods.spherehead.config import SUPER_RESOLUTION, GeneratorConfig
 from vultus.methods.spherehead.images import HeadImages
 from vultus.methods.spherehead.rays import label_rays
 from vultus.methods.spherehead.super_resolution import SuperResolution
+from vultus.nets.stylegan2.fast_synthesis import FastSynthesis
 from vultus.nets.stylegan2.filters import resize_antialiased
 from vultus.nets.stylegan2.layers import EqualizedConv2d, EqualizedLinear, draw_weights
 from vultus.nets.stylegan2.mapping import MappingNetwork, map_to_styles
@@ -99,6 +101,11 @@ class Generator(nn.Module):
             self.to_rgb = ToRgb(config.plane_channels, 3, config.w_dim)
         if config.parsing_classes:
             self.to_parsing = ToRgb(config.plane_channels, config.parsing_classes, config.w_dim)
+        branches = [branch for branch in (self.sphere_a, self.sphere_b) if branch is not None]
+        self._fast_planes = FastSynthesis(self.backbone.synthesis.block_list(), branches)
+        self._fast_scenery = None
+        if self.background is not None:
+            self._fast_scenery = FastSynthesis(self.background.block_list())
         if generator is not None:
             draw_weights(self, generator)
         if self.camera_offset is not None:
@@ -154,7 +161,14 @@ class Generator(nn.Module):
         noise_mode: NoiseMode = "const",
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "b ..."]:
-        """Synthesise the planes: b 2 3 d h w for two spheres, else b 3 d h w."""
+        """Synthesise the planes: b 2 3 d h w for two spheres, else b 3 d h w.
+
+        On a GPU they are float16 with ``precision="half"`` and no gradients.
+        """
+        if are_for_kernels(ws):
+            options = {"noise_mode": noise_mode, "generator": generator, "dtype": self._dtype}
+            planes = self._fast_planes(self.backbone.synthesis.block_styles(ws), **options)
+            return planes.unflatten(1, (3, -1) if self.sphere_a is None else (2, 3, -1))
         image = self.backbone.synthesis(ws, noise_mode, generator)
         if self.sphere_a is None or self.sphere_b is None:
             return image.unflatten(1, (3, -1))
@@ -228,7 +242,9 @@ class Generator(nn.Module):
         if self.to_parsing is not None:
             parsing = self.to_parsing(features, w).softmax(dim=1)
         sharpening_noise = self.config.super_resolution_noise
-        image = self.super_resolution(raw, features, w, sharpening_noise, generator)
+        image = self.super_resolution(
+            raw, features, w, sharpening_noise, generator, dtype=self._dtype
+        )
         return HeadImages(image, raw, 1.002 * opacity - 0.001, parsing, depth)
 
     def query(
@@ -270,7 +286,17 @@ class Generator(nn.Module):
         assert self.background is not None
         missing = max(self.background.num_ws - ws.shape[1], 0)
         padded = torch.cat([ws, ws[:, -1:].expand(-1, missing, -1)], dim=1)
-        return self.background(padded[:, : self.background.num_ws], noise_mode, generator)
+        styles = padded[:, : self.background.num_ws]
+        if self._fast_scenery is not None and are_for_kernels(ws):
+            options = {"noise_mode": noise_mode, "generator": generator, "dtype": self._dtype}
+            return self._fast_scenery(self.background.block_styles(styles), **options).float()
+        return self.background(styles, noise_mode, generator)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """Of features between layers on a GPU; gradients want more range than float16 has."""
+        is_half = self.config.precision == "half" and not torch.is_grad_enabled()
+        return torch.float16 if is_half else torch.float32
 
 
 def _sphere_branch(config: GeneratorConfig) -> nn.Sequential:

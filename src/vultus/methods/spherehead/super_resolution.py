@@ -6,7 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vultus.kernels.dispatch import are_for_kernels
 from vultus.methods.spherehead.config import SuperResolutionPlan
+from vultus.nets.stylegan2.fast_synthesis import FastSynthesis
 from vultus.nets.stylegan2.filters import resize_antialiased
 from vultus.nets.stylegan2.synthesis import NoiseMode, SynthesisBlock
 
@@ -38,6 +40,7 @@ class SuperResolution(nn.Module):
         self.block1 = SynthesisBlock(
             first, second, w_dim, plan.output_size, _IMAGE_CHANNELS, clamp=clamp
         )
+        self._fast = FastSynthesis([self.block0, self.block1])
 
     def forward(
         self,
@@ -46,6 +49,7 @@ class SuperResolution(nn.Module):
         w: Float[Tensor, "b w"],
         noise_mode: NoiseMode = "none",
         generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> Float[Tensor, "b 3 _ _"]:
         """Enlarge a raw image.
 
@@ -55,10 +59,14 @@ class SuperResolution(nn.Module):
             w: The last style of the backbone; all layers use it.
             noise_mode: Noise of the layers.
             generator: For random noise.
+            dtype: Of features between the layers, on a GPU.
         """
         size = self.plan.input_size
         if raw.shape[-1] < size or not self.plan.keeps_larger_input:
             raw, features = resize_antialiased(raw, size), resize_antialiased(features, size)
         ws = w[:, None].expand(-1, 3, -1)
+        if are_for_kernels(raw, features, w):
+            options = {"noise_mode": noise_mode, "generator": generator, "dtype": dtype}
+            return self._fast([ws, ws], features, raw, **options).to(raw.dtype)
         x, image = self.block0(features, raw, ws, noise_mode, generator)
         return self.block1(x, image, ws, noise_mode, generator)[1]

@@ -6,10 +6,11 @@ ever inserted.
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
+
+from vultus.kernels.styled_layer.ref import double2d
 
 __all__ = ["downsample2d", "resize_antialiased", "smooth2d", "upsample2d"]
 
@@ -19,7 +20,7 @@ _ROWS, _COLUMNS = -2, -1
 
 def upsample2d(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
     """Double the size; constants stay constants, but for the border."""
-    return _double(_double(x, _ROWS), _COLUMNS)
+    return double2d(x)
 
 
 def downsample2d(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
@@ -57,12 +58,3 @@ def _filter(x: Tensor, dim: int, stride: int) -> Tensor:
         taken = taken[..., ::stride, :] if dim == _ROWS else taken[..., ::stride]
         filtered = filtered + taken * (tap / sum(_TAPS))
     return filtered
-
-
-def _double(x: Tensor, dim: int) -> Tensor:
-    """Filter an axis with a zero behind every element, at gain two."""
-    size = x.shape[dim]
-    x = pad(x, (0, 0, 1, 1) if dim == _ROWS else (1, 1))
-    before, here, after = (x.narrow(dim, offset, size) for offset in range(3))
-    even, odd = 0.25 * before + 0.75 * here, 0.75 * here + 0.25 * after
-    return torch.stack([even, odd], dim=dim).flatten(dim - 1, dim)

@@ -112,10 +112,13 @@ class EqualizedConv2d(nn.Module):
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if has_bias else None
 
+    def effective_weight(self) -> Float[Tensor, "o i k k"]:
+        """Weights as they are applied."""
+        return self.weight / math.sqrt(self.weight[0].numel())
+
     def forward(self, x: Float[Tensor, "b i h w"], gain: float = 1.0) -> Float[Tensor, "b o _ _"]:
         """Apply the layer; ``gain`` scales what comes out."""
-        size = self.weight.shape[-1]
-        weight = self.weight / math.sqrt(self.weight[0].numel())
+        size, weight = self.weight.shape[-1], self.effective_weight()
         padding, stride = size // 2, 1
         if self.is_halving and size == 1:
             x = downsample2d(x)

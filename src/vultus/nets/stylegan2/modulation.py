@@ -8,9 +8,10 @@ from torch.nn.functional import conv2d, conv_transpose2d
 
 from vultus.nets.stylegan2.filters import smooth2d
 
-__all__ = ["modulated_conv2d"]
+__all__ = ["EPSILON", "modulated_conv2d"]
 
-_EPSILON = 1e-8
+EPSILON = 1e-8
+"""Keeps the norm of a scaled kernel from being zero."""
 _DOUBLING_GAIN = 4.0
 
 
@@ -44,5 +45,5 @@ def modulated_conv2d(
         x = conv2d(x, weight, padding=weight.shape[-1] // 2)
     if is_demodulated:
         energy = styles.square() @ weight.square().sum(dim=(2, 3)).T
-        x = x * (energy + _EPSILON).rsqrt()[:, :, None, None]
+        x = x * (energy + EPSILON).rsqrt()[:, :, None, None]
     return x

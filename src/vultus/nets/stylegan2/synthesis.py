@@ -214,14 +214,26 @@ class SynthesisNetwork(nn.Module):
         Raises:
             ValueError: If the number of styles is not ``num_ws``.
         """
-        if ws.shape[1] != self.num_ws:
-            raise ValueError(f"ws must hold {self.num_ws} styles per image, got {ws.shape[1]}")
         x = image = None
-        start = 0
-        for block in self.blocks.values():
-            assert isinstance(block, SynthesisBlock)
-            taken = ws[:, start : start + block.num_convs + 1]
+        for block, taken in zip(self.blocks.values(), self.block_styles(ws), strict=True):
             x, image = block(x, image, taken, noise_mode, generator)
-            start += block.num_convs
         assert image is not None
         return image
+
+    def block_list(self) -> list[SynthesisBlock]:
+        """The blocks from small to large."""
+        return [block for block in self.blocks.values() if isinstance(block, SynthesisBlock)]
+
+    def block_styles(self, ws: Float[Tensor, "b n d"]) -> list[Float[Tensor, "b _ d"]]:
+        """Styles of each block; the last of one is the first of the next.
+
+        Raises:
+            ValueError: If the number of styles is not ``num_ws``.
+        """
+        if ws.shape[1] != self.num_ws:
+            raise ValueError(f"ws must hold {self.num_ws} styles per image, got {ws.shape[1]}")
+        taken, start = [], 0
+        for block in self.block_list():
+            taken.append(ws[:, start : start + block.num_convs + 1])
+            start += block.num_convs
+        return taken
