@@ -8,6 +8,8 @@ Reference: Ma et al., 3D Gaussian Blendshapes for Head Avatar Animation, SIGGRAP
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -32,11 +34,6 @@ BACK_OF_HEAD_FACES = (
 _FREE_DISTANCE = 0.1 * 0.000237277025008
 _FULL_DISTANCE = 0.005703532602638
 """Displacements at which the mask is 0 and 1, metres; published."""
-
-_NECK_DEPTH = 0.02
-"""Neck vertices lie this far below the jaw joint, metres; the published list is not public."""
-_NECK, _JAW = 1, 2
-"""Rows of the joints that all rigged heads share."""
 
 
 def fit_rigid(
@@ -71,18 +68,22 @@ def align_rigidly(
 
 
 def neck_vertices(
-    vertices: Float[Tensor, "v 3"],
-    skinning_weights: Float[Tensor, "v j"],
-    joints: Float[Tensor, "j 3"],
+    vertices: Float[Tensor, "v 3"], regions: Mapping[str, Bool[Tensor, " v"]]
 ) -> Bool[Tensor, " v"]:
-    """Mark the lower neck: what follows root and neck joint, 2 cm below the jaw joint and deeper.
+    """Mark the lower neck and its rim: the regions' vertices below the middle of their heights.
 
-    Heads with a single joint have no neck.
+    The published list of FLAME's vertices is not public.
+
+    Args:
+        vertices: At rest, y up.
+        regions: Of the head; ``neck`` and ``boundary`` may be empty.
     """
-    if joints.shape[0] <= _JAW:
-        return torch.zeros_like(vertices[:, 0], dtype=torch.bool)
-    follows = skinning_weights[:, : _NECK + 1].sum(dim=1) > 0.5
-    return follows & (vertices[:, 1] < joints[_JAW, 1] - _NECK_DEPTH)
+    on_neck = regions["neck"] | regions["boundary"]
+    if not bool(on_neck.any()):
+        return on_neck
+    heights = vertices[:, 1]
+    middle = 0.5 * (heights[on_neck].min() + heights[on_neck].max())
+    return on_neck & (heights <= middle)
 
 
 def vertex_motion(

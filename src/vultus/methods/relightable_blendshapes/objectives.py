@@ -53,7 +53,7 @@ def alpha_term(
 def shape_terms(
     means: Float[Tensor, "n 3"],
     scales: Float[Tensor, "n 3"],
-    strips: Sequence[Int[Tensor, " m"]],
+    strips: Sequence[Int[Tensor, " _"]],
     cylinder: MouthCylinder,
     weights: LossWeights,
 ) -> dict[str, Tensor]:

@@ -30,7 +30,6 @@ class SubjectMeshes:
     neutral: Float[Tensor, "v 3"]
     expressed: Float[Tensor, "k v 3"]
     """Each expression at weight 1, before joints turn."""
-    joints: Float[Tensor, "j 3"]
 
 
 class RigMotion:
@@ -112,14 +111,13 @@ def shape_subject(head: JointedHead, pose: HeadPose, num_expressions: int | None
     size = len(head.expression_names)
     with torch.no_grad():
         neutral = head.vertices(still)[0]
-        joints = head.joint_motion(still).joints[0]
         expressed = torch.stack(
             [
                 _unposed(head, still.replace(expression_coeffs=row[None]))
                 for row in torch.eye(size)[: _num_expressions(head, num_expressions)]
             ]
         )
-    return SubjectMeshes(neutral, expressed, joints)
+    return SubjectMeshes(neutral, expressed)
 
 
 def still_pose(pose: HeadPose) -> HeadPose:

@@ -123,7 +123,7 @@ def anchor_points(
     offsets = vertex_motion(
         meshes.neutral,
         meshes.expressed,
-        neck_vertices(meshes.neutral, head.skinning_weights, meshes.joints),
+        neck_vertices(meshes.neutral, head.topology.regions),
         # Of other heads than FLAME, expressions leave the back of the head where it is.
         back_of_head(head).unique() if head.name == "flame" else None,
     )
