@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ import torch
 from vultus.bench import start
 from vultus.bench.results import BOTH, FORWARD, Row
 from vultus.bench.scenes import RasterScene
+from vultus.bench.spherehead import psnr_of_half_precision
 from vultus.bench.timing import Timing
 from vultus.cli import bench_raster
 from vultus.cli.main import run
 from vultus.core.files import read_json
+from vultus.methods.spherehead.config import GeneratorConfig
 
 SMALL = ["--num", "40", "--size", "16", "--reference-num", "20", "--reference-size", "8"]
 PROTOTYPE = """
@@ -130,6 +133,24 @@ def test_steps_of_a_whole_method_are_timed(capsys: pytest.CaptureFixture[str]) -
     out = capsys.readouterr().out
     assert "SurfHead, 50 surfels, 20 x 30, milliseconds" in out
     assert " eager " in out
+
+
+def test_images_and_gradients_of_spherehead_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = "--neural-size 16 --super-resolution 2x_64 --plane-size 16 --channel-max 8"
+    arguments += " --repeats 1 --device cpu"
+    assert run(["bench", "spherehead", *arguments.split(), "--dry-run"]) == 0
+    assert "would make 1 images of 64 x 64 on cpu" in capsys.readouterr().out
+    assert run(["bench", "spherehead", *arguments.split(), "--training-batch", "1"]) == 0
+    printed = capsys.readouterr().out
+    for row in ("planes, single", "image of planes, single", "image, single", "all weights"):
+        assert row in printed
+
+
+def test_precisions_are_the_same_where_no_kernels_run() -> None:
+    config = replace(
+        GeneratorConfig(), neural_size=16, super_resolution="2x_64", plane_size=16, channel_max=8
+    )
+    assert psnr_of_half_precision(config, 1, "cpu") == 120.0
 
 
 def test_pictures_and_steps_of_gaussianhead_are_timed(capsys: pytest.CaptureFixture[str]) -> None:

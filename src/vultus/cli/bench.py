@@ -22,6 +22,7 @@ from vultus.cli.bench_gaussianhead import run_gaussianhead
 from vultus.cli.bench_raster import GPU_REPEATS, run_raster
 from vultus.cli.bench_render import run_render
 from vultus.cli.bench_shading import run_shading
+from vultus.cli.bench_spherehead import run_spherehead
 from vultus.cli.bench_tables import print_rows, require_positive
 from vultus.cli.bench_volume import run_volume
 from vultus.cli.console import console, print_table
@@ -291,6 +292,7 @@ _SUBCOMMANDS: dict[str, Callable[[list[str]], None]] = {
     "training": _training,
     "surfhead": _surfhead,
     "gaussianhead": run_gaussianhead,
+    "spherehead": run_spherehead,
     "render": run_render,
     "start": _start,
     "studio": _studio,
