@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from vultus.nets.ranges import from_signed
 __all__ = ["bench_spherehead", "psnr_of_half_precision"]
 
 _PRECISIONS: tuple[Precision, ...] = ("half", "single")
+_GRADIENT_PRECISIONS: tuple[Literal["single", "bfloat16"], ...] = ("single", "bfloat16")
 
 
 def bench_spherehead(
@@ -62,14 +64,17 @@ def bench_spherehead(
             ]
     if training_batch == 0:
         return rows
-    model = _Model(config, training_batch, device)
     scene = f"SphereHead, gradients of {training_batch} x {size}"
-    memory = _memory(model.pass_with_gradients, kind)
-    times = time_modes({"all weights": model.pass_with_gradients}, repeats, device)
-    rows += [
-        Row(scene, *key, {BOTH: timing}, memory, {**facts, "batch": training_batch})
-        for key, timing in times.items()
-    ]
+    for precision in _GRADIENT_PRECISIONS if kind == "cuda" else _GRADIENT_PRECISIONS[:1]:
+        short = replace(config, gradient_precision=precision)
+        model = _Model(short, training_batch, device)
+        memory = _memory(model.pass_with_gradients, kind)
+        name = f"all weights, {precision}"
+        times = time_modes({name: model.pass_with_gradients}, repeats, device)
+        rows += [
+            Row(scene, *key, {BOTH: timing}, memory, {**facts, "batch": training_batch})
+            for key, timing in times.items()
+        ]
     return rows
 
 

@@ -119,6 +119,9 @@ class GeneratorConfig:
     precision: Literal["half", "single"] = "half"
     """On a GPU: of planes and features inside the volume renderer, and between the layers of
     synthesis networks where no gradients are asked for."""
+    gradient_precision: Literal["single", "bfloat16"] = "single"
+    """On a GPU: between the layers of synthesis networks where gradients are asked for;
+    ``bfloat16`` halves what they keep for the backward pass."""
 
     def __post_init__(self) -> None:
         """Reject contradictions."""

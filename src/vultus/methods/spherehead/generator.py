@@ -33,6 +33,8 @@ from vultus.nets.stylegan2.synthesis import NoiseMode, SynthesisNetwork, ToRgb
 __all__ = ["Generator", "PlaneDecoder"]
 
 _OFFSET_DIM = 3
+_GRADIENT_DTYPES = {"single": torch.float32, "bfloat16": torch.bfloat16}
+"""Gradients want more range than float16 has."""
 
 
 class Backbone(nn.Module):
@@ -168,6 +170,8 @@ class Generator(nn.Module):
         if are_for_kernels(ws):
             options = {"noise_mode": noise_mode, "generator": generator, "dtype": self._dtype}
             planes = self._fast_planes(self.backbone.synthesis.block_styles(ws), **options)
+            if planes.dtype == torch.bfloat16:
+                planes = planes.float()
             return planes.unflatten(1, (3, -1) if self.sphere_a is None else (2, 3, -1))
         image = self.backbone.synthesis(ws, noise_mode, generator)
         if self.sphere_a is None or self.sphere_b is None:
@@ -294,9 +298,10 @@ class Generator(nn.Module):
 
     @property
     def _dtype(self) -> torch.dtype:
-        """Of features between layers on a GPU; gradients want more range than float16 has."""
-        is_half = self.config.precision == "half" and not torch.is_grad_enabled()
-        return torch.float16 if is_half else torch.float32
+        """Of features between layers on a GPU."""
+        if torch.is_grad_enabled():
+            return _GRADIENT_DTYPES[self.config.gradient_precision]
+        return torch.float16 if self.config.precision == "half" else torch.float32
 
 
 def _sphere_branch(config: GeneratorConfig) -> nn.Sequential:
