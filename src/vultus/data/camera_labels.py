@@ -19,6 +19,7 @@ __all__ = [
     "LABEL_DIM",
     "check_label",
     "label_angles",
+    "labels_around",
     "labels_to_camera",
     "look_at_labels",
     "mirror_labels",
@@ -115,6 +116,28 @@ def look_at_labels(
     intrinsics = centers.new_tensor([[focal, 0.0, 0.5], [0.0, focal, 0.5], [0.0, 0.0, 1.0]])
     camera = Camera(look_at(centers, target), intrinsics.expand(len(centers), 3, 3), 1, 1)
     return pack_labels(camera)
+
+
+def labels_around(
+    labels: Float[Tensor, "n 25"], yaws: Float[Tensor, " v"]
+) -> Float[Tensor, "v 25"]:
+    """Cameras around the head at the mean distance and height, and with the mean focal, of others.
+
+    Args:
+        labels: Those others.
+        yaws: Angles around the head in degrees, 0 is frontal.
+    """
+    centers = labels[:, [3, 7, 11]]
+    radius = float(centers.norm(dim=1).mean())
+    height = float((centers[:, 1] / centers.norm(dim=1)).mean())
+    yaw = torch.deg2rad(yaws)
+    return look_at_labels(
+        yaw,
+        torch.full_like(yaw, height),
+        target=yaw.new_zeros(3),
+        radius=radius,
+        focal=float(labels[:, 16].mean()),
+    )
 
 
 def label_angles(labels: Float[Tensor, "b 25"]) -> Float[Tensor, "b 3"]:

@@ -73,6 +73,12 @@ GENERATORS: dict[str, MethodEntry] = {
         "a generator of full heads from single images: features on planes of two spheres",
         "SphereHead, ECCV 2024, arXiv 2404.05680",
     ),
+    "gsheadrelight": MethodEntry(
+        "vultus.methods.gsheadrelight",
+        "GSHeadRelight",
+        "a generator of heads that can be lit, from single images with known light: Gaussians",
+        "GSHeadRelight, SIGGRAPH 2025, doi 10.1145/3721238.3730614",
+    ),
 }
 """Generative methods, trained on image sets: name -> where it is implemented."""
 

@@ -17,9 +17,9 @@ def test_presets_come_back_from_json(name: str) -> None:
 
 
 def test_a_shorter_training_has_shorter_fades() -> None:
-    half = scale_schedule(PRESETS["official"], 0.5)
+    half = scale_schedule(PRESETS["ffhq512"], 0.5)
     assert half.training.images == 6_000_000
     assert (half.objective.blur_fade, half.objective.pose_swap_fade) == (100_000, 500_000)
-    assert scale_schedule(PRESETS["official"], 1e-9).training.images == 32
+    assert scale_schedule(PRESETS["ffhq512"], 1e-9).training.images == 32
     with pytest.raises(ValueError, match="schedule must be positive, got 0"):
         scale_schedule(half, 0.0)

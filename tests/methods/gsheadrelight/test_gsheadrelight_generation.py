@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from relight_heads import TINY, built
-from vultus.data.camera_labels import label_angles, look_at_labels
+from vultus.data.camera_labels import label_angles, labels_to_camera, look_at_labels
+from vultus.geometry.cameras import look_at
 from vultus.methods.gsheadrelight.config import (
     DiscriminatorConfig,
     GSHeadRelightConfig,
@@ -22,6 +23,7 @@ from vultus.methods.gsheadrelight.generation import (
     draw_generation,
     generate_batch,
     random_cameras,
+    vary_conditions,
 )
 from vultus.methods.gsheadrelight.generator import Generator
 from vultus.methods.gsheadrelight.lights import labels_to_light, light_to_labels, turn_around_up
@@ -46,6 +48,10 @@ def inputs(count: int = 2) -> tuple[Tensor, Tensor, Tensor]:
     return z, labels(count), torch.randn(count, 9, generator=random)
 
 
+STILL = torch.full((2,), 0.99)
+"""Swaps nothing."""
+
+
 def draws(**changes: Tensor) -> GenerationDraws:
     """No swap, no random camera, no turn."""
     still = GenerationDraws(*[torch.full((2,), value) for value in (0.99, 0.99, 0.0, 0.5, 0.5)])
@@ -60,9 +66,10 @@ def generator() -> Generator:
 @torch.no_grad()
 def test_without_chance_heads_are_seen_and_lit_as_labelled(generator: Generator) -> None:
     z, cameras, lights = inputs()
-    made = generate_batch(generator, z, cameras, lights, draws(), CONFIG, 10**9)
-    assert torch.equal(made.labels, cameras)
-    assert torch.equal(made.lights, lights)
+    kept = vary_conditions(cameras, lights, draws(), ViewConfig())
+    assert torch.equal(kept[0], cameras)
+    assert torch.equal(kept[1], lights)
+    made = generate_batch(generator, z, cameras, lights, STILL, CONFIG.objective, 10**9)
     assert torch.equal(made.ws, generator.map(z, cameras))
     head = generator.gaussians(made.ws)
     expected = generator.render(head, labels_to_light(lights), cameras).image
@@ -73,30 +80,52 @@ def test_without_chance_heads_are_seen_and_lit_as_labelled(generator: Generator)
 @torch.no_grad()
 def test_swaps_condition_on_the_camera_of_another(generator: Generator) -> None:
     z, cameras, lights = inputs()
-    swap = draws(pose_swap=torch.tensor([0.4, 0.6]))
-    early = generate_batch(generator, z, cameras, lights, swap, CONFIG, 0)
+    swaps = torch.tensor([0.4, 0.6])
+    early = generate_batch(generator, z, cameras, lights, swaps, CONFIG.objective, 0)
     assert torch.equal(early.ws, generator.map(z, cameras.roll(1, 0)))
-    late = generate_batch(generator, z, cameras, lights, swap, CONFIG, 10**9)
+    late = generate_batch(generator, z, cameras, lights, swaps, CONFIG.objective, 10**9)
     condition = torch.stack([cameras[1], cameras[1]])
     assert torch.equal(late.ws, generator.map(z, condition))
-    assert torch.equal(late.labels, cameras)
 
 
 @torch.no_grad()
-def test_turned_lights_come_with_turned_labels(generator: Generator) -> None:
+def test_scenery_is_behind_heads_from_its_start_on(generator: Generator) -> None:
     z, cameras, lights = inputs()
-    config = replace(CONFIG, views=ViewConfig(light_turn=180.0))
+    objective = replace(CONFIG.objective, background="scenery", scenery_start=100)
+    made = [
+        generate_batch(generator, z, cameras, lights, STILL, objective, seen).images
+        for seen in (99, 100)
+    ]
+    plain = generate_batch(generator, z, cameras, lights, STILL, CONFIG.objective, 100).images
+    assert torch.equal(made[0], plain)
+    assert not torch.equal(made[1], plain)
+
+
+def test_turned_lights_are_those_of_turned_surroundings() -> None:
+    _, cameras, lights = inputs()
     turn = draws(light_turn=torch.tensor([0.5, 0.75]))
-    made = generate_batch(generator, z, cameras, lights, turn, config, 10**9)
+    _, turned = vary_conditions(cameras, lights, turn, ViewConfig(light_turn=180.0))
     angles = torch.tensor([0.0, torch.pi / 2])
     expected = light_to_labels(turn_around_up(labels_to_light(lights), angles))
-    assert torch.allclose(made.lights, expected, atol=1e-6)
+    assert torch.allclose(turned, expected, atol=1e-6)
+
+
+def test_some_cameras_are_replaced_by_random_ones() -> None:
+    _, cameras, lights = inputs()
+    chance = draws(camera=torch.tensor([0.2, 0.7]), yaw=torch.ones(2))
+    made, _ = vary_conditions(cameras, lights, chance, ViewConfig(random_share=0.5))
+    assert torch.equal(made[1], cameras[1])
+    expected = random_cameras(cameras, chance.yaw, chance.height, ViewConfig())
+    assert torch.equal(made[0], expected[0])
 
 
 def test_random_cameras_spread_as_configured() -> None:
     drawn = draw_generation(4000, torch.Generator().manual_seed(2))
     views = ViewConfig()
     made = random_cameras(labels(4000), drawn.yaw, drawn.height, views)
+    seen_from = labels_to_camera(made, 1).camera_to_world[:, :3, 3]
+    expected = look_at(seen_from, torch.zeros(3))
+    assert torch.allclose(labels_to_camera(made, 1).world_to_camera, expected, atol=1e-5)
     yaw = torch.rad2deg(label_angles(made)[:, 0])
     height = made[:, 7] / views.distance * 90.0
     assert float(yaw.std()) == pytest.approx(views.yaw_deviation, rel=0.05)
@@ -114,19 +143,19 @@ def test_steps_of_both_networks_change_their_losses() -> None:
     real = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(5))
     judge = Judge(discriminator, CONFIG.objective, 0)
 
+    seen_as, lit_by = vary_conditions(cameras, lights, chance, CONFIG.views)
+
     def fakes():
-        return generate_batch(generator, z, cameras, lights, chance, CONFIG, 0)
+        swaps = chance.pose_swap
+        return generate_batch(generator, z, seen_as, lit_by, swaps, CONFIG.objective, 0)
 
     def of_discriminator() -> Tensor:
-        made = fakes()
-        result = discriminator_losses(
-            judge, made.images, made.labels, made.lights, real, cameras, lights
-        )
+        result = discriminator_losses(judge, fakes().images, seen_as, lit_by, real, cameras, lights)
         return torch.stack(list(result.losses.values())).sum()
 
     def of_generator() -> Tensor:
         made = fakes()
-        result = generator_losses(judge, made.images, made.labels, made.lights, made.anchors)
+        result = generator_losses(judge, made.images, seen_as, lit_by, made.anchors)
         return torch.stack(list(result.losses.values())).sum()
 
     for network, loss in ((discriminator, of_discriminator), (generator, of_generator)):

@@ -17,6 +17,7 @@ from vultus.methods.gsheadrelight.objectives import (
     center_loss,
     compactness_loss,
     contrastive_loss,
+    darkness_loss,
     discriminator_losses,
     generator_losses,
     gradient_penalties,
@@ -47,6 +48,23 @@ def test_comparisons_are_best_when_all_find_their_own() -> None:
     assert float(contrastive_loss(own, own.roll(1, 0), 0.1)) > 5.0
     same = torch.ones(5, 5)
     assert float(contrastive_loss(same, own, 0.1)) == pytest.approx(math.log(5.0))
+
+
+def test_passes_of_a_step_compare_with_the_labels_of_all() -> None:
+    random = torch.Generator().manual_seed(6)
+    images, labels = (torch.randn(6, 5, generator=random, requires_grad=True) for _ in range(2))
+    whole = contrastive_loss(images, labels, 0.1)
+    parts = [contrastive_loss(images[k : k + 2], labels, 0.1, first=k) for k in (0, 2, 4)]
+    assert torch.allclose(torch.stack(parts).mean(), whole)
+    expected = torch.autograd.grad(whole, [images, labels])
+    found = torch.autograd.grad(torch.stack(parts).mean(), [images, labels])
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_only_what_is_below_black_is_dark() -> None:
+    shading = torch.tensor([[[0.5, -2.0, 0.0], [1.0, -1.0, 3.0]]])
+    assert float(darkness_loss(shading)) == pytest.approx(5.0 / 6.0)
 
 
 def test_anchors_are_centered_and_near_each_other() -> None:
@@ -142,7 +160,17 @@ def test_light_is_learned_from_pictures_that_show_it() -> None:
 
 
 def test_presets_are_consistent() -> None:
-    assert list(PRESETS) == ["official", "small"]
+    assert list(PRESETS) == ["ffhq512", "afhq512", "small", "toy"]
+    with pytest.raises(ValueError, match="background must be 'black' with official parity"):
+        ObjectiveConfig(parity="official", background="random")
+    toy = PRESETS["toy"]
+    for changes, message in (
+        ({"objective": replace(toy.objective, background="scenery")}, "background_points"),
+        ({"objective": replace(toy.objective, compactness_neighbors=32)}, "below generator.num"),
+        ({"training": replace(toy.training, batch=18, pass_size=6)}, "pass_size must be"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            replace(toy, **changes)
     with pytest.raises(ValueError, match="temperature must be positive, got 0"):
         ObjectiveConfig(temperature=0.0)
     with pytest.raises(ValueError, match="image_size must be at least 16, got 8"):

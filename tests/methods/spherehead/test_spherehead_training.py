@@ -287,7 +287,7 @@ def test_presets_fit_together_and_scale() -> None:
             replace(TINY, **wrong)
     with pytest.raises(ValueError, match="method must be one of surfhead"):
         method_presets("nerf")
-    assert list(GENERATORS) == ["spherehead"]
+    assert list(GENERATORS) == ["spherehead", "gsheadrelight"]
 
 
 def test_a_generator_is_built_by_name_and_seed() -> None:

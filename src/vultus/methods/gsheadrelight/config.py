@@ -7,9 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from vultus.data.camera_labels import LABEL_DIM
+from vultus.data.image_choice import ChoiceConfig
 from vultus.data.light_labels import LIGHT_TERMS
 from vultus.kernels.gaussian_raster import Backend
 from vultus.methods.adversarial import AdversarialSettings
+from vultus.nets.augmentation.control import AugmentationConfig
+from vultus.nets.augmentation.draws import TransformConfig
 from vultus.nets.stylegan2.synthesis import resolutions
 from vultus.optim.schedules import scale_steps
 
@@ -18,6 +21,7 @@ __all__ = [
     "PRESETS",
     "SPLIT_COUNT",
     "STYLED_LEVELS",
+    "Background",
     "DiscriminatorConfig",
     "GSHeadRelightConfig",
     "GeneratorConfig",
@@ -27,6 +31,7 @@ __all__ = [
     "scale_schedule",
 ]
 
+Background = Literal["black", "random", "scenery"]
 Parity = Literal["official", "fixed"]
 
 SPLIT_COUNT = 4
@@ -214,12 +219,23 @@ class ObjectiveConfig:
     """Of images at the start, in pixels."""
     blur_fade: int = 200_000
     """Until then the blur falls to nothing."""
+    darkness_weight: float = 0.0
+    """Of squared brightness below black, which pictures cut off. Ours."""
+    background: Background = "black"
+    """Behind heads, real and generated ones: black; a random colour for each pass; or the pictures
+    as they are, and generated scenery."""
+    scenery_start: int = 50_000
+    """Until then generated heads have no scenery."""
     parity: Parity = "fixed"
     """``"official"`` composites real images as the release: with colours in [-1, 1], and alpha,
     too."""
 
     def __post_init__(self) -> None:
         """Reject contradictions."""
+        if self.parity == "official" and self.background != "black":
+            raise ValueError(
+                f"background must be 'black' with official parity, got {self.background!r}"
+            )
         if self.temperature <= 0.0:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
         if self.r1_every < 1:
@@ -234,6 +250,8 @@ class GSHeadRelightConfig:
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     views: ViewConfig = field(default_factory=ViewConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    choice: ChoiceConfig = field(default_factory=lambda: ChoiceConfig(mirror=False))
     training: AdversarialSettings = field(
         default_factory=lambda: AdversarialSettings(
             images=12_000_000, pass_size=8, generator_clip=20.0, discriminator_clip=5.0
@@ -252,38 +270,118 @@ class GSHeadRelightConfig:
                 f"discriminator.light_dim must be {self.generator.transfer_dim} as the generator's "
                 f"light_channels say, got {self.discriminator.light_dim}"
             )
+        if self.objective.background == "scenery" and not self.generator.background_points:
+            raise ValueError("objective.background 'scenery' needs generator.background_points")
+        near, points = self.objective.compactness_neighbors, self.generator.num_points
+        if near >= points:
+            raise ValueError(
+                f"objective.compactness_neighbors must be below generator.num_points {points}, "
+                f"got {near}"
+            )
+        group, size = self.discriminator.group_size, self.training.pass_size
+        if size % min(group, size):
+            raise ValueError(
+                "training.pass_size must be a multiple of discriminator.group_size or below it, "
+                f"got {size} and {group}"
+            )
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images."""
+        return self.generator.image_size
+
+    @property
+    def needs_masks(self) -> bool:
+        """Whether image sets must say what is the person."""
+        return self.objective.background != "scenery"
+
+    @property
+    def takes_alpha(self) -> bool:
+        """Alpha says where the background is replaced."""
+        return self.needs_masks
+
+    @property
+    def light_channels(self) -> Literal[1, 3]:
+        """Channels of the lights that image sets must state."""
+        return self.generator.light_channels
 
 
+_FFHQ = GSHeadRelightConfig()
+_AFHQ = replace(
+    _FFHQ,
+    objective=ObjectiveConfig(center_weight=10.0, pose_swap=0.8),
+    views=ViewConfig(random_share=0.0),
+    augmentation=AugmentationConfig(mode="adaptive", transforms=TransformConfig(flip=0.0)),
+    training=replace(_FFHQ.training, images=15_000_000, pass_size=4),
+)
 _SMALL = GSHeadRelightConfig(
     generator=GeneratorConfig(
-        z_dim=64,
-        w_dim=64,
-        num_points=64,
-        channels=(64, 64, 64, 32, 32),
-        transformer_layers=3,
+        z_dim=256,
+        w_dim=256,
+        channels=(256, 256, 256, 128, 64, 64),
+        transformer_layers=4,
         attention_heads=4,
-        table_size=64,
+        table_size=256,
         background_points=0,
-        image_size=64,
+        image_size=128,
     ),
-    discriminator=DiscriminatorConfig(image_size=64, channel_base=1024, channel_max=64, clamp=None),
-    objective=ObjectiveConfig(pose_swap_fade=40_000, blur_sigma=1.25, blur_fade=10_000),
+    discriminator=DiscriminatorConfig(
+        image_size=128, channel_base=16384, channel_max=256, clamp=None
+    ),
+    objective=ObjectiveConfig(pose_swap_fade=400_000, blur_sigma=2.5, blur_fade=100_000),
+    choice=ChoiceConfig(),
     training=AdversarialSettings(
-        images=200_000,
-        batch=8,
+        images=2_000_000,
+        pass_size=32,
+        generator_clip=20.0,
+        discriminator_clip=5.0,
+        checkpoint_every=1000,
+        picture_every=1000,
+        evaluate_every=1000,
+        use_tf32=True,
+    ),
+)
+_TOY = GSHeadRelightConfig(
+    generator=GeneratorConfig(
+        z_dim=32,
+        w_dim=32,
+        num_points=32,
+        channels=(32, 32, 32, 16),
+        transformer_layers=2,
+        attention_heads=4,
+        num_neighbors=8,
+        table_size=32,
+        background_points=0,
+        image_size=32,
+    ),
+    discriminator=DiscriminatorConfig(image_size=32, channel_base=512, channel_max=32, clamp=None),
+    objective=ObjectiveConfig(
+        compactness_neighbors=8, pose_swap_fade=20_000, blur_sigma=0.6, blur_fade=5_000
+    ),
+    choice=ChoiceConfig(),
+    training=AdversarialSettings(
+        images=64_000,
+        batch=16,
+        pass_size=16,
         generator_clip=20.0,
         discriminator_clip=5.0,
         average_half_life=2_500,
         log_every=25,
-        checkpoint_every=250,
-        picture_every=250,
-        evaluate_every=1000,
+        checkpoint_every=500,
+        picture_every=500,
+        evaluate_every=500,
         evaluate_images=500,
     ),
 )
 
-PRESETS: dict[str, GSHeadRelightConfig] = {"official": GSHeadRelightConfig(), "small": _SMALL}
-"""512 pixels as published; 64 pixels for a CPU."""
+PRESETS: dict[str, GSHeadRelightConfig] = {
+    "ffhq512": _FFHQ,
+    "afhq512": _AFHQ,
+    "small": _SMALL,
+    "toy": _TOY,
+}
+"""Faces of 512 pixels as published; cats with GSGAN's settings for them; 128 pixels on one GPU; 32
+pixels on a CPU, within minutes."""
 
 
 def scale_schedule(config: GSHeadRelightConfig, factor: float) -> GSHeadRelightConfig:
@@ -299,6 +397,7 @@ def scale_schedule(config: GSHeadRelightConfig, factor: float) -> GSHeadRelightC
             objective,
             pose_swap_fade=scale_steps(objective.pose_swap_fade, factor),
             blur_fade=scale_steps(objective.blur_fade, factor),
+            scenery_start=scale_steps(objective.scenery_start, factor),
         ),
         training=replace(
             training, images=max(scale_steps(training.images, factor), training.batch)

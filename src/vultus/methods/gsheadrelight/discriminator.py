@@ -28,18 +28,18 @@ _FINAL_AREA = 16
 
 
 class Judgement(NamedTuple):
-    """What a discriminator says."""
+    """What a discriminator says of b pictures, n cameras and n lights."""
 
     logits: Float[Tensor, "b 1"]
     """Positive means real."""
     image_camera: Float[Tensor, "b d"]
     """The camera as it seems from the picture."""
-    camera: Float[Tensor, "b d"]
-    """The camera that is stated."""
+    camera: Float[Tensor, "n d"]
+    """Cameras that are stated."""
     image_light: Float[Tensor, "b d"]
     """The light as it seems from the picture."""
-    light: Float[Tensor, "b d"]
-    """The light that is stated."""
+    light: Float[Tensor, "n d"]
+    """Lights that are stated."""
 
 
 class _PlainHead(nn.Module):
@@ -104,15 +104,15 @@ class Discriminator(nn.Module):
     def forward(
         self,
         images: Float[Tensor, "b 3 h h"],
-        labels: Float[Tensor, "b 25"],
-        lights: Float[Tensor, "b l"],
+        labels: Float[Tensor, "n 25"],
+        lights: Float[Tensor, "n l"],
     ) -> Judgement:
         """Judge images in [-1, 1].
 
         Args:
             images: Pictures.
-            labels: Cameras that they are said to have.
-            lights: Labels of the lights that they are said to be in.
+            labels: Cameras that they and others are said to have.
+            lights: Labels of the lights that these are said to be in.
 
         Raises:
             ValueError: If images have another size.

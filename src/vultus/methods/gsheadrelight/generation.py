@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vultus.data.camera_labels import look_at_labels
-from vultus.methods.gsheadrelight.config import GSHeadRelightConfig, ViewConfig
+from vultus.methods.gsheadrelight.config import ObjectiveConfig, ViewConfig
+from vultus.methods.gsheadrelight.gaussians import HeadGaussians
 from vultus.methods.gsheadrelight.generator import Generator
 from vultus.methods.gsheadrelight.lights import labels_to_light, light_to_labels, turn_around_up
 from vultus.nets.stylegan2.mapping import swap_with_predecessor
@@ -22,6 +22,7 @@ __all__ = [
     "draw_generation",
     "generate_batch",
     "random_cameras",
+    "vary_conditions",
 ]
 
 
@@ -41,17 +42,14 @@ class GenerationDraws(NamedTuple):
 
 
 class GeneratedBatch(NamedTuple):
-    """Generated heads, and what their pictures are said to show."""
+    """Generated heads, and pictures of them."""
 
     images: Float[Tensor, "b 3 h h"]
     """In about [-1, 1]."""
-    labels: Float[Tensor, "b 25"]
-    """Cameras."""
-    lights: Float[Tensor, "b l"]
-    """Labels of the lights."""
+    ws: Float[Tensor, "b n w"]
+    gaussians: HeadGaussians
     anchors: Float[Tensor, "b n 3"]
     """Centres of the first level's nodes."""
-    ws: Float[Tensor, "b n w"]
 
 
 def draw_generation(batch: int, random: torch.Generator) -> GenerationDraws:
@@ -64,13 +62,35 @@ def draw_generation(batch: int, random: torch.Generator) -> GenerationDraws:
     return GenerationDraws(uniforms(), uniforms(), normals, uniforms(), uniforms())
 
 
+def vary_conditions(
+    labels: Float[Tensor, "b 25"],
+    lights: Float[Tensor, "b l"],
+    draws: GenerationDraws,
+    views: ViewConfig,
+) -> tuple[Float[Tensor, "b 25"], Float[Tensor, "b l"]]:
+    """Replace some cameras of the set by random ones, and turn its lights.
+
+    Args:
+        labels: Cameras.
+        lights: Labels in axes of the head.
+        draws: Decide.
+        views: How often and how far.
+    """
+    free = random_cameras(labels, draws.yaw, draws.height, views)
+    labels = torch.where((draws.camera < views.random_share)[:, None], free, labels)
+    if views.light_turn > 0.0:
+        turns = (2.0 * draws.light_turn - 1.0) * math.radians(views.light_turn)
+        lights = light_to_labels(turn_around_up(labels_to_light(lights), turns))
+    return labels, lights
+
+
 def generate_batch(
     generator: Generator,
     z: Float[Tensor, "b z"],
     labels: Float[Tensor, "b 25"],
     lights: Float[Tensor, "b l"],
-    draws: GenerationDraws,
-    config: GSHeadRelightConfig,
+    swaps: Float[Tensor, " b"],
+    objective: ObjectiveConfig,
     images_seen: int,
     background: Float[Tensor, 3] | None = None,
 ) -> GeneratedBatch:
@@ -79,31 +99,27 @@ def generate_batch(
     Args:
         generator: What is trained.
         z: Latents.
-        labels: Cameras of the set, some of which are replaced by random ones.
-        lights: Labels of lights of the set, in axes of the head.
-        draws: Decide on cameras, swaps and turns of the lights.
-        config: Shares, and schedules.
+        labels: Cameras.
+        lights: Labels of lights, in axes of the head.
+        swaps: Uniform in [0, 1); decide whose camera heads are conditioned on.
+        objective: Schedules.
         images_seen: Moment of the training.
         background: Colour in [0, 1] behind heads, that of the real pictures; black if None.
     """
-    views, objective = config.views, config.objective
-    free = random_cameras(labels, draws.yaw, draws.height, views)
-    labels = torch.where((draws.camera < views.random_share)[:, None], free, labels)
-    light = labels_to_light(lights)
-    if views.light_turn > 0.0:
-        turns = (2.0 * draws.light_turn - 1.0) * math.radians(views.light_turn)
-        light = turn_around_up(light, turns)
     progress = fade_progress(images_seen, objective.pose_swap_fade)
     share = (1.0 - progress) + progress * objective.pose_swap
-    ws = generator.map(z, swap_with_predecessor(labels, draws.pose_swap, share))
+    ws = generator.map(z, swap_with_predecessor(labels, swaps, share))
     gaussians, nodes = generator.gaussians_and_anchors(ws)
-    return GeneratedBatch(
-        images=generator.render(gaussians, light, labels, background=background).image,
-        labels=labels,
-        lights=light_to_labels(light),
-        anchors=nodes.means[:, : generator.config.num_points],
-        ws=ws,
+    has_scenery = objective.background == "scenery" and images_seen >= objective.scenery_start
+    pictures = generator.render(
+        gaussians,
+        labels_to_light(lights),
+        labels,
+        scenery=generator.scenery(ws) if has_scenery else None,
+        background=background,
     )
+    anchors = nodes.means[:, : generator.config.num_points]
+    return GeneratedBatch(pictures.image, ws, gaussians, anchors)
 
 
 def random_cameras(
@@ -122,5 +138,11 @@ def random_cameras(
     """
     yaw = math.radians(views.yaw_deviation) * normals
     height = (views.height_center + (1.0 - 2.0 * uniforms) * views.height_range) / 90.0
-    made = look_at_labels(yaw, height, target=labels.new_zeros(3), radius=views.distance, focal=1.0)
-    return torch.cat([made[:, :16], labels[:, 16:]], dim=1)
+    flat = (1.0 - height.square()).clamp(min=0.0).sqrt()
+    # What looks at the origin has a rotation in closed form; look_at would wait for a GPU.
+    outward = torch.stack([flat * yaw.sin(), height, flat * yaw.cos()], dim=1)
+    right = torch.stack([yaw.cos(), torch.zeros_like(yaw), -yaw.sin()], dim=1)
+    down = torch.linalg.cross(right, outward)
+    top = torch.stack([right, down, -outward, views.distance * outward], dim=2)
+    last_row = torch.eye(4, dtype=top.dtype, device=top.device)[3].expand(len(top), 1, 4)
+    return torch.cat([top.flatten(1), last_row.flatten(1), labels[:, 16:]], dim=1)

@@ -39,8 +39,6 @@ __all__ = [
 
 _DEGREE = 2
 COSINE_LOBE = (math.pi, *[2.0 * math.pi / 3.0] * 3, *[math.pi / 4.0] * 5)
-_SINE_TERMS, _COSINE_TERMS, _TERM_ORDERS = (1, 5, 4), (3, 7, 8), (1.0, 1.0, 2.0)
-"""Places of the terms of sin(m a) and of cos(m a), for azimuths a, and their m."""
 _BRIGHTEST_SHARE = 0.05
 
 
@@ -71,13 +69,17 @@ def turn_around_up(
     light: Float[Tensor, "b 9 c"], angles: Float[Tensor, " b"]
 ) -> Float[Tensor, "b 9 c"]:
     """Turn lights in axes of the head around Z, each by its own angle, from X towards Y."""
-    sines, cosines = list(_SINE_TERMS), list(_COSINE_TERMS)
-    turns = angles[:, None] * angles.new_tensor(_TERM_ORDERS)
-    sine, cosine = turns.sin()[..., None], turns.cos()[..., None]
-    turned = light.clone()
-    turned[:, cosines] = cosine * light[:, cosines] - sine * light[:, sines]
-    turned[:, sines] = sine * light[:, cosines] + cosine * light[:, sines]
-    return turned
+    once, twice = (torch.stack([(m * angles).cos(), (m * angles).sin()])[..., None] for m in (1, 2))
+    constant, y, z, x, xy, yz, zz, xz, xx = light.unbind(dim=1)
+
+    def turned(cosine: Tensor, sine: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
+        """Terms of cos(m a) and of sin(m a), for azimuths a."""
+        return turn[0] * cosine - turn[1] * sine, turn[1] * cosine + turn[0] * sine
+
+    x, y = turned(x, y, once)
+    xz, yz = turned(xz, yz, once)
+    xx, xy = turned(xx, xy, twice)
+    return torch.stack([constant, y, z, x, xy, yz, zz, xz, xx], dim=1)
 
 
 def world_to_head_light(light_sh: Float[Tensor, "*b 9 c"]) -> Float[Tensor, "*b 9 c"]:

@@ -12,8 +12,6 @@ from vultus.methods.spherehead.config import ObjectiveConfig
 from vultus.methods.spherehead.discriminator import Discriminator
 from vultus.methods.spherehead.images import HeadImages
 from vultus.nets.augmentation.control import AugmentationControl
-from vultus.nets.augmentation.draws import draw_colors, draw_geometry
-from vultus.nets.augmentation.warp import transform_colors, warp_images
 from vultus.nets.gaussian_blur import blur_images
 from vultus.nets.stylegan2.filters import resize_antialiased
 from vultus.optim.schedules import fade_progress
@@ -38,10 +36,9 @@ class Judge:
         """Reduce images to features."""
         sigma = _blur_sigma(self.config, self.images_seen)
         images = replace(images, image=blur_images(images.image, sigma))
-        control = self.augmentation
-        if control is not None and control.config.mode != "none":
+        if self.augmentation is not None:
             assert self.random is not None
-            images = transform_heads(images, control, self.random)
+            images = transform_heads(images, self.augmentation, self.random)
         return self.discriminator.features(images)
 
     def compare(
@@ -77,22 +74,15 @@ def transform_heads(
 ) -> HeadImages:
     """Transform all images of a head alike; colours of masks stay, and outside there is no head."""
     batch, _, _, size = images.image.shape
-    transforms = control.config.transforms
-    inverse = draw_geometry(batch, size, control.probability, transforms, random)
-    matrix = draw_colors(batch, control.probability, transforms, random)
-
-    def picture(x: Tensor) -> Tensor:
-        return transform_colors(warp_images(x, inverse), matrix)
-
-    def coverage(x: Tensor) -> Tensor:
-        return warp_images(x, inverse, "zero")
-
+    transforms = control.draw(batch, size, random)
+    if transforms is None:
+        return images
     return replace(
         images,
-        image=picture(images.image),
-        raw_image=None if images.raw_image is None else picture(images.raw_image),
-        mask=None if images.mask is None else coverage(images.mask),
-        parsing=None if images.parsing is None else coverage(images.parsing),
+        image=transforms.pictures(images.image),
+        raw_image=None if images.raw_image is None else transforms.pictures(images.raw_image),
+        mask=None if images.mask is None else transforms.masks(images.mask),
+        parsing=None if images.parsing is None else transforms.masks(images.parsing),
     )
 
 

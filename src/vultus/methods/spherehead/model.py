@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.core.seeding import torch_generator
-from vultus.data.camera_labels import look_at_labels
+from vultus.data.camera_labels import labels_around
 from vultus.data.image_feed import Conditions, RealBatch
 from vultus.methods.adversarial import Pass, Phase, PhaseResult
 from vultus.methods.spherehead.config import SphereHeadConfig
@@ -253,7 +253,8 @@ class SphereHead:
             yaws: Of the cameras, in degrees, the frontal one first.
             random: Draws people and rays.
         """
-        z, views = self._draw_latents(count, random), self._labels_around(yaws)
+        z = self._draw_latents(count, random)
+        views = labels_around(self._labels, torch.tensor(yaws)).to(self.device)
         ws = self.average.map(z, views[:1].expand(count, -1))
         planes = self.average.planes(ws)
         size = self.neural_size
@@ -263,14 +264,3 @@ class SphereHead:
             shifted, _ = self.average.offset_labels(z, view.expand(count, -1))
             rows.append(self.average.render(planes, ws, shifted, draws, neural_size=size))
         return rows
-
-    def _labels_around(self, yaws: Sequence[float]) -> Float[Tensor, "v 25"]:
-        """Cameras around the head at the mean distance and height of the labels."""
-        centers = self._labels[:, [3, 7, 11]]
-        radius = float(centers.norm(dim=1).mean())
-        height = float((centers[:, 1] / centers.norm(dim=1)).mean())
-        focal = float(self._labels[:, 16].mean())
-        yaw = torch.deg2rad(torch.tensor(yaws))
-        heights = torch.full_like(yaw, height)
-        views = look_at_labels(yaw, heights, target=torch.zeros(3), radius=radius, focal=focal)
-        return views.to(self.device)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vultus.nets.augmentation.draws import TransformConfig
+from vultus.nets.augmentation.draws import TransformConfig, draw_colors, draw_geometry
+from vultus.nets.augmentation.warp import transform_colors, warp_images
 
-__all__ = ["AugmentationConfig", "AugmentationControl"]
+__all__ = ["AugmentationConfig", "AugmentationControl", "DrawnTransforms"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,22 @@ class AugmentationConfig:
             )
 
 
+class DrawnTransforms(NamedTuple):
+    """What happens to the images of a batch, whatever their size."""
+
+    inverse: Float[Tensor, "b 3 3"]
+    """Where each position of a transformed image comes from."""
+    colors: Float[Tensor, "b 4 4"]
+
+    def pictures(self, x: Float[Tensor, "b c s s"]) -> Float[Tensor, "b c s s"]:
+        """Transform places and colours; beyond the border pictures are reflected."""
+        return transform_colors(warp_images(x, self.inverse), self.colors)
+
+    def masks(self, x: Float[Tensor, "b c s s"]) -> Float[Tensor, "b c s s"]:
+        """Transform places; beyond the border there is nothing."""
+        return warp_images(x, self.inverse, "zero")
+
+
 class AugmentationControl(nn.Module):
     """Holds the probability and changes it on its device, without waiting for it."""
 
@@ -53,6 +70,22 @@ class AugmentationControl(nn.Module):
         start = config.probability if config.mode == "fixed" else 0.0
         self.register_buffer("probability", torch.tensor(start))
         self.register_buffer("total_sign", torch.zeros(()))
+
+    def draw(self, batch: int, size: int, random: torch.Generator) -> DrawnTransforms | None:
+        """Draw what happens to images; nothing without augmentation.
+
+        Args:
+            batch: Number of images.
+            size: Side of the largest ones.
+            random: On the device of the images.
+        """
+        if self.config.mode == "none":
+            return None
+        transforms = self.config.transforms
+        return DrawnTransforms(
+            draw_geometry(batch, size, self.probability, transforms, random),
+            draw_colors(batch, self.probability, transforms, random),
+        )
 
     @torch.no_grad()
     def update(self, sign: Float[Tensor, ""], step: int, batch: int) -> None:
