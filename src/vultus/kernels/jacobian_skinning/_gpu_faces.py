@@ -23,7 +23,8 @@ __all__ = ["deform", "deform_backward"]
 _NEWTON_STEPS = tl.constexpr(20)
 _SMALLEST_ZETA = tl.constexpr(1e-5)
 _TINY = tl.constexpr(2.2e-308)
-_SMALLEST_SQUARED_LENGTH = tl.constexpr(1e-40)
+# Of a normal float: the GPU's square root takes smaller ones for zero.
+_SMALLEST_SQUARED_LENGTH = tl.constexpr(2e-38)
 _ANGLE_STEPS = tl.constexpr(3)
 
 
