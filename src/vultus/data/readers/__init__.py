@@ -10,10 +10,13 @@ from typing import Any, get_args, get_type_hints
 
 from vultus.data.frames import load_frame
 from vultus.data.readers.facetalk import is_corpus
+from vultus.data.readers.imavatar import MANIFEST_NAME, find_clips
 from vultus.data.readers.manifest import read_manifest
+from vultus.data.readers.metrical_tracker import CHECKPOINT_FOLDER
 from vultus.data.readers.options import parse_options
 from vultus.data.relighting import RelightTruth
 from vultus.data.sequence import HeadSequence
+from vultus.data.tracker_frames import FRAME_SUFFIX
 
 __all__ = [
     "READERS",
@@ -31,6 +34,8 @@ READERS = {
     "lps_multiview": "vultus.data.readers.lps_multiview",
     "facetalk": "vultus.data.readers.facetalk",
     "nerf_blendshape": "vultus.data.readers.nerf_blendshape",
+    "metrical_tracker": "vultus.data.readers.metrical_tracker",
+    "imavatar": "vultus.data.readers.imavatar",
 }
 """Module of each format, with a dataclass ``Options`` and a function ``read``."""
 
@@ -101,6 +106,8 @@ def detect_format(root: Path) -> str:
     """
     if (root / "rig.json").is_file():
         return "studio"
+    if any((root / CHECKPOINT_FOLDER).glob(f"*{FRAME_SUFFIX}")):
+        return "metrical_tracker"
     lacks_expressions = False
     for name in ("transforms_train.json", "transforms.json", "train/transforms.json"):
         if not (root / name).is_file():
@@ -117,6 +124,11 @@ def detect_format(root: Path) -> str:
             # AD-NeRF's own manifests stay beside the converted one.
             lacks_expressions = True
             continue
+        if "exp_path" in first and "seg_mask_path" in first:
+            raise ValueError(
+                f"{root / name}: INSTA's manifests do not say how the jaw moves; put the tracker's "
+                f"folder {CHECKPOINT_FOLDER} with its {FRAME_SUFFIX} files beside them"
+            )
         if "lights" in manifest.shared and "{light}" in str(first.get("file_path")):
             return "lps_multiview"
         raise ValueError(
@@ -131,7 +143,10 @@ def detect_format(root: Path) -> str:
     first_below = next(iter(sorted(root.glob("*/transforms.json"))), None)
     if first_below is not None and is_corpus(read_manifest(first_below)):
         return "facetalk"
+    if find_clips(root):
+        return "imavatar"
     raise ValueError(
         f"{root}: no known capture: neither rig.json nor transforms_train.json, transforms.json, "
-        "train/transforms.json or folders of FaceTalk"
+        f"train/transforms.json, {CHECKPOINT_FOLDER}/*{FRAME_SUFFIX}, folders of FaceTalk or "
+        f"{MANIFEST_NAME}"
     )

@@ -11,10 +11,8 @@ as it is for every capture with one camera.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -22,6 +20,7 @@ from torch import Tensor
 
 from vultus.core.image_io import image_size
 from vultus.data.head_files import open_head
+from vultus.data.readers.flame_manifest import finite_numbers, read_flame_pose
 from vultus.data.readers.manifest import (
     SEMANTIC_FOLDER,
     Manifest,
@@ -29,7 +28,7 @@ from vultus.data.readers.manifest import (
     read_manifest,
     resize,
 )
-from vultus.data.readers.options import ReaderOptions
+from vultus.data.readers.options import IMAGE_BACKGROUNDS, ImageBackground, ReaderOptions
 from vultus.data.rig_files import assemble_track
 from vultus.data.sequence import FrameRecord, HeadSequence, Split
 from vultus.geometry.cameras import Camera, check_rigid
@@ -44,16 +43,13 @@ TEST_CORPORA = (
 )
 """Folders that the published split holds out."""
 # fmt: on
-_POSE_FIELDS = {"global_rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eye_pose": 6}
-"""Parts of ``pose`` in their order; angles are radians."""
-_BACKGROUNDS = {"scene": None, "white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
 
 
 @dataclass(frozen=True)
 class Options(ReaderOptions):
     """Options of ``facetalk``."""
 
-    image_background: Literal["scene", "white", "black"] = "scene"
+    image_background: ImageBackground = "scene"
     """What the image files show behind the head; ``scene`` is cut away by the mask."""
 
 
@@ -89,7 +85,7 @@ def read(root: Path, options: Options) -> HeadSequence:
         for index in range(len(manifest.frames)):
             timestep = len(records)
             records.append(_record(manifest, index, timestep, cameras, options))
-            rows[timestep] = manifest.path, _pose(manifest, index)
+            rows[timestep] = manifest.path, read_flame_pose(manifest, index)
             splits[corpus.split].append(timestep)
     if not splits["train"]:
         raise ValueError(f"{root}: split 'train' is empty")
@@ -100,7 +96,7 @@ def read(root: Path, options: Options) -> HeadSequence:
         head,
         assemble_track(rows, head, HeadPose(identity_coeffs=corpora[0].shape)),
         background=options.background_color,
-        image_background=_BACKGROUNDS[options.image_background],
+        image_background=IMAGE_BACKGROUNDS[options.image_background],
         cut_height=options.cut_height,
         expression_names=tuple(head.expression_names),
         info={"format": "facetalk", "corpora": [c.manifest.path.parent.name for c in corpora]},
@@ -115,7 +111,7 @@ def _corpora(root: Path) -> list[_Corpus]:
         if not is_corpus(manifest):
             raise ValueError(f"{path}: must have intrinsics, cam and shape")
         split: Split = "test" if path.parent.name in TEST_CORPORA else "train"
-        shape = _numbers(f"{path}: shape", manifest.shared["shape"]).reshape(1, -1)
+        shape = finite_numbers(f"{path}: shape", manifest.shared["shape"]).reshape(1, -1)
         found.append(_Corpus(manifest, split, shape))
     if not found:
         raise FileNotFoundError(f"{root}: no folder in it has a transforms.json")
@@ -165,11 +161,11 @@ def _camera(manifest: Manifest, image: Path) -> Camera:
     """
     width, height = image_size(image)
     where = f"{manifest.path}: intrinsics"
-    focal = -0.5 * width * float(_numbers(where, manifest.shared["intrinsics"])[0])
+    focal = -0.5 * width * float(finite_numbers(where, manifest.shared["intrinsics"])[0])
     if focal <= 0:
         raise ValueError(f"{where} must start with a negative focal length, got {-focal}")
     where = f"{manifest.path}: cam"
-    matrix = _numbers(where, manifest.shared["cam"], torch.float64)
+    matrix = finite_numbers(where, manifest.shared["cam"], torch.float64)
     if matrix.shape not in ((3, 4), (4, 4)):
         raise ValueError(f"{where} must be a 3x4 or 4x4 matrix, got shape {tuple(matrix.shape)}")
     world_to_camera = torch.eye(4, dtype=torch.float64)
@@ -191,29 +187,3 @@ def _index_of(camera: Camera, cameras: list[Camera]) -> int:
             return index
     cameras.append(camera)
     return len(cameras) - 1
-
-
-def _pose(manifest: Manifest, index: int) -> HeadPose:
-    frame = manifest.frames[index]
-    where = manifest.where(index, "pose")
-    pose = _numbers(where, frame.get("pose")).reshape(1, -1)
-    total = sum(_POSE_FIELDS.values())
-    if pose.shape[1] != total:
-        raise ValueError(f"{where} must have {total} numbers, got {pose.shape[1]}")
-    expression = _numbers(manifest.where(index, "expression"), frame.get("expression"))
-    parts = dict(zip(_POSE_FIELDS, pose.split(list(_POSE_FIELDS.values()), dim=1), strict=True))
-    return HeadPose(
-        expression_coeffs=expression.reshape(1, -1), translation=torch.zeros(1, 3), **parts
-    )
-
-
-def _numbers(where: str, value: object, dtype: torch.dtype = torch.float32) -> Tensor:
-    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-        raise ValueError(f"{where} must be a list of numbers, got {value!r}")
-    try:
-        numbers = torch.tensor(value, dtype=dtype)
-    except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"{where} must be a list of numbers") from None
-    if not bool(torch.isfinite(numbers).all()):
-        raise ValueError(f"{where} must be finite, it holds NaN or infinity")
-    return numbers

@@ -11,7 +11,13 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from vultus.heads.base import HeadModel
 
-__all__ = ["AUTOMATIC_RESOLUTION", "ReaderOptions", "parse_options"]
+__all__ = [
+    "AUTOMATIC_RESOLUTION",
+    "IMAGE_BACKGROUNDS",
+    "ImageBackground",
+    "ReaderOptions",
+    "parse_options",
+]
 
 AUTOMATIC_RESOLUTION = -1
 """As 3D Gaussian splatting has it: the size of the files, up to a limit."""
@@ -20,6 +26,13 @@ OptionsT = TypeVar("OptionsT", bound="ReaderOptions")
 
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
+ImageBackground = Literal["scene", "white", "black"]
+IMAGE_BACKGROUNDS: dict[ImageBackground, tuple[float, float, float] | None] = {
+    "scene": None,
+    "white": (1.0, 1.0, 1.0),
+    "black": (0.0, 0.0, 0.0),
+}
+"""What image files show behind the head, for ``HeadSequence.image_background``."""
 
 
 @dataclass(frozen=True)
