@@ -104,3 +104,28 @@ def test_what_cannot_be_inverted_is_refused_in_one_line(
     write_image(folder / "small.png", torch.ones(1, 8, 8))
     refuses(command(folder, out, "--mask", str(folder / "small.png")), "as large as the photo")
     assert not out.exists()
+
+
+def test_a_mask_without_white_is_refused(
+    folder: Path, tmp_path: Path, refuses: Callable[..., str]
+) -> None:
+    size = image_size(folder / "photo.png")
+    write_image(folder / "black.png", torch.zeros(1, size[1], size[0]))
+    black = ["--mask", str(folder / "black.png")]
+    refuses(command(folder, tmp_path / "run", *black), "black.png must have white pixels")
+    assert not (tmp_path / "run").exists()
+
+
+def test_rays_that_cannot_begin_there_are_refused_before_the_run_is_made(
+    folder: Path, tmp_path: Path, refuses: Callable[..., str]
+) -> None:
+    refuses(command(folder, tmp_path / "run", "--nearest", "9"), "limits must rise")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_method_may_be_named(folder: Path, tmp_path: Path, refuses: Callable[..., str]) -> None:
+    named = ["invert", "spherehead", *command(folder, tmp_path / "run")[1:], "--dry-run"]
+    assert run(named) == 0
+    other = ["invert", "gsheadrelight", *named[2:]]
+    refuses(other, "must be a generator of gsheadrelight, got one of 'spherehead'")
+    refuses(["invert", "surfhead"], "method must be one of spherehead, gsheadrelight")

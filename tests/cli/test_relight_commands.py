@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,13 @@ import torch
 
 from relight_heads import TINY, visible, write_relightable
 from vultus.cli.main import run
-from vultus.core.image_io import image_size, read_image_bytes, to_bytes, write_radiance
+from vultus.core.image_io import (
+    image_size,
+    read_image_bytes,
+    to_bytes,
+    write_image,
+    write_radiance,
+)
 from vultus.core.video_io import video_info
 from vultus.export.mesh_files import read_mesh
 from vultus.export.relit_people import light_picture
@@ -211,3 +218,27 @@ def test_generators_of_the_other_method_are_refused(
 ) -> None:
     arguments = ["generate", "spherehead", "--weights", str(weights), "--out", str(tmp_path / "o")]
     refuses(arguments, "must be a generator of spherehead, got one of 'gsheadrelight'")
+
+
+def test_a_photo_is_inverted_and_relit(weights: Path, tmp_path: Path) -> None:
+    light = open_light("left", LightSettings()).light
+    source = RelightableSampler(visible(), OFFICIAL_RIG, SamplingSettings(light=light))
+    label = OFFICIAL_RIG.label(0.2)
+    write_image(tmp_path / "me.png", source.look(source.head(source.people((4,))), label).rgb)
+    (tmp_path / "label.json").write_text(json.dumps(label[0].tolist()))
+    out = tmp_path / "run"
+    invert = command("invert", weights, out, "--photo", str(tmp_path / "me.png"))
+    invert += ["--label", str(tmp_path / "label.json"), "--steps", "6", "--tuning-steps", "2"]
+    invert += ["--mean-samples", "20", "--frames", "2", "--distance", "pyramid"]
+    assert run([*invert, "--first-light", "even", "--colored-light"]) == 0
+    found = read_light(out / "light.json")
+    assert found.shape == (9, 3)
+    even = open_light("even", LightSettings()).light
+    assert not torch.allclose(found, even.expand(-1, 3))
+    assert image_size(out / "media/relit.png") == (6 * 32 + 5 * 4, 2 * 32 + 4)
+    assert set(json.loads((out / "results.json").read_text())["tuned"]) == {"psnr", "distance"}
+    # The head and its light go on to the other commands.
+    more = ["--styles", str(out / "projected_w.npz"), "--lights", str(out / "light.json"), "left"]
+    relit = command("generate-relit", out / "generator.safetensors", tmp_path / "relit.png", *more)
+    assert run(relit) == 0
+    assert image_size(tmp_path / "relit.png") == (2 * 32 + 4, 2 * 32 + 4)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from vultus.cli.avatar_run import open_or_create_run
 from vultus.cli.console import console
-from vultus.cli.generator_options import open_generator
+from vultus.cli.generator_options import split_method
+from vultus.cli.invert_methods import SEARCHES, InversionMethod, open_inversion
 from vultus.core.devices import find_device
 from vultus.core.files import write_json
 from vultus.core.image_io import write_image
@@ -25,42 +26,49 @@ from vultus.core.seeding import seed_everything
 from vultus.core.video_io import write_video
 from vultus.data.photo import read_label, square_mask, square_photo
 from vultus.losses.pyramid import pyramid_distance
+from vultus.methods.generator_bundles import SavedGenerator
 from vultus.methods.head_views import motion_labels
-from vultus.methods.people import People
-from vultus.methods.spherehead.generator_file import SavedGenerator, save_generator
-from vultus.methods.spherehead.inversion import (
+from vultus.methods.inversion import (
     Distance,
     Inversion,
     InversionConfig,
     InversionState,
+    Invertible,
     find_pivot,
     style_statistics,
     tune_generator,
-    with_noise,
 )
-from vultus.methods.spherehead.sampling import HeadSampler, SamplingSettings
+from vultus.metrics.image import psnr, psnr_foreground
 from vultus.nets.perceptual import LpipsNetwork, imported_lpips, load_lpips
 
 __all__ = ["InvertOptions", "main"]
 
 DistanceName = Literal["auto", "lpips", "pyramid"]
+SearchT = TypeVar("SearchT")
+"""Options of one method."""
 _LPIPS_SIZE = 256
+_IN_MASK = 0.5
+_DEFAULT_METHOD = "spherehead"
 _LOG_EVERY = 10
+_EXTRAS = "extras."
+"""Prefix of names in checkpoints."""
 
 
 @dataclass(frozen=True)
-class InvertOptions:
+class InvertOptions(Generic[SearchT]):
     """Find styles that show a photo, tune the generator there, film the result.
 
     Writes a run folder: media/ with target, pivot and tuned images, films of both stages and around
     the head before and after the tuning; projected_w.npz with the styles (key w); and
-    generator.safetensors, which other commands take with --weights.
+    generator.safetensors, which other commands take with --weights. With GSHeadRelight also
+    light.json, the light of the photo, and media/relit.png, the head in it and in others.
     """
 
     photo: Path
     """Image, aligned as the generator's training images; its middle square is used."""
     label: Path
     """Camera of the photo: dataset.json that lists it, or a JSON list of 25 numbers."""
+    search: Annotated[SearchT, tyro.conf.arg(name="")]
     out: Path
     """Folder; an inversion that was stopped there after its search goes on with the tuning."""
     mask: Path | None = None
@@ -89,44 +97,35 @@ class InvertOptions:
 
 
 @dataclass(frozen=True)
-class InversionRun:
-    """``config.json`` of an inversion."""
-
-    method: str
-    seed: int
-    photo: Path
-    label: Path
-    mask: Path | None
-    weights: Path | None
-    distance: str
-    config: InversionConfig
-
-
-@dataclass(frozen=True)
 class _Task:
     """A photo with everything that its inversion needs."""
 
-    saved: SavedGenerator
+    method: InversionMethod
     target: Float[Tensor, "1 3 s s"]
     label: Float[Tensor, "1 25"]
     mask: Float[Tensor, "1 1 s s"] | None
     distance: Distance
-    options: InvertOptions
+    options: InvertOptions[Any]
 
 
 def main(arguments: list[str]) -> None:
     """Check, invert, write."""
-    options = tyro.cli(InvertOptions, args=arguments, prog="vultus invert", description=__doc__)
+    if arguments and arguments[0].startswith("-"):
+        arguments = [_DEFAULT_METHOD, *arguments]
+    method, rest = split_method("invert", arguments, SEARCHES)
+    chosen: Any = InvertOptions[SEARCHES[method]]
+    prog = f"vultus invert {method}"
+    options: InvertOptions[Any] = tyro.cli(chosen, args=rest, prog=prog, description=__doc__)
     _check(options)
     device = find_device(options.device)
     name, distance = _find_distance(options.distance, device)
-    saved = open_generator(options.weights, device=device)
-    size = saved.generator.config.image_size
+    opened = open_inversion(options.search, options.weights, device)
+    size = opened.saved.generator.config.image_size
     task = _Task(
-        saved,
+        opened,
         square_photo(options.photo, size).to(device),
         read_label(options.label, options.photo).to(device),
-        None if options.mask is None else square_mask(options.mask, size, options.photo).to(device),
+        _read_mask(options, size, device),
         distance,
         options,
     )
@@ -134,13 +133,24 @@ def main(arguments: list[str]) -> None:
         steps = options.config.steps + options.config.tuning_steps
         console.print(f"would invert {options.photo} in {steps} steps with {name} to {options.out}")
         return
-    run = open_or_create_run(options.out, _settings(options, name))
+    run = open_or_create_run(options.out, _settings(options, method, name))
     run.update_card(distance=name)
     seed_everything(options.seed)
     _invert(task, run)
 
 
-def _check(options: InvertOptions) -> None:
+def _read_mask(
+    options: InvertOptions[Any], size: int, device: torch.device
+) -> Float[Tensor, "1 1 s s"] | None:
+    if options.mask is None:
+        return None
+    mask = square_mask(options.mask, size, options.photo).to(device)
+    if not bool((mask > _IN_MASK).any()):
+        raise ValueError(f"--mask: {options.mask} must have white pixels in its middle square")
+    return mask
+
+
+def _check(options: InvertOptions[Any]) -> None:
     if options.frames < 0 or options.film_every < 1 or not options.fps > 0:
         raise ValueError(
             "--frames must be at least 0, --film-every at least 1 and --fps positive, got "
@@ -148,17 +158,22 @@ def _check(options: InvertOptions) -> None:
         )
 
 
-def _settings(options: InvertOptions, distance: str) -> InversionRun:
-    return InversionRun(
-        "inversion",
-        options.seed,
-        options.photo.resolve(),
-        options.label.resolve(),
-        None if options.mask is None else options.mask.resolve(),
-        None if options.weights is None else options.weights.resolve(),
-        distance,
-        options.config,
-    )
+def _settings(options: InvertOptions[Any], method: str, distance: str) -> Any:
+    """What ``config.json`` of an inversion holds."""
+    stored = {
+        "method": (str, f"inversion of {method}"),
+        "seed": (int, options.seed),
+        "photo": (Path, options.photo.resolve()),
+        "label": (Path, options.label.resolve()),
+        "mask": (Path | None, None if options.mask is None else options.mask.resolve()),
+        "weights": (Path | None, None if options.weights is None else options.weights.resolve()),
+        "distance": (str, distance),
+        "config": (InversionConfig, options.config),
+        "search": (SEARCHES[method], options.search),
+    }
+    fields = [(name, kind) for name, (kind, _) in stored.items()]
+    values = {name: value for name, (_, value) in stored.items()}
+    return make_dataclass("InversionRun", fields, frozen=True)(**values)
 
 
 def _find_distance(name: DistanceName, device: torch.device) -> tuple[str, Distance]:
@@ -186,14 +201,10 @@ def _invert(task: _Task, run: RunFolder) -> None:
         found = _search(task, run)
     else:
         console.print(f"search: found in {run.latest_checkpoint()}")
-    found = Inversion(
-        found.ws.to(task.label.device),
-        found.label.to(task.label.device),
-        {name: each.to(task.label.device) for name, each in found.noise.items()},
-    )
+    found = found.to(task.label.device)
     np.savez(run.path / "projected_w.npz", w=found.ws.cpu().numpy())
     tuned, states = tune_generator(
-        task.saved.generator,
+        task.method.invertible,
         found,
         task.target,
         config,
@@ -205,16 +216,18 @@ def _invert(task: _Task, run: RunFolder) -> None:
         frames = _watch(task, run, states, config.tuning_steps, "tuning", config.steps)
         if config.tuning_steps:
             write_video(run.media_path / "tuning.mp4", frames, options.fps)
-    origin = {**task.saved.origin, "photo": str(options.photo), "run": str(run.path.resolve())}
-    result = SavedGenerator(tuned, task.saved.rig, origin)
-    save_generator(run.path / "generator.safetensors", result)
-    _show(task, run, found, result)
+    saved = task.method.saved
+    origin = {**saved.origin, "photo": str(options.photo), "run": str(run.path.resolve())}
+    result = SavedGenerator(tuned.network, saved.rig, origin)
+    task.method.save(run.path / "generator.safetensors", result)
+    task.method.write_extras(run, tuned, found)
+    _show(task, run, found, tuned)
 
 
 def _search(task: _Task, run: RunFolder) -> Inversion:
     """The first stage, which ends with a checkpoint."""
-    options, config, generator = task.options, task.options.config, task.saved.generator
-    frontal = task.saved.rig.label().to(task.label.device)
+    options, config, generator = task.options, task.options.config, task.method.invertible
+    frontal = task.method.saved.rig.label().to(task.label.device)
     with run.stage("search"):
         statistics = style_statistics(generator, frontal, config.mean_samples)
         states = find_pivot(
@@ -231,8 +244,8 @@ def _search(task: _Task, run: RunFolder) -> Inversion:
         frames = _watch(task, run, states, config.steps, "search", 0, kept)
         write_video(run.media_path / "search.mp4", frames, options.fps)
     found = kept[-1].found
-    noise = {f"noise.{name}": each.cpu() for name, each in found.noise.items()}
-    weights = {"ws": found.ws.cpu(), "label": found.label.cpu()} | noise
+    extras = {f"{_EXTRAS}{name}": each.cpu() for name, each in found.extras.items()}
+    weights = {"ws": found.ws.cpu(), "label": found.label.cpu()} | extras
     run.save_checkpoint(Checkpoint(config.steps, weights, {}, {}))
     return found
 
@@ -244,9 +257,8 @@ def _load_pivot(run: RunFolder) -> Inversion | None:
     checkpoint = run.load_checkpoint()
     run.rewind_metrics(checkpoint.step)
     weights = checkpoint.weights
-    prefix = "noise."
-    noise = {n.removeprefix(prefix): t for n, t in weights.items() if n.startswith(prefix)}
-    return Inversion(weights["ws"], weights["label"], noise)
+    extras = {n.removeprefix(_EXTRAS): t for n, t in weights.items() if n.startswith(_EXTRAS)}
+    return Inversion(weights["ws"], weights["label"], extras)
 
 
 def _watch(
@@ -274,20 +286,20 @@ def _watch(
                 yield torch.cat([target, image], dim=2)
 
 
-def _show(task: _Task, run: RunFolder, found: Inversion, result: SavedGenerator) -> None:
+def _show(task: _Task, run: RunFolder, found: Inversion, tuned: Invertible) -> None:
     """Images, films around the head, and how close both stages came."""
     figures: dict[str, dict[str, float]] = {}
-    pivot = with_noise(task.saved.generator, found)
-    for name, generator in (("pivot", pivot), ("tuned", result.generator)):
-        sampler = HeadSampler(generator, task.saved.rig, SamplingSettings(truncation=1.0))
-        person = People(found.ws, found.ws.new_zeros(1, 3), (task.options.seed,))
-        head = sampler.head(person)
-        image = _in_range(sampler.view(head, found.label).image)
-        write_image(run.media_path / f"{name}.png", image[0].cpu())
-        figures[name] = _figures(task, image)
+    pivot = task.method.invertible.copy(found.extras)
+    for name, generator in (("pivot", pivot), ("tuned", tuned)):
+        sampler = task.method.sampler(generator, found)
+        head = sampler.head(sampler.people_of_styles(found.ws))
+        image = sampler.look(head, found.label).rgb
+        write_image(run.media_path / f"{name}.png", image)
+        figures[name] = _figures(task, image[None].to(task.target))
         if task.options.frames:
-            labels = motion_labels(task.saved.rig, "orbit", task.options.frames)
-            film = (_in_range(sampler.view(head, row).image)[0].cpu() for row in labels.split(1))
+            rig, motion = task.method.saved.rig, task.method.motion
+            labels = motion_labels(rig, motion, task.options.frames)
+            film = (sampler.look(head, row).rgb for row in labels.split(1))
             out = run.media_path / ("before.mp4" if name == "pivot" else "after.mp4")
             write_video(out, film, task.options.fps)
     write_json(run.path / "results.json", figures)
@@ -298,16 +310,11 @@ def _show(task: _Task, run: RunFolder, found: Inversion, result: SavedGenerator)
     console.print(f"written to {run.path}")
 
 
-def _in_range(image: Tensor) -> Tensor:
-    return (0.5 * image + 0.5).clamp(0.0, 1.0)
-
-
-def _figures(task: _Task, image: Tensor) -> dict[str, float]:
+def _figures(task: _Task, image: Float[Tensor, "1 3 s s"]) -> dict[str, float]:
     """Differences to the photo, within the mask."""
-    mask = torch.ones_like(image[:, :1]) if task.mask is None else task.mask
-    squared = ((image - task.target) * mask).square().sum() / (3.0 * mask.sum()).clamp(min=1.0)
-    distance = task.distance(image * mask, task.target * mask)
-    return {
-        "psnr": float(-10.0 * squared.clamp(min=1e-10).log10()),
-        "distance": float(distance),
-    }
+    if task.mask is None:
+        value = float(psnr(image, task.target))
+        return {"psnr": value, "distance": float(task.distance(image, task.target))}
+    foreground = psnr_foreground(image, task.target, task.mask > _IN_MASK)
+    distance = task.distance(image * task.mask, task.target * task.mask)
+    return {"psnr_foreground": float(foreground), "distance": float(distance)}

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from tiny_generators import tiny_generator
+from tiny_generators import TINY, tiny_generator
 from vultus.core.seeding import torch_generator
 from vultus.losses.pyramid import pyramid_distance
 from vultus.methods.head_views import ViewRig
-from vultus.methods.spherehead.generator import Generator
-from vultus.methods.spherehead.inversion import (
+from vultus.methods.inversion import (
     InversionConfig,
     InversionState,
+    Invertible,
     StyleStatistics,
     find_pivot,
     moved_label,
-    noise_correlation,
     style_statistics,
     tune_generator,
+)
+from vultus.methods.spherehead.generator import Generator
+from vultus.methods.spherehead.inversion import (
+    InvertibleSphereHead,
+    NoiseSearch,
+    noise_correlation,
 )
 
 QUICK = InversionConfig(steps=60, tuning_steps=10, mean_samples=200)
@@ -33,16 +39,21 @@ def generator() -> Generator:
 
 
 @pytest.fixture(scope="module")
+def invertible(generator: Generator) -> InvertibleSphereHead:
+    return InvertibleSphereHead(generator)
+
+
+@pytest.fixture(scope="module")
 def label() -> Tensor:
     return ViewRig().label(0.2)
 
 
 @pytest.fixture(scope="module")
-def statistics(generator: Generator) -> StyleStatistics:
-    return style_statistics(generator, ViewRig().label(), QUICK.mean_samples)
+def statistics(invertible: InvertibleSphereHead) -> StyleStatistics:
+    return style_statistics(invertible, ViewRig().label(), QUICK.mean_samples)
 
 
-def render(generator: Generator, ws: Tensor, label: Tensor) -> Tensor:
+def render(generator: Any, ws: Tensor, label: Tensor) -> Tensor:
     draws = generator.draw(1, torch_generator(5, "test"))
     with torch.no_grad():
         images = generator.render(generator.planes(ws), ws, label, draws)
@@ -64,14 +75,16 @@ def error(image: Tensor, target: Tensor) -> float:
 
 
 @pytest.mark.parametrize("space", ["w", "w+"])
-def test_styles_of_a_generated_image_are_found(generator, photo, label, statistics, space):
+def test_styles_of_a_generated_image_are_found(
+    invertible, generator, photo, label, statistics, space
+):
     config = replace(QUICK, space=space)
-    states = list(find_pivot(generator, photo, label, statistics, config, pyramid_distance))
+    states = list(find_pivot(invertible, photo, label, statistics, config, pyramid_distance))
     assert [state.step for state in states] == list(range(1, 61))
-    mean = statistics.mean.expand(1, generator.num_ws, -1)
-    before = error(render(generator, mean, label), photo)
+    mean = statistics.mean.expand(1, invertible.num_ws, -1)
+    before = error(render(invertible.network, mean, label), photo)
     found = last(states).found
-    after = error(render(generator, found.ws, found.label), photo)
+    after = error(render(invertible.network, found.ws, found.label), photo)
     assert after < 0.5 * before
     assert torch.equal(found.label, label)
     spread = float((found.ws - found.ws[:, :1]).abs().max())
@@ -79,63 +92,76 @@ def test_styles_of_a_generated_image_are_found(generator, photo, label, statisti
     assert set(states[0].losses) == {"pixels", "distance", "style"}
 
 
-def test_tuning_comes_closer_and_leaves_the_generator_alone(generator, photo, label, statistics):
+def test_tuning_comes_closer_and_leaves_the_generator_alone(
+    invertible, generator, photo, label, statistics
+):
     config = replace(QUICK, steps=10, tuning_rate=3e-3)
     found = last(
-        list(find_pivot(generator, photo, label, statistics, config, pyramid_distance))
+        list(find_pivot(invertible, photo, label, statistics, config, pyramid_distance))
     ).found
-    before = {name: value.clone() for name, value in generator.state_dict().items()}
-    tuned, states = tune_generator(generator, found, photo, config, pyramid_distance)
+    before = {name: value.clone() for name, value in invertible.network.state_dict().items()}
+    tuned, states = tune_generator(invertible, found, photo, config, pyramid_distance)
     assert len(list(states)) == 10
-    assert all(torch.equal(value, before[n]) for n, value in generator.state_dict().items())
-    assert not any(parameter.requires_grad for parameter in tuned.parameters())
-    pivot, finished = (render(each, found.ws, found.label) for each in (generator, tuned))
+    assert all(
+        torch.equal(value, before[n]) for n, value in invertible.network.state_dict().items()
+    )
+    assert not any(parameter.requires_grad for parameter in tuned.network.parameters())
+    pivot, finished = (
+        render(each, found.ws, found.label) for each in (invertible.network, tuned.network)
+    )
     assert error(finished, photo) < 0.9 * error(pivot, photo)
 
 
-def test_the_camera_is_refined_when_that_is_asked_for(generator, photo, label, statistics):
+def test_the_camera_is_refined_when_that_is_asked_for(
+    invertible, generator, photo, label, statistics
+):
     wrong = moved_label(label, torch.tensor([0.0, 0.12, 0.0, 0.0, 0.0, 0.0]))
-    z = torch.randn(1, generator.config.z_dim, generator=torch.Generator().manual_seed(3))
-    own = StyleStatistics(generator.map(z, ViewRig().label())[0, 0], statistics.deviation)
+    z = torch.randn(1, invertible.z_dim, generator=torch.Generator().manual_seed(3))
+    own = StyleStatistics(invertible.network.map(z, ViewRig().label())[0, 0], statistics.deviation)
     config = replace(
         QUICK, steps=80, camera_rate=0.02, learning_rate=1e-6, exploration=0.0, style_weight=0.0
     )
-    found = last(list(find_pivot(generator, photo, wrong, own, config, pyramid_distance))).found
+    found = last(list(find_pivot(invertible, photo, wrong, own, config, pyramid_distance))).found
     yaws = [float(torch.atan2(each[0, 3], each[0, 11])) for each in (wrong, found.label)]
     assert abs(yaws[1] - 0.2) < 0.3 * abs(yaws[0] - 0.2)
-    before, after = (error(render(generator, found.ws, c), photo) for c in (wrong, found.label))
+    before, after = (
+        error(render(invertible.network, found.ws, c), photo) for c in (wrong, found.label)
+    )
     assert after < 0.5 * before
 
 
 def test_noise_is_found_with_zero_mean_and_unit_square(generator, photo, label, statistics):
-    config = replace(QUICK, steps=3, optimize_noise=True)
+    config, noisy = replace(QUICK, steps=3), NoiseSearch(optimize_noise=True)
+    invertible = InvertibleSphereHead(generator, noisy)
     buffers = {n: b.clone() for n, b in generator.named_buffers() if n.endswith("noise")}
-    states = list(find_pivot(generator, photo, label, statistics, config, pyramid_distance))
+    states = list(find_pivot(invertible, photo, label, statistics, config, pyramid_distance))
     assert "noise" in states[0].losses
-    noise = last(states).found.noise
+    noise = last(states).found.extras
     assert noise
     assert set(noise) <= set(buffers)
     for name, each in noise.items():
         assert abs(float(each.mean())) < 1e-5
         assert abs(float(each.square().mean()) - 1) < 1e-4
         assert torch.equal(dict(generator.named_buffers())[name], buffers[name])
-    tuned, _ = tune_generator(generator, last(states).found, photo, config, pyramid_distance)
+    tuned, _ = tune_generator(invertible, last(states).found, photo, config, pyramid_distance)
     name = next(iter(noise))
-    assert torch.equal(dict(tuned.named_buffers())[name], noise[name])
+    assert torch.equal(dict(tuned.network.named_buffers())[name], noise[name])
 
 
-def test_only_what_the_mask_shows_counts(generator, photo, label, statistics):
+def test_only_what_the_mask_shows_counts(invertible, photo, label, statistics):
     mask = torch.zeros_like(photo[:, :1])
     config = replace(QUICK, steps=1, style_weight=0.0)
-    states = find_pivot(generator, photo, label, statistics, config, pyramid_distance, mask=mask)
+    states = find_pivot(invertible, photo, label, statistics, config, pyramid_distance, mask=mask)
     assert next(states).losses == {"pixels": 0.0, "distance": 0.0, "style": 0.0}
 
 
-def test_two_searches_from_one_seed_give_the_same_bits(generator, photo, label, statistics):
+def test_two_searches_from_one_seed_give_the_same_bits(
+    invertible, generator, photo, label, statistics
+):
     config = replace(QUICK, steps=4)
     runs = [
         last(
-            list(find_pivot(generator, photo, label, statistics, config, pyramid_distance, seed=s))
+            list(find_pivot(invertible, photo, label, statistics, config, pyramid_distance, seed=s))
         )
         for s in (1, 1, 2)
     ]
@@ -143,8 +169,8 @@ def test_two_searches_from_one_seed_give_the_same_bits(generator, photo, label, 
     assert not torch.equal(runs[0].found.ws, runs[2].found.ws)
 
 
-def test_statistics_are_those_of_many_styles(generator):
-    few = style_statistics(generator, ViewRig().label(), 500)
+def test_statistics_are_those_of_many_styles(invertible, generator):
+    few = style_statistics(invertible, ViewRig().label(), 500)
     z = torch.randn(3000, generator.config.z_dim, generator=torch.Generator().manual_seed(0))
     w = generator.map(z, ViewRig().label().expand(3000, -1))[:, 0]
     assert float((few.mean - w.mean(0)).norm()) < 0.2 * few.deviation
@@ -165,6 +191,20 @@ def test_correlated_noise_is_told_from_white():
     smooth = torch.nn.functional.avg_pool2d(white[None, None], 5, 1, 2)[0, 0]
     smooth = smooth / smooth.square().mean().sqrt()
     assert float(noise_correlation(smooth)) > 20 * float(noise_correlation(white))
+
+
+def test_rays_that_cannot_begin_there_are_refused_before_the_work():
+    with pytest.raises(ValueError, match=r"limits must rise"):
+        InvertibleSphereHead(tiny_generator(), NoiseSearch(nearest=9.0))
+    boxed = replace(TINY, volume=replace(TINY.volume, representation="tri_plane", limits="box"))
+    with pytest.raises(ValueError, match="rays of this generator begin at its box"):
+        InvertibleSphereHead(tiny_generator(boxed), NoiseSearch(nearest=2.3))
+    with pytest.raises(ValueError, match="noise_weight must not be negative, got -1"):
+        NoiseSearch(noise_weight=-1.0)
+
+
+def test_it_can_be_inverted(invertible):
+    assert isinstance(invertible, Invertible)
 
 
 @pytest.mark.parametrize(
