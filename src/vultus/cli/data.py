@@ -17,6 +17,7 @@ from vultus.cli.data_collection import collection
 from vultus.cli.data_convert import convert
 from vultus.cli.data_crop import crop
 from vultus.cli.data_pack import pack
+from vultus.cli.data_patch import patch_dataset
 from vultus.core.devices import find_device
 from vultus.data.check import check_capture
 from vultus.data.check_sheet import draw_check_sheet
@@ -248,6 +249,7 @@ _SUBCOMMANDS: dict[str, Callable[[list[str]], None]] = {
     "crop": crop,
     "fit": _fit,
     "pack": pack,
+    "patch-dataset": patch_dataset,
     "studio": _studio,
     "union": _union,
 }

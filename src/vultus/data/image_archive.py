@@ -25,6 +25,10 @@ class ImageArchive(Protocol):
         """All files, sorted."""
         ...
 
+    def size(self, name: str) -> int:
+        """Bytes of a file, unpacked."""
+        ...
+
     def read(self, name: str) -> bytes:
         """The content of a file.
 
@@ -56,6 +60,9 @@ class _Folder:
         files = (file for file in self.path.rglob("*") if file.is_file())
         return sorted(file.relative_to(self.path).as_posix() for file in files)
 
+    def size(self, name: str) -> int:
+        return (self.path / name).stat().st_size
+
     def read(self, name: str) -> bytes:
         return (self.path / name).read_bytes()
 
@@ -70,6 +77,9 @@ class _Zip:
 
     def names(self) -> list[str]:
         return sorted(name for name in self._file.namelist() if not name.endswith("/"))
+
+    def size(self, name: str) -> int:
+        return self._file.getinfo(name).file_size
 
     def read(self, name: str) -> bytes:
         try:
