@@ -153,6 +153,24 @@ def test_precisions_are_the_same_where_no_kernels_run() -> None:
     assert psnr_of_half_precision(config, 1, "cpu") == 120.0
 
 
+def test_relighting_and_gradients_of_gsheadrelight_are_timed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = "bench gsheadrelight --preset toy --batch 2 --repeats 1 --device cpu".split()
+    assert run([*arguments, "--dry-run"]) == 0
+    assert "at 32 x 32 on cpu" in " ".join(capsys.readouterr().out.split())
+    assert run([*arguments, "--lights", "3", "--training-batch", "1"]) == 0
+    printed = capsys.readouterr().out
+    for row in (
+        "one head, ",
+        "2 heads relit, ",
+        "one head in 3 lights, ",
+        "to one by one",
+        "gradients of 1 pictures, ",
+    ):
+        assert row in printed
+
+
 def test_pictures_and_steps_of_gaussianhead_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--num", "60", "--size", "20", "--repeats", "1", "--device", "cpu"]
     assert run(["bench", "gaussianhead", *arguments, "--dry-run"]) == 0
@@ -226,6 +244,9 @@ def skip_empty(function: Callable[..., None]) -> Callable[..., None]:
         (["surfhead", "--width", "0"], "--width must be positive, got 0"),
         (["start", "--repeats", "0"], "--repeats must be positive, got 0"),
         (["volume", "--batch", "0"], "--batch must be positive, got 0"),
+        (["gsheadrelight", "--preset", "huge"], "--preset must be one of ffhq512, afhq512"),
+        (["gsheadrelight", "--lights", "22"], "--lights must be at most 21, got 22"),
+        (["gsheadrelight", "--training-batch", "-1"], "--training-batch must be at least 0"),
         (["shading", "--height", "0"], "--height must be positive, got 0"),
         (["raster", "--primitives"], "--primitives must not be empty"),
         (["raster", "--prototype", "nowhere.py"], "prototype nowhere.py does not exist"),

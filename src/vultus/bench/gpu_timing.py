@@ -11,7 +11,7 @@ import torch
 from vultus.bench.timing import Timing
 from vultus.kernels.capacity import check_captured, repeat_while_growing
 
-__all__ = ["allocated_memory", "captured", "peak_memory", "time_on_gpu"]
+__all__ = ["allocated_memory", "captured", "memory_of_call", "peak_memory", "time_on_gpu"]
 
 _WARMUP = 3
 
@@ -75,6 +75,14 @@ def peak_memory(function: Callable[[], object]) -> int:
     torch.cuda.reset_peak_memory_stats()
     function()
     return torch.cuda.max_memory_allocated()
+
+
+def memory_of_call(function: Callable[[], object], device: torch.device | str) -> int | None:
+    """Most bytes that a call takes beyond what was there before; None on the CPU."""
+    if torch.device(device).type != "cuda":
+        return None
+    before = allocated_memory()
+    return peak_memory(function) - before
 
 
 def _warm_up(function: Callable[[], object]) -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vultus.bench.gpu_timing import allocated_memory, peak_memory
+from vultus.bench.gpu_timing import memory_of_call
 from vultus.bench.results import BOTH, Row
 from vultus.bench.training import time_modes
 from vultus.data.camera_labels import LABEL_DIM
@@ -56,7 +56,7 @@ def bench_spherehead(
         model = _Model(replace(config, precision=precision), batch, device)
         scene = f"SphereHead, {batch} x {size}"
         for name, call in model.parts().items():
-            memory = _memory(call, kind)
+            memory = memory_of_call(call, kind)
             times = time_modes({f"{name}, {precision}": call}, repeats, device)
             rows += [
                 Row(scene, *key, {"time": timing}, memory, {**facts, "batch": batch})
@@ -68,7 +68,7 @@ def bench_spherehead(
     for precision in _GRADIENT_PRECISIONS if kind == "cuda" else _GRADIENT_PRECISIONS[:1]:
         short = replace(config, gradient_precision=precision)
         model = _Model(short, training_batch, device)
-        memory = _memory(model.pass_with_gradients, kind)
+        memory = memory_of_call(model.pass_with_gradients, kind)
         name = f"all weights, {precision}"
         times = time_modes({name: model.pass_with_gradients}, repeats, device)
         rows += [
@@ -148,10 +148,3 @@ def _default_generator(tensor: Tensor) -> torch.Generator:
     if tensor.is_cuda:
         return torch.cuda.default_generators[tensor.get_device()]
     return torch.default_generator
-
-
-def _memory(call: Callable[[], object], kind: str) -> int | None:
-    if kind != "cuda":
-        return None
-    before = allocated_memory()
-    return peak_memory(call) - before

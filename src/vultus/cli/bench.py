@@ -19,6 +19,7 @@ from vultus.bench.studio import bench_studio
 from vultus.bench.training import bench_adam, bench_ssim
 from vultus.bench.training_step import bench_training_step
 from vultus.cli.bench_gaussianhead import run_gaussianhead
+from vultus.cli.bench_gsheadrelight import run_gsheadrelight
 from vultus.cli.bench_raster import GPU_REPEATS, run_raster
 from vultus.cli.bench_render import run_render
 from vultus.cli.bench_shading import run_shading
@@ -146,6 +147,7 @@ def main(arguments: list[str]) -> None:
             "  training  training steps of Gaussians, L1 with SSIM, Adam\n"
             "  surfhead  training steps of a whole method\n"
             "  gaussianhead  the same, and pictures and their parts\n"
+            "  gsheadrelight  a generator's heads, relighting and gradients\n"
             "  render    pictures of a trained avatar\n"
             "  start     the first pass in a new process\n"
             "  studio    pictures of the virtual studio\n"
@@ -293,6 +295,7 @@ _SUBCOMMANDS: dict[str, Callable[[list[str]], None]] = {
     "surfhead": _surfhead,
     "gaussianhead": run_gaussianhead,
     "spherehead": run_spherehead,
+    "gsheadrelight": run_gsheadrelight,
     "render": run_render,
     "start": _start,
     "studio": _studio,
