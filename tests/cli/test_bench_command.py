@@ -244,7 +244,7 @@ def skip_empty(function: Callable[..., None]) -> Callable[..., None]:
         (["surfhead", "--width", "0"], "--width must be positive, got 0"),
         (["start", "--repeats", "0"], "--repeats must be positive, got 0"),
         (["volume", "--batch", "0"], "--batch must be positive, got 0"),
-        (["gsheadrelight", "--preset", "huge"], "--preset must be one of ffhq512, afhq512"),
+        (["gsheadrelight", "--preset", "huge"], "--preset must be one of ffhq512"),
         (["gsheadrelight", "--lights", "22"], "--lights must be at most 21, got 22"),
         (["gsheadrelight", "--training-batch", "-1"], "--training-batch must be at least 0"),
         (["shading", "--height", "0"], "--height must be positive, got 0"),
