@@ -12,6 +12,7 @@ from vultus.heads.registry import load_head
 from vultus.methods.relightable_blendshapes.material_mesh import (
     HeadMesh,
     ShadingMesh,
+    exposed_faces,
     posed_normals,
     region_labels,
 )
@@ -45,6 +46,30 @@ def test_normals_of_the_mesh_are_constants() -> None:
     normals = posed_normals(vertices, mesh.faces)
     assert not normals.requires_grad
     assert_close(normals, vertex_normals(vertices.detach(), mesh.faces))
+
+
+def test_a_scalp_under_hair_is_nothing_to_be_bound_to() -> None:
+    head, track = head_and_track()
+    mesh = HeadMesh(head, track)
+    topology = head.topology
+    assert torch.equal(mesh.faces, topology.faces)
+    exposed = exposed_faces(mesh.rest_vertices, mesh.faces, mesh.labels)
+    kept = {tuple(face) for face in exposed.tolist()}
+
+    def share_kept(region: str) -> float:
+        faces = topology.faces[topology.face_region(region)].tolist()
+        return sum(tuple(face) in kept for face in faces) / len(faces)
+
+    assert share_kept("scalp") < 0.2
+    assert share_kept("hair") > 0.8
+    for region in ("skin", "teeth", "mouth_interior", "left_eyeball", "garment"):
+        assert share_kept(region) == 1.0, region
+
+
+def test_hair_that_nothing_covers_stays() -> None:
+    triangle = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    face, hair = torch.tensor([[0, 1, 2]]), torch.full((3,), SEMANTIC_GROUPS.index("hair"))
+    assert torch.equal(exposed_faces(triangle, face, hair), face)
 
 
 def test_labels_follow_the_regions() -> None:

@@ -133,7 +133,7 @@ def stored_materials() -> dict[str, torch.Tensor]:
 
 
 def test_terms_are_weighted_and_those_without_weight_are_absent() -> None:
-    priors = MaterialPriors.of(torch.rand(4, 3), torch.tensor([0, 7, 5, 1]))
+    priors = MaterialPriors.of(torch.tensor([0, 7, 5, 1]), torch.tensor([[0, 1]]))
     assert priors.is_skin.tolist() == [True, True, False, False]
     assert priors.is_dull.tolist() == [False, False, True, False]
     diffuse = torch.rand(1, 4, 3)
@@ -148,7 +148,7 @@ def test_terms_are_weighted_and_those_without_weight_are_absent() -> None:
 
 def test_terms_reach_every_stored_material() -> None:
     gaussians = {k: v.requires_grad_() for k, v in stored_materials().items()}
-    priors = MaterialPriors.of(torch.rand(4, 3), torch.tensor([0, 0, 0, 5]))
+    priors = MaterialPriors.of(torch.tensor([0, 0, 0, 5]), torch.tensor([[0, 1], [1, 2]]))
     terms = material_terms(MaterialWeights(), gaussians, torch.rand(1, 4, 3), priors, 0.3)
     torch.stack(list(terms.values())).sum().backward()
     for name, value in gaussians.items():

@@ -56,7 +56,8 @@ class ShadedGaussians:
 class Appearance(Protocol):
     """Colours of blended, posed Gaussians.
 
-    Nothing but ``initial``, ``gaussians_changed`` and ``load`` may wait for a GPU.
+    Nothing but ``initial``, ``gaussians_changed``, ``splat_colors``, ``tensors`` and ``load`` may
+    wait for a GPU.
     """
 
     def initial(self, start: StartPoints, generator: torch.Generator) -> dict[str, Tensor]:
@@ -71,12 +72,20 @@ class Appearance(Protocol):
         """Learning rates of attributes, of their ``_deltas``, and of ``parameters``."""
         ...
 
+    def start_step(self, step: int) -> None:
+        """Do what graphs of training steps do not hold; called before each of them."""
+        ...
+
     def phase(self, step: int) -> Hashable:
         """What of ``step`` decides which kernels run; see ``ReconstructionMethod.phase``."""
         ...
 
+    def looks_anew_at(self, step: int) -> bool:
+        """Whether ``gaussians_changed`` is due after a step though their number is the same."""
+        ...
+
     def gaussians_changed(self, gaussians: Mapping[str, Tensor]) -> None:
-        """Look at the Gaussians anew, after their number has changed."""
+        """Look at the Gaussians anew: there are others, or they have moved."""
         ...
 
     def shade(
@@ -110,13 +119,23 @@ class Appearance(Protocol):
         ...
 
     def splat_colors(
-        self, blended: Mapping[str, Tensor], posed: PosedGaussians
+        self, blended: Mapping[str, Tensor], posed: PosedGaussians, pose: HeadPose
     ) -> Float[Tensor, "b n k 3"]:
-        """Colours for files, in spherical harmonics of directions in the world."""
+        """Colours for files, in spherical harmonics of directions in the world.
+
+        Args:
+            blended: As in ``shade``.
+            posed: As in ``shade``.
+            pose: Of the frames.
+        """
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What an exact resume needs beside the Gaussians; ``parameters`` are part of it."""
         ...
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Overwrite ``parameters`` by name."""
+        """Restore ``tensors`` after ``gaussians_changed``."""
         ...
 
 
@@ -159,9 +178,16 @@ class ShAppearance:
             "sh_rest_deltas": optim.feature_delta_lr,
         }
 
+    def start_step(self, step: int) -> None:
+        """There is nothing to do."""
+
     def phase(self, step: int) -> Hashable:
         """The active degree."""
         return self.active_degree(step)
+
+    def looks_anew_at(self, step: int) -> bool:
+        """Never."""
+        return False
 
     def gaussians_changed(self, gaussians: Mapping[str, Tensor]) -> None:
         """Nothing depends on their number."""
@@ -205,11 +231,15 @@ class ShAppearance:
         return {}
 
     def splat_colors(
-        self, blended: Mapping[str, Tensor], posed: PosedGaussians
+        self, blended: Mapping[str, Tensor], posed: PosedGaussians, pose: HeadPose
     ) -> Float[Tensor, "b n k 3"]:
         """Coefficients turned with their Gaussians."""
         parts = [blended[name] for name in ("sh_dc", "sh_rest") if name in blended]
         return rotate_color_sh(torch.cat(parts, dim=2), posed.rotations)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Colours are attributes of the Gaussians."""
+        return {}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """There is nothing to load."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from vultus.gaussians.densify import DensifyConfig
+from vultus.methods.relightable_blendshapes.material_config import MaterialConfig, MaterialRates
 from vultus.methods.relightable_blendshapes.mouth import PUBLISHED_OFFSET, Offset
 from vultus.optim.schedules import scale_steps
 
@@ -23,8 +24,9 @@ __all__ = [
 class ModelConfig:
     """What Gaussians there are, and what they follow."""
 
-    appearance: Literal["sh"] = "sh"
-    """Where colours come from: view-dependent colours of the base method, Gaussian Blendshapes."""
+    appearance: Literal["sh", "pbr"] = "sh"
+    """Where colours come from. sh: view-dependent colours of the base method, Gaussian Blendshapes;
+    pbr: materials in a light that is found along with them, so that the avatar can be relit."""
     num_expressions: int | None = 50
     """How many of the head's expressions have blendshapes, the first ones; None: all. The others
     move joints only."""
@@ -115,6 +117,8 @@ class RelightableBlendshapesConfig:
     losses: LossWeights = field(default_factory=LossWeights)
     optim: OptimConfig = field(default_factory=OptimConfig)
     densify: DensifyConfig = field(default_factory=_published_density)
+    materials: MaterialConfig = field(default_factory=MaterialConfig)
+    """Of appearance pbr."""
     steps: int = 40_000
     """Optimisation steps; one image each."""
     checkpoint_every: int = 5_000
@@ -173,6 +177,7 @@ def scale_schedule(
         model=replace(model, sh_degree_interval=times(model.sh_degree_interval)),
         optim=replace(optim, position_lr_steps=times(optim.position_lr_steps)),
         densify=config.densify.scaled(factor),
+        materials=config.materials.scaled(factor),
         steps=times(config.steps),
     )
 
@@ -209,11 +214,52 @@ def _small(steps: int, num_points: int) -> RelightableBlendshapesConfig:
     )
 
 
+def _relightable(
+    config: RelightableBlendshapesConfig, rates: MaterialRates | None = None
+) -> RelightableBlendshapesConfig:
+    """The same with materials, whose schedule fills the steps.
+
+    Args:
+        config: Of appearance sh.
+        rates: Of a short training; ``None``: the published ones.
+    """
+    factor = config.steps / RelightableBlendshapesConfig().steps
+    materials = MaterialConfig() if rates is None else MaterialConfig(rates=rates)
+    model = replace(config.model, appearance="pbr")
+    scaled = replace(materials.scaled(factor), rebind_interval=min(500, config.steps // 8))
+    return replace(config, model=model, materials=scaled)
+
+
+def _without_visibility(config: RelightableBlendshapesConfig) -> RelightableBlendshapesConfig:
+    return replace(config, materials=replace(config.materials, visibility="none"))
+
+
+_SHORT_RATES = MaterialRates(
+    albedo_init=3e-2,
+    albedo_final=3e-3,
+    roughness=1e-2,
+    specular=1e-2,
+    light_init=3e-2,
+    light_final=3e-3,
+)
+
+_SMALL, _TOY = _small(4_000, 8_000), _small(800, 3_000)
+_INSTA = RelightableBlendshapesConfig()
+_NERFBS = _with_losses(_INSTA, alpha_weight=1.0, lpips_weight=0.05)
+
 PRESETS: dict[str, RelightableBlendshapesConfig] = {
-    "insta512": RelightableBlendshapesConfig(),
-    "nerfbs512": _with_losses(RelightableBlendshapesConfig(), alpha_weight=1.0, lpips_weight=0.05),
-    "small": _small(4_000, 8_000),
-    "toy": _small(800, 3_000),
+    "insta512": _INSTA,
+    "nerfbs512": _NERFBS,
+    "small": _SMALL,
+    "toy": _TOY,
+    "insta512-pbr": _relightable(_INSTA),
+    "insta512-pbr-no-visibility": _without_visibility(_relightable(_INSTA)),
+    "nerfbs512-pbr": _relightable(_NERFBS),
+    "small-pbr": _relightable(_SMALL, _SHORT_RATES),
+    "small-pbr-no-visibility": _without_visibility(_relightable(_SMALL, _SHORT_RATES)),
+    "toy-pbr": _relightable(_TOY, _SHORT_RATES),
+    "toy-pbr-no-visibility": _without_visibility(_relightable(_TOY, _SHORT_RATES)),
 }
 """Named settings; ``insta512`` and ``nerfbs512`` are the published ones for the two kinds of
-captures, ``small`` and ``toy`` fit two CPU cores."""
+captures, ``small`` and ``toy`` fit two CPU cores; ``-pbr`` has materials, ``-no-visibility`` lets
+light pass through everything."""

@@ -19,7 +19,11 @@ from vultus.data.relighting import light_to_world
 from vultus.data.sequence import HeadSequence, LightSpace
 from vultus.heads.base import HeadPose
 from vultus.kernels.env_shade import Backend
-from vultus.methods.relightable_blendshapes.material_mesh import ShadingMesh, posed_normals
+from vultus.methods.relightable_blendshapes.material_mesh import (
+    ShadingMesh,
+    exposed_faces,
+    posed_normals,
+)
 from vultus.methods.relightable_blendshapes.visibility import (
     CacheKey,
     OccluderMesh,
@@ -47,6 +51,8 @@ class MeshFrames:
         """Build the hierarchy of rays; waits for a GPU."""
         self.mesh = mesh
         self.grid = grid
+        self.faces = exposed_faces(mesh.rest_vertices, mesh.faces, mesh.labels)
+        """What Gaussians may be bound to."""
         self._occluder = OccluderMesh.build(mesh.rest_vertices, mesh.occluders, backend)
 
     @torch.no_grad()

@@ -8,22 +8,30 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vultus.data.semantics import SEMANTIC_GROUPS
+from vultus.data.semantics import SEMANTIC_GROUPS, SemanticGroup
 from vultus.geometry.meshes import vertex_normals
 from vultus.heads.base import HeadModel, HeadPose, RiggedHead, Topology, head_on_device
+from vultus.kernels.ray_mesh import Bvh, vertex_visibility
+from vultus.render.lighting.envmap import envmap_directions
 
-__all__ = ["HeadMesh", "ShadingMesh", "posed_normals", "region_labels"]
+__all__ = ["HeadMesh", "ShadingMesh", "exposed_faces", "posed_normals", "region_labels"]
 
-_REGIONS_OF_LABEL = {
+_REGIONS_OF_LABEL: dict[SemanticGroup, tuple[str, ...]] = {
     "skin": ("skin", "ears", "neck"),
     "cloth": ("garment",),
     "hair": ("hair", "scalp", "lashes"),
     "brows": ("brows",),
     "lips": ("lips",),
-    "mouth": ("teeth", "tongue", "mouth_interior"),
+    "mouth": ("teeth", "tongue", "gums_tongue", "mouth_interior"),
     "eyes": ("left_eyeball", "right_eyeball"),
 }
 """Regions of heads; later ones win where they overlap, and names that a head lacks do not count."""
+
+_MEDIUM_ALBEDO = 0.5
+_PROBE_ROWS = 8
+_BIAS = 1e-5
+_COVERED = 0.05
+"""Hair that sees less of the sphere at rest lies under other hair."""
 
 
 @runtime_checkable
@@ -37,7 +45,7 @@ class ShadingMesh(Protocol):
 
     @property
     def faces(self) -> Int[Tensor, "f 3"]:
-        """What Gaussians are bound to."""
+        """What normals are those of."""
         ...
 
     @property
@@ -58,9 +66,6 @@ class ShadingMesh(Protocol):
     def vertices(self, pose: HeadPose) -> Float[Tensor, "b v 3"]:
         """Pose the mesh, whose poses are those of its head; nothing waits for a GPU."""
         ...
-
-
-_MEDIUM_ALBEDO = 0.5
 
 
 class HeadMesh:
@@ -93,7 +98,7 @@ class HeadMesh:
 
     @property
     def faces(self) -> Int[Tensor, "f 3"]:
-        """See ``ShadingMesh``."""
+        """Those of the head model."""
         return self._faces
 
     @property
@@ -126,8 +131,24 @@ def posed_normals(
         return vertex_normals(vertices, faces)
 
 
+def exposed_faces(
+    vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"], labels: Int[Tensor, " v"]
+) -> Int[Tensor, "g 3"]:
+    """Leave out hair that other hair covers, such as a scalp; waits for a GPU.
+
+    Gaussians of hair would otherwise look up where no light arrives, and learn white hair.
+    """
+    hair = (labels == SEMANTIC_GROUPS.index("hair")).nonzero()[:, 0]
+    normals = vertex_normals(vertices, faces)[hair]
+    lights = envmap_directions(_PROBE_ROWS, 2 * _PROBE_ROWS).flatten(0, 1).to(vertices)
+    seen = vertex_visibility(Bvh.build(vertices, faces), vertices[hair], normals, lights, _BIAS)
+    is_covered = torch.zeros(len(vertices), dtype=torch.bool, device=vertices.device)
+    is_covered[hair] = seen.float().mean(dim=1) < _COVERED
+    return faces[~is_covered[faces].all(dim=1)]
+
+
 def region_labels(topology: Topology) -> Int[Tensor, " v"]:
-    """What vertices are made of, by the regions of a head; what is in none is ``background``."""
+    """What vertices are made of, by the regions of a head; ``background`` for what is in none."""
     labels = torch.full((topology.num_vertices,), SEMANTIC_GROUPS.index("background"))
     for label, regions in _REGIONS_OF_LABEL.items():
         for region in regions:

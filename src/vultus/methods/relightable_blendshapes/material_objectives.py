@@ -54,10 +54,9 @@ class MaterialPriors:
     """Neighbours of the same label."""
 
     @classmethod
-    def of(cls, means: Float[Tensor, "n 3"], labels: Int[Tensor, " n"]) -> MaterialPriors:
-        """Look at neutral centres and labels; waits for a GPU."""
+    def of(cls, labels: Int[Tensor, " n"], pairs: Int[Tensor, "pairs 2"]) -> MaterialPriors:
+        """Look at labels, which are ``SEMANTIC_GROUPS``."""
         groups = labels.to(torch.uint8)
-        pairs = labelled_neighbors(means, labels)
         return cls(is_group(groups, *_SKIN), is_group(groups, *_DULL), pairs)
 
 

@@ -33,6 +33,8 @@ from vultus.methods.relightable_blendshapes.appearance import (
 )
 from vultus.methods.relightable_blendshapes.blendshapes import blend_attributes
 from vultus.methods.relightable_blendshapes.config import OptimConfig, RelightableBlendshapesConfig
+from vultus.methods.relightable_blendshapes.material_appearance import MaterialAppearance
+from vultus.methods.relightable_blendshapes.material_mesh import HeadMesh
 from vultus.methods.relightable_blendshapes.mouth import confine, mouth_cylinder
 from vultus.methods.relightable_blendshapes.posing import (
     Anchors,
@@ -100,8 +102,7 @@ class RelightableBlendshapes:
         self._track = sequence.pose.to(self.device)
         self._motions = self._rig.motion(self._track)
         self._cylinder = mouth_cylinder(model.teeth_offset, self.device)
-        background = torch.tensor(sequence.background, device=self.device)
-        self.appearance: Appearance = ShAppearance(model, config.optim, background)
+        self.appearance = _build_appearance(config, sequence, self.device)
 
         head, generator = self._rig.head, torch_generator(seed, "relightable_blendshapes.init")
         meshes = shape_subject(head, sequence.pose, model.num_expressions)
@@ -188,9 +189,10 @@ class RelightableBlendshapes:
 
     def splats(self, pose: HeadPose | None) -> Splats:
         """Gaussians for files, in the world; of the subject at rest without a pose."""
+        pose = still_pose(self.track) if pose is None else pose
         with torch.no_grad():
-            blended, posed = self.posed_gaussians(still_pose(self.track) if pose is None else pose)
-            colors = self.appearance.splat_colors(blended, posed)[0].cpu()
+            blended, posed = self.posed_gaussians(pose)
+            colors = self.appearance.splat_colors(blended, posed, pose.to(self.device))[0].cpu()
         return Splats(
             means=posed.means[0].cpu(),
             log_scales=blended["log_scales"][0].cpu(),
@@ -241,7 +243,8 @@ class RelightableBlendshapes:
         ).image
 
     def set_rates(self, step: int) -> None:
-        """Let the rate of positions decay, and those that the appearance changes."""
+        """Let the rate of positions decay, and what else the appearance changes from outside."""
+        self.appearance.start_step(step)
         for name, rate in self._rates(step).items():
             set_learning_rate(self.optimizer, name, rate)
 
@@ -265,8 +268,8 @@ class RelightableBlendshapes:
         means.copy_(confined if skip is None else torch.where(skip[0] == 0, confined, means))
 
     def edits_at(self, step: int) -> bool:
-        """Whether Gaussians are added and removed after a step."""
-        return self._density.grows_at(step)
+        """Whether Gaussians are added and removed after a step, or looked at anew."""
+        return self._density.grows_at(step) or self.appearance.looks_anew_at(step)
 
     def edit(self, step: int) -> None:
         """Grow and prune by neutral Gaussians; children inherit deltas and anchors."""
@@ -282,17 +285,16 @@ class RelightableBlendshapes:
         )
         if edited is not None:
             self.gaussians, self._constants = edited.parameters, edited.extras
-            self._index_gaussians()
+        self._index_gaussians()
 
     # ---- state -----------------------------------------------------------------------------
 
     def tensors(self) -> dict[str, Tensor]:
         """Gaussians, anchors, what the appearance trains, and statistics of densification."""
-        appearance = self.appearance.parameters()
         return (
             {name: value.detach() for name, value in self.gaussians.items()}
             | {_ANCHOR + name: value for name, value in self._constants.items()}
-            | {_APPEARANCE + name: value.detach() for name, value in appearance.items()}
+            | {_APPEARANCE + name: value for name, value in self.appearance.tensors().items()}
             | {_DENSITY + name: value for name, value in self._density.tensors().items()}
         )
 
@@ -311,10 +313,10 @@ class RelightableBlendshapes:
         own = {name: tensor.to(self.device, copy=True) for name, tensor in tensors.items()}
         self.gaussians = {name: Parameter(own[name]) for name in self.gaussians}
         self._constants = {name: own[_ANCHOR + name] for name in self._constants}
+        self._index_gaussians()
         self.appearance.load(_stripped(own, _APPEARANCE))
         self._density.load_tensors(_stripped(own, _DENSITY))
         self.optimizer = self._build_optimizer()
-        self._index_gaussians()
 
     def summary(self) -> dict[str, int | bool]:
         """Number of Gaussians and blendshapes, and whether LPIPS takes part."""
@@ -344,6 +346,16 @@ class RelightableBlendshapes:
             for name, rate in self.appearance.rates(step).items()
             if name in own or name in self.gaussians
         }
+
+
+def _build_appearance(
+    config: RelightableBlendshapesConfig, sequence: HeadSequence, device: torch.device
+) -> Appearance:
+    if config.model.appearance == "pbr":
+        mesh = HeadMesh(sequence.head, sequence.pose, device)
+        return MaterialAppearance(config.materials, mesh, sequence, device)
+    background = torch.tensor(sequence.background, device=device)
+    return ShAppearance(config.model, config.optim, background)
 
 
 def _geometry_rates(optim: OptimConfig, step: int) -> dict[str, float]:

@@ -1,0 +1,209 @@
+"""``vultus relight``: film an avatar with materials in the light of an environment map."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+import tyro
+from jaxtyping import Float
+from torch import Tensor
+
+from vultus.cli.avatar_run import OpenRun, open_run, output_path
+from vultus.cli.console import console
+from vultus.cli.render import path_cameras
+from vultus.core.image_io import write_image
+from vultus.core.progress import track
+from vultus.core.video_io import write_video
+from vultus.data.sequence import LightSpace, Split
+from vultus.export.pictures import side_by_side
+from vultus.geometry.cameras import Camera
+from vultus.heads.base import HeadPose
+from vultus.methods.relightable_blendshapes.material_layers import LayerName
+from vultus.methods.relightable_blendshapes.material_relighting import (
+    Relighter,
+    RelitPicture,
+    Surroundings,
+    material_appearance,
+)
+from vultus.methods.relightable_blendshapes.model import RelightableBlendshapes
+from vultus.render.lighting.environments import (
+    EnvironmentName,
+    MapLayout,
+    made_environment,
+    read_environment,
+)
+from vultus.render.lighting.envmap import EnvironmentMap
+
+__all__ = ["RelightOptions", "main"]
+
+_MAP_SUFFIXES = (".exr", ".hdr")
+_COLORS = {"black": (0.0, 0.0, 0.0), "white": (1.0, 1.0, 1.0)}
+
+
+@dataclass(frozen=True)
+class RelightOptions:
+    """Write a film of a trained avatar in another light."""
+
+    run: Path
+    """Folder that train wrote, of relightable_blendshapes with model.appearance pbr."""
+    envmap: str = "trained"
+    """Light: trained, the one found in training; constant, gradient, sun or three_point; or a map
+    of surroundings (.hdr, .exr)."""
+    out: Path | None = None
+    """Film to write (.mp4); default: RUN/media/relight_PATH.mp4."""
+    layout: MapLayout = "world"
+    """Of the file. world: light before the face stands at a quarter of the width; front_centered:
+    it stands in the middle."""
+    yaw: float = 0.0
+    """Turn the light around the head, in degrees: what came from the front then comes from the
+    subject's left at 90."""
+    spin: float = 0.0
+    """Turn the light further by so many degrees in the course of the film; 360 is once around."""
+    exposure: float = 1.0
+    """Factor of the light."""
+    lobe: float = 0.0
+    """Blur the light on the head (not the background) by a lobe of this width."""
+    light_space: LightSpace | None = None
+    """What the light stands still in; default: as in the capture."""
+    background: Literal["environment", "capture", "black", "white"] = "environment"
+    """Behind the head: the map itself, what the capture was read over, or a colour."""
+    layers: tuple[LayerName, ...] = ()
+    """Maps beside the picture: what the avatar is made of, and what light did."""
+    path: Literal["still", "turntable", "arc", "dataset"] = "still"
+    """still: the first training camera; turntable, arc: as in render; dataset: the capture's own
+    cameras."""
+    split: Split = "test"
+    """Frames of --path dataset."""
+    timestep: int | None = None
+    """Pose of the other paths; default: the track plays along."""
+    frames: int = 120
+    """Length of the other paths."""
+    size: tuple[int, int] | None = None
+    """Width and height; default: those of the capture."""
+    images: Path | None = None
+    """Folder that also gets every picture: image/NAME.png and LAYER/NAME.png."""
+    fps: float = 25.0
+    """Frames per second."""
+    data: Path | None = None
+    """Where the capture lies now, if it was moved."""
+    step: int | None = None
+    """Checkpoint to load, by its step; default: the last one."""
+    device: str = "cpu"
+    """What renders: cpu, cuda, cuda:N, or auto, which takes a GPU if there is one."""
+    dry_run: bool = False
+    """Check everything, write nothing."""
+
+    def __post_init__(self) -> None:
+        """Reject light that cannot be, and films without frames."""
+        if not 0.0 < self.exposure < math.inf:
+            raise ValueError(f"--exposure must be positive, got {self.exposure}")
+        if self.frames < 1 or not self.fps > 0:
+            raise ValueError(
+                f"--frames and --fps must be positive, got {self.frames} and {self.fps}"
+            )
+        if self.lobe < 0:
+            raise ValueError(f"--lobe must not be negative, got {self.lobe}")
+
+
+def main(arguments: list[str]) -> None:
+    """Light, draw, write."""
+    options = tyro.cli(RelightOptions, args=arguments, prog="vultus relight", description=__doc__)
+    environment = _environment(options)
+    opened = open_run(options.run, options.data, options.device, options.step)
+    avatar = opened.avatar
+    appearance = material_appearance(avatar)
+    assert isinstance(avatar, RelightableBlendshapes)
+    default = opened.folder.media_path / f"relight_{options.path}.mp4"
+    out = output_path(options.out, default, [".mp4"])
+    if environment is None:
+        environment = EnvironmentMap(appearance.radiance.detach().cpu())
+    names, pose, cameras = _moments(opened, options)
+    if options.dry_run:
+        console.print(f"would write {len(names)} frames to {out}")
+        return
+    space = options.light_space or appearance.light_space
+    light = Surroundings(environment.scaled(options.exposure), space, options.lobe)
+    background = _background(opened, options)
+    pictures = _pictures(Relighter(avatar), options, light, background, pose, cameras)
+    count = write_video(out, _film(pictures, options, names), options.fps)
+    console.print(f"film: {out} ({count} frames)")
+    if options.images is not None:
+        console.print(f"images: {options.images} ({', '.join(('image', *options.layers))})")
+
+
+def _environment(options: RelightOptions) -> EnvironmentMap | None:
+    """The light before turning and exposure; ``None`` for the trained one."""
+    text = options.envmap
+    if text == "trained":
+        return None
+    for name in get_args(EnvironmentName):
+        if text == name:
+            return made_environment(name)
+    path = Path(text)
+    if path.suffix.lower() not in _MAP_SUFFIXES:
+        known = ", ".join(("trained", *get_args(EnvironmentName), *_MAP_SUFFIXES))
+        raise ValueError(f"--envmap must be one of {known}, got {text!r}")
+    return read_environment(path, options.layout)
+
+
+def _background(opened: OpenRun, options: RelightOptions) -> tuple[float, float, float] | None:
+    if options.background == "capture":
+        return opened.sequence.background
+    return _COLORS.get(options.background)
+
+
+def _moments(opened: OpenRun, options: RelightOptions) -> tuple[list[str], HeadPose, Camera]:
+    """Names of pictures, their poses and their cameras."""
+    track_ = opened.avatar.track
+    if options.path == "dataset":
+        records = opened.sequence.split(options.split)
+        cameras = Camera.stack([record.camera for record in records])
+        names = [f"{record.timestep:05d}_{record.camera_index:02d}" for record in records]
+        pose = track_[torch.tensor([record.timestep for record in records])]
+    else:
+        count = options.frames
+        names = [f"{index:05d}" for index in range(count)]
+        if options.path == "still":
+            first = opened.sequence.split("train")[0].camera
+            cameras = first[torch.zeros(count, dtype=torch.int64)]
+        else:
+            cameras = path_cameras(opened, options.path, count)
+        moments = torch.arange(count) % len(track_)
+        pose = track_[moments] if options.timestep is None else opened.pose(options.timestep)
+    return names, pose, cameras if options.size is None else cameras.resized(*options.size)
+
+
+def _pictures(
+    relighter: Relighter,
+    options: RelightOptions,
+    light: Surroundings,
+    background: tuple[float, float, float] | None,
+    pose: HeadPose,
+    cameras: Camera,
+) -> Iterator[RelitPicture]:
+    """The map turns, not the frame that visibility is traced in: a still head is traced once."""
+    count = len(cameras)
+    for index in track(range(count), count, "relighting", "frames"):
+        degrees = options.yaw + options.spin * index / count
+        turned = light.environment.rotated(math.radians(degrees)) if degrees else light.environment
+        surroundings = Surroundings(turned, light.space, light.lobe)
+        moment = pose if len(pose) == 1 else pose[index]
+        yield relighter.picture(moment, cameras[index], surroundings, background, options.layers)
+
+
+def _film(
+    pictures: Iterator[RelitPicture], options: RelightOptions, names: list[str]
+) -> Iterator[Float[Tensor, "3 h w"]]:
+    for name, picture in zip(names, pictures, strict=True):
+        shown = {"image": picture.image, **{n: picture.shown(n) for n in options.layers}}
+        if options.images is not None:
+            for layer, values in shown.items():
+                path = options.images / layer / f"{name}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_image(path, values)
+        yield side_by_side(list(shown.values()))

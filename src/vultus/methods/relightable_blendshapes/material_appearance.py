@@ -1,0 +1,340 @@
+"""The mode ``pbr``: Gaussians with materials under a light that is found along with them.
+
+Materials are attributes like all others. The light is trained beside them; the mesh that says where
+Gaussians face and what hides light from them is not. Figures in brackets are sections of our
+specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import Parameter
+
+from vultus.core.srgb import srgb_to_linear
+from vultus.data.relighting import light_to_world
+from vultus.data.sequence import HeadSequence, LightSpace
+from vultus.geometry.cameras import camera_centers
+from vultus.geometry.mesh_sampling import SurfacePoints
+from vultus.heads.base import HeadPose
+from vultus.methods.relightable_blendshapes.appearance import ShadedGaussians, View
+from vultus.methods.relightable_blendshapes.environment import (
+    light_energy,
+    light_variation,
+    radiance_to_raw,
+    raw_to_radiance,
+)
+from vultus.methods.relightable_blendshapes.material_config import MaterialConfig
+from vultus.methods.relightable_blendshapes.material_frames import (
+    MeshFrames,
+    PosedMesh,
+    TracedTrack,
+    light_turns_by_timestep,
+)
+from vultus.methods.relightable_blendshapes.material_layers import LayerName, make_layers
+from vultus.methods.relightable_blendshapes.material_mesh import ShadingMesh
+from vultus.methods.relightable_blendshapes.material_objectives import (
+    MaterialPriors,
+    labelled_neighbors,
+    material_terms,
+)
+from vultus.methods.relightable_blendshapes.materials import (
+    activate_materials,
+    face_labels,
+    initial_materials,
+)
+from vultus.methods.relightable_blendshapes.mesh_binding import MeshBinding, bind_to_mesh
+from vultus.methods.relightable_blendshapes.posing import PosedGaussians
+from vultus.methods.relightable_blendshapes.shading import (
+    Visibility,
+    compose_image,
+    encode_radiance,
+    shade_gaussians,
+)
+from vultus.methods.relightable_blendshapes.start import StartPoints
+from vultus.methods.relightable_blendshapes.visibility import visibility_ramp
+from vultus.optim.schedules import exponential_decay
+from vultus.render.lighting.texels import TexelGrid
+
+__all__ = ["Light", "MaterialAppearance"]
+
+_CONSTANT_HARMONIC = 0.28209479177387814
+"""Spherical harmonic of degree 0; colours are 0.5 above their sum."""
+
+
+@dataclass(frozen=True)
+class Light:
+    """A map, and how it stands in each frame."""
+
+    radiance: Float[Tensor, "3 h w"]
+    """Linear, of the size of the trained light."""
+    turns: Float[Tensor, "b 3 3"]
+    """Rotations from its frame into the world."""
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """What is looked up again whenever Gaussians come, go or have moved far."""
+
+    means: Float[Tensor, "n 3"]
+    """Neutral; the trained parameter itself."""
+    binding: MeshBinding
+    priors: MaterialPriors
+
+
+class MaterialAppearance:
+    """Satisfies ``appearance.Appearance``."""
+
+    def __init__(
+        self,
+        config: MaterialConfig,
+        mesh: ShadingMesh,
+        sequence: HeadSequence,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Start with even light.
+
+        Args:
+            config: All settings.
+            mesh: On the device.
+            sequence: The capture; its ``light_space`` says what the light stands still in.
+            device: Where everything lies.
+        """
+        self.config = config
+        rows = config.map_rows
+        self.frames = MeshFrames(mesh, TexelGrid.build(rows, 2 * rows, device=device))
+        background = torch.tensor(sequence.background, device=device)[None, :, None, None]
+        if config.tonemap != "gaussian":
+            background = srgb_to_linear(background)
+        self._background = background
+        self._sequence = sequence
+        self._track = sequence.pose.to(device)
+        even = torch.full((3, rows, 2 * rows), config.initial_light, device=device)
+        self.light = Parameter(radiance_to_raw(even))
+        # On the device, so that captured graphs see shadows grow.
+        self._strength = torch.ones((), device=device)
+        self._traced: TracedTrack | None = None
+        self._known: _Bound | None = None
+
+    @property
+    def mesh(self) -> ShadingMesh:
+        """What Gaussians are bound to."""
+        return self.frames.mesh
+
+    @property
+    def light_space(self) -> LightSpace:
+        """What the light stands still in."""
+        return self._sequence.light_space
+
+    @property
+    def radiance(self) -> Float[Tensor, "3 h w"]:
+        """The light as it is now."""
+        return raw_to_radiance(self.light)
+
+    @property
+    def _bound(self) -> _Bound:
+        assert self._known is not None, "gaussians_changed comes before shade"
+        return self._known
+
+    # ---- what the model asks for -----------------------------------------------------------
+
+    def initial(self, start: StartPoints, generator: torch.Generator) -> dict[str, Tensor]:
+        """Stored materials, as the mesh says."""
+        mesh, faces, means = self.mesh, self.frames.faces, start.points.to(self.light)
+        found = bind_to_mesh(means, mesh.rest_vertices, faces)
+        surface = SurfacePoints(means, found.face_index, found.barycentrics)
+        return initial_materials(
+            surface, faces, mesh.albedo, mesh.labels, self.config.min_roughness
+        )
+
+    def parameters(self) -> dict[str, Parameter]:
+        """The light, before its activation."""
+        return {"light": self.light}
+
+    def rates(self, step: int) -> dict[str, float]:
+        """See ``Appearance.rates``."""
+        rates = self.config.rates
+        decay = rates.decay_steps
+        neutral = {
+            "albedo": exponential_decay(step, rates.albedo_init, rates.albedo_final, decay),
+            "roughness": rates.roughness,
+            "specular": rates.specular,
+        }
+        deltas = {f"{name}_deltas": rates.delta_factor * rate for name, rate in neutral.items()}
+        light = exponential_decay(step, rates.light_init, rates.light_final, decay)
+        return neutral | deltas | {"light": light}
+
+    def start_step(self, step: int) -> None:
+        """Give shadows their strength at a training step."""
+        self._strength.fill_(visibility_ramp(step, self.config.shadow_ramp))
+
+    def phase(self, step: int) -> Hashable:
+        """Whether Gaussians shine, and whether the light is trained."""
+        return step > self.config.specular_start, step > self.config.light_start
+
+    def looks_anew_at(self, step: int) -> bool:
+        """Whether ``gaussians_changed`` is due though their number has not changed."""
+        return step % self.config.rebind_interval == 0
+
+    def gaussians_changed(self, gaussians: Mapping[str, Tensor]) -> None:
+        """Find the nearest points of the mesh, and neighbours for the priors."""
+        means = gaussians["means"]
+        found = bind_to_mesh(means.detach(), self.mesh.rest_vertices, self.frames.faces)
+        labels = self._labels_of(found.face_index)
+        self._bind_to(means, found.face_index, labelled_neighbors(means, labels))
+
+    def _bind_to(
+        self, means: Tensor, face_index: Int[Tensor, " n"], pairs: Int[Tensor, "pairs 2"]
+    ) -> None:
+        rest, faces = self.mesh.rest_vertices, self.frames.faces
+        with torch.no_grad():
+            binding = MeshBinding.to_faces(face_index, means, rest, faces)
+        priors = MaterialPriors.of(self._labels_of(face_index), pairs)
+        self._known = _Bound(means, binding, priors)
+
+    def _labels_of(self, face_index: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+        return face_labels(self.mesh.labels, self.frames.faces)[face_index]
+
+    def shade(
+        self, blended: Mapping[str, Tensor], posed: PosedGaussians, view: View
+    ) -> ShadedGaussians:
+        """Light the Gaussians as in the capture."""
+        turns = light_to_world(view.camera, self.light_space)
+        is_trained = view.step is None or view.step > self.config.light_start
+        radiance = self.radiance if is_trained else self.radiance.detach()
+        mesh = self.posed_mesh(view, turns)
+        return self.relight(blended, posed, view, mesh, Light(radiance, turns))
+
+    def relight(
+        self,
+        blended: Mapping[str, Tensor],
+        posed: PosedGaussians,
+        view: View,
+        mesh: PosedMesh,
+        light: Light,
+        layers: Collection[LayerName] = (),
+    ) -> ShadedGaussians:
+        """Light the Gaussians by any map.
+
+        Args:
+            blended: Stored materials of every frame among its attributes.
+            posed: The same Gaussians in the world.
+            view: Of the frames.
+            mesh: Of the frames, traced for the turns of the light.
+            light: Of the frames.
+            layers: What to tell beside the diffuse light, which terms of the loss look at.
+        """
+        is_finished = view.step is None
+        binding = self._bound.binding
+        if self.config.binding_gradients:
+            binding = binding.following(self._bound.means, self.mesh.rest_vertices)
+        materials = activate_materials(
+            blended["albedo"], blended["roughness"], blended["specular"], self.config.min_roughness
+        )
+        visibility = None
+        if mesh.words is not None:
+            visibility = Visibility(mesh.words, None if is_finished else self._strength)
+        lights = self.frames.grid.lights(light.radiance, light.turns)
+        shading, normals = shade_gaussians(
+            posed.means,
+            camera_centers(view.camera),
+            binding,
+            mesh.normals,
+            materials,
+            lights,
+            visibility,
+            has_specular=view.step is None or view.step > self.config.specular_start,
+        )
+        colors = shading.color
+        if self.config.tonemap == "gaussian":
+            colors = encode_radiance(colors, keeps_gradients=not is_finished)
+        shadows = None if visibility is None else replace(visibility, strength=None)
+        found = make_layers(
+            {"diffuse", *layers},
+            materials,
+            shading,
+            normals,
+            self.frames.grid.even_light(lights),
+            None if shadows is None else shadows.shadows(binding),
+        )
+        return ShadedGaussians(colors, found)
+
+    def picture(
+        self, drawn: Float[Tensor, "b 3 h w"], alpha: Float[Tensor, "b 1 h w"], view: View
+    ) -> Float[Tensor, "b 3 h w"]:
+        """Put radiance before the capture's background and encode it."""
+        keeps_gradients = view.step is not None
+        return compose_image(
+            drawn, alpha, self._background, self.config.tonemap,
+            keeps_gradients=keeps_gradients,
+        )  # fmt: skip
+
+    def terms(
+        self, gaussians: Mapping[str, Tensor], shaded: ShadedGaussians, view: View
+    ) -> dict[str, Tensor]:
+        """Priors of materials and light."""
+        weights, diffuse = self.config.weights, shaded.layers["diffuse"]
+        terms = material_terms(
+            weights, gaussians, diffuse, self._bound.priors, self.config.min_roughness
+        )
+        radiance = self.radiance
+        if weights.light_variation > 0:
+            terms["light_variation"] = weights.light_variation * light_variation(radiance)
+        if weights.light_energy > 0:
+            energy = light_energy(radiance, self.frames.grid.solid_angles)
+            terms["light_energy"] = weights.light_energy * energy
+        return terms
+
+    def splat_colors(
+        self, blended: Mapping[str, Tensor], posed: PosedGaussians, pose: HeadPose
+    ) -> Float[Tensor, "b n 1 3"]:
+        """Display values in the trained light as the first training camera sees them."""
+        camera = self._sequence.split("train")[0].camera.to(self.light.device)
+        colors = self.shade(blended, posed, View(pose, camera)).colors
+        if self.config.tonemap == "srgb":
+            colors = encode_radiance(colors)
+        return ((colors - 0.5) / _CONSTANT_HARMONIC)[:, :, None]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The light, and what was found at the last look at the Gaussians."""
+        bound = self._bound
+        return {
+            "light": self.light.detach(),
+            "bound_faces": bound.binding.face_index,
+            "neighbors": bound.priors.pairs,
+        }
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore ``tensors``."""
+        with torch.no_grad():
+            self.light.copy_(tensors["light"])
+        self._bind_to(self._bound.means, tensors["bound_faces"], tensors["neighbors"])
+
+    # ---- meshes ----------------------------------------------------------------------------
+
+    def posed_mesh(self, view: View, turns: Float[Tensor, "b 3 3"]) -> PosedMesh:
+        """Which way the mesh faces, and which texels it sees.
+
+        Args:
+            view: Of the frames.
+            turns: Rotations from the map's frame into the world; those of the capture where
+                ``view`` names its timesteps.
+        """
+        mode = self.config.visibility
+        if mode == "none":
+            return PosedMesh(self.frames.normals(view.pose), None)
+        if mode == "live" or view.timesteps is None:
+            return self.frames.traced(view.pose, turns)
+        if self._traced is None:
+            self._traced = self._trace_capture()
+        return PosedMesh(self.frames.normals(view.pose), self._traced.at(view.timesteps))
+
+    def _trace_capture(self) -> TracedTrack:
+        turns = light_turns_by_timestep(self._sequence, self.light_space)
+        file = self.config.visibility_file
+        return TracedTrack.trace(self.frames, self._track, turns, Path(file) if file else None)

@@ -1,0 +1,267 @@
+"""Materials are learned: pictures improve, nothing is left out, state comes back, light changes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tiny_captures import film_procedural_head
+from tolerances import assert_close
+from vultus.core.run_folder import RunFolder
+from vultus.data.frame_store import FrameStore
+from vultus.data.sequence import HeadSequence
+from vultus.engine.checkpoint import restore_weights, take_checkpoint
+from vultus.engine.fit import fit
+from vultus.gaussians.densify import DensifyConfig
+from vultus.methods.relightable_blendshapes.config import (
+    PRESETS,
+    RelightableBlendshapesConfig,
+    scale_schedule,
+)
+from vultus.methods.relightable_blendshapes.material_appearance import MaterialAppearance
+from vultus.methods.relightable_blendshapes.material_config import VisibilityMode
+from vultus.methods.relightable_blendshapes.material_layers import LAYERS
+from vultus.methods.relightable_blendshapes.material_relighting import (
+    Relighter,
+    Surroundings,
+    material_appearance,
+)
+from vultus.methods.relightable_blendshapes.model import RelightableBlendshapes
+from vultus.render.lighting.envmap import EnvironmentMap, envmap_directions
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory: pytest.TempPathFactory) -> HeadSequence:
+    """Five moments of the built-in head from three cameras; four and two are trained on."""
+    return film_procedural_head(tmp_path_factory.mktemp("materials") / "capture")
+
+
+def tiny(
+    visibility: VisibilityMode = "cached", steps: int = 20, **changes: object
+) -> RelightableBlendshapesConfig:
+    """Few Gaussians and texels; every part of the schedule starts within the steps."""
+    toy = PRESETS["toy-pbr"]
+    materials = replace(
+        toy.materials, visibility=visibility, map_rows=4, light_start=2, specular_start=3,
+        shadow_ramp=6, rebind_interval=4,
+    )  # fmt: skip
+    config = replace(
+        toy,
+        model=replace(toy.model, num_points=400, num_expressions=3),
+        densify=DensifyConfig(start_step=0, stop_step=0),
+        materials=materials,
+        steps=steps,
+        checkpoint_every=5,
+        log_every=1,
+    )
+    return replace(config, **changes)
+
+
+def trained(
+    capture: HeadSequence, config: RelightableBlendshapesConfig, path: Path
+) -> RelightableBlendshapes:
+    avatar = RelightableBlendshapes(config, capture, 0)
+    run = RunFolder.create(path, config, seed=0)
+    fit(avatar, FrameStore(capture, "train"), config, run, 0)
+    return avatar
+
+
+def picture_error(avatar: RelightableBlendshapes, frames: FrameStore) -> float:
+    batch = frames.batch(range(len(frames)))
+    output = avatar.render(avatar.track[batch.timesteps], batch.camera)
+    return float((output.image - batch.rgb).abs().mean())
+
+
+def assert_equal_tensors(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
+    assert left.keys() == right.keys()
+    for name, tensor in left.items():
+        assert torch.equal(tensor, right[name]), name
+
+
+@pytest.mark.parametrize("visibility", ["cached", "none"])
+def test_twenty_steps_bring_the_pictures_closer(capture, visibility, tmp_path) -> None:
+    config, frames = tiny(visibility), FrameStore(capture, "train")
+    before = picture_error(RelightableBlendshapes(config, capture, 0), frames)
+    assert picture_error(trained(capture, config, tmp_path), frames) < 0.85 * before
+
+
+def test_gradients_reach_every_trained_parameter(capture) -> None:
+    avatar = RelightableBlendshapes(tiny(), capture, 0)
+    avatar.set_rates(10)
+    _, terms = avatar.training_step(FrameStore(capture, "train").batch([2]), step=10)
+    torch.stack(list(terms.values())).sum().backward()
+    names = {group["name"] for group in avatar.optimizer.param_groups}
+    assert {"albedo", "roughness", "specular", "albedo_deltas", "appearance.light"} < names
+    for group in avatar.optimizer.param_groups:
+        (parameter,) = group["params"]
+        assert parameter.grad is not None, group["name"]
+        assert parameter.grad.isfinite().all(), group["name"]
+        assert float(parameter.grad.abs().max()) > 0, group["name"]
+
+
+def test_light_is_left_alone_until_its_time(capture) -> None:
+    avatar = RelightableBlendshapes(tiny(), capture, 0)
+    batch = FrameStore(capture, "train").batch([0])
+    output, _ = avatar.training_step(batch, step=1)
+    output.image.sum().backward()
+    light = avatar.appearance.parameters()["light"]
+    assert light.grad is None
+    assert avatar.phase(1) != avatar.phase(10)
+
+
+def test_traced_and_kept_visibility_give_the_same_step(capture) -> None:
+    batch = FrameStore(capture, "train").batch([3])
+    images = []
+    for visibility in ("cached", "live"):
+        avatar = RelightableBlendshapes(tiny(visibility), capture, 0)
+        avatar.set_rates(10)
+        images.append(avatar.training_step(batch, step=10)[0].image)
+    assert torch.equal(images[0], images[1])
+
+
+def test_shadows_grow_with_the_steps(capture) -> None:
+    avatar = RelightableBlendshapes(tiny("live"), capture, 0)
+    open_light = RelightableBlendshapes(tiny("none"), capture, 0)
+    batch = FrameStore(capture, "train").batch([0])
+    images = []
+    for step in (0, 3, 6):
+        avatar.set_rates(step)
+        images.append(avatar.training_step(batch, step)[0].image.detach())
+    assert images[0].mean() > images[1].mean() > images[2].mean()
+    assert_close(images[0], open_light.training_step(batch, 0)[0].image)
+
+
+def test_a_checkpoint_renders_exactly_the_same_picture(capture, tmp_path) -> None:
+    config = tiny(steps=6)
+    avatar = trained(capture, config, tmp_path)
+    again = RelightableBlendshapes(config, capture, seed=99)
+    assert restore_weights(RunFolder.open(tmp_path), again) == 6
+    camera = capture.split("val")[0].camera
+    left, right = (a.render(a.track[4], camera).image for a in (avatar, again))
+    assert torch.equal(left, right)
+
+
+def test_a_resumed_training_gives_every_bit_of_an_uninterrupted_one(capture, tmp_path) -> None:
+    densify = DensifyConfig(start_step=1, stop_step=9, interval=3, gradient_threshold=1e-3)
+    config = tiny(steps=10, evaluate_every=7, densify=densify)
+    whole = trained(capture, config, tmp_path / "whole")
+    run, frames = RunFolder.create(tmp_path / "parts", config, seed=0), FrameStore(capture, "train")
+
+    def stop(step: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(RelightableBlendshapes(config, capture, 0), frames, config, run, 0, evaluate=stop)
+    resumed = RelightableBlendshapes(config, capture, 0)
+    assert fit(resumed, frames, config, run, 0).first_step == 5
+    left, right = take_checkpoint(whole, 10), take_checkpoint(resumed, 10)
+    assert_equal_tensors(left.weights, right.weights)
+    assert_equal_tensors(left.optimizer, right.optimizer)
+
+
+def test_schedules_of_materials_follow_the_number_of_steps() -> None:
+    materials = scale_schedule(PRESETS["insta512-pbr"], 0.1).materials
+    assert (materials.light_start, materials.specular_start, materials.shadow_ramp) == (
+        50,
+        100,
+        200,
+    )
+    assert materials.rates.decay_steps == 4_000
+    assert PRESETS["insta512-pbr-no-visibility"].materials.visibility == "none"
+
+
+@pytest.fixture(scope="module")
+def avatar(capture, tmp_path_factory) -> RelightableBlendshapes:
+    return trained(capture, tiny(steps=12), tmp_path_factory.mktemp("avatar"))
+
+
+def lamp(toward: tuple[float, float, float], strength: float = 60.0) -> Surroundings:
+    """A lamp, with some light from everywhere."""
+    direction = torch.nn.functional.normalize(torch.tensor(toward), dim=0)
+    glow = strength * (20.0 * (envmap_directions(32, 64) @ direction - 1.0)).exp() + 0.05
+    return Surroundings(EnvironmentMap(glow.expand(3, -1, -1).contiguous()))
+
+
+def test_light_from_the_left_lights_the_left(avatar, capture) -> None:
+    # The middle camera looks at the face: the subject's left is at the right of the picture.
+    cameras = [record.camera for record in capture.split("val")]
+    relighter = Relighter(avatar)
+    halves = []
+    for side in (1.0, -1.0):
+        surroundings = lamp((side, 0.2, 0.3))
+        picture = relighter.picture(avatar.track[0], cameras[0], surroundings, (0.0, 0.0, 0.0))
+        halves.append([float(half.mean()) for half in picture.image.chunk(2, dim=2)])
+    (left_dark, left_bright), (right_bright, right_dark) = halves
+    assert left_bright > 1.3 * left_dark
+    assert right_bright > 1.3 * right_dark
+
+
+def test_turning_the_map_by_a_texel_turns_the_light(avatar, capture) -> None:
+    camera = capture.split("val")[0].camera
+    surroundings = lamp((0.0, 0.2, 1.0))
+    turned = replace(
+        surroundings, environment=surroundings.environment.rotated(8 * 2 * math.pi / 64)
+    )
+    expected = lamp((math.sin(math.pi / 4), 0.2, math.cos(math.pi / 4)))
+    relighter = Relighter(avatar)
+    pictures = [
+        relighter.picture(avatar.track[0], camera, each, (0.0, 0.0, 0.0)).image
+        for each in (surroundings, turned, expected)
+    ]
+    assert (pictures[1] - pictures[0]).abs().max() > 0.1
+    torch.testing.assert_close(pictures[1], pictures[2], atol=0.02, rtol=0.0)
+
+
+def test_the_trained_light_gives_what_the_avatar_renders(avatar, capture) -> None:
+    camera = capture.split("val")[0].camera
+    picture = Relighter(avatar).picture(avatar.track[1], camera, None, capture.background)
+    assert_close(picture.image, avatar.render(avatar.track[1], camera).image[0].clamp(0, 1))
+
+
+def test_surroundings_stand_behind_the_head(avatar, capture) -> None:
+    camera = capture.split("val")[0].camera
+    environment = EnvironmentMap.constant((0.2, 0.5, 0.8))
+    picture = Relighter(avatar).picture(avatar.track[0], camera, Surroundings(environment))
+    empty = picture.alpha[0] == 0
+    assert bool(empty.any())
+    colors = picture.image[:, empty]
+    assert_close(colors, colors[:, :1].expand_as(colors))
+    assert colors[0, 0] < colors[1, 0] < colors[2, 0]
+
+
+def test_layers_show_what_the_avatar_is_made_of(avatar, capture) -> None:
+    camera = capture.split("val")[0].camera
+    picture = Relighter(avatar).picture(avatar.track[0], camera, None, (0.0, 0.0, 0.0), LAYERS)
+    assert set(picture.layers) == set(LAYERS)
+    inside = picture.alpha[0] > 0.99
+    normals = picture.layers["normals"].norm(dim=0)[inside]
+    assert 0.6 < normals.mean() <= 1.01
+    least = material_appearance(avatar).config.min_roughness
+    assert picture.layers["roughness"][0, inside].min() > 0.9 * least
+    for name in ("albedo", "specular", "visibility"):
+        values = picture.layers[name][:, inside]
+        # Of 4 x 8 texels: a white surface sends a few percent too much back.
+        assert 0 <= values.min() < values.max() <= 1.08, name
+    for name in LAYERS:
+        assert picture.shown(name).shape == picture.image.shape
+    blended, posed = avatar.posed_gaussians(avatar.track[0])
+    colors = avatar.appearance.splat_colors(blended, posed, avatar.track[0])
+    assert colors.shape == (1, avatar.num_gaussians, 1, 3)
+    assert avatar.splats(None).sh_dc.isfinite().all()
+
+
+def test_avatars_without_materials_cannot_be_relit(capture) -> None:
+    toy = PRESETS["toy"]
+    plain = RelightableBlendshapes(
+        replace(toy, model=replace(toy.model, num_points=200, num_expressions=1)), capture, 0
+    )
+    with pytest.raises(ValueError, match="have materials"):
+        Relighter(plain)
+    assert not isinstance(plain.appearance, MaterialAppearance)
