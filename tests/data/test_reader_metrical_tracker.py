@@ -17,7 +17,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from studio_flame import StandInFlame, film_stand_in
+from synthetic_flame import synthetic_flame
 from vultus.cli.main import run
+from vultus.core.bundles import save_bundle
 from vultus.core.image_io import read_image, read_mask, write_image
 from vultus.data.check import check_capture
 from vultus.data.frame_store import FrameStore
@@ -29,6 +31,7 @@ from vultus.data.studio.config import StudioConfig
 from vultus.data.tracker_frames import read_tracker_frame, rotation_rows_to_axis_angle
 from vultus.geometry.cameras import project_points
 from vultus.geometry.rotations import axis_angle_to_matrix
+from vultus.heads.flame import FLAME_ARRAYS, FLAME_FORMAT, MASK_PREFIX
 
 SIZE = 48
 CONFIG = StudioConfig(
@@ -252,6 +255,18 @@ def test_insta_manifests_alone_are_told_what_is_missing(capture: Path) -> None:
     shutil.rmtree(capture / "checkpoint")
     with pytest.raises(ValueError, match="do not say how the jaw moves; put the tracker's folder"):
         read_sequence(capture)
+
+
+def test_the_head_has_as_many_coefficients_as_the_files(written: Path, tmp_path: Path) -> None:
+    data = synthetic_flame(num_identity=300, num_expression=100)
+    arrays = {name: getattr(data, name) for name in FLAME_ARRAYS}
+    masks = {MASK_PREFIX + name: ids for name, ids in data.masks.items()}
+    path = tmp_path / "flame.safetensors"
+    save_bundle(path, {**arrays, **masks}, {"format": FLAME_FORMAT, "version": "2020"})
+    sequence = read_sequence(written, head_file=path, held_out=2)
+    sizes = {spec.name: spec.size for spec in sequence.head.parameters_spec}
+    assert (sizes["identity_coeffs"], sizes["expression_coeffs"]) == (300, 100)
+    assert bool(torch.isfinite(sequence.head.vertices(sequence.pose)).all())
 
 
 def test_the_command_names_the_model_that_is_missing(

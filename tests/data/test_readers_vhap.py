@@ -2,6 +2,8 @@
 
 import json
 import math
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -219,9 +221,25 @@ def test_frame_store_holds_the_decoded_frames(single):
         )
 
 
-def test_frame_store_refuses_more_than_the_memory_limit(single):
+def test_frames_beyond_the_memory_limit_are_kept_on_disk(single, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     sequence = read_sequence(single, head=FakeFlame())
-    with pytest.raises(ValueError, match=r"train images take .* read them smaller"):
+    in_memory = FrameStore(sequence, "train")
+    assert caplog.text == ""
+    on_disk = FrameStore(sequence, "train", memory_limit=1000)
+    assert f"more than memory allows: they are kept in a file in {tmp_path}" in caplog.text
+    assert torch.equal(on_disk.pixels, in_memory.pixels)
+    assert torch.equal(on_disk.batch([2, 0]).rgb, in_memory.batch([2, 0]).rgb)
+    # Without a name, the file goes with the store.
+    assert list(tmp_path.iterdir()) == [single]
+
+
+def test_frames_that_fit_neither_memory_nor_disk_are_refused(single, monkeypatch):
+    sequence = read_sequence(single, head=FakeFlame())
+    usage = shutil.disk_usage(single)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(ValueError, match=r"train images take .* has 0\.00 GiB left; read them sma"):
         FrameStore(sequence, "train", memory_limit=1000)
 
 

@@ -1,12 +1,22 @@
-"""All images of a split in memory as bytes: what training draws its batches from."""
+"""All images of a split as bytes, decoded once: what training draws its batches from.
+
+They are kept in memory, or where they do not fit in a file that is mapped into memory: what is not
+being looked at then costs no memory, and the system reads ahead.
+"""
 
 from __future__ import annotations
 
 import copy
+import logging
+import math
+import os
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
@@ -20,6 +30,9 @@ from vultus.geometry.cameras import Camera
 
 __all__ = ["Batch", "FrameStore"]
 
+_LOG = logging.getLogger(__name__)
+_USABLE_DISK = 0.9
+"""Share of the free disk that a file of images may take."""
 _USABLE_MEMORY = 0.8
 """Share of the free memory that images may take; the rest is for the training itself."""
 
@@ -46,20 +59,19 @@ class FrameStore:
         Args:
             sequence: The capture.
             split: Which frames.
-            memory_limit: Bytes that the images may take; by default 80 % of the free memory, where
-                the system tells it.
+            memory_limit: Bytes that the images may take in memory; by default 80 % of what is free,
+                where the system tells it. More go into a file without a name in ``$TMPDIR``, or in
+                ``/var/tmp``, which vanishes with the store.
 
         Raises:
-            ValueError: If the split is empty, sizes differ, only some frames have masks, or memory
-                does not suffice.
+            ValueError: If the split is empty, sizes differ, only some frames have masks, or neither
+                memory nor disk suffices.
         """
         self.records = sequence.split(split)
         camera, has_masks = _check_uniform(sequence, self.records)
         channels = 4 if has_masks else 3
-        num_bytes = len(self.records) * channels * camera.height * camera.width
-        _check_memory(sequence, split, num_bytes, memory_limit)
         shape = (len(self.records), channels, camera.height, camera.width)
-        pixels = torch.empty(shape, dtype=torch.uint8)
+        pixels = _allocate(shape, f"{sequence.root}: {split} images", memory_limit)
 
         def decode(record: FrameRecord) -> Tensor:
             rgb, mask = load_colors(sequence, record)
@@ -134,14 +146,37 @@ def _check_uniform(sequence: HeadSequence, records: tuple[FrameRecord, ...]) -> 
     return camera, any(with_mask) or has_alpha
 
 
-def _check_memory(sequence: HeadSequence, split: Split, num_bytes: int, limit: int | None) -> None:
+def _allocate(
+    shape: tuple[int, int, int, int], name: str, limit: int | None
+) -> UInt8[Tensor, "n c h w"]:
+    """Room for pixels in memory, or on disk if there are more than allowed."""
+    num_bytes = math.prod(shape)
     allowed = _free_memory() if limit is None else limit
-    if allowed is not None and num_bytes > allowed:
-        gib = 2**30
+    if allowed is None or num_bytes <= allowed:
+        return torch.empty(shape, dtype=torch.uint8)
+    folder = _file_folder()
+    free = shutil.disk_usage(folder).free
+    excess = f"{name} take {num_bytes / 2**30:.2f} GiB, more than memory allows"
+    if num_bytes > _USABLE_DISK * free:
         raise ValueError(
-            f"{sequence.root}: {split} images take {num_bytes / gib:.2f} GiB and "
-            f"{allowed / gib:.2f} GiB are allowed; read them smaller (option resolution)"
+            f"{excess}, and {folder} has {free / 2**30:.2f} GiB left; read them smaller (option "
+            "resolution) or name another folder in TMPDIR"
         )
+    _LOG.warning("%s: they are kept in a file in %s", excess, folder)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):
+            # A disk that is full later would end the process.
+            os.posix_fallocate(file.fileno(), 0, num_bytes)
+        # The map keeps the file alive after it is closed.
+        return torch.from_numpy(np.memmap(file, dtype=np.uint8, mode="w+", shape=shape))
+
+
+def _file_folder() -> Path:
+    """``/tmp`` may be memory itself."""
+    lasting = Path("/var/tmp")
+    if "TMPDIR" not in os.environ and lasting.is_dir() and os.access(lasting, os.W_OK):
+        return lasting
+    return Path(tempfile.gettempdir())
 
 
 def _free_memory() -> int | None:
