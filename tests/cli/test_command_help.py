@@ -27,6 +27,7 @@ from vultus.cli.generator_options import (
     RelightableOptions,
     SphereHeadOptions,
 )
+from vultus.cli.geometry import GeometryOptions
 from vultus.cli.light_options import LightOptions
 from vultus.cli.main import COMMANDS, run
 from vultus.cli.mesh import MeshOptions
@@ -43,6 +44,7 @@ from vultus.export.avatar_mesh import FusionSettings
 from vultus.methods.gsheadrelight.light_sources import LightSettings
 from vultus.methods.gsheadrelight.occupancy import OccupancySettings
 from vultus.methods.registry import GENERATORS, METHODS, method_presets
+from vultus.methods.relightable_blendshapes.geometry_config import GeometryConfig
 from vultus.methods.spherehead.config import SphereHeadConfig
 from vultus.methods.spherehead.density import DensitySettings
 from vultus.methods.surfhead.config import SurfHeadConfig
@@ -53,6 +55,7 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "train surfhead": (TrainOptions, SurfHeadConfig),
     "train spherehead": (GeneratorTrainOptions, SphereHeadConfig),
     "ablate surfhead": (AblateOptions,),
+    "geometry": (GeometryOptions, GeometryConfig),
     "evaluate": (EvaluateOptions,),
     "render": (RenderOptions,),
     "reenact": (ReenactOptions,),
@@ -108,6 +111,7 @@ _OTHER_FLAGS = {
     "train surfhead": {"data": "--data"},
     "train spherehead": {"images": "--data", "choice": "--choice.back-repeat"},
     "ablate surfhead": {"data": "--data"},
+    "geometry": {"data": "--data"},
     "mesh": unnamed("fusion", FusionSettings),
 }
 

@@ -17,6 +17,7 @@ __all__ = ["COMMANDS", "main", "run"]
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("vultus.cli.demo", "film a built-in head, reconstruct it and write a report"),
     "train": ("vultus.cli.train", "fit an avatar to a capture, or a generator to images"),
+    "geometry": ("vultus.cli.geometry", "fit the subject's own mesh to a capture, for relighting"),
     "ablate": ("vultus.cli.ablate", "train several presets with several seeds and compare them"),
     "evaluate": ("vultus.cli.evaluate", "measure an avatar on held-out images"),
     "render": ("vultus.cli.render", "film an avatar along a camera path"),

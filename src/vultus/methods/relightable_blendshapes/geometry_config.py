@@ -73,11 +73,12 @@ class GeometryWeights:
     silhouette: float = 2.0
     """Antialiased coverage against the matte*."""
     laplacian: float = 60.0
-    """Distance of vertices from the mean of their neighbours*, at rest."""
+    """Distance of offsets from the mean of their neighbours (of vertices*), for a mesh as dense as
+    FLAME's; it grows with the square of the number of vertices."""
     normal_consistency: float = 0.1
     """Angles between neighbouring faces*, at rest."""
     refined_factor: float = 4.0
-    """On the two terms above after subdivision*."""
+    """On the term above after subdivision*."""
     keep_head: float = 100.0
     """Squared offsets, weighted by what a vertex is part of."""
     keep: KeepWeights = field(default_factory=KeepWeights)

@@ -48,6 +48,8 @@ __all__ = [
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """Distance of two batches of pictures in [0, 1]."""
 
+_FLAME_VERTICES = 5023
+"""Of the mesh that the weight of the Laplacian was chosen for."""
 _START_ALBEDO, _START_RADIANCE = 0.5, 1.0
 
 
@@ -163,17 +165,18 @@ class GeometryTerms:
     def of_shape(self, model: GeometryModel, *, is_refined: bool) -> dict[str, Tensor]:
         """Weighted terms of the mesh and of what it is painted and lit with."""
         weights, mesh = self._config.losses, self._mesh
-        smooth = weights.refined_factor if is_refined else 1.0
         offsets = WEIGHT_UNIT * model.offsets
-        vertices = WEIGHT_UNIT * mesh.rest + offsets
-        laplacian = objectives.mean_laplacian(vertices, self._laplacian)
+        laplacian = objectives.mean_laplacian(offsets, self._laplacian)
+        # Offsets between neighbours shrink with the area of faces, and their squares twice.
+        density = (mesh.num_vertices / _FLAME_VERTICES) ** 2
         creases = objectives.normal_consistency(
-            vertices, mesh.faces, mesh.refinement.adjacent_faces
+            WEIGHT_UNIT * mesh.rest + offsets, mesh.faces, mesh.refinement.adjacent_faces
         )
+        refined = weights.refined_factor if is_refined else 1.0
         albedo = objectives.albedo_smoothness(model.albedo, self._edges, self._chroma)
         return {
-            "laplacian": smooth * weights.laplacian * laplacian,
-            "normal_consistency": smooth * weights.normal_consistency * creases,
+            "laplacian": density * weights.laplacian * laplacian,
+            "normal_consistency": refined * weights.normal_consistency * creases,
             "keep_head": weights.keep_head * objectives.keep_head(offsets, self._keep),
             "albedo_smoothness": weights.albedo_smoothness * albedo,
             "light_variation": weights.light_variation * light_variation(model.radiance),

@@ -14,18 +14,18 @@ import torch
 from vultus.core.progress import Progress
 from vultus.core.run_folder import RunFolder
 from vultus.data.frame_store import FrameStore
-from vultus.data.sequence import HeadSequence
+from vultus.data.sequence import HeadSequence, Split
 from vultus.methods.relightable_blendshapes.geometry_config import GeometryConfig
 from vultus.methods.relightable_blendshapes.geometry_file import PersonalGeometry
+from vultus.methods.relightable_blendshapes.geometry_judging import MeshScores, judged_frames
 from vultus.methods.relightable_blendshapes.geometry_trainer import GeometryTrainer
 from vultus.nets.vgg_distance import imported_vgg_distance
 
-__all__ = ["GeometryFit", "fit_geometry", "mask_overlap"]
+__all__ = ["GeometryFit", "fit_geometry"]
 
 _LOG = logging.getLogger(__name__)
 _LEAST_OVERLAP = 0.9
 """Below this the stage has probably failed: tracking, mattes or hair that is too thin [6.2]."""
-_JUDGED_FRAMES = 64
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,11 @@ class GeometryFit:
 
     geometry: PersonalGeometry
     trainer: GeometryTrainer
-    overlap_before: float
-    """Mean intersection over union of the head model and the mattes."""
-    overlap: float
-    """The same of the personal mesh."""
+    split: Split
+    """Frames that were judged."""
+    before: MeshScores
+    """Of the head model."""
+    after: MeshScores
 
 
 def fit_geometry(
@@ -69,15 +70,9 @@ def fit_geometry(
     perceptual = imported_vgg_distance() if config.losses.perceptual > 0 else None
     perceptual = None if perceptual is None else perceptual.to(device)
     trainer = GeometryTrainer(sequence, frames, config, seed, device, perceptual)
-    before = mask_overlap(trainer)
-    first = 0
-    if run.latest_checkpoint() is not None:
-        checkpoint = run.load_checkpoint()
-        trainer.restore(checkpoint)
-        first = checkpoint.step
-        run.rewind_metrics(first)
-    else:
-        trainer.observe(0)
+    split, judged = judged_frames(sequence)
+    before = trainer.judge(judged)
+    first = _resume(trainer, run)
     note, optim = "", config.optim
     with Progress("fitting the mesh", config.steps - first, "steps") as progress:
         for step in range(first + 1, config.steps + 1):
@@ -99,28 +94,25 @@ def fit_geometry(
                 run.save_checkpoint(trainer.checkpoint(step))
                 run.keep_checkpoints(config.keep_checkpoints)
             progress.advance(1, note)
-    overlap = mask_overlap(trainer)
-    if overlap < _LEAST_OVERLAP:
+    after = trainer.judge(judged)
+    if after.overlap is not None and after.overlap < _LEAST_OVERLAP:
         _LOG.warning(
             "the mesh covers the mattes badly: intersection over union %.3f, below %.1f",
-            overlap,
+            after.overlap,
             _LEAST_OVERLAP,
         )
-    return GeometryFit(PersonalGeometry.of(trainer), trainer, before, overlap)
+    return GeometryFit(PersonalGeometry.of(trainer), trainer, split, before, after)
 
 
-@torch.no_grad()
-def mask_overlap(trainer: GeometryTrainer) -> float:
-    """Mean intersection over union of mesh and matte in evenly chosen training frames."""
-    count = min(_JUDGED_FRAMES, len(trainer.frames))
-    ratios = []
-    for row in torch.linspace(0, len(trainer.frames) - 1, count).round().long():
-        batch = trainer.batch(row[None])
-        assert batch.mask is not None
-        inside = batch.mask > 0.5
-        covered = trainer.draw(batch).fragments.is_covered
-        ratios.append(float((inside & covered).sum() / (inside | covered).sum().clamp(min=1)))
-    return sum(ratios) / count
+def _resume(trainer: GeometryTrainer, run: RunFolder) -> int:
+    """Restore the last checkpoint, or look at the frames for the first time."""
+    if run.latest_checkpoint() is None:
+        trainer.observe(0)
+        return 0
+    checkpoint = run.load_checkpoint()
+    trainer.restore(checkpoint)
+    run.rewind_metrics(checkpoint.step)
+    return checkpoint.step
 
 
 def _check_finite(values: dict[str, float], step: int) -> None:

@@ -5,10 +5,11 @@ Figures in brackets are sections of our specification.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,10 +17,12 @@ from vultus.core.run_folder import Checkpoint
 from vultus.core.seeding import torch_generator
 from vultus.data.frame_store import Batch, FrameStore
 from vultus.data.frames import load_frame
-from vultus.data.sequence import HeadSequence
+from vultus.data.sequence import FrameRecord, HeadSequence
+from vultus.geometry.cameras import Camera
 from vultus.heads.base import JointedHead, head_on_device
-from vultus.kernels.mesh_raster import rasterize_mesh
+from vultus.kernels.mesh_raster import Fragments, rasterize_mesh
 from vultus.methods.relightable_blendshapes.geometry_config import GeometryConfig
+from vultus.methods.relightable_blendshapes.geometry_judging import MeshScores, judge_mesh
 from vultus.methods.relightable_blendshapes.geometry_labels import (
     VertexViews,
     nearest_corners,
@@ -36,9 +39,10 @@ from vultus.methods.relightable_blendshapes.geometry_model import (
 from vultus.methods.relightable_blendshapes.material_mesh import region_labels
 from vultus.methods.relightable_blendshapes.personal_mesh import PersonalMesh, static_pose
 
-__all__ = ["GeometryTrainer"]
+__all__ = ["GeometryTrainer", "check_capture"]
 
 _PER_VERTEX = ("offsets", "albedo_logits")
+_MASKED_CHANNELS = 4
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -65,21 +69,15 @@ class GeometryTrainer:
             perceptual: On that device.
 
         Raises:
-            ValueError: If the head has no joints or the frames have no mattes.
+            ValueError: As ``check_capture``.
         """
-        if not isinstance(sequence.head, JointedHead):
-            raise ValueError(
-                f"{sequence.root}: the geometry stage needs a head model with joints, "
-                f"got {sequence.head.name!r}"
-            )
-        if frames.pixels.shape[1] != 4:
-            raise ValueError(f"{sequence.root}: the geometry stage needs frames with masks")
+        check_capture(sequence, frames)
         self.sequence, self.frames, self.config = sequence, frames, config
         self.device, self._seed, self._perceptual = device, seed, perceptual
         head = head_on_device(sequence.head, device)
         assert isinstance(head, JointedHead)
         self.subject = static_pose(head, sequence.pose).to(device)
-        self._pose = sequence.pose.to(device)
+        self.pose = sequence.pose.to(device)
         self.mesh = PersonalMesh.of(head, self.subject, 0, device)
         self.facts = VertexFacts(
             region_labels(head.topology).to(device),
@@ -127,7 +125,7 @@ class GeometryTrainer:
     def draw(self, batch: Batch) -> MeshPicture:
         """Picture of the mesh as it is now."""
         with torch.no_grad():
-            posed = self.mesh.frames(self._pose[batch.timesteps])
+            posed = self.mesh.frames(self.pose[batch.timesteps])
         return draw_mesh(
             posed.carry(self.model.offsets),
             self.mesh,
@@ -136,6 +134,10 @@ class GeometryTrainer:
             self.sequence.light_space,
             self.config.model,
         )
+
+    def rasterize(self, vertices: Float[Tensor, "b v 3"], camera: Camera) -> Fragments:
+        """What pixels see of posed vertices of the mesh."""
+        return rasterize_mesh(vertices, self.mesh.faces, camera)
 
     def step(self, step: int) -> dict[str, Tensor]:
         """One step of the optimiser; returns the weighted terms.
@@ -177,20 +179,21 @@ class GeometryTrainer:
         views = VertexViews.none(self.mesh.num_vertices)
         for row in torch.randperm(len(self.frames), generator=generator)[:count]:
             batch = self.batch(row[None])
-            posed = self.mesh.pose(self.model.offsets, self._pose[batch.timesteps])
-            fragments = rasterize_mesh(posed, self.mesh.faces, batch.camera)
+            posed = self.mesh.pose(self.model.offsets, self.pose[batch.timesteps])
+            fragments = self.rasterize(posed, batch.camera)
             corners = nearest_corners(fragments, self.mesh.faces)[0].cpu()
-            record = self.frames.records[int(row)]
-            semantics = None
-            if record.parsing_path is not None:
-                semantics = load_frame(self.sequence, record).semantics
             mask = None if batch.mask is None else batch.mask[0].cpu()
-            views.add(
-                corners, batch.rgb[0].cpu(), mask, None if semantics is None else semantics[0]
-            )
+            views.add(corners, batch.rgb[0].cpu(), mask, self._semantics(int(row)))
         labels = vote_labels(self.facts.labels, views.votes.to(self.device))
         self.facts = VertexFacts(labels, views.chroma.to(self.device))
         self._terms = GeometryTerms(self.mesh, self.facts, self.config)
+
+    def _semantics(self, row: int) -> UInt8[Tensor, "1 h w"] | None:
+        """Label map of a frame, if the capture has one."""
+        if not self.frames.records or self.frames.records[row].parsing_path is None:
+            return None
+        semantics = load_frame(self.sequence, self.frames.records[row]).semantics
+        return None if semantics is None else semantics[0]
 
     @torch.no_grad()
     def refine(self) -> None:
@@ -216,6 +219,11 @@ class GeometryTrainer:
 
     def _to_level(self, level: int) -> None:
         self.mesh = PersonalMesh.of(self.mesh.head, self.subject, level, self.device)
+
+    def judge(self, records: Sequence[FrameRecord]) -> MeshScores:
+        """Compare the mesh as it is now with frames."""
+        offsets = self.model.offsets.detach()
+        return judge_mesh(self.mesh, offsets, self.sequence, self.pose, records)
 
     def checkpoint(self, step: int) -> Checkpoint:
         """Everything that an exact resume needs."""
@@ -243,6 +251,21 @@ class GeometryTrainer:
                 for key, value in checkpoint.optimizer.items()
                 if key.startswith(prefix)
             }
+
+
+def check_capture(sequence: HeadSequence, frames: FrameStore) -> None:
+    """Refuse captures that no mesh can be fitted to.
+
+    Raises:
+        ValueError: If the head model has no joints or the frames have no masks.
+    """
+    if not isinstance(sequence.head, JointedHead):
+        raise ValueError(
+            f"{sequence.root}: the geometry stage needs a head model with joints, "
+            f"got {sequence.head.name!r}"
+        )
+    if frames.pixels.shape[1] != _MASKED_CHANNELS:
+        raise ValueError(f"{sequence.root}: the geometry stage needs frames with masks")
 
 
 def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ class Refinement:
 
     faces: Int[Tensor, "f 3"]
     """Of the finest level."""
-    edges: tuple[Int[Tensor, "e 2"], ...]
+    edges: tuple[Int[Tensor, "_ 2"], ...]
     """Whose midpoints each level appends."""
 
     @staticmethod
