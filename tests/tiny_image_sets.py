@@ -65,3 +65,20 @@ def write_image_set(root: Path, labels: Tensor, size: int = 16, suffix: str = ""
     write_files(root / f"img{suffix}", images)
     write_files(root / f"seg{suffix}", masks)
     return root
+
+
+def write_lit_set(
+    folder: Path, labels: Tensor, size: int = 32, channels: int = 4, seed: int = 1
+) -> Path:
+    """Write noise with an alpha channel, cameras and lights."""
+    files, _ = image_files(labels, size)
+    names = sorted(name for name in files if name.endswith(".png"))
+    generator = torch.Generator().manual_seed(seed)
+    for name in names:
+        shape = channels, size, size
+        files[name] = png(torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8))
+    content = json.loads(files["dataset.json"])
+    lights = torch.randn(len(names), 9, generator=generator).tolist()
+    content |= {"sh": list(zip(names, lights, strict=True)), "sh_frame": "camera"}
+    files["dataset.json"] = json.dumps(content).encode()
+    return write_files(folder, files)

@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from relight_heads import write_relightable
 from tiny_generators import write_tiny_generator
-from tiny_image_sets import labels_at, write_image_set
+from tiny_image_sets import labels_at, write_image_set, write_lit_set
 from vultus.cli.main import run
 
 
@@ -16,7 +17,7 @@ def test_numbers_are_printed_and_written(
 ) -> None:
     weights = write_tiny_generator(tmp_path / "generator.safetensors")
     data = write_image_set(tmp_path / "images", labels_at([0.0, 1.0, 2.0, 3.0]), 64)
-    command = ["evaluate-generator", "--weights", str(weights), "--data", str(data)]
+    command = ["evaluate-generator", "spherehead", "--weights", str(weights), "--data", str(data)]
     command += ["--count", "5", "--batch", "3"]
     out = tmp_path / "quality.json"
     assert run([*command, "--out", str(out)]) == 0
@@ -27,3 +28,30 @@ def test_numbers_are_printed_and_written(
     refuses([*command, "--metrics", "fid", "--device", "cpu"], missing)
     refuses([*command, "--count", "1"], "count must be at least 2")
     refuses([*command, "--out", str(tmp_path / "x.txt")], "--out must end in .json")
+
+
+def test_lights_are_measured_of_generators_that_have_them(
+    tmp_path: Path, refuses: Callable[..., str]
+) -> None:
+    weights = write_relightable(tmp_path / "lit.safetensors")
+    data = write_lit_set(tmp_path / "set", labels_at([0.01 * k for k in range(40)]))
+    command = ["evaluate-generator", "gsheadrelight", "--weights", str(weights)]
+    command += ["--data", str(data), "--count", "5", "--batch", "5"]
+    lit = ["--light-count", "4", "--light-views", "2"]
+    out = tmp_path / "quality.json"
+    assert run([*command, *lit, "--out", str(out)]) == 0
+    written = json.loads(out.read_text())
+    assert written["protocol"] == "generator-all-rendered-5-black-v1, light-probe-4x2-v1"
+    assert list(written["results"])[:2] == ["random_feature_distance", "light_error"]
+    refuses([*command, "--scenery"], "must have 3 channels of 32 x 32, got 4")
+    refuses([*command, "--light-views", "1"], "light_views at least 2")
+    bare = write_image_set(tmp_path / "bare", labels_at([0.0, 1.0]), 32)
+    refuses([*command[:4], "--data", str(bare / "img")], "has no masks")
+    refuses([*command[:4], "--data", str(bare)], 'must hold {"sh"')
+    refuses(["evaluate-generator", "--data", str(bare)], "the method comes first")
+    whole = write_lit_set(tmp_path / "whole", labels_at([0.0, 1.0]), channels=3)
+    scenery = ["--data", str(whole), "--scenery", "--light-count", "0", "--out", str(out)]
+    assert run([*command[:4], *scenery, "--count", "5"]) == 0
+    written = json.loads(out.read_text())
+    assert written["protocol"] == "generator-all-rendered-5-v1"
+    assert list(written["results"]) == ["random_feature_distance"]

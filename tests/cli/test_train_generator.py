@@ -182,8 +182,6 @@ def test_other_commands_say_that_a_generator_is_no_avatar(
     assert run(command(images, out, "--training.images", "4", "--training.log-every", "1")) == 0
     capsys.readouterr()
     assert run(["render", "--run", str(out)]) == 2
-    assert "method must be one of surfhead, gaussianhead, got 'spherehead'" in (
-        capsys.readouterr().err
-    )
+    assert "method must be one of surfhead, gaussianhead, " in (capsys.readouterr().err)
     assert run(["ablate", "spherehead"]) == 2
     assert "method must be one of surfhead, gaussianhead" in capsys.readouterr().err

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
-from tiny_image_sets import image_files, labels_at, png, write_files
+from tiny_image_sets import labels_at, write_lit_set
 from vultus.cli.main import run
 from vultus.core.image_io import read_image_bytes
 from vultus.core.run_folder import RunFolder
@@ -26,21 +25,6 @@ LABELS = labels_at([0.0, 0.5, -0.5])
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def write_lit_set(folder: Path, size: int = 32, channels: int = 4) -> Path:
-    """Noise with an alpha channel, cameras and lights."""
-    files, _ = image_files(LABELS, size)
-    names = sorted(name for name in files if name.endswith(".png"))
-    random = torch.Generator().manual_seed(1)
-    for name in names:
-        draw = torch.randint(0, 256, (channels, size, size), generator=random, dtype=torch.uint8)
-        files[name] = png(draw)
-    content = json.loads(files["dataset.json"])
-    lights = torch.randn(len(names), 9, generator=random).tolist()
-    content |= {"sh": list(zip(names, lights, strict=True)), "sh_frame": "camera"}
-    files["dataset.json"] = json.dumps(content).encode()
-    return write_files(folder, files)
-
-
 def command(data: Path, out: Path, *more: str) -> list[str]:
     return ["train", "gsheadrelight", *TINY, "--data", str(data), "--out", str(out), *more]
 
@@ -48,7 +32,7 @@ def command(data: Path, out: Path, *more: str) -> list[str]:
 def test_a_generator_is_trained_stopped_and_continued(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data, out = write_lit_set(tmp_path / "set"), tmp_path / "run"
+    data, out = write_lit_set(tmp_path / "set", LABELS), tmp_path / "run"
     assert run(command(data, out, "--minutes", "0")) == 0
     assert "stopped after 2 of 4 steps (8 images)" in capsys.readouterr().out
     assert run(command(data, out)) == 0
@@ -60,14 +44,18 @@ def test_a_generator_is_trained_stopped_and_continued(
     assert read_image_bytes(folder.media_path / "fakes_lit_0000004.png").shape == (3, 128, 256)
 
 
+def whole(folder: Path) -> None:
+    write_lit_set(folder, LABELS)
+
+
 def without_lights(folder: Path) -> None:
-    path = write_lit_set(folder) / "dataset.json"
+    path = write_lit_set(folder, LABELS) / "dataset.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps({"labels": content["labels"]}))
 
 
 def with_short_light(folder: Path) -> None:
-    path = write_lit_set(folder) / "dataset.json"
+    path = write_lit_set(folder, LABELS) / "dataset.json"
     content = json.loads(path.read_text())
     content["sh"][1][1] = [0.0] * 8
     path.write_text(json.dumps(content))
@@ -76,10 +64,10 @@ def with_short_light(folder: Path) -> None:
 FAULTS: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
     "no lights": (without_lights, [], 'dataset.json must hold {"sh"'),
     "short light": (with_short_light, [], "must have 9 numbers, got 8"),
-    "no colours": (write_lit_set, ["--generator.light-channels", "3"], "light_dim must be 27"),
-    "no masks": (lambda folder: write_lit_set(folder, channels=3), [], "has no masks"),
-    "size": (lambda folder: write_lit_set(folder, 64), [], "must have 32 pixels a side"),
-    "scenery": (write_lit_set, ["--objective.background", "scenery"], "background_points"),
+    "no colours": (whole, ["--generator.light-channels", "3"], "light_dim must be 27"),
+    "no masks": (lambda folder: write_lit_set(folder, LABELS, channels=3), [], "has no masks"),
+    "size": (lambda folder: write_lit_set(folder, LABELS, 64), [], "must have 32 pixels a side"),
+    "scenery": (whole, ["--objective.background", "scenery"], "background_points"),
 }
 
 
@@ -97,7 +85,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
 
 
 def test_a_dry_run_describes_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = write_lit_set(tmp_path / "set")
+    data = write_lit_set(tmp_path / "set", LABELS)
     assert run(command(data, tmp_path / "run", "--dry-run")) == 0
     assert "would train gsheadrelight for 4 steps of 4 on 3 images" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()

@@ -13,12 +13,14 @@ from torch import Tensor
 from tiny_generators import tiny_generator
 from tiny_image_sets import labels_at, write_image_set
 from vultus.core.image_io import write_image
+from vultus.data.image_feed import Conditions, RealBatch
 from vultus.data.image_set import ImageSet, open_image_set
 from vultus.engine import generator_quality
 from vultus.engine.generator_quality import (
     QualityConfig,
     measure_generator,
     metric_names,
+    open_feed,
     quality_protocol,
 )
 from vultus.methods.head_views import ViewRig
@@ -29,6 +31,11 @@ from vultus.nets.vgg_features import VggFeatures, vgg_features_from_published
 
 FRONTAL = ViewRig().label()
 QUICK = QualityConfig(count=6, batch=4)
+
+
+def measured(make: Any, images: ImageSet, config: QualityConfig, seed: int = 0) -> dict[str, float]:
+    feed = open_feed(make, images, config, seed, "cpu")
+    return measure_generator(make, feed, FRONTAL, config, seed)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +61,7 @@ def test_each_metric_gives_its_numbers(generator, noise_set, small_vgg, monkeypa
     monkeypatch.setattr(generator_quality, "imported_inception", Inception)
     monkeypatch.setattr(generator_quality, "imported_vgg_features", VggFeatures)
     metrics = ("pr", "fid", "kid", "random_feature_distance")
-    results = measure_generator(generator, noise_set, FRONTAL, replace(QUICK, metrics=metrics))
+    results = measured(generator, noise_set, replace(QUICK, metrics=metrics))
     assert list(results) == ["precision", "recall", "fid", "kid", "random_feature_distance"]
     assert all(torch.tensor(list(results.values())).isfinite())
     assert results["fid"] > 0
@@ -65,11 +72,11 @@ def test_images_of_the_generator_itself_are_close_and_noise_is_not(generator, no
     config = replace(QUICK, count=24)
     labels = labels_at([0.3 * k for k in range(24)])
     root = write_image_set(tmp_path / "own", labels, 64)
-    made = list(generator_quality._generated(generator, labels, FRONTAL, config, seed=5))
+    made = list(generator_quality._generated(generator, Conditions(labels), FRONTAL, config, 5))
     for path, image in zip(sorted((root / "img").rglob("*.png")), torch.cat(made), strict=True):
         write_image(path, image.float() / 255.0)
-    own = measure_generator(generator, open_image_set(root), FRONTAL, config, seed=1)
-    other = measure_generator(generator, noise_set, FRONTAL, config, seed=1)
+    own = measured(generator, open_image_set(root), config, seed=1)
+    other = measured(generator, noise_set, config, seed=1)
     name = "random_feature_distance"
     assert own[name] < 0.1 * other[name]
 
@@ -88,17 +95,20 @@ def test_too_few_images_are_refused_before_any_is_made(
     monkeypatch.setattr(generator_quality, "imported_vgg_features", VggFeatures)
 
     class NoImages:
-        image_size = 64
+        image_size, ground = 64, "shown"
+
+        def show_real(self, real: RealBatch) -> Tensor:
+            raise AssertionError("no image may be looked at")
 
         def __call__(self, *args: Any, **options: Any) -> Tensor:
             raise AssertionError("no image may be made")
 
     with pytest.raises(ValueError, match=f"^{message}$"):
-        measure_generator(NoImages(), noise_set, FRONTAL, QualityConfig((metric,), count))
+        measured(NoImages(), noise_set, QualityConfig((metric,), count))
 
 
 def test_the_same_seed_gives_the_same_numbers(generator, noise_set):
-    a, b, c = (measure_generator(generator, noise_set, FRONTAL, QUICK, seed=s) for s in (1, 1, 2))
+    a, b, c = (measured(generator, noise_set, QUICK, seed=s) for s in (1, 1, 2))
     assert a == b
     assert a != c
 
@@ -121,7 +131,7 @@ def test_views_choose_real_images_and_cameras(generator, noise_set, views, count
         add(self, features)
 
     monkeypatch.setattr(generator_quality.FeatureStatistics, "add", count_rows)
-    measure_generator(generator, noise_set, FRONTAL, replace(QUICK, views=views))
+    measured(generator, noise_set, replace(QUICK, views=views))
     assert sum(described) == count + QUICK.count
     frontal = torch.equal(seen["condition"], FRONTAL.expand(len(seen["condition"]), -1))
     assert frontal == (views == "back")
@@ -132,18 +142,20 @@ def test_protocols_name_what_decides():
     back = QualityConfig(views="back", count=10, mirror=True)
     assert quality_protocol(back) == "generator-back-frontal-10-mirrored-v1"
     assert quality_protocol(replace(back, condition="free")).split("-")[2] == "free"
+    black = quality_protocol(QualityConfig(count=9), "black")
+    assert black == "generator-all-rendered-9-black-v1"
     assert metric_names("pr") == ("precision", "recall")
 
 
 def test_what_cannot_be_measured_is_refused(generator, noise_set, tmp_path, monkeypatch):
     monkeypatch.setenv("VULTUS_ASSETS", str(tmp_path / "none"))
     with pytest.raises(FileNotFoundError, match="vultus assets import inception"):
-        measure_generator(generator, noise_set, FRONTAL, replace(QUICK, metrics=("fid",)))
+        measured(generator, noise_set, replace(QUICK, metrics=("fid",)))
     with pytest.raises(FileNotFoundError, match="vultus assets import vgg16"):
-        measure_generator(generator, noise_set, FRONTAL, replace(QUICK, metrics=("pr",)))
+        measured(generator, noise_set, replace(QUICK, metrics=("pr",)))
     small = open_image_set(write_image_set(Path(tmp_path) / "small", labels_at([0.0, 1.0]), 16))
     with pytest.raises(ValueError, match="makes images of 64 pixels, these have 16"):
-        measure_generator(generator, small, FRONTAL, QUICK)
+        measured(generator, small, QUICK)
     with pytest.raises(ValueError, match="count must be at least 2"):
         replace(QUICK, count=1)
     with pytest.raises(ValueError, match="metrics must name at least one"):

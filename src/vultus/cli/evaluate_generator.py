@@ -2,26 +2,58 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+from jaxtyping import Float
+from torch import Tensor
 
 from vultus.cli.avatar_run import output_path
 from vultus.cli.console import console, print_table
-from vultus.cli.generator_options import open_generator
+from vultus.cli.generator_options import split_method
+from vultus.cli.generator_weights import RELIGHTABLE, SPHERE_HEAD, SavedSource, open_saved
 from vultus.core.devices import find_device
 from vultus.core.files import write_json
-from vultus.data.image_set import open_image_set
-from vultus.engine.generator_quality import QualityConfig, measure_generator, quality_protocol
+from vultus.data.image_feed import ImageFeed
+from vultus.data.image_set import ImageSet, open_image_set
+from vultus.data.light_labels import read_head_lights
+from vultus.engine.generator_quality import (
+    ImageMaker,
+    QualityConfig,
+    measure_generator,
+    open_feed,
+    quality_protocol,
+)
+from vultus.engine.light_quality import LightQualityConfig, light_protocol, measure_lights
+from vultus.methods.gsheadrelight.random_images import RandomImages as RandomLitImages
+from vultus.methods.head_views import ViewRig
 from vultus.methods.spherehead.random_images import RandomImages
 
-__all__ = ["EvaluateGeneratorOptions", "main"]
+__all__ = [
+    "EvaluateGeneratorOptions",
+    "EvaluateRelightableOptions",
+    "EvaluateSphereHeadOptions",
+    "main",
+]
 
 
 @dataclass(frozen=True)
-class EvaluateGeneratorOptions:
+class _Evaluation:
+    """What was opened and checked."""
+
+    make: ImageMaker
+    images: ImageSet
+    rig: ViewRig
+    protocols: tuple[str, ...]
+    lights: Float[Tensor, "n l"] | None = None
+    """Of the images, for generators that light heads."""
+
+
+@dataclass(frozen=True)
+class EvaluateGeneratorOptions(ABC):
     """Measure FID, KID, inception score, precision and recall of a generator.
 
     Their networks are imported with vultus assets; without them there is
@@ -44,30 +76,102 @@ class EvaluateGeneratorOptions:
     dry_run: bool = False
     """Check everything, write nothing."""
 
+    def source(self) -> SavedSource:
+        """Where the weights are."""
+        return SavedSource(self.weights, self.step, find_device(self.device))
+
+    @abstractmethod
+    def open(self) -> _Evaluation:
+        """Open images and weights."""
+
+    def measure(self, opened: _Evaluation) -> dict[str, float]:
+        """Decode all images, then compare."""
+        device = find_device(self.device)
+        feed = open_feed(opened.make, opened.images, self.quality, self.seed, device, opened.lights)
+        return self.compare(opened, feed)
+
+    def compare(self, opened: _Evaluation, feed: ImageFeed) -> dict[str, float]:
+        """Compare generated images with real ones."""
+        frontal = opened.rig.label().to(feed.device)
+        return measure_generator(opened.make, feed, frontal, self.quality, self.seed)
+
+
+@dataclass(frozen=True)
+class EvaluateSphereHeadOptions(EvaluateGeneratorOptions):
+    """Options for SphereHead."""
+
+    def open(self) -> _Evaluation:
+        """Open images and weights."""
+        images, saved = open_image_set(self.data), open_saved(SPHERE_HEAD, self.source())
+        protocols = (quality_protocol(self.quality),)
+        return _Evaluation(RandomImages(saved.generator), images, saved.rig, protocols)
+
+
+@dataclass(frozen=True)
+class EvaluateRelightableOptions(EvaluateGeneratorOptions):
+    """Options for GSHeadRelight.
+
+    Real images must have masks and lights. Both sides are over black, unless there is scenery.
+    """
+
+    masks: Path | None = None
+    """Folder or zip archive of the masks of images without alpha channel, under their names."""
+    scenery: bool = False
+    """Compare real images as they are with heads before generated scenery."""
+    light: Annotated[LightQualityConfig, tyro.conf.arg(name="")] = field(
+        default_factory=LightQualityConfig
+    )
+    """How light is measured."""
+
+    def open(self) -> _Evaluation:
+        """Open images and weights."""
+        is_masked = not self.scenery
+        images = open_image_set(self.data, self.masks, needs_masks=is_masked, takes_alpha=is_masked)
+        saved = open_saved(RELIGHTABLE, self.source())
+        if self.scenery and saved.generator.background is None:
+            raise ValueError("--scenery: this generator has learned nothing behind heads")
+        make = RandomLitImages(saved.generator, self.scenery)
+        lights = read_head_lights(images, saved.generator.config.light_channels)
+        protocols = [quality_protocol(self.quality, make.ground)]
+        if self.light.light_count:
+            protocols.append(light_protocol(self.light))
+        return _Evaluation(make, images, saved.rig, tuple(protocols), lights)
+
+    def compare(self, opened: _Evaluation, feed: ImageFeed) -> dict[str, float]:
+        """Compare images, and lights with those that were asked for."""
+        results = super().compare(opened, feed)
+        if self.light.light_count:
+            assert isinstance(opened.make, RandomLitImages)
+            batch = self.quality.batch
+            results |= measure_lights(opened.make, feed, self.light, batch, self.seed)
+        return results
+
+
+_OPTIONS: dict[str, type[EvaluateGeneratorOptions]] = {
+    "spherehead": EvaluateSphereHeadOptions,
+    "gsheadrelight": EvaluateRelightableOptions,
+}
+
 
 def main(arguments: list[str]) -> None:
     """Check, measure, print."""
+    method, rest = split_method("evaluate-generator", arguments, _OPTIONS)
     options = tyro.cli(
-        EvaluateGeneratorOptions,
-        args=arguments,
-        prog="vultus evaluate-generator",
-        description=__doc__,
+        _OPTIONS[method],
+        args=rest,
+        prog=f"vultus evaluate-generator {method}",
+        description=EvaluateGeneratorOptions.__doc__,
     )
     out = None if options.out is None else output_path(options.out, options.out, [".json"])
-    device = find_device(options.device)
-    images = open_image_set(options.data)
-    saved = open_generator(options.weights, options.step, device)
-    protocol = quality_protocol(options.quality)
+    opened = options.open()
+    protocol = ", ".join(opened.protocols)
     if options.dry_run:
         console.print(f"would measure {', '.join(options.quality.metrics)} by {protocol}")
         return
-    frontal = saved.rig.label().to(device)
-    results = measure_generator(
-        RandomImages(saved.generator), images, frontal, options.quality, options.seed
-    )
+    results = options.measure(opened)
     rows = [[name, value] for name, value in results.items()]
     print_table("generated against real images", ["metric", "value"], rows, f"protocol {protocol}")
     if out is not None:
-        facts = {"protocol": protocol, "data_id": images.fingerprint(), "seed": options.seed}
+        facts = {"protocol": protocol, "data_id": opened.images.fingerprint(), "seed": options.seed}
         write_json(out, {**facts, "results": results})
         console.print(f"written: {out}")

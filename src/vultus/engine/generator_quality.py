@@ -18,7 +18,7 @@ from vultus.core.image_io import to_bytes
 from vultus.core.progress import track
 from vultus.core.seeding import torch_generator
 from vultus.data.image_choice import ChoiceConfig, choose_entries
-from vultus.data.image_feed import ImageFeed
+from vultus.data.image_feed import Conditions, ImageFeed, RealBatch
 from vultus.data.image_set import ImageSet
 from vultus.metrics.feature_sets import coverage, inception_score, kernel_distance
 from vultus.metrics.frechet import FeatureStatistics, frechet_distance
@@ -33,6 +33,7 @@ __all__ = [
     "Views",
     "measure_generator",
     "metric_names",
+    "open_feed",
     "quality_protocol",
 ]
 
@@ -62,15 +63,24 @@ class ImageMaker(Protocol):
         """Side of the images."""
         ...
 
+    @property
+    def ground(self) -> str:
+        """What is behind people, in real and in generated images; ``shown`` is the images' own."""
+        ...
+
+    def show_real(self, real: RealBatch) -> Float[Tensor, "b 3 s s"]:
+        """Real images in [0, 1], on that ground."""
+        ...
+
     def __call__(
         self,
-        seen: Float[Tensor, "b 25"],
+        seen: Conditions,
         condition: Float[Tensor, "b 25"],
         random: torch.Generator,
         *,
         has_offset: bool,
     ) -> Float[Tensor, "b 3 s s"]:
-        """Images in [0, 1] at cameras ``seen`` of people conditioned on ``condition``."""
+        """Images in [0, 1], taken as ``seen`` says, of people conditioned on cameras."""
         ...
 
 
@@ -115,15 +125,54 @@ def metric_names(metric: GeneratorMetric) -> tuple[str, ...]:
     return named.get(metric, (metric,))
 
 
-def quality_protocol(config: QualityConfig) -> str:
-    """Id that every number carries."""
+def quality_protocol(config: QualityConfig, ground: str = "shown") -> str:
+    """Id that every number carries.
+
+    Args:
+        config: What is compared.
+        ground: See ``ImageMaker``.
+    """
     mirrored = "-mirrored" if config.mirror else ""
-    return f"generator-{config.views}-{config.chosen_condition}-{config.count}{mirrored}-v1"
+    behind = "" if ground == "shown" else f"-{ground}"
+    name = f"generator-{config.views}-{config.chosen_condition}-{config.count}"
+    return f"{name}{mirrored}{behind}-v1"
+
+
+def open_feed(
+    make: ImageMaker,
+    images: ImageSet,
+    config: QualityConfig,
+    seed: int,
+    device: torch.device | str,
+    lights: Float[Tensor, "n l"] | None = None,
+) -> ImageFeed:
+    """Choose the real images that are compared, and what generated ones are taken like.
+
+    Args:
+        make: The generator.
+        images: The real ones, of the size that the generator makes.
+        config: What is measured.
+        seed: Decides the order.
+        device: Where the generator is.
+        lights: Of all real images, for generators that light heads.
+
+    Raises:
+        ValueError: If the images have another size, or none is of these views.
+    """
+    if images.size != make.image_size:
+        raise ValueError(
+            f"{images.path}: the generator makes images of {make.image_size} pixels, these have "
+            f"{images.size}"
+        )
+    low, high = _YAWS[config.views]
+    choice = ChoiceConfig(min_yaw=low, max_yaw=high, mirror=config.mirror)
+    entries = choose_entries(images.labels, choice, seed, lights)
+    return ImageFeed(images, entries, seed, device=device)
 
 
 def measure_generator(
     make: ImageMaker,
-    images: ImageSet,
+    feed: ImageFeed,
     frontal: Float[Tensor, "1 25"],
     config: QualityConfig,
     seed: int = 0,
@@ -132,33 +181,24 @@ def measure_generator(
 
     Args:
         make: The generator, on the device of ``frontal``.
-        images: The real ones, of the size that the generator makes.
+        feed: Of ``open_feed``.
         frontal: Camera for the condition ``frontal``.
         config: What is measured.
         seed: Of people, cameras and subsets.
 
     Raises:
         FileNotFoundError: If weights of a metric are not imported; says how to import them.
-        ValueError: If the images have another size, or there are too few.
+        ValueError: If there are too few images.
     """
-    if images.size != make.image_size:
-        raise ValueError(
-            f"{images.path}: the generator makes images of {make.image_size} pixels, these have "
-            f"{images.size}"
-        )
-    device = frontal.device
-    watchers = [_make_watcher(name, device) for name in _networks(config.metrics)]
-    low, high = _YAWS[config.views]
-    choice = ChoiceConfig(min_yaw=low, max_yaw=high, mirror=config.mirror)
-    feed = ImageFeed(images, choose_entries(images.labels, choice, seed), seed, device=device)
+    watchers = [_make_watcher(name, frontal.device) for name in _networks(config.metrics)]
     real = [_Described() for _ in watchers]
     fake = [_Described() for _ in watchers]
     total = len(feed.labels)
     _check_counts(config, total)
     places = [(at, min(config.batch, total - at)) for at in range(0, total, config.batch)]
-    pixels = (batch.pixels[:, :3] for batch in feed.batches(places))
+    pixels = (to_bytes(make.show_real(batch)) for batch in feed.batches(places))
     _describe(track(pixels, len(places), "real images", "batches"), watchers, real)
-    made = _generated(make, feed.labels, frontal, config, seed)
+    made = _generated(make, feed.conditions, frontal, config, seed)
     count = -(-config.count // config.batch)
     _describe(track(made, count, "generated images", "batches"), watchers, fake)
     results: dict[str, float] = {}
@@ -249,25 +289,26 @@ def _compare(
 
 def _generated(
     make: ImageMaker,
-    labels: Float[Tensor, "n 25"],
+    conditions: Conditions,
     frontal: Float[Tensor, "1 25"],
     config: QualityConfig,
     seed: int,
 ) -> Iterator[Tensor]:
     """Images of random people at cameras of the list, as bytes."""
-    random = torch_generator(seed, "generator_quality", labels.device)
+    device = frontal.device
+    random = torch_generator(seed, "generator_quality", device)
 
-    def draw_labels(count: int) -> Tensor:
-        rows = torch.randint(len(labels), (count,), generator=random, device=labels.device)
-        return labels[rows]
+    def draw(count: int) -> Conditions:
+        size = len(conditions.labels)
+        return conditions.at(torch.randint(size, (count,), generator=random, device=device))
 
     for first in range(0, config.count, config.batch):
         count = min(config.batch, config.count - first)
-        seen = draw_labels(count)
-        condition = seen
+        seen = draw(count)
+        condition = seen.labels
         if config.chosen_condition == "frontal":
             condition = frontal.expand(count, -1)
         elif config.chosen_condition == "free":
-            condition = draw_labels(count)
+            condition = draw(count).labels
         image = make(seen, condition, random, has_offset=config.views != "back")
         yield to_bytes(image)

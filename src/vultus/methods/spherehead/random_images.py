@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vultus.data.image_feed import Conditions, RealBatch
 from vultus.methods.spherehead.generator import Generator
 from vultus.nets.ranges import from_signed
 
@@ -58,9 +59,18 @@ class RandomImages:
         """Side of the images."""
         return self.generator.config.image_size
 
+    @property
+    def ground(self) -> str:
+        """What is behind people: what the images show."""
+        return "shown"
+
+    def show_real(self, real: RealBatch) -> Float[Tensor, "b 3 s s"]:
+        """Real images in [0, 1]."""
+        return real.pixels[:, :3].float() / 255.0
+
     def __call__(
         self,
-        seen: Float[Tensor, "b 25"],
+        seen: Conditions,
         condition: Float[Tensor, "b 25"],
         random: torch.Generator,
         *,
@@ -68,5 +78,7 @@ class RandomImages:
     ) -> Float[Tensor, "b 3 s s"]:
         """Draw people and render them, as ``render_people``."""
         z_dim = self.generator.config.z_dim
-        z = torch.randn(len(seen), z_dim, generator=random, device=seen.device)
-        return render_people(self.generator, z, seen, condition, random, has_offset=has_offset)
+        z = torch.randn(len(condition), z_dim, generator=random, device=condition.device)
+        return render_people(
+            self.generator, z, seen.labels, condition, random, has_offset=has_offset
+        )

@@ -1,0 +1,176 @@
+"""Measure whether generated heads show the light that was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vultus.core.image_io import to_bytes
+from vultus.core.progress import track
+from vultus.core.seeding import torch_generator
+from vultus.data.image_feed import Conditions, ImageFeed, RealBatch
+from vultus.data.light_labels import camera_to_head_lights, head_to_camera_lights
+from vultus.metrics.light_probe import (
+    LightProbe,
+    fit_light_probe,
+    light_correlation,
+    light_distance,
+)
+from vultus.nets.random_features import RandomFeatures
+from vultus.nets.stylegan2.filters import resize_antialiased
+
+__all__ = ["LightQualityConfig", "LitImageMaker", "light_protocol", "measure_lights"]
+
+_HELD_OUT = 4
+"""One of so many real images is not fitted to."""
+_LEAST_IMAGES = 40
+_LAYOUT_SIZE = 8
+"""Side of the small pictures that the probe sees beside random features."""
+
+
+@runtime_checkable
+class LitImageMaker(Protocol):
+    """A generator whose heads can be lit and seen again."""
+
+    def draw_styles(
+        self, condition: Float[Tensor, "b 25"], random: torch.Generator
+    ) -> Float[Tensor, "b n w"]:
+        """Styles of random people who are conditioned on cameras."""
+        ...
+
+    def show(self, ws: Float[Tensor, "b n w"], conditions: Conditions) -> Float[Tensor, "b 3 s s"]:
+        """Pictures of people in [0, 1]."""
+        ...
+
+    def show_real(self, real: RealBatch) -> Float[Tensor, "b 3 s s"]:
+        """Real images in [0, 1], on the ground of generated ones."""
+        ...
+
+
+@dataclass(frozen=True)
+class LightQualityConfig:
+    """How much is looked at."""
+
+    light_count: int = 1000
+    """People whose light is measured; 0 measures no light."""
+    light_views: int = 4
+    """Cameras that see each of them."""
+
+    def __post_init__(self) -> None:
+        """Reject what measures nothing."""
+        if self.light_count < 0 or self.light_count == 1 or self.light_views < 2:
+            raise ValueError(
+                "light_count must be 0 or at least 2 and light_views at least 2, got "
+                f"{self.light_count} and {self.light_views}"
+            )
+
+
+def light_protocol(config: LightQualityConfig) -> str:
+    """Id that every number carries."""
+    return f"light-probe-{config.light_count}x{config.light_views}-v1"
+
+
+@torch.no_grad()
+def measure_lights(
+    make: LitImageMaker,
+    feed: ImageFeed,
+    config: LightQualityConfig,
+    batch: int,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Ask for lights of the set, and read them off the pictures.
+
+    A probe is fitted to three quarters of the real images. Of lights in axes of the cameras:
+    ``light_error``, their mean distance whatever their strengths, and ``light_correlation``, the
+    mean over coefficients; both also for the other real images (``.real``), and the error of always
+    answering the mean light (``light_error.blind``). ``light_instability`` is by how much the light
+    of one head, brought into its axes, differs between cameras.
+
+    Args:
+        make: The generator.
+        feed: Real images with lights.
+        config: How much is looked at.
+        batch: Pictures made at once.
+        seed: Of people, lights, cameras, and of what is fitted to.
+
+    Raises:
+        ValueError: If there are too few real images.
+    """
+    total = len(feed.labels)
+    if total < _LEAST_IMAGES:
+        raise ValueError(f"lights need at least {_LEAST_IMAGES} real images, got {total}")
+    describe = _Describer().to(feed.device)
+    places = [(at, min(batch, total - at)) for at in range(0, total, batch)]
+    real = [
+        (describe(to_bytes(make.show_real(images))), _seen_lights(images.conditions))
+        for images in track(feed.batches(places), len(places), "real lights", "batches")
+    ]
+    features, lights = (torch.cat(parts) for parts in zip(*real, strict=True))
+    held = torch.arange(total, device=feed.device) % _HELD_OUT == 0
+    probe = fit_light_probe(features[~held], lights[~held], features[held], lights[held])
+    found, wanted, spread = _generated_lights(make, feed, describe, probe, config, batch, seed)
+    of_real, blind = probe(features[held]), probe.mean_light.to(lights).expand_as(lights[held])
+    return {
+        "light_error": float(light_distance(found, wanted).mean()),
+        "light_error.real": float(light_distance(of_real, lights[held]).mean()),
+        "light_error.blind": float(light_distance(blind, lights[held]).mean()),
+        "light_correlation": float(light_correlation(found, wanted)),
+        "light_correlation.real": float(light_correlation(of_real, lights[held])),
+        "light_instability": float(spread),
+    }
+
+
+class _Describer(torch.nn.Module):
+    """What the probe sees of pictures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = RandomFeatures()
+
+    def forward(self, pixels: Tensor) -> Float[Tensor, "b d"]:
+        """Describe pictures of bytes."""
+        images = pixels.float() / 255.0
+        layout = resize_antialiased(images, _LAYOUT_SIZE).flatten(1)
+        return torch.cat([self.network(images), layout], dim=1)
+
+
+def _seen_lights(conditions: Conditions) -> Float[Tensor, "b l"]:
+    assert conditions.lights is not None
+    return head_to_camera_lights(conditions.lights, conditions.labels)
+
+
+def _generated_lights(
+    make: LitImageMaker,
+    feed: ImageFeed,
+    describe: _Describer,
+    probe: LightProbe,
+    config: LightQualityConfig,
+    batch: int,
+    seed: int,
+) -> tuple[Float[Tensor, "n l"], Float[Tensor, "n l"], Float[Tensor, ""]]:
+    """Lights found and asked for, in axes of the cameras, and the mean spread over cameras."""
+    random = torch_generator(seed, "light_quality", feed.device)
+
+    def draw(count: int) -> Conditions:
+        rows = torch.randint(len(feed.labels), (count,), generator=random, device=feed.device)
+        return feed.conditions.at(rows)
+
+    found, wanted, spreads = [], [], []
+    sizes = [min(batch, config.light_count - at) for at in range(0, config.light_count, batch)]
+    for count in track(sizes, len(sizes), "generated lights", "batches"):
+        lit = draw(count)
+        ws, in_head = make.draw_styles(lit.labels, random), []
+        for view in range(config.light_views):
+            labels = draw(count).labels if view else lit.labels
+            seen = Conditions(labels, lit.lights)
+            light = probe(describe(to_bytes(make.show(ws, seen))))
+            found.append(light)
+            wanted.append(_seen_lights(seen))
+            in_head.append(camera_to_head_lights(light, labels))
+        views = torch.nn.functional.normalize(torch.stack(in_head), dim=2)
+        spreads.append((views - views.mean(dim=0)).norm(dim=2).mean(dim=0))
+    return torch.cat(found), torch.cat(wanted), torch.cat(spreads).mean()
