@@ -33,6 +33,7 @@ from vultus.cli.main import COMMANDS, run
 from vultus.cli.mesh import MeshOptions
 from vultus.cli.mix_styles import MixStylesOptions
 from vultus.cli.reenact import ReenactOptions
+from vultus.cli.relight import RelightOptions
 from vultus.cli.render import RenderOptions
 from vultus.cli.train import TrainOptions
 from vultus.cli.train_generator import GeneratorTrainOptions
@@ -58,6 +59,7 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "geometry": (GeometryOptions, GeometryConfig),
     "evaluate": (EvaluateOptions,),
     "render": (RenderOptions,),
+    "relight": (RelightOptions,),
     "reenact": (ReenactOptions,),
     "mesh": (MeshOptions,),
     "export": (ExportOptions,),

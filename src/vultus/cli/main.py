@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ablate": ("vultus.cli.ablate", "train several presets with several seeds and compare them"),
     "evaluate": ("vultus.cli.evaluate", "measure an avatar on held-out images"),
     "render": ("vultus.cli.render", "film an avatar along a camera path"),
+    "relight": ("vultus.cli.relight", "film an avatar with materials in another light"),
     "reenact": ("vultus.cli.reenact", "drive an avatar with another performance"),
     "mesh": ("vultus.cli.mesh", "extract the surface of an avatar"),
     "export": ("vultus.cli.export", "write an avatar in splat and mesh formats"),

@@ -98,21 +98,11 @@ class RelightOptions:
     dry_run: bool = False
     """Check everything, write nothing."""
 
-    def __post_init__(self) -> None:
-        """Reject light that cannot be, and films without frames."""
-        if not 0.0 < self.exposure < math.inf:
-            raise ValueError(f"--exposure must be positive, got {self.exposure}")
-        if self.frames < 1 or not self.fps > 0:
-            raise ValueError(
-                f"--frames and --fps must be positive, got {self.frames} and {self.fps}"
-            )
-        if self.lobe < 0:
-            raise ValueError(f"--lobe must not be negative, got {self.lobe}")
-
 
 def main(arguments: list[str]) -> None:
     """Light, draw, write."""
     options = tyro.cli(RelightOptions, args=arguments, prog="vultus relight", description=__doc__)
+    _check(options)
     environment = _environment(options)
     opened = open_run(options.run, options.data, options.device, options.step)
     avatar = opened.avatar
@@ -134,6 +124,18 @@ def main(arguments: list[str]) -> None:
     console.print(f"film: {out} ({count} frames)")
     if options.images is not None:
         console.print(f"images: {options.images} ({', '.join(('image', *options.layers))})")
+
+
+def _check(options: RelightOptions) -> None:
+    if not 0.0 < options.exposure < math.inf:
+        raise ValueError(f"--exposure must be positive, got {options.exposure}")
+    if options.frames < 1 or not options.fps > 0:
+        found = f"{options.frames} and {options.fps}"
+        raise ValueError(f"--frames and --fps must be positive, got {found}")
+    if options.lobe < 0:
+        raise ValueError(f"--lobe must not be negative, got {options.lobe}")
+    if not math.isfinite(options.yaw) or not math.isfinite(options.spin):
+        raise ValueError(f"--yaw and --spin must be finite, got {options.yaw}, {options.spin}")
 
 
 def _environment(options: RelightOptions) -> EnvironmentMap | None:

@@ -1,0 +1,90 @@
+"""``vultus relight``: films in other lights, pictures beside them, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from vultus.cli.main import run
+from vultus.core.image_io import read_image, write_radiance
+from vultus.core.video_io import read_video_frames
+from vultus.render.lighting.envmap import envmap_directions
+
+TRAIN = ["--preset", "toy-pbr", "--steps", "4", "--checkpoint-every", "4", "--log-every", "2"]
+TRAIN += ["--model.num-points", "400", "--model.num-expressions", "2"]
+TRAIN += ["--materials.map-rows", "4"]
+
+
+@pytest.fixture(scope="module")
+def avatar(capture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("relight") / "run"
+    command = ["train", "relightable_blendshapes", *TRAIN, "--data", str(capture)]
+    assert run([*command, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def lamp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Light from the subject's left."""
+    glow = 40.0 * (10.0 * (envmap_directions(16, 32)[..., 0] - 1.0)).exp() + 0.02
+    path = tmp_path_factory.mktemp("light") / "lamp.exr"
+    write_radiance(path, glow.expand(3, -1, -1).contiguous())
+    return path
+
+
+def num_frames(path: Path) -> int:
+    return sum(1 for _ in read_video_frames(path))
+
+
+def test_a_light_goes_around_a_still_head(avatar, lamp, tmp_path) -> None:
+    command = ["relight", "--run", str(avatar), "--envmap", str(lamp), "--timestep", "0"]
+    command += ["--frames", "4", "--spin", "360", "--background", "black", "--layers", "albedo"]
+    images = tmp_path / "images"
+    out = tmp_path / "film.mp4"
+    assert run([*command, "--out", str(out), "--images", str(images)]) == 0
+    assert num_frames(out) == 4
+    assert next(iter(read_video_frames(out))).shape[2] >= 2 * 40
+    lit = [read_image(images / "image" / f"{index:05d}.png") for index in range(4)]
+    albedo = [read_image(images / "albedo" / f"{index:05d}.png") for index in range(4)]
+    assert all(torch.equal(each, albedo[0]) for each in albedo)
+    assert len({float(each.mean()) for each in lit}) == 4
+
+
+def test_exposure_multiplies_the_light(avatar, lamp, tmp_path) -> None:
+    command = ["relight", "--run", str(avatar), "--envmap", str(lamp), "--timestep", "1"]
+    command += ["--frames", "1", "--background", "black", "--out", str(tmp_path / "film.mp4")]
+    means = []
+    for exposure in ("0.25", "1"):
+        images = tmp_path / exposure
+        assert run([*command, "--exposure", exposure, "--images", str(images)]) == 0
+        means.append(read_image(images / "image" / "00000.png").mean())
+    assert means[1] > 1.3 * means[0]
+
+
+def test_held_out_frames_are_shown_in_the_trained_light(avatar, tmp_path, capsys) -> None:
+    command = ["relight", "--run", str(avatar), "--path", "dataset", "--background", "capture"]
+    assert run([*command, "--dry-run"]) == 0
+    assert "would write 3 frames" in capsys.readouterr().out
+    assert run(command) == 0
+    assert num_frames(avatar / "media" / "relight_dataset.mp4") == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--envmap", "moon"], ["--envmap must be one of trained, constant", "got 'moon'"]),
+        (["--envmap", "none.exr"], ["none.exr does not exist"]),
+        (["--exposure", "0"], ["--exposure must be positive, got 0.0"]),
+        (["--frames", "0"], ["--frames and --fps must be positive, got 0"]),
+        (["--lobe", "-1"], ["--lobe must not be negative"]),
+        (["--out", "film.gif"], ["--out must end in .mp4"]),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(avatar, refuses, options, parts) -> None:
+    refuses(["relight", "--run", str(avatar), *options], *parts)
+
+
+def test_avatars_without_materials_are_refused(trained, refuses) -> None:
+    refuses(["relight", "--run", str(trained)], "an avatar must have materials to be relit")
