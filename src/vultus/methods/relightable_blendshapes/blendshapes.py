@@ -37,6 +37,8 @@ RotationRule = Literal["polar", "three_steps"]
 steps towards it, which fall short where faces are squashed to less than half."""
 
 _PUBLISHED_STEPS = 3
+_STILL = 1e-7
+"""Faces that change by less do not turn."""
 
 
 def blend_attributes(
@@ -177,7 +179,12 @@ def rotation_part(
 
 def _rotation_quats(matrices: Tensor, rule: RotationRule) -> Float[Tensor, "k f 4"]:
     if rule == "polar":
-        return matrix_to_quaternion(polar_decomposition(matrices)[0])
+        # Most expressions leave most faces alone, and polar decomposition is slow.
+        changes = (matrices - torch.eye(3, dtype=matrices.dtype, device=matrices.device)).abs()
+        is_moved = changes.amax(dim=(-2, -1)) > _STILL
+        quats = matrices.new_tensor([1.0, 0.0, 0.0, 0.0]).repeat(*is_moved.shape, 1)
+        quats[is_moved] = matrix_to_quaternion(polar_decomposition(matrices[is_moved])[0])
+        return quats
     rotations = rotation_part(matrices)
     unit = matrix_to_quaternion(rotations)
     # What is left of a stretch is published as the norm: w² = (1 + trace) / 4, the rest follows.

@@ -69,7 +69,7 @@ class RigMotion:
 
     def motion(self, pose: HeadPose) -> FrameMotion:
         """Motion of any frames of this head, whose pose lies on the device."""
-        parts = [self._part(pose[i : i + _FRAMES_AT_ONCE]) for i in _starts(len(pose))]
+        parts = [self._part(part) for part in _parts(pose)]
         if len(parts) == 1:
             return parts[0]
         return FrameMotion(
@@ -111,12 +111,9 @@ def shape_subject(head: JointedHead, pose: HeadPose, num_expressions: int | None
     size = len(head.expression_names)
     with torch.no_grad():
         neutral = head.vertices(still)[0]
-        expressed = torch.stack(
-            [
-                _unposed(head, still.replace(expression_coeffs=row[None]))
-                for row in torch.eye(size)[: _num_expressions(head, num_expressions)]
-            ]
-        )
+        rows = torch.eye(size)[: _num_expressions(head, num_expressions)]
+        single = still.replace(expression_coeffs=rows)
+        expressed = torch.cat([_unposed(head, part) for part in _parts(single)])
     return SubjectMeshes(neutral, expressed)
 
 
@@ -168,16 +165,16 @@ def _num_expressions(head: HeadModel, limit: int | None) -> int:
     return available if limit is None else min(limit, available)
 
 
-def _unposed(head: JointedHead, pose: HeadPose) -> Float[Tensor, "v 3"]:
-    """The mesh before joints turn, which is what skinning them undoes."""
-    transforms = head.joint_motion(pose).transforms[0]
-    posed = head.vertices(pose)[0]
-    still = torch.eye(3, 4)
-    if bool((transforms == still).all()):
-        return posed
-    blended = (head.skinning_weights @ transforms.flatten(start_dim=1)).unflatten(-1, (3, 4))
-    return torch.linalg.solve(blended[..., :3], posed - blended[..., 3])
+def _unposed(head: JointedHead, pose: HeadPose) -> Float[Tensor, "b v 3"]:
+    """Meshes before joints turn, which is what skinning them undoes."""
+    meshes, transforms = head.vertices(pose), head.joint_motion(pose).transforms
+    # Few expressions turn joints.
+    for row in (transforms != torch.eye(3, 4)).flatten(start_dim=1).any(dim=1).nonzero()[:, 0]:
+        blended = head.skinning_weights @ transforms[row].flatten(start_dim=1)
+        blended = blended.unflatten(-1, (3, 4))
+        meshes[row] = torch.linalg.solve(blended[..., :3], meshes[row] - blended[..., 3])
+    return meshes
 
 
-def _starts(count: int) -> range:
-    return range(0, count, _FRAMES_AT_ONCE)
+def _parts(pose: HeadPose) -> list[HeadPose]:
+    return [pose[i : i + _FRAMES_AT_ONCE] for i in range(0, len(pose), _FRAMES_AT_ONCE)]

@@ -119,7 +119,8 @@ def anchor_points(
         return interpolate_on_faces(values, faces, index, surface.barycentrics)
 
     rule = "three_steps" if model.official_quirks else "polar"
-    motions = expression_motions(meshes.neutral, meshes.expressed, faces, rule)
+    used, of_used = index.unique(return_inverse=True)
+    motions = expression_motions(meshes.neutral, meshes.expressed, faces[used], rule)
     offsets = vertex_motion(
         meshes.neutral,
         meshes.expressed,
@@ -134,8 +135,8 @@ def anchor_points(
     on_face = Anchors(
         skinning_weights=at_points(head.skinning_weights),
         expression_mask=expression_mask(at_points(offsets)),
-        mean_deltas=initial_mean_deltas(motions, index, surface.points),
-        quat_deltas=initial_quat_deltas(motions, index, unit_quats),
+        mean_deltas=initial_mean_deltas(motions, of_used, surface.points),
+        quat_deltas=initial_quat_deltas(motions, of_used, unit_quats),
         pose_shapes=correctives.permute(1, 2, 0).contiguous(),
         eyelid_shapes=surface.points.new_zeros(len(index), 3, 0),
     )

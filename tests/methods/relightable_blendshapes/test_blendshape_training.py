@@ -1,0 +1,303 @@
+"""Blendshapes learn: the picture improves, nothing is left out, seeds decide, state comes back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tiny_blendshapes import tiny_blendshapes
+from tiny_captures import film_fake_head, film_procedural_head
+from vultus.core.run_folder import RunFolder
+from vultus.core.seeding import torch_generator
+from vultus.data.frame_store import FrameStore
+from vultus.data.sequence import HeadSequence
+from vultus.engine.checkpoint import restore_weights, take_checkpoint
+from vultus.engine.fit import fit
+from vultus.gaussians.densify import DensifyConfig
+from vultus.geometry.mesh_sampling import interpolate_on_faces
+from vultus.heads.base import HeadPose
+from vultus.kernels.gaussian_raster import rasterize_gaussians
+from vultus.methods.base import ReconstructionMethod
+from vultus.methods.relightable_blendshapes.config import RelightableBlendshapesConfig
+from vultus.methods.relightable_blendshapes.model import RelightableBlendshapes
+from vultus.methods.relightable_blendshapes.mouth import cylinder_distance, mouth_cylinder
+from vultus.methods.relightable_blendshapes.rig_motion import RigMotion, shape_subject
+from vultus.methods.relightable_blendshapes.start import FACE, LOWER_TEETH, place_points
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+STILL = DensifyConfig(start_step=0, stop_step=0)
+
+
+@pytest.fixture(scope="module")
+def sequence(tmp_path_factory: pytest.TempPathFactory) -> HeadSequence:
+    """The built-in head, whose jaw and eyes turn by expression."""
+    return film_procedural_head(tmp_path_factory.mktemp("blendshapes") / "capture")
+
+
+def run_of(config: RelightableBlendshapesConfig, path: Path) -> RunFolder:
+    return RunFolder.create(path, config, seed=0)
+
+
+def trained(
+    sequence: HeadSequence, config: RelightableBlendshapesConfig, path: Path, seed: int = 0
+) -> RelightableBlendshapes:
+    avatar = RelightableBlendshapes(config, sequence, seed)
+    fit(avatar, FrameStore(sequence, "train"), config, run_of(config, path), seed)
+    return avatar
+
+
+def picture_error(avatar: RelightableBlendshapes, frames: FrameStore) -> float:
+    batch = frames.batch(range(len(frames)))
+    output = avatar.render(avatar.track[batch.timesteps], batch.camera)
+    return float((output.image - batch.rgb).abs().mean())
+
+
+def assert_equal_tensors(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
+    assert left.keys() == right.keys()
+    for name, tensor in left.items():
+        assert torch.equal(tensor, right[name]), name
+
+
+def test_twenty_steps_bring_the_pictures_closer(sequence: HeadSequence, tmp_path: Path) -> None:
+    config = tiny_blendshapes(densify=STILL)
+    frames = FrameStore(sequence, "train")
+    before = picture_error(RelightableBlendshapes(config, sequence, 0), frames)
+    after = picture_error(trained(sequence, config, tmp_path), frames)
+    assert after < 0.7 * before
+
+
+def test_gradients_reach_every_trained_parameter(sequence: HeadSequence) -> None:
+    config = tiny_blendshapes()
+    avatar = RelightableBlendshapes(config, sequence, 0)
+    assert isinstance(avatar, ReconstructionMethod)
+    names = {group["name"] for group in avatar.optimizer.param_groups}
+    neutral = {"means", "quats", "log_scales", "opacity_logits", "sh_dc", "sh_rest"}
+    assert names == neutral | {f"{name}_deltas" for name in neutral}
+    # Round Gaussians do not know how they are turned.
+    with torch.no_grad():
+        avatar.gaussians["log_scales"][:, 0] -= 1.0
+    for index in range(4):
+        batch = FrameStore(sequence, "train").batch([index])
+        _, terms = avatar.training_step(batch, step=10)
+        torch.stack(list(terms.values())).sum().backward()
+    assert set(terms) == {"l1", "ssim", "alpha", "teeth"}
+    for group in avatar.optimizer.param_groups:
+        (parameter,) = group["params"]
+        assert parameter.grad is not None, group["name"]
+        assert parameter.grad.isfinite().all(), group["name"]
+        assert float(parameter.grad.abs().max()) > 0, group["name"]
+        if group["name"].endswith("_deltas"):
+            # Strips have no blendshapes.
+            assert float(parameter.grad[avatar.part != FACE].abs().max()) == 0, group["name"]
+
+
+def test_untrained_points_follow_the_mesh_through_every_pose(sequence: HeadSequence) -> None:
+    """What the blendshapes start with is the rig itself, joints included."""
+    config = tiny_blendshapes()
+    avatar = RelightableBlendshapes(config, sequence, 0)
+    head, model = sequence.head, config.model
+    rig = RigMotion(head, sequence.pose, None)
+    meshes = shape_subject(rig.head, sequence.pose, None)
+    start = place_points(
+        rig.head, meshes, model, torch_generator(0, "relightable_blendshapes.init")
+    )
+    for timestep in range(len(avatar.track)):
+        pose = avatar.track[timestep]
+        # Lids do not close along straight lines, which blendshapes cannot follow.
+        names = head.expression_names
+        expression = pose.expression_coeffs
+        assert expression is not None
+        blinks = [names.index(f"eyeBlink{side}") for side in ("Left", "Right")]
+        expression = expression.clone()
+        expression[:, blinks] = 0.0
+        pose = pose.replace(expression_coeffs=expression)
+        surface = start.surface
+        expected = interpolate_on_faces(
+            head.vertices(pose)[0],
+            head.topology.faces,
+            surface.face_index,
+            surface.barycentrics,
+        )
+        _, posed = avatar.posed_gaussians(pose)
+        found = posed.means.detach()[0, : len(expected)]
+        distances = (found - expected).norm(dim=1)
+        assert float(distances.median()) < 1e-6
+        # Weights of joints are interpolated, skinned vertices are too: not the same in the lips.
+        assert float(distances.quantile(0.98)) < 5e-4
+
+
+def test_a_checkpoint_renders_exactly_the_same_picture(
+    sequence: HeadSequence, tmp_path: Path
+) -> None:
+    config = tiny_blendshapes(steps=6)
+    avatar = trained(sequence, config, tmp_path)
+    again = RelightableBlendshapes(config, sequence, seed=99)
+    assert restore_weights(RunFolder.open(tmp_path), again) == 6
+    record = sequence.split("val")[0]
+    for timestep in (0, 4):
+        left, right = (a.render(a.track[timestep], record.camera).image for a in (avatar, again))
+        assert torch.equal(left, right)
+
+
+def test_a_seed_decides_every_bit_and_another_seed_gives_another_avatar(
+    sequence: HeadSequence, tmp_path: Path
+) -> None:
+    config = tiny_blendshapes(steps=9)
+    first, again, other = (
+        trained(sequence, config, tmp_path / str(i), seed) for i, seed in enumerate((3, 3, 4))
+    )
+    assert_equal_tensors(first.tensors(), again.tensors())
+    left, right = (a.gaussians["means"][:100].detach() for a in (first, other))
+    assert not torch.equal(left, right)
+
+
+def test_a_resumed_training_gives_every_bit_of_an_uninterrupted_one(
+    sequence: HeadSequence, tmp_path: Path
+) -> None:
+    config = tiny_blendshapes(steps=14, evaluate_every=7)
+    whole = trained(sequence, config, tmp_path / "whole")
+    run, frames = run_of(config, tmp_path / "parts"), FrameStore(sequence, "train")
+
+    def stop(step: int) -> None:
+        raise KeyboardInterrupt
+
+    avatar = RelightableBlendshapes(config, sequence, 0)
+    with pytest.raises(KeyboardInterrupt):
+        fit(avatar, frames, config, run, 0, evaluate=stop)
+    assert run.checkpoint_steps() == [5]
+    resumed = RelightableBlendshapes(config, sequence, 0)
+    assert fit(resumed, frames, config, run, 0).first_step == 5
+    left, right = take_checkpoint(whole, 14), take_checkpoint(resumed, 14)
+    assert_equal_tensors(left.weights, right.weights)
+    assert_equal_tensors(left.optimizer, right.optimizer)
+    log = run.read_metrics()
+    assert log == RunFolder(tmp_path / "whole").read_metrics()
+    assert len({line["gaussians"] for line in log}) > 1, "no Gaussian was added or removed"
+
+
+def test_children_inherit_what_their_parents_hang_on(
+    sequence: HeadSequence, tmp_path: Path
+) -> None:
+    avatar = trained(sequence, tiny_blendshapes(steps=10), tmp_path)
+    started = RelightableBlendshapes(avatar.config, sequence, 0)
+    assert avatar.num_gaussians > started.num_gaussians
+    rows = {tuple(row) for row in started.anchors.skinning_weights.tolist()}
+    assert {tuple(row) for row in avatar.anchors.skinning_weights.tolist()} <= rows
+    for name, value in avatar.anchors.tensors().items():
+        assert value.shape[0] == avatar.num_gaussians, name
+
+
+def test_densification_does_not_see_the_loss_of_opacity(sequence: HeadSequence) -> None:
+    batch = FrameStore(sequence, "train").batch([0])
+    signals = []
+    for alpha_weight in (0.0, 50.0):
+        losses = replace(tiny_blendshapes().losses, alpha_weight=alpha_weight)
+        avatar = RelightableBlendshapes(tiny_blendshapes(losses=losses), sequence, 0)
+        output, terms = avatar.training_step(batch, step=5)
+        torch.stack(list(terms.values())).sum().backward()
+        gradient = avatar.gaussians["means"].grad
+        assert output.screen_gradient.grad is not None
+        assert gradient is not None
+        signals.append((output.screen_gradient.grad, gradient))
+    (plain, plain_means), (weighted, weighted_means) = signals
+    torch.testing.assert_close(plain, weighted)
+    assert float((plain_means - weighted_means).abs().max()) > 1e-4
+
+
+def test_opacity_is_the_same_picture_by_either_way(sequence: HeadSequence) -> None:
+    """Before and after densification the term is one."""
+    batch = FrameStore(sequence, "train").batch([1])
+    values = []
+    for densify in (STILL, tiny_blendshapes().densify):
+        avatar = RelightableBlendshapes(tiny_blendshapes(densify=densify), sequence, 0)
+        _, terms = avatar.training_step(batch, step=2)
+        values.append(terms["alpha"].detach())
+    torch.testing.assert_close(values[0], values[1])
+
+
+def test_hard_confinement_keeps_teeth_in_the_mouth(sequence: HeadSequence, tmp_path: Path) -> None:
+    config = tiny_blendshapes(steps=8, densify=STILL)
+    losses = replace(config.losses, teeth_confinement="hard")
+    optim = replace(config.optim, position_lr_init=0.02)
+    offset = config.model.teeth_offset
+    for confined, is_inside in ((losses, True), (config.losses, False)):
+        kept = replace(config, losses=confined, optim=optim)
+        avatar = trained(sequence, kept, tmp_path / str(is_inside))
+        teeth = avatar.gaussians["means"].detach()[avatar.part != FACE]
+        distance = float(cylinder_distance(teeth, mouth_cylinder(offset)).max())
+        assert (distance < 1e-12) == is_inside
+
+
+def test_strips_are_there_where_a_head_lacks_teeth(sequence: HeadSequence) -> None:
+    config = tiny_blendshapes()
+    counts = {}
+    for teeth in ("missing", "always", "never"):
+        model = replace(config.model, teeth=teeth)
+        avatar = RelightableBlendshapes(replace(config, model=model), sequence, 0)
+        counts[teeth] = int((avatar.part != FACE).sum())
+    # The built-in head has teeth of its own.
+    assert counts["missing"] == counts["never"] == 0
+    assert counts["always"] > 30
+
+
+def test_lower_teeth_follow_the_jaw(sequence: HeadSequence) -> None:
+    avatar = RelightableBlendshapes(tiny_blendshapes(), sequence, 0)
+    still = HeadPose(identity_coeffs=avatar.track[0].identity_coeffs)
+    opened = still.replace(jaw_pose=torch.tensor([[0.3, 0.0, 0.0]]))
+    (_, shut), (_, wide) = avatar.posed_gaussians(still), avatar.posed_gaussians(opened)
+    down = (wide.means - shut.means)[0, :, 1]
+    assert float(down[avatar.part == LOWER_TEETH].max()) < -0.005
+    assert float(down[avatar.part == 1].abs().max()) < 1e-6
+
+
+def test_exported_splats_give_the_picture_of_the_avatar(
+    sequence: HeadSequence, tmp_path: Path
+) -> None:
+    avatar = trained(sequence, tiny_blendshapes(steps=9), tmp_path)
+    record = sequence.split("train")[0]
+    pose = avatar.track[record.timestep]
+    splats = avatar.splats(pose)
+    drawn = rasterize_gaussians(
+        splats.means[None],
+        splats.quats[None],
+        splats.log_scales.exp()[None],
+        splats.opacity_logits.sigmoid()[None],
+        record.camera,
+        sh_coeffs=torch.cat([splats.sh_dc, splats.sh_rest], dim=1)[None],
+        sh_degree=1,
+        background=torch.tensor(sequence.background),
+        near=avatar.config.model.near,
+    )
+    shown = avatar.render(pose, record.camera).image
+    torch.testing.assert_close(drawn.image, shown, atol=2e-5, rtol=0)
+    at_rest, rest = avatar.splats(None), HeadPose(identity_coeffs=avatar.track[0].identity_coeffs)
+    assert torch.equal(at_rest.means, avatar.splats(rest).means)
+
+
+def test_a_checkpoint_of_other_blendshapes_is_refused(sequence: HeadSequence) -> None:
+    config = tiny_blendshapes()
+    tensors = RelightableBlendshapes(config, sequence, 0).tensors()
+    fewer = replace(config, model=replace(config.model, num_expressions=5))
+    with pytest.raises(ValueError, match="must hold 5 blendshapes, got 52"):
+        RelightableBlendshapes(fewer, sequence, 0).load_tensors(tensors)
+    flat = replace(config, model=replace(config.model, sh_degree=0))
+    without = RelightableBlendshapes(flat, sequence, 0).tensors()
+    with pytest.raises(ValueError, match="checkpoint lacks 'sh_rest'"):
+        RelightableBlendshapes(config, sequence, 0).load_tensors(without)
+
+
+def test_heads_without_joints_and_official_quirks_without_flame_are_refused(
+    sequence: HeadSequence, tmp_path: Path
+) -> None:
+    fake = film_fake_head(tmp_path / "capture")
+    with pytest.raises(ValueError, match="head must have joints that carry Gaussians"):
+        RelightableBlendshapes(tiny_blendshapes(), fake, 0)
+    config = tiny_blendshapes()
+    quirks = replace(config, model=replace(config.model, official_quirks=True))
+    with pytest.raises(ValueError, match="official_quirks needs FLAME"):
+        RelightableBlendshapes(quirks, sequence, 0)
