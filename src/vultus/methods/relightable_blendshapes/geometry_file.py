@@ -15,11 +15,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vultus.core.bundles import load_bundle, save_bundle
+from vultus.data.semantics import SEMANTIC_GROUPS
 from vultus.data.sequence import LightSpace
 from vultus.geometry.meshes import TriangleMesh, vertex_normals
 from vultus.heads.base import HeadPose, JointedHead, head_on_device
 from vultus.heads.registry import describe_head
-from vultus.methods.relightable_blendshapes.personal_mesh import PersonalMesh
+from vultus.methods.relightable_blendshapes.mouth import Offset
+from vultus.methods.relightable_blendshapes.personal_mesh import PersonalMesh, TeethProbes
 
 if TYPE_CHECKING:
     from vultus.methods.relightable_blendshapes.geometry_trainer import GeometryTrainer
@@ -29,6 +31,7 @@ __all__ = ["GEOMETRY_FILE", "FittedMesh", "PersonalGeometry"]
 GEOMETRY_FILE = "geometry.safetensors"
 _FORMAT = "vultus-geometry-1"
 _SUBJECT = "subject."
+_MEDIUM_ALBEDO = 0.5
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,8 @@ class FittedMesh:
         geometry: PersonalGeometry,
         head: JointedHead,
         device: torch.device | str = "cpu",
+        *,
+        teeth_offset: Offset | None = None,
     ) -> None:
         """Put it on a device.
 
@@ -148,6 +153,8 @@ class FittedMesh:
             geometry: Of the subject.
             head: The head model that it was fitted with, on the CPU.
             device: Where the mesh is posed.
+            teeth_offset: Where strips stand for the teeth, which become probes behind the
+                vertices; ``None`` where no strips do.
 
         Raises:
             ValueError: If the head is another one.
@@ -161,21 +168,32 @@ class FittedMesh:
         self._subject = geometry.subject.to(device)
         self._mesh = PersonalMesh.of(moved, self._subject, geometry.levels, device)
         self._offsets = geometry.offsets.to(device)
-        self._labels, self._albedo = geometry.labels.to(device), geometry.albedo.to(device)
+        self._probes = None
+        if teeth_offset is not None:
+            self._probes = TeethProbes.of(teeth_offset, len(head.joint_names), device)
+        extra = 0 if self._probes is None else len(self._probes.rest)
+        mouth = torch.full((extra,), SEMANTIC_GROUPS.index("mouth"))
+        self._labels = torch.cat([geometry.labels, mouth]).to(device)
+        grey = torch.full((extra, 3), _MEDIUM_ALBEDO)
+        self._albedo = torch.cat([geometry.albedo, grey]).to(device)
 
     @property
     def rest_vertices(self) -> Float[Tensor, "v 3"]:
-        """See ``ShadingMesh``."""
-        return self._mesh.rest + self._offsets
+        """See ``ShadingMesh``; probes come last."""
+        rest = self._mesh.rest + self._offsets
+        return rest if self._probes is None else torch.cat([rest, self._probes.rest])
 
     @property
     def faces(self) -> Int[Tensor, "f 3"]:
-        """See ``ShadingMesh``."""
-        return self._mesh.faces
+        """See ``ShadingMesh``; the strips' faces come last."""
+        faces = self._mesh.faces
+        if self._probes is None:
+            return faces
+        return torch.cat([faces, self._probes.faces + self._mesh.num_vertices])
 
     @property
-    def occluders(self) -> Int[Tensor, "f 3"]:
-        """All faces."""
+    def occluders(self) -> Int[Tensor, "g 3"]:
+        """All faces but the strips'."""
         return self._mesh.faces
 
     @property
@@ -185,9 +203,14 @@ class FittedMesh:
 
     @property
     def albedo(self) -> Float[Tensor, "v 3"]:
-        """As fitted; linear."""
+        """As fitted; linear. Probes are medium grey."""
         return self._albedo
 
     def vertices(self, pose: HeadPose) -> Float[Tensor, "b v 3"]:
         """Pose the subject; static fields of the pose are not read."""
-        return self._mesh.pose(self._offsets, pose.replace(**self._subject.tensors()))
+        own = pose.replace(**self._subject.tensors())
+        vertices = self._mesh.pose(self._offsets, own)
+        if self._probes is None:
+            return vertices
+        transforms = self._mesh.head.joint_motion(own).transforms
+        return torch.cat([vertices, self._probes.pose(transforms)], dim=1)

@@ -17,9 +17,15 @@ from torch import Tensor
 
 from vultus.geometry.meshes import subdivide, unique_edges
 from vultus.heads.base import HeadPose, JointedHead
+from vultus.heads.skinning import HEAD_JOINTS, linear_blend_skinning
 from vultus.kernels.mesh_raster import adjacent_pairs, face_neighbors
+from vultus.methods.relightable_blendshapes.mouth import (
+    LOWER_TEETH_WEIGHTS,
+    Offset,
+    teeth_strips,
+)
 
-__all__ = ["OffsetFrames", "PersonalMesh", "Refinement", "static_pose"]
+__all__ = ["OffsetFrames", "PersonalMesh", "Refinement", "TeethProbes", "static_pose"]
 
 
 @dataclass(frozen=True)
@@ -132,6 +138,44 @@ class PersonalMesh:
     def pose(self, offsets: Float[Tensor, "v 3"], pose: HeadPose) -> Float[Tensor, "b v 3"]:
         """Posed vertices with offsets; differentiable in both."""
         return self.frames(pose).carry(offsets)
+
+
+@dataclass(frozen=True)
+class TeethProbes:
+    """Vertices of the strips that stand for teeth: lit where they are, though they hide nothing.
+
+    Without them Gaussians on the strips would look light and normals up on the lips [3.5].
+    """
+
+    rest: Float[Tensor, "p 3"]
+    """Upper strip, then lower strip."""
+    skinning_weights: Float[Tensor, "p j"]
+    faces: Int[Tensor, "q 3"]
+    """Rows of ``rest``."""
+
+    @staticmethod
+    def of(offset: Offset, num_joints: int, device: torch.device | str = "cpu") -> TeethProbes:
+        """Hang the strips on skull and jaw.
+
+        Args:
+            offset: Of the strips, metres; see ``mouth``.
+            num_joints: Of the head, the first three being root, neck and jaw.
+            device: Where the mesh is posed.
+        """
+        upper, lower, faces = teeth_strips(offset)
+        weights = torch.zeros(len(upper) + len(lower), num_joints)
+        weights[: len(upper), HEAD_JOINTS.index("neck")] = 1.0
+        shares = torch.tensor(LOWER_TEETH_WEIGHTS)
+        weights[len(upper) :, : len(shares)] = shares / shares.sum()
+        both = torch.cat([faces, faces + len(upper)])
+        return TeethProbes(
+            torch.cat([upper, lower]).to(device), weights.to(device), both.to(device)
+        )
+
+    def pose(self, transforms: Float[Tensor, "b j 3 4"]) -> Float[Tensor, "b p 3"]:
+        """Carry the strips with the joints."""
+        rest = self.rest.expand(len(transforms), -1, -1)
+        return linear_blend_skinning(rest, transforms, self.skinning_weights)
 
 
 def static_pose(head: JointedHead, pose: HeadPose) -> HeadPose:
