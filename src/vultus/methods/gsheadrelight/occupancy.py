@@ -101,7 +101,7 @@ def head_volume(
     for rows, radius in track(batches, label="density", unit="batches"):
         whitening = quaternion_to_matrix(quats[rows]).mT / deviations[rows][:, :, None]
         index, offsets = _neighbors(means[rows], radius, settings)
-        local = (whitening[:, None] @ offsets[..., None])[..., 0]
+        local = offsets @ whitening.mT
         square = local.square().sum(dim=2)
         weight = opacities[rows][:, None] * (-0.5 * square).exp() * (square < _CUTOFF**2)
         is_inside = index >= 0
