@@ -139,6 +139,33 @@ def test_the_procedural_head_shows_every_part_that_it_has(tmp_path: Path) -> Non
     assert columns["l_eye"] > columns["r_eye"]
 
 
+def test_parts_of_a_scanned_face_lie_where_they_belong(data_dir: Path, tmp_path: Path) -> None:
+    head_file = data_dir / "ict_face/ict_face_model.npz"
+    config = replace(
+        CONFIG, head="ict", head_file=head_file, track="neutral", size=128, frames=1, test_share=0.0
+    )
+    film(config, tmp_path / "capture")
+    parsing = load_parsing(read_sequence(tmp_path / "capture", head_file=head_file).frames[0])
+    assert parsing is not None
+    where = {}
+    for index, name in enumerate(PARSING_CLASSES):
+        places = (parsing == index).nonzero().float()
+        if len(places) > 0:
+            where[name] = places.mean(dim=0).tolist()
+    down = ["hair", "l_brow", "l_eye", "nose", "u_lip", "l_lip", "neck"]
+    rows = [where[name][0] for name in down]
+    assert rows == sorted(rows)
+    across = ["r_ear", "r_eye", "nose", "l_eye", "l_ear"]
+    columns = [where[name][1] for name in across]
+    assert columns == sorted(columns)
+    assert abs(where["nose"][1] - 64) < 1.5
+    # The lips meet without a gap, and are a small part of the face.
+    is_lip = (parsing == PARSING_CLASSES.index("u_lip")) | (
+        parsing == PARSING_CLASSES.index("l_lip")
+    )
+    assert 0.005 < float(is_lip.sum() / (parsing > 0).sum()) < 0.03
+
+
 def test_maps_follow_the_resolution_of_the_reader(capture: Path) -> None:
     for path in (capture / "semantic").iterdir():
         big = resize_label_map(read_parsing(path), 96, 96)

@@ -134,7 +134,7 @@ def _motion_facts(sequence: HeadSequence) -> dict[str, str]:
     coeffs, jaw = sequence.pose.expression_coeffs, sequence.pose.jaw_pose
     if coeffs is not None and coeffs.numel() > 0:
         facts["expression"] = _range(coeffs)
-    if jaw is not None:
+    if jaw is not None and bool(jaw.any()):
         facts["jaw"] = f"{_range(jaw.norm(dim=1))} rad"
     elif coeffs is not None and "jawOpen" in sequence.expression_names:
         facts["jaw"] = f"jawOpen {_range(coeffs[:, sequence.expression_names.index('jawOpen')])}"

@@ -21,7 +21,10 @@ from vultus.heads.texture_baking import bake_corners, fill_outwards
 
 __all__ = ["LABEL_NAMES", "IctLook", "ict_appearance"]
 
-LABEL_NAMES = ("skin", "scalp", "mouth", "teeth", "eyeball", "neck")
+LABEL_NAMES = (
+    "skin", "scalp", "mouth", "teeth", "eyeball", "neck", "nose", "ears", "brows", "upper_lip",
+    "lower_lip",
+)  # fmt: skip
 
 _MILLIMETRES = 1000.0
 _SEAM_TEXELS = 4
@@ -31,6 +34,8 @@ _LIP_INNER_UPPER = (48, 60, 61, 62, 63, 64, 54)
 _LIP_INNER_LOWER = (48, 60, 67, 66, 65, 64, 54)
 _LID_UPPER, _LID_LOWER = (42, 43, 44, 45), (42, 47, 46, 45)
 _BROW = range(22, 27)
+_WING = 5.0
+"""Millimetres of a wing of the nose beyond its landmark, which lies below the nostril."""
 _LEFT_EYE_INNER = 42
 
 # Height of the hairline over the azimuth from the face, both seen from the middle of the skull:
@@ -237,12 +242,18 @@ def _lip_masks(
     x, y = p[:, 0], p[:, 1]
     upper = _curve(landmarks, _LIP_OUTER_UPPER, x)
     lower = _curve(landmarks, _LIP_OUTER_LOWER, x)
-    middle = 0.5 * (_curve(landmarks, _LIP_INNER_UPPER, x) + _curve(landmarks, _LIP_INNER_LOWER, x))
+    middle = _lip_contact(p, landmarks)
     half_width = landmarks[54, 0]
     within = _smoothstep(half_width + 1.0, half_width - 1.5, np.abs(x)) * (front > 0.9)
     lips = _smoothstep(1.0, -0.8, y - upper) * _smoothstep(-1.0, 0.8, y - lower) * within
     contact = np.exp(-(((y - middle) / 0.8) ** 2)) * within
     return lips, contact
+
+
+def _lip_contact(p: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """Height of the line where the lips meet."""
+    x = p[:, 0]
+    return 0.5 * (_curve(landmarks, _LIP_INNER_UPPER, x) + _curve(landmarks, _LIP_INNER_LOWER, x))
 
 
 def _lid_line(p: np.ndarray, landmarks: np.ndarray, front: np.ndarray) -> np.ndarray:
@@ -298,13 +309,40 @@ def _darken_mouth_interior(
 def _face_labels(head: IctHead, centers: np.ndarray) -> torch.Tensor:
     topology = head.topology
     labels = torch.zeros(len(topology.faces), dtype=torch.int64)
-    scalp = torch.from_numpy(_scalp_mask(centers, np.random.default_rng(0)) > 0.5)
-    labels[topology.face_region("skin") & scalp] = LABEL_NAMES.index("scalp")
+    is_skin = topology.face_region("skin")
+    for name, mask in _skin_parts(head, centers).items():
+        labels[is_skin & torch.from_numpy(mask > 0.5)] = LABEL_NAMES.index(name)
     labels[topology.face_region("neck")] = LABEL_NAMES.index("neck")
     labels[topology.face_region("mouth_interior", "gums_tongue")] = LABEL_NAMES.index("mouth")
     labels[topology.face_region("teeth")] = LABEL_NAMES.index("teeth")
     labels[topology.face_region("eyeballs")] = LABEL_NAMES.index("eyeball")
     return labels
+
+
+def _skin_parts(head: IctHead, p: np.ndarray) -> dict[str, np.ndarray]:
+    """Masks of what is told apart on the skin, by landmarks; later ones lie over earlier ones."""
+    landmarks = _rest_millimetres(head)[head.landmarks68.numpy()]
+    rng = np.random.default_rng(0)
+    front = _smoothstep(-70.0, -25.0, p[:, 2])
+    lips, _ = _lip_masks(p, landmarks, front)
+    above = p[:, 1] - _lip_contact(p, landmarks)
+    return {
+        "nose": _nose_mask(p, landmarks) * front,
+        "ears": _smoothstep(70.0, 72.0, np.abs(p[:, 0])) * (np.abs(p[:, 1] + 15.0) < 45.0),
+        "brows": _brow_mask(p, landmarks, rng) * front,
+        "scalp": _scalp_mask(p, np.random.default_rng(0)),
+        "upper_lip": lips * (above > 0),
+        "lower_lip": lips * (above <= 0),
+    }
+
+
+def _nose_mask(p: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """From the root to the nostrils; the bridge is narrower than the wings."""
+    height = p[:, 1]
+    root, tip, base = landmarks[27, 1], landmarks[30, 1], landmarks[33, 1]
+    wing = landmarks[35, 0] + _WING
+    width = np.interp(height, [base, tip, root], [wing, wing, 0.5 * wing])
+    return (np.abs(p[:, 0]) < width) & (height > base) & (height < root)
 
 
 def _gaze_coordinates(p: np.ndarray, head: IctHead) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 """Semantic maps of the studio's people in the classes of face parsers, by mesh faces.
 
 Left and right are the subject's. Classes that a head's mesh does not tell apart are missing from
-its maps: skin also covers the nose of ICT heads, and nobody wears glasses, earrings or hats.
+its maps: nobody wears glasses, earrings or hats.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ _CLASS_OF_LABEL = {
     "neck": "neck",
     "boundary": "neck",
     "garment": "cloth",
+    "nose": "nose",
+    "upper_lip": "u_lip",
+    "lower_lip": "l_lip",
 }
 """What a head calls its faces, where that alone decides; the rest is skin."""
 _SIDED = {
