@@ -159,11 +159,8 @@ def test_parts_of_a_scanned_face_lie_where_they_belong(data_dir: Path, tmp_path:
     columns = [where[name][1] for name in across]
     assert columns == sorted(columns)
     assert abs(where["nose"][1] - 64) < 1.5
-    # The lips meet without a gap, and are a small part of the face.
-    is_lip = (parsing == PARSING_CLASSES.index("u_lip")) | (
-        parsing == PARSING_CLASSES.index("l_lip")
-    )
-    assert 0.005 < float(is_lip.sum() / (parsing > 0).sum()) < 0.03
+    lips = is_group(semantic_groups(parsing), "lips")
+    assert 0.005 < float(lips.sum() / (parsing > 0).sum()) < 0.03
 
 
 def test_maps_follow_the_resolution_of_the_reader(capture: Path) -> None:
