@@ -9,6 +9,7 @@ import pytest
 
 from vultus.cli.ablate import AblateOptions
 from vultus.cli.data import CheckOptions, StudioOptions
+from vultus.cli.data_patch import PatchOptions
 from vultus.cli.demo import DemoOptions
 from vultus.cli.envmap_light import EnvmapLightOptions
 from vultus.cli.evaluate import EvaluateOptions
@@ -76,6 +77,7 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "data check": (CheckOptions,),
     "data collection": (CollectionConfig,),
     "data pack": (PackConfig,),
+    "data patch-dataset": (PatchOptions,),
     "data crop": (CropConfig,),
 }
 

@@ -24,6 +24,22 @@ def test_studio_films_and_check_accepts(filmed, tmp_path, capsys):
     assert image_size(sheet)[0] == 1280
 
 
+def test_studio_films_test_frames_under_other_lights(tmp_path, capsys):
+    out = str(tmp_path / "capture")
+    film = ["data", "studio", "--out", out, *TINY[:2], "--rig", "monocular", "--cameras", "1"]
+    film += [*TINY[4:], "--test-share", "0.5", "--test-lights", "left", "sky"]
+    assert run(film) == 0
+    assert "4 pictures, 4 of them new" in " ".join(capsys.readouterr().out.split())
+    assert run(["data", "check", out, "--dry-run"]) == 0
+    facts = " ".join(capsys.readouterr().out.split())
+    assert "test lights left, sky" in facts
+    assert "semantics skin" in facts
+    assert run([*film[:-1], "moon"]) == 2
+    assert "moon does not exist; a light is a file or one of left" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
 def test_check_exits_with_2_and_names_the_file(filmed, tmp_path, capsys):
     broken = tmp_path / "broken"
     shutil.copytree(filmed, broken)
