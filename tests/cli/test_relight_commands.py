@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from relight_heads import TINY, visible, write_relightable
+from vultus.cli.generator_options import GENERATOR_OPTIONS
+from vultus.cli.invert_methods import SEARCHES
 from vultus.cli.main import run
 from vultus.core.image_io import (
     image_size,
@@ -29,6 +31,7 @@ from vultus.methods.gsheadrelight.light_sources import LightSettings, open_light
 from vultus.methods.gsheadrelight.rendering import SH_C0, shade
 from vultus.methods.gsheadrelight.sampling import RelightableSampler, SamplingSettings
 from vultus.methods.head_views import ring_labels
+from vultus.methods.registry import GENERATORS
 
 Refuses = Callable[..., str]
 
@@ -48,6 +51,10 @@ def envmap(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(name: str, weights: Path, out: Path, *more: str) -> list[str]:
     return [name, "gsheadrelight", "--weights", str(weights), "--out", str(out), *more]
+
+
+def test_every_generator_has_options_for_the_commands() -> None:
+    assert set(GENERATOR_OPTIONS) == set(GENERATORS) == set(SEARCHES)
 
 
 def test_a_picture_is_the_seed_in_the_light(weights: Path, envmap: Path, tmp_path: Path) -> None:

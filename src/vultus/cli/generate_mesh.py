@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import tyro
-from jaxtyping import Float
-from torch import Tensor
 
 from vultus.cli.console import console
 from vultus.cli.generator_options import (
@@ -22,18 +21,10 @@ from vultus.cli.generator_options import (
 )
 from vultus.export.mesh_files import write_mesh
 from vultus.export.mrc import write_mrc
-from vultus.geometry.meshes import TriangleMesh
-from vultus.methods.gsheadrelight.occupancy import OccupancySettings, head_volume, volume_mesh
-from vultus.methods.gsheadrelight.rendering import shade
-from vultus.methods.gsheadrelight.sampling import RelightableSampler
+from vultus.methods.generated_heads import HeadCarver
+from vultus.methods.gsheadrelight.occupancy import OccupancyCarver, OccupancySettings
 from vultus.methods.people import People
-from vultus.methods.spherehead.density import (
-    DensitySettings,
-    cube_length,
-    density_grid,
-    head_mesh,
-)
-from vultus.methods.spherehead.sampling import HeadSampler
+from vultus.methods.spherehead.density import DensityCarver, DensitySettings
 
 __all__ = ["GenerateMeshOptions", "MeshFormat", "main"]
 
@@ -43,6 +34,10 @@ SurfaceT = TypeVar("SurfaceT", DensitySettings, OccupancySettings)
 _GENERATORS = {"spherehead": SphereHeadOptions, "gsheadrelight": LitGaussianOptions}
 _SURFACES: dict[str, type] = {"spherehead": DensitySettings, "gsheadrelight": OccupancySettings}
 """Method -> how its heads are sampled."""
+_CARVERS: dict[type, Callable[[Any, Any], HeadCarver]] = {
+    DensitySettings: DensityCarver,
+    OccupancySettings: OccupancyCarver,
+}
 
 
 @dataclass(frozen=True)
@@ -64,40 +59,6 @@ class GenerateMeshOptions(Generic[OptionsT, SurfaceT]):
     """Check everything, write nothing."""
 
 
-@dataclass(frozen=True)
-class _Carver:
-    """A generator that surfaces are cut out of, with the settings of its method."""
-
-    sampler: HeadSampler | RelightableSampler
-    settings: DensitySettings | OccupancySettings
-
-    @property
-    def length(self) -> float:
-        """Side of the cube that is sampled."""
-        if isinstance(self.settings, OccupancySettings):
-            return self.settings.length
-        assert isinstance(self.sampler, HeadSampler)
-        return cube_length(self.sampler.generator, self.settings)
-
-    def carve(
-        self, person: People, *, has_mesh: bool
-    ) -> tuple[Float[Tensor, "x y z"], TriangleMesh | None]:
-        """Densities of a person, and the surface."""
-        sampler, settings = self.sampler, self.settings
-        if isinstance(sampler, HeadSampler):
-            assert isinstance(settings, DensitySettings)
-            head = sampler.head(person)
-            density = density_grid(sampler.generator, head, settings)
-            if not has_mesh:
-                return density, None
-            return density, head_mesh(sampler.generator, head, settings, density)
-        assert isinstance(settings, OccupancySettings)
-        gaussians, shown = sampler.head(person).gaussians, sampler.settings
-        colors = shade(gaussians, shown.light[None].to(sampler.device), shown.mode)
-        volume = head_volume(gaussians, colors, settings)
-        return volume.density, volume_mesh(volume, settings) if has_mesh else None
-
-
 def main(arguments: list[str]) -> None:
     """Check, sample, write."""
     options: GenerateMeshOptions[Any, Any] = parse_options(
@@ -107,7 +68,7 @@ def main(arguments: list[str]) -> None:
         raise ValueError("--formats must name at least one")
     check_output_folder(options.out)
     sampler = options.generator.open_sampler()
-    carver = _Carver(sampler, options.surface)
+    carver = _CARVERS[type(options.surface)](sampler, options.surface)
     people = options.people.named(sampler)
     side = options.surface.resolution
     if options.dry_run:
@@ -122,16 +83,17 @@ def main(arguments: list[str]) -> None:
         _write(carver, person, options.out / name, options.formats)
 
 
-def _write(carver: _Carver, person: People, path: Path, formats: tuple[MeshFormat, ...]) -> None:
+def _write(carver: HeadCarver, person: People, path: Path, formats: tuple[MeshFormat, ...]) -> None:
     """Write the files of one person; their formats become suffixes of the path."""
     surfaces = [kind for kind in formats if kind != "mrc"]
     try:
-        density, mesh = carver.carve(person, has_mesh=bool(surfaces))
+        carved = carver.carve(person, has_mesh=bool(surfaces))
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error
     if "mrc" in formats:
-        write_mrc(path.with_suffix(".mrc"), density, carver.length)
+        write_mrc(path.with_suffix(".mrc"), carved.density, carver.length)
         console.print(f"volume: {path.with_suffix('.mrc')}")
+    mesh = carved.mesh
     if mesh is None:
         return
     count = f"{len(mesh.vertices)} vertices, {len(mesh.faces)} faces"

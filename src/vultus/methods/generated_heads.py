@@ -12,10 +12,11 @@ from torch import Tensor
 
 from vultus.geometry.cameras import Camera
 from vultus.geometry.depth import depth_to_normals
+from vultus.geometry.meshes import TriangleMesh
 from vultus.methods.head_views import ViewRig
 from vultus.methods.people import Between, People
 
-__all__ = ["GeneratorOutput", "HeadT", "HeadView", "PeopleSampler"]
+__all__ = ["CarvedHead", "GeneratorOutput", "HeadCarver", "HeadT", "HeadView", "PeopleSampler"]
 
 GeneratorOutput = Literal["rgb", "raw", "depth", "mask", "normals", "albedo", "shading"]
 """Image, image before super-resolution, depth in colours, how much is head, normals of the depth;
@@ -43,6 +44,16 @@ class HeadView:
     def normals(self) -> Float[Tensor, "3 n n"]:
         """World normals of the depth; zero where there are none, as at the border."""
         return depth_to_normals(self.depth[None], self.camera)[0]
+
+
+@dataclass(frozen=True)
+class CarvedHead:
+    """A head on a grid, on the CPU."""
+
+    density: Float[Tensor, "x y z"]
+    """At ``geometry.isosurface.grid_points``, in the measure of the method."""
+    mesh: TriangleMesh | None
+    """The surface with normals and colours, in world units, if it was asked for."""
 
 
 @runtime_checkable
@@ -105,4 +116,22 @@ class PeopleSampler(Protocol[HeadT]):
 
     def look(self, head: HeadT, label: Float[Tensor, "1 25"]) -> HeadView:
         """Render one view."""
+        ...
+
+
+@runtime_checkable
+class HeadCarver(Protocol):
+    """A generator whose heads become surfaces."""
+
+    @property
+    def length(self) -> float:
+        """Side of the cube around the origin that is sampled."""
+        ...
+
+    def carve(self, person: People, *, has_mesh: bool) -> CarvedHead:
+        """Sample the head of one person.
+
+        Raises:
+            ValueError: If a mesh is asked for and no part of the cube is dense enough.
+        """
         ...

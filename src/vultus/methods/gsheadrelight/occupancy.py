@@ -17,9 +17,13 @@ from vultus.core.progress import track
 from vultus.geometry.isosurface import isosurface
 from vultus.geometry.meshes import TriangleMesh, largest_component
 from vultus.geometry.rotations import quaternion_to_matrix
+from vultus.methods.generated_heads import CarvedHead
 from vultus.methods.gsheadrelight.gaussians import HeadGaussians
+from vultus.methods.gsheadrelight.rendering import shade
+from vultus.methods.gsheadrelight.sampling import RelightableSampler
+from vultus.methods.people import People
 
-__all__ = ["HeadVolume", "OccupancySettings", "head_volume", "volume_mesh"]
+__all__ = ["HeadVolume", "OccupancyCarver", "OccupancySettings", "head_volume", "volume_mesh"]
 
 _LARGEST_RESOLUTION = 512
 _CUTOFF = 3.0
@@ -73,6 +77,27 @@ class HeadVolume:
     """Sum of opacity times the Gaussian's value."""
     colors: Float[Tensor, "3 x y z"]
     """Means with these weights; black where nothing is."""
+
+
+@dataclass(frozen=True)
+class OccupancyCarver:
+    """Finds surfaces among Gaussians, coloured as the sampler shows them; a ``HeadCarver``."""
+
+    sampler: RelightableSampler
+    settings: OccupancySettings
+
+    @property
+    def length(self) -> float:
+        """Side of the cube around the origin that is sampled."""
+        return self.settings.length
+
+    def carve(self, person: People, *, has_mesh: bool) -> CarvedHead:
+        """Sample the head of one person."""
+        gaussians, shown = self.sampler.head(person).gaussians, self.sampler.settings
+        colors = shade(gaussians, shown.light[None].to(self.sampler.device), shown.mode)
+        volume = head_volume(gaussians, colors, self.settings)
+        mesh = volume_mesh(volume, self.settings) if has_mesh else None
+        return CarvedHead(volume.density, mesh)
 
 
 @torch.no_grad()

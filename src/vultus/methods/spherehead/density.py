@@ -11,11 +11,13 @@ from torch import Tensor
 from vultus.core.progress import Progress
 from vultus.geometry.isosurface import grid_points, isosurface
 from vultus.geometry.meshes import TriangleMesh, largest_component
+from vultus.methods.generated_heads import CarvedHead
+from vultus.methods.people import People
 from vultus.methods.spherehead.generator import Generator
-from vultus.methods.spherehead.sampling import Head
+from vultus.methods.spherehead.sampling import Head, HeadSampler
 from vultus.nets.ranges import from_signed
 
-__all__ = ["DensitySettings", "cube_length", "density_grid", "head_mesh", "point_colors"]
+__all__ = ["DensityCarver", "DensitySettings", "density_grid", "head_mesh", "point_colors"]
 
 _LARGEST_RESOLUTION = 1024
 
@@ -49,12 +51,32 @@ class DensitySettings:
             raise ValueError(f"chunk must be positive, got {self.chunk}")
 
 
+@dataclass(frozen=True)
+class DensityCarver:
+    """Finds surfaces in the density of heads; a ``HeadCarver``."""
+
+    sampler: HeadSampler
+    settings: DensitySettings
+
+    @property
+    def length(self) -> float:
+        """Side of the cube around the origin that is sampled."""
+        return _cube_length(self.sampler.generator, self.settings)
+
+    def carve(self, person: People, *, has_mesh: bool) -> CarvedHead:
+        """Sample the head of one person."""
+        generator, head = self.sampler.generator, self.sampler.head(person)
+        density = density_grid(generator, head, self.settings)
+        mesh = head_mesh(generator, head, self.settings, density) if has_mesh else None
+        return CarvedHead(density, mesh)
+
+
 @torch.no_grad()
 def density_grid(
     generator: Generator, head: Head, settings: DensitySettings
 ) -> Float[Tensor, "x y z"]:
     """Densities before softplus at ``geometry.isosurface.grid_points``, on the CPU."""
-    resolution, length = settings.resolution, cube_length(generator, settings)
+    resolution, length = settings.resolution, _cube_length(generator, settings)
     count = resolution**3
     values = torch.empty(count)
     with Progress("density", count, "points") as progress:
@@ -101,13 +123,12 @@ def head_mesh(
         ValueError: If no part of the cube has the density of the surface.
     """
     density = density_grid(generator, head, settings) if density is None else density
-    length = cube_length(generator, settings)
+    length = _cube_length(generator, settings)
     mesh = isosurface(density, settings.level, length, is_closed=settings.is_closed)
     if settings.only_largest:
         mesh = largest_component(mesh)
     return replace(mesh, colors=point_colors(generator, head, mesh.vertices, settings.chunk))
 
 
-def cube_length(generator: Generator, settings: DensitySettings) -> float:
-    """Side of the cube that is sampled."""
+def _cube_length(generator: Generator, settings: DensitySettings) -> float:
     return generator.config.volume.box_size if settings.length is None else settings.length
