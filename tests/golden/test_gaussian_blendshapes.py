@@ -9,17 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from golden_flame import NUM_BLENDED, flame_head, head_pose
 from vultus.geometry.mesh_sampling import closest_points
 from vultus.geometry.rotations import (
-    matrix_to_axis_angle,
     matrix_to_quaternion,
     quaternion_to_matrix,
-    rotation_6d_to_matrix,
 )
 from vultus.geometry.sh_rotation import rotate_color_sh
 from vultus.heads.base import HeadPose
-from vultus.heads.flame import FlameData, FlameHead
-from vultus.heads.regions import FLAME_MASKS
+from vultus.heads.flame import FlameHead
 from vultus.methods.relightable_blendshapes.blendshapes import (
     ExpressionMotions,
     blend_attributes,
@@ -39,7 +37,6 @@ pytestmark = pytest.mark.golden("relightable_blendshapes/gaussian_blendshapes.sa
 
 ATOL = 2e-5
 FRAMES = (0, 1, 2)
-NUM_IDENTITY, NUM_BLENDED = 300, 50
 ATTRIBUTES = {
     "means": "xyz",
     "quats": "rotation",
@@ -57,38 +54,6 @@ def assert_near(actual: Tensor, expected: Tensor, atol: float = ATOL) -> None:
 def gradient_of(parameter: Tensor) -> Tensor:
     assert parameter.grad is not None
     return parameter.grad
-
-
-def flame_head(golden: dict[str, Tensor]) -> FlameHead:
-    shapes = golden["flame.shapedirs"].permute(2, 0, 1).contiguous()
-    faces = golden["flame.faces"].long()
-    data = FlameData(
-        template=golden["flame.v_template"],
-        identity_basis=shapes[:NUM_IDENTITY],
-        expression_basis=shapes[NUM_IDENTITY:],
-        pose_basis=golden["flame.posedirs"].permute(2, 0, 1).contiguous(),
-        joint_regressor=golden["flame.J_regressor"],
-        skinning_weights=golden["flame.weights"],
-        faces=faces,
-        uv=torch.zeros(1, 2),
-        uv_faces=torch.zeros_like(faces),
-        masks={name: torch.zeros(0, dtype=torch.int64) for name in FLAME_MASKS},
-        version="2020",
-    )
-    return FlameHead(data, NUM_IDENTITY, 100, teeth="none")
-
-
-def head_pose(golden: dict[str, Tensor], frame: int) -> HeadPose:
-    """The tracker's rotations list rows where ours list columns."""
-    rotations = torch.cat([golden[f"frame{frame}.in.{n}"] for n in ("jaw", "eyes")], dim=1)
-    matrices = rotation_6d_to_matrix(rotations.reshape(3, 6)).mT
-    jaw, left, right = matrix_to_axis_angle(matrices)
-    return HeadPose(
-        identity_coeffs=golden[f"frame{frame}.in.shape"],
-        expression_coeffs=golden[f"frame{frame}.in.exp"],
-        jaw_pose=jaw[None],
-        eye_pose=torch.cat([left, right])[None],
-    )
 
 
 def subject_meshes(golden: dict[str, Tensor], head: FlameHead) -> tuple[Tensor, Tensor]:

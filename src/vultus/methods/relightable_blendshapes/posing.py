@@ -18,7 +18,10 @@ from vultus.geometry.rotations import matrix_to_quaternion, quaternion_multiply
 from vultus.heads.skinning import linear_blend_skinning
 from vultus.methods.relightable_blendshapes.blendshapes import rotation_part
 
-__all__ = ["Anchors", "FrameMotion", "PosedGaussians", "pose_gaussians"]
+__all__ = ["NUM_EYELIDS", "Anchors", "FrameMotion", "PosedGaussians", "pose_gaussians"]
+
+NUM_EYELIDS = 2
+"""Left and right. No head here has shapes for them yet: they come with published models."""
 
 _MIN_QUAT_NORM = 1e-8
 """Large expressions may bring blended quaternions near zero."""
@@ -36,7 +39,7 @@ class Anchors:
     pose_shapes: Float[Tensor, "n 3 p"]
     """Correctives per pose feature."""
     eyelid_shapes: Float[Tensor, "n 3 l"]
-    """Left and right lid closed, added after the joints; none (l = 0) where a head lacks them."""
+    """Left and right lid closed, added after the joints."""
 
     def tensors(self) -> dict[str, Tensor]:
         """All of them by name."""

@@ -16,7 +16,7 @@ from torch.nn import Module
 
 from vultus.heads.base import HeadModel, HeadPose, JointedHead
 from vultus.methods.relightable_blendshapes.consistency import BACK_OF_HEAD_FACES, fit_rigid
-from vultus.methods.relightable_blendshapes.posing import FrameMotion
+from vultus.methods.relightable_blendshapes.posing import NUM_EYELIDS, FrameMotion
 
 __all__ = ["RigMotion", "SubjectMeshes", "back_of_head", "shape_subject", "still_pose"]
 
@@ -95,7 +95,7 @@ class RigMotion:
                 expression.expand(batch, -1),
                 transforms,
                 joints.features,
-                transforms.new_zeros(batch, 0),
+                transforms.new_zeros(batch, NUM_EYELIDS),
             )
 
 

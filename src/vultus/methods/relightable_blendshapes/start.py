@@ -27,7 +27,7 @@ from vultus.methods.relightable_blendshapes.consistency import (
     vertex_motion,
 )
 from vultus.methods.relightable_blendshapes.mouth import LOWER_TEETH_WEIGHTS, teeth_strips
-from vultus.methods.relightable_blendshapes.posing import Anchors
+from vultus.methods.relightable_blendshapes.posing import NUM_EYELIDS, Anchors
 from vultus.methods.relightable_blendshapes.rig_motion import SubjectMeshes, back_of_head
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "has_strips",
     "initial_geometry",
     "place_points",
+    "with_teeth",
 ]
 
 FACE, UPPER_TEETH, LOWER_TEETH = range(3)
@@ -138,13 +139,20 @@ def anchor_points(
         mean_deltas=initial_mean_deltas(motions, of_used, surface.points),
         quat_deltas=initial_quat_deltas(motions, of_used, unit_quats),
         pose_shapes=correctives.permute(1, 2, 0).contiguous(),
-        eyelid_shapes=surface.points.new_zeros(len(index), 3, 0),
+        eyelid_shapes=surface.points.new_zeros(len(index), 3, NUM_EYELIDS),
     )
-    return _with_teeth(on_face, start.part, model)
+    return with_teeth(on_face, start.part, is_skull_fitted=model.official_quirks)
 
 
-def _with_teeth(face: Anchors, part: Tensor, model: ModelConfig) -> Anchors:
-    """Append the rows of strips, which follow joints alone."""
+def with_teeth(face: Anchors, part: Int[Tensor, " n"], *, is_skull_fitted: bool) -> Anchors:
+    """Append the rows of strips, which follow joints alone.
+
+    Args:
+        face: Anchors of the mesh's Gaussians.
+        part: Of all Gaussians, those of the mesh first.
+        is_skull_fitted: Whether one more transform, behind those of the joints, carries the upper
+            teeth; otherwise the skull's joint does.
+    """
     num_joints = face.skinning_weights.shape[1]
     num_teeth = part.shape[0] - face.skinning_weights.shape[0]
     rows = {
@@ -152,12 +160,10 @@ def _with_teeth(face: Anchors, part: Tensor, model: ModelConfig) -> Anchors:
         for name, value in face.tensors().items()
     }
     weights = rows["skinning_weights"]
-    if model.official_quirks:
+    if is_skull_fitted:
         weights = torch.nn.functional.pad(weights, (0, 1))
-    skull = torch.zeros(weights.shape[1])
-    # The fitted motion of the skull comes behind the joints.
-    skull[num_joints if model.official_quirks else _NECK_JOINT] = 1.0
-    jaw = torch.zeros(weights.shape[1])
+    skull, jaw = torch.zeros(2, weights.shape[1])
+    skull[num_joints if is_skull_fitted else _NECK_JOINT] = 1.0
     shares = torch.tensor(LOWER_TEETH_WEIGHTS)
     jaw[: len(shares)] = shares / shares.sum()
     weights[part == UPPER_TEETH] = skull
