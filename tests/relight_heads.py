@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from vultus.geometry.spherical_harmonics import light_sh_basis
+from vultus.geometry.spherical_harmonics import COSINE_LOBE, light_sh_basis
 from vultus.methods.gsheadrelight.config import GeneratorConfig
 from vultus.methods.gsheadrelight.gaussians import HeadGaussians
 from vultus.methods.gsheadrelight.generator import Generator
@@ -16,7 +16,6 @@ from vultus.methods.gsheadrelight.generator_file import (
     SavedGenerator,
     save_generator,
 )
-from vultus.methods.gsheadrelight.lights import COSINE_LOBE
 from vultus.methods.gsheadrelight.point_generator import PointHeads
 from vultus.methods.gsheadrelight.rendering import SH_C0
 

@@ -16,6 +16,7 @@ from vultus.cli.console import console, print_error, print_table
 from vultus.cli.data_collection import collection
 from vultus.cli.data_convert import convert
 from vultus.cli.data_crop import crop
+from vultus.cli.data_lights import lights
 from vultus.cli.data_pack import pack
 from vultus.cli.data_patch import patch_dataset
 from vultus.core.devices import find_device
@@ -248,6 +249,7 @@ _SUBCOMMANDS: dict[str, Callable[[list[str]], None]] = {
     "convert": convert,
     "crop": crop,
     "fit": _fit,
+    "lights": lights,
     "pack": pack,
     "patch-dataset": patch_dataset,
     "studio": _studio,

@@ -14,6 +14,7 @@ those who take them. For the 25 numbers see ``data/camera_labels.py``, for light
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -32,6 +33,7 @@ __all__ = [
     "MASK_FOLDER",
     "ImageSet",
     "image_set_parts",
+    "matching_names",
     "open_image_set",
 ]
 
@@ -136,7 +138,7 @@ def open_image_set(
     if needs_masks and masks is None and not has_alpha:
         raise ValueError(f"{path}: has no masks; say where they are with --masks")
     mask_archive = None if masks is None else open_archive(masks)
-    mask_names = () if mask_archive is None else _matching_masks(names, mask_archive)
+    mask_names = () if mask_archive is None else matching_names(names, mask_archive)
     if first.shape[-2] != size or size.bit_count() != 1:
         raise ValueError(
             f"{path}: {names[0]} must be square with a power of two as side, "
@@ -200,11 +202,25 @@ def _read_labels(
     return torch.stack(labels)
 
 
-def _matching_masks(names: list[str], masks: ImageArchive) -> tuple[str, ...]:
-    by_stem = {_stem(name): name for name in masks.names() if _is_image(name)}
+def matching_names(
+    names: Sequence[str], archive: ImageArchive, what: str = "mask"
+) -> tuple[str, ...]:
+    """Find what belongs to images: pictures of the same name, whose suffix may differ.
+
+    Args:
+        names: Of the images.
+        archive: Where the others are.
+        what: What these are.
+
+    Raises:
+        ValueError: If an image has none; names it.
+    """
+    by_stem = {_stem(name): name for name in archive.names() if _is_image(name)}
     without = [name for name in names if _stem(name) not in by_stem]
     if without:
-        raise ValueError(f"{masks.path}: has no mask for the image {without[0]}{_more(without)}")
+        raise ValueError(
+            f"{archive.path}: has no {what} for the image {without[0]}{_more(without)}"
+        )
     return tuple(by_stem[_stem(name)] for name in names)
 
 

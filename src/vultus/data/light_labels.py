@@ -28,6 +28,7 @@ __all__ = [
     "LightFrame",
     "camera_to_head_lights",
     "head_to_camera_lights",
+    "label_axes",
     "mirror_lights",
     "read_head_lights",
     "stated_frame",
@@ -123,12 +124,16 @@ def mirror_lights(lights: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
     return lights * signs.round().to(lights).repeat_interleave(lights.shape[1] // LIGHT_TERMS)
 
 
-def _camera_to_head(labels: Float[Tensor, "n 25"]) -> Float[Tensor, "n 3 3"]:
-    """Rotations from the axes of a camera's lights to those of the head's."""
+def label_axes(labels: Float[Tensor, "n 25"]) -> Float[Tensor, "n 3 3"]:
+    """X, Y and Z of the lights that cameras label, by rows, in the world; float64 on the CPU."""
     to_world = labels[:, :16].unflatten(1, (4, 4))[:, :3, :3].detach().to("cpu", torch.float64)
     right, down, forward = to_world.unbind(dim=2)
-    axes = torch.tensor(HEAD_AXES, dtype=torch.float64)
-    return axes @ torch.stack([right, forward, -down], dim=2)
+    return torch.stack([right, forward, -down], dim=1)
+
+
+def _camera_to_head(labels: Float[Tensor, "n 25"]) -> Float[Tensor, "n 3 3"]:
+    """Rotations from the axes of a camera's lights to those of the head's."""
+    return torch.tensor(HEAD_AXES, dtype=torch.float64) @ label_axes(labels).mT
 
 
 def _turned(

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 __all__ = [
+    "COSINE_LOBE",
     "MAX_SH_DEGREE",
     "color_sh_basis",
     "evaluate_color_sh",
@@ -24,6 +25,13 @@ __all__ = [
 ]
 
 MAX_SH_DEGREE = 4
+COSINE_LOBE = (math.pi, *[2.0 * math.pi / 3.0] * 3, *[math.pi / 4.0] * 5)
+"""What a cosine lobe multiplies the terms of a light of degree 2 by.
+
+Reference: Ramamoorthi and Hanrahan, An Efficient Representation for Irradiance Environment Maps,
+2001, eq. 8.
+"""
+
 # Directions of the linear system for a rotation: several times the terms of the largest degree.
 _NUM_DIRECTIONS = 128
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vultus.core.srgb import LUMINANCE
 from vultus.data.light_labels import LIGHT_TERMS
-from vultus.geometry.spherical_harmonics import light_sh_basis
+from vultus.geometry.spherical_harmonics import COSINE_LOBE, light_sh_basis
 from vultus.methods.gsheadrelight.light_files import (
     LIGHT_SUFFIXES,
     MAP_SUFFIXES,
@@ -21,7 +21,7 @@ from vultus.methods.gsheadrelight.light_files import (
     read_environment,
     read_light,
 )
-from vultus.methods.gsheadrelight.lights import COSINE_LOBE, environment_light, turn_around_up
+from vultus.methods.gsheadrelight.lights import environment_light, turn_around_up
 from vultus.methods.gsheadrelight.rendering import ShadeMode
 from vultus.render.lighting.envmap import EnvironmentMap
 

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.data.light_labels import HEAD_AXES, LIGHT_TERMS
-from vultus.geometry.spherical_harmonics import light_sh_basis, light_sh_rotation
+from vultus.geometry.spherical_harmonics import COSINE_LOBE, light_sh_basis, light_sh_rotation
 from vultus.render.lighting.envmap import (
     EnvironmentMap,
     envmap_directions,
@@ -26,7 +26,6 @@ from vultus.render.lighting.envmap import (
 )
 
 __all__ = [
-    "COSINE_LOBE",
     "environment_light",
     "head_to_world_light",
     "labels_to_light",
@@ -38,7 +37,6 @@ __all__ = [
 ]
 
 _DEGREE = 2
-COSINE_LOBE = (math.pi, *[2.0 * math.pi / 3.0] * 3, *[math.pi / 4.0] * 5)
 _BRIGHTEST_SHARE = 0.05
 
 

@@ -1,0 +1,79 @@
+"""``vultus data lights``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tiny_image_sets import labels_at, write_image_set, write_lit_set
+from vultus.cli.main import run
+from vultus.core.image_io import write_image
+from vultus.core.srgb import LUMINANCE
+from vultus.data.image_set import open_image_set
+from vultus.data.light_labels import read_head_lights
+
+SIZE = 16
+LABELS = labels_at([0.0, 0.5, -0.5])
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """White masks, grey pictures of a sphere's front, and its normals."""
+    write_image_set(tmp_path / "set", LABELS, SIZE)
+    x = (torch.arange(SIZE) + 0.5) / SIZE * 1.2 - 0.6
+    up, right = torch.meshgrid(-x, x, indexing="ij")
+    toward = (1.0 - right.square() - up.square()).sqrt()
+    # Brighter to the right.
+    grey = (0.5 + 0.3 * right).expand(3, SIZE, SIZE)
+    for path in sorted((tmp_path / "set/img").rglob("*.png")):
+        name = path.relative_to(tmp_path / "set/img")
+        write_image(path, grey)
+        write_image(tmp_path / "set/seg" / name, torch.ones(1, SIZE, SIZE))
+        (tmp_path / "normals" / name).parent.mkdir(parents=True, exist_ok=True)
+        write_image(tmp_path / "normals" / name, 0.5 + 0.5 * torch.stack([right, up, toward]))
+    return tmp_path
+
+
+def test_lights_are_written_into_both_label_files(
+    pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["data", "lights", str(pictures / "set"), "--normals", str(pictures / "normals")]
+    assert run([*command, "--dry-run"]) == 0
+    assert "would estimate the lights of 3 images" in capsys.readouterr().out
+    assert "sh" not in json.loads((pictures / "set/img/dataset.json").read_text())
+    assert run(command) == 0
+    assert "lights of 3 images, which explain" in capsys.readouterr().out
+    written = json.loads((pictures / "set/img/dataset.json").read_text())
+    assert written["sh_frame"] == "camera"
+    light = torch.tensor(written["sh"][0][1])
+    # From the right, X, and not from above.
+    assert float(light[3]) > 0.1
+    assert abs(float(light[2])) < 0.02
+    images = open_image_set(pictures / "set")
+    mono, colored = (read_head_lights(images, channels) for channels in (1, 3))
+    expected = colored.unflatten(1, (9, 3)) @ torch.tensor(LUMINANCE)
+    assert torch.allclose(mono, expected, atol=1e-5)
+    # The heads turn before the same light: in their axes it comes from elsewhere.
+    assert float((mono[0] - mono[1]).abs().max()) > 0.05
+
+
+def test_what_cannot_be_labelled_is_refused(
+    pictures: Path, tmp_path: Path, refuses: Callable[..., str]
+) -> None:
+    normals = pictures / "normals"
+    command = ["data", "lights", str(pictures / "set"), "--normals"]
+    lit = write_lit_set(tmp_path / "lit", LABELS, SIZE)
+    refuses(["data", "lights", str(lit), "--normals", str(normals)], "has lights already")
+    refuses([*command, str(tmp_path / "none")], "does not exist")
+    first = min(normals.rglob("*.png"))
+    write_image(first, torch.zeros(3, 8, 8))
+    refuses([*command, str(normals)], f"{first.name} must have 3 channels of 16 x 16")
+    first.unlink()
+    refuses([*command, str(normals)], "has no picture of normals for the image")
+    zipped = write_image_set(tmp_path / "zipped", LABELS, SIZE, ".zip")
+    refuses(["data", "lights", str(zipped), "--normals", str(normals)], "must be a folder")
+    assert "sh" not in json.loads((pictures / "set/img/dataset.json").read_text())
