@@ -77,6 +77,13 @@ def test_light_goes_around_people(of_balls: RelightableSampler) -> None:
     assert_close(other[1], turned[3])
 
 
+def test_light_goes_around_the_view(of_balls: RelightableSampler) -> None:
+    film = replace(FILM, axis="view")
+    turned = frames(of_balls, [open_light("right", LightSettings())], film)
+    above = frames(of_balls, [open_light("above", LightSettings())], replace(FILM, turns=0.0))
+    assert_close(turned[1], above[0])
+
+
 def test_people_stand_in_rows_and_lights_in_columns(sampler: RelightableSampler) -> None:
     lights = [open_light(name, LightSettings()) for name in ("left", "right", "above")]
     grid = frames(sampler, lights, FILM, people=2)
@@ -100,7 +107,7 @@ def test_lights_follow_each_other_in_a_sequence(sampler: RelightableSampler) -> 
 def test_what_is_behind_people_is_what_the_camera_sees(
     of_balls: RelightableSampler, surroundings: LightSource
 ) -> None:
-    film = RelitFilm(frames=4, turns=1.0, motion="orbit", surroundings="background")
+    film = RelitFilm(frames=4, motion="orbit", surroundings="background")
     shown = frames(of_balls, [surroundings], film)
     labels = motion_labels(RIG, "orbit", 4)
     # Seen from behind the head, without turning: what is before the face.

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from vultus.methods.gsheadrelight.config import ViewConfig
 from vultus.methods.gsheadrelight.generation import random_cameras
+from vultus.methods.gsheadrelight.generator_file import OFFICIAL_RIG
 from vultus.methods.gsheadrelight.objectives import (
     center_loss,
     compactness_loss,
     contrastive_loss,
 )
-from vultus.methods.gsheadrelight.views import film_labels
+from vultus.methods.head_views import motion_labels
 from vultus.nets.gaussian_blur import blur_images
 
 NEIGHBORS, TEMPERATURE = 64, 0.1
@@ -71,6 +72,6 @@ def test_random_cameras_are_the_published_ones(golden: dict[str, Tensor]) -> Non
 
 def test_the_path_of_films_is_the_published_one(golden: dict[str, Tensor]) -> None:
     expected = golden["video/cam2world"].flatten(1)
-    labels = film_labels(len(expected))
+    labels = motion_labels(OFFICIAL_RIG, "face", len(expected))
     # 3.14 for pi, again: 0.002 radians at a distance of 2.7.
     assert float((labels[:, :16] - expected).abs().max()) < 6e-3

@@ -19,7 +19,12 @@ from vultus.cli.generator_options import (
 from vultus.core.image_io import write_image
 from vultus.core.video_io import write_video
 from vultus.export.relit_people import RelitFilm, Surroundings, film_relit, relit_sheet
-from vultus.methods.gsheadrelight.light_sources import LightSettings, LightSource, open_light
+from vultus.methods.gsheadrelight.light_sources import (
+    LightSettings,
+    LightSource,
+    TurnAxis,
+    open_light,
+)
 from vultus.methods.head_views import Motion
 from vultus.methods.people import People
 
@@ -52,6 +57,9 @@ class GenerateRelitOptions:
     """Of a film, for a turn of the camera's path (official --w-frames)."""
     turns: float = 1.0
     """How often light goes around people in these frames; negative the other way, 0 not at all."""
+    around: TurnAxis = "up"
+    """up: around the vertical; view: around the axis of a frontal camera, like the lights that are
+    published with GSHeadRelight."""
     motion: Motion = "front"
     """Of the camera: front stands still; face, swing and orbit move."""
     arrange: Literal["grid", "sequence"] = "grid"
@@ -72,6 +80,7 @@ def main(arguments: list[str]) -> None:
     film = RelitFilm(
         options.frames,
         options.turns,
+        options.around,
         options.motion,
         options.show,
         is_sequence=options.arrange == "sequence",

@@ -16,7 +16,7 @@ from vultus.core.progress import track
 from vultus.core.srgb import linear_to_srgb
 from vultus.export.pictures import contact_sheet
 from vultus.geometry.cameras import Camera, pixel_directions
-from vultus.methods.gsheadrelight.light_sources import LightSource
+from vultus.methods.gsheadrelight.light_sources import LightSource, TurnAxis
 from vultus.methods.gsheadrelight.lights import lit_ball
 from vultus.methods.gsheadrelight.rendering import label_camera
 from vultus.methods.gsheadrelight.sampling import RelightableHead, RelightableSampler
@@ -48,6 +48,7 @@ class RelitFilm:
     frames: int = 120
     turns: float = 1.0
     """How often light goes around heads, in the sense of ``LightSource.turned``."""
+    axis: TurnAxis = "up"
     motion: Motion = "front"
     surroundings: Surroundings = "none"
     is_sequence: bool = False
@@ -82,7 +83,7 @@ def film_relit(
     for index in track(range(total), label="filming", unit="frames"):
         part, frame = divmod(index, film.frames)
         angle = 2.0 * math.pi * film.turns * frame / film.frames
-        turned = [light.turned(angle) for light in shown[part]]
+        turned = [light.turned(angle, film.axis) for light in shown[part]]
         label = labels[frame : frame + 1]
         rows = [_row(sampler, head, turned, label, film.surroundings) for head in heads]
         yield torch.cat([torch.cat(row, dim=2) for row in rows], dim=1)

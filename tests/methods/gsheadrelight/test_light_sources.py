@@ -30,7 +30,7 @@ from vultus.methods.gsheadrelight.lights import (
     environment_light,
     head_to_world_light,
 )
-from vultus.render.lighting.envmap import EnvironmentMap
+from vultus.render.lighting.envmap import EnvironmentMap, envmap_directions
 
 TOWARDS = {
     "front": (0.0, -1.0, 0.0),
@@ -155,6 +155,21 @@ def test_light_and_surroundings_turn_together(tmp_path: Path) -> None:
 def test_light_from_the_front_turns_to_the_right_of_the_picture() -> None:
     turned = open_light("front", LightSettings(yaw=90.0)).light
     assert_close(turned, named_light("right"))
+
+
+def test_light_and_surroundings_turn_around_the_view_together() -> None:
+    directions = envmap_directions(32, 64)
+    lamp = (directions @ torch.tensor([0.8, 0.0, 0.6])).clamp(min=0.0)
+    environment = EnvironmentMap(lamp.expand(3, -1, -1).contiguous())
+    source = LightSource("lamp", environment_light(environment), environment)
+    turned = source.turned(math.pi / 2, "view")
+    assert turned.environment is not None
+    wanted = (directions @ torch.tensor([0.0, 0.8, 0.6])).clamp(min=0.0)
+    assert float((turned.environment.radiance[0] - wanted).abs().max()) < 0.01
+    found = environment_light(turned.environment)
+    assert_close(turned.light, found, looser=1e4, reason="texels are interpolated")
+    right = LightSource("right", named_light("right")).turned(math.pi / 2, "view")
+    assert_close(right.light, named_light("above"))
 
 
 def test_exposure_multiplies_coefficients() -> None:

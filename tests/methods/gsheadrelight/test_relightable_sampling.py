@@ -11,7 +11,6 @@ from torch.nn.functional import interpolate
 from relight_heads import TINY, built, matte_ball, visible
 from tolerances import assert_close
 from vultus.methods.generated_heads import PeopleSampler
-from vultus.methods.gsheadrelight.generator_file import OFFICIAL_RIG
 from vultus.methods.gsheadrelight.light_sources import LightSettings, LightSource, open_light
 from vultus.methods.gsheadrelight.lights import lit_ball
 from vultus.methods.gsheadrelight.sampling import (
@@ -19,8 +18,7 @@ from vultus.methods.gsheadrelight.sampling import (
     RelightableSampler,
     SamplingSettings,
 )
-from vultus.methods.gsheadrelight.views import film_labels
-from vultus.methods.head_views import ViewRig, motion_labels
+from vultus.methods.head_views import ViewRig
 
 RIG = ViewRig()
 
@@ -136,10 +134,6 @@ def test_scenery_is_shown_where_it_is_asked_for() -> None:
     bare = visible(replace(TINY, background_points=0))
     with pytest.raises(ValueError, match="has learned nothing behind heads"):
         RelightableSampler(bare, RIG, SamplingSettings(has_scenery=True))
-
-
-def test_films_before_the_face_are_the_published_ones() -> None:
-    assert_close(motion_labels(OFFICIAL_RIG, "face", 7), film_labels(7))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vultus.core.srgb import LUMINANCE
 from vultus.data.light_labels import LIGHT_TERMS
+from vultus.geometry.rotations import axis_angle_to_matrix
 from vultus.geometry.spherical_harmonics import COSINE_LOBE, light_sh_basis
 from vultus.methods.gsheadrelight.light_files import (
     LIGHT_SUFFIXES,
@@ -21,14 +22,19 @@ from vultus.methods.gsheadrelight.light_files import (
     read_environment,
     read_light,
 )
-from vultus.methods.gsheadrelight.lights import environment_light, turn_around_up
+from vultus.methods.gsheadrelight.lights import (
+    environment_light,
+    turn_around_up,
+    turn_light,
+)
 from vultus.methods.gsheadrelight.rendering import ShadeMode
-from vultus.render.lighting.envmap import EnvironmentMap
+from vultus.render.lighting.envmap import EnvironmentMap, envmap_directions, sample_envmap
 
 __all__ = [
     "LightSettings",
     "LightSource",
     "NamedLight",
+    "TurnAxis",
     "exposed",
     "light_of_map",
     "named_light",
@@ -37,6 +43,8 @@ __all__ = [
 
 NamedLight = Literal["front", "left", "right", "above", "below", "even"]
 """A large lamp on one side of the picture with some light from everywhere, or only the latter."""
+TurnAxis = Literal["up", "view"]
+"""What lights turn around: the vertical, or the direction that a frontal camera looks in."""
 
 _LAMPS: dict[str, tuple[float, float, float]] = {
     "front": (0.0, -1.0, 0.0),
@@ -96,10 +104,24 @@ class LightSource:
         luminance = self.light @ self.light.new_tensor(LUMINANCE)[:, None]
         return replace(self, light=luminance)
 
-    def turned(self, angle: float) -> LightSource:
-        """Turn light and surroundings around the head, from the front to the picture's right."""
-        light = turn_around_up(self.light[None], torch.tensor([angle]))[0]
-        environment = None if self.environment is None else self.environment.rotated(angle)
+    def turned(self, angle: float, axis: TurnAxis = "up") -> LightSource:
+        """Turn light and surroundings around the head.
+
+        Args:
+            angle: In radians.
+            axis: Up: from the front to the picture's right. View: from the right to above, as the
+                lights turn that are published beside the release.
+        """
+        if axis == "up":
+            light = turn_around_up(self.light[None], torch.tensor([angle]))[0]
+        else:
+            turn = axis_angle_to_matrix(torch.tensor([0.0, -angle, 0.0], dtype=torch.float64))
+            light = turn_light(self.light, turn)
+        environment = self.environment
+        if environment is not None and axis == "up":
+            environment = environment.rotated(angle)
+        elif environment is not None:
+            environment = _rolled(environment, angle)
         return replace(self, light=light, environment=environment)
 
 
@@ -178,3 +200,12 @@ def exposed(environment: EnvironmentMap, exposure: float | None = None) -> Envir
             raise ValueError("exposure must be given for a map that is black")
         exposure = _LARGEST_TERM / largest
     return environment.scaled(exposure)
+
+
+def _rolled(environment: EnvironmentMap, angle: float) -> EnvironmentMap:
+    """Turn a map about +z of the world by the right-hand rule."""
+    height, width = environment.radiance.shape[1:]
+    turn = axis_angle_to_matrix(torch.tensor([0.0, 0.0, angle]))
+    came_from = (envmap_directions(height, width) @ turn).flatten(0, 1)
+    found = sample_envmap(environment.radiance[None], came_from[None])[0]
+    return EnvironmentMap(found.T.unflatten(1, (height, width)).contiguous())
