@@ -70,8 +70,6 @@ def fit(
 
 def test_the_mesh_comes_nearer_to_the_truth(sequence, frames, tmp_path) -> None:
     config = replace(PRESETS["toy"], steps=100, log_every=1)
-    # All is skin here, which otherwise stays near the head model.
-    config = replace(config, losses=replace(config.losses, keep_head=10.0))
     found = fit(sequence, frames, config, tmp_path / "run")
     before, after = found.before, found.after
     assert before.overlap is not None
@@ -249,3 +247,17 @@ def test_a_schedule_is_scaled_as_a_whole() -> None:
 def test_settings_that_cannot_be_meant_are_refused(build, message) -> None:
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.gpu
+def test_the_stage_finds_the_same_mesh_on_a_gpu(sequence, frames, tmp_path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    config = replace(PRESETS["toy"], steps=40)
+    expected = fit(sequence, frames, config, tmp_path / "cpu")
+    run = RunFolder.create(tmp_path / "gpu", config, seed=3)
+    found = fit_geometry(sequence, frames, config, run, 3, torch.device("cuda"))
+    for name, value in expected.after.facts().items():
+        assert found.after.facts()[name] == pytest.approx(value, rel=0.05), name
+    difference = (found.geometry.offsets - expected.geometry.offsets).norm(dim=1)
+    assert difference.median() < 0.1 * expected.geometry.offsets.norm(dim=1).median()

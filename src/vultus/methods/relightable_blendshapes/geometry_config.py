@@ -72,14 +72,14 @@ class GeometryWeights:
     """Compressed radiance inside the matte*."""
     silhouette: float = 2.0
     """Antialiased coverage against the matte*."""
-    laplacian: float = 60.0
+    laplacian: float = 600.0
     """Distance of offsets from the mean of their neighbours (of vertices*), for a mesh as dense as
     FLAME's; it grows with the square of the number of vertices."""
     normal_consistency: float = 0.1
     """Angles between neighbouring faces*, at rest."""
     refined_factor: float = 4.0
     """On the term above after subdivision*."""
-    keep_head: float = 100.0
+    keep_head: float = 10.0
     """Squared offsets, weighted by what a vertex is part of."""
     keep: KeepWeights = field(default_factory=KeepWeights)
     albedo_smoothness: float = 0.01
