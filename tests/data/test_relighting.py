@@ -28,7 +28,7 @@ from vultus.data.studio.lights import BUILT_IN_LIGHTS, open_light
 from vultus.data.studio.renderer import StudioRenderer
 from vultus.data.studio.scene import build_scene
 from vultus.data.studio.subject import Subject, plain_appearance
-from vultus.data.studio.tone_curve import tone_map
+from vultus.data.studio.tone_curve import inverse_tone_map, tone_map
 from vultus.geometry.cameras import Camera, look_at
 from vultus.render.lighting.envmap import (
     EnvironmentMap,
@@ -230,6 +230,27 @@ def test_radiance_undoes_the_film(sequence: HeadSequence) -> None:
     torch.testing.assert_close(truth.radiance(tone_map(light)), light)
     plain = replace(truth, film="srgb")
     torch.testing.assert_close(plain.radiance(linear_to_srgb(light[:30])), light[:30])
+
+
+def test_plain_srgb_may_be_filmed(tmp_path: Path) -> None:
+    config = replace(CONFIG, film="srgb", exposure=2.0)
+    film(config, tmp_path / "capture", subject=subject())
+    captured = read_sequence(tmp_path / "capture", head=head())
+    truth = read_relight_truth(captured)
+    assert truth is not None
+    assert truth.film == "srgb"
+    scene = build_scene(config, subject())
+    renderer = StudioRenderer(scene.subject.head.topology.faces, scene.subject.appearance, 1)
+    renderer.set_light(scene.light, config.num_lights, 2.0, max_radiance_ratio=None)
+    record = captured.frames[0]
+    renderer.pose(scene.subject.head.vertices(scene.pose[record.timestep])[0], head().neutral)
+    radiance = inverse_tone_map(renderer.render(record.camera, samples=1).rgb)
+    assert float(radiance.max()) > 0.7
+    frame = load_frame(captured, record)
+    assert frame.mask is not None
+    inside = frame.mask[0, 0] > 0.99
+    found = truth.radiance(frame.rgb[0])[:, inside]
+    torch.testing.assert_close(found, radiance[:, inside].clamp(max=1), atol=0.006, rtol=0)
 
 
 def test_a_lost_relit_picture_is_filmed_again(capture: Path) -> None:

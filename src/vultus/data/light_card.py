@@ -17,8 +17,9 @@ from typing import Any, get_args
 
 from vultus.core.files import read_json, write_json
 from vultus.core.image_io import read_radiance
-from vultus.data.relighting import Film, KnownLight, RelightTruth
+from vultus.data.relighting import KnownLight, RelightTruth
 from vultus.data.sequence import HeadSequence, LightSpace
+from vultus.data.studio.tone_curve import Film
 from vultus.render.lighting.envmap import EnvironmentMap
 
 __all__ = ["CARD_NAME", "LightCard", "read_relight_folder"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -16,7 +15,7 @@ from vultus.core.image_io import read_image, read_mask
 from vultus.core.srgb import srgb_to_linear
 from vultus.data.frames import check_size, resize_to_camera
 from vultus.data.sequence import FrameRecord, LightSpace
-from vultus.data.studio.tone_curve import inverse_tone_map
+from vultus.data.studio.tone_curve import Film, decode_film
 from vultus.geometry.cameras import Camera
 from vultus.render.lighting.envmap import (
     EnvironmentMap,
@@ -25,7 +24,6 @@ from vultus.render.lighting.envmap import (
 )
 
 __all__ = [
-    "Film",
     "FrameMaterials",
     "KnownLight",
     "RelightTruth",
@@ -33,9 +31,6 @@ __all__ = [
     "light_to_world",
     "load_materials",
 ]
-
-Film = Literal["srgb", "studio"]
-"""How pictures encode radiance. ``studio`` is sRGB with a soft shoulder, ``tone_map``."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +72,8 @@ class RelightTruth:
         )
 
     def radiance(self, rgb: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
-        """Linear light that gave display-encoded values; display white has no bound above."""
-        return srgb_to_linear(rgb) if self.film == "srgb" else inverse_tone_map(rgb)
+        """Linear light that gave display-encoded values; see ``decode_film``."""
+        return decode_film(rgb, self.film)
 
 
 @dataclass(frozen=True)

@@ -177,5 +177,5 @@ def _write_lights(out: Path, scene: Scene, config: StudioConfig) -> None:
     for name, light in scene.test_lights.items():
         write_exr(out / "envs" / f"{name}.exr", light.environment.radiance, half=False)
     exposures = {name: light.exposure for name, light in scene.test_lights.items()}
-    card = LightCard("light.exr", scene.exposure, exposures, "world", "studio")
+    card = LightCard("light.exr", scene.exposure, exposures, "world", config.film)
     card.save(out / CARD_NAME, {"num_lights": config.num_lights})

@@ -11,6 +11,7 @@ from vultus.data.studio.lights import LightOrientation
 from vultus.data.studio.renderer import Shadows
 from vultus.data.studio.rigs import RigName
 from vultus.data.studio.subject import HeadName
+from vultus.data.studio.tone_curve import Film
 from vultus.data.studio.tracks import TrackName
 
 __all__ = ["PRESETS", "PresetName", "StudioConfig", "demo_config"]
@@ -85,6 +86,9 @@ class StudioConfig:
     """Rays per pixel and axis."""
     shadows: Shadows = "baked_all"
     """``baked_all`` keeps visibility at the vertices; ``traced`` is exact, and slow on the CPU."""
+    film: Film = "studio"
+    """How radiance becomes display values: ``studio``, with a soft shoulder for highlights, or
+    plain ``srgb``, clipped at 1, which methods with lights of their own assume."""
     background: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Display-encoded colour behind the head."""
 
@@ -189,6 +193,7 @@ PRESETS: dict[PresetName, StudioConfig] = {
         num_lights=256,
         test_share=0.1,
         test_lights=("left", "top", "sky"),
+        film="srgb",
     ),
 }
 """``demo`` takes well under a minute on two cores; ``reference`` traces every shadow; ``video`` is

@@ -24,9 +24,9 @@ class StudioFrame:
     """One photograph and its ground truth."""
 
     rgb: Float[Tensor, "3 h w"]
-    """Display-encoded (``tone_map`` of the mean radiance of the covered samples), then composited:
-    alpha * rgb + (1 - alpha) * background. Without a background it is not multiplied by alpha, and
-    0 where alpha is 0."""
+    """Display-encoded (``encode_film`` of the mean radiance of the covered samples), then
+    composited: alpha * rgb + (1 - alpha) * background. Without a background it is not multiplied by
+    alpha, and 0 where alpha is 0."""
     alpha: Float[Tensor, "1 h w"]
     """Share of the pixel's samples that are covered."""
     depth: Float[Tensor, "1 h w"]

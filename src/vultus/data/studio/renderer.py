@@ -27,7 +27,7 @@ from vultus.data.studio.shading import (
     SurfaceSamples,
     shade,
 )
-from vultus.data.studio.tone_curve import tone_map
+from vultus.data.studio.tone_curve import Film, encode_film
 from vultus.geometry.cameras import Camera
 from vultus.heads.appearance import HeadAppearance
 from vultus.kernels.ray_mesh import Bvh, first_hit, morton_order, vertex_visibility
@@ -200,6 +200,7 @@ class StudioRenderer:
         samples: int = 2,
         shadows: Shadows = "baked_all",
         background: tuple[float, float, float] | None = (1.0, 1.0, 1.0),
+        film: Film = "studio",
     ) -> StudioFrame:
         """Take a picture.
 
@@ -213,6 +214,7 @@ class StudioRenderer:
                 and on a GPU, slow for many lights on the CPU; ``"none"`` only leaves out light
                 from below the surface's horizon.
             background: Display-encoded color behind the head, or ``None`` for none.
+            film: How radiance becomes display values.
 
         Raises:
             ValueError: If there are several cameras, one that is not finite, no pose or no light.
@@ -231,7 +233,7 @@ class StudioRenderer:
         sums = view.pixel_sums(torch.cat([*shaded, is_seen], dim=1))
         means, alpha = sums[:-1] / sums[-1:].clamp(min=1.0), sums[-1:] / samples**2
         radiance, albedo, roughness, specular = means.split([3, 3, 1, 1])
-        rgb = tone_map(radiance)
+        rgb = encode_film(radiance, film)
         if background is not None:
             behind = _color(background, self._device)[:, None, None]
             rgb = alpha * rgb + (1.0 - alpha) * behind

@@ -175,7 +175,7 @@ class Shooting:
                 yield (
                     (timestep, index),
                     self._renderer.render(
-                        camera, config.samples, config.shadows, config.background
+                        camera, config.samples, config.shadows, config.background, config.film
                     ),
                 )
 

@@ -1,6 +1,8 @@
-"""How the studio's film answers radiance: a fixed curve, so that pictures tell what light was."""
+"""How films answer radiance: fixed curves, so that pictures tell what light was."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -8,7 +10,11 @@ from torch import Tensor
 
 from vultus.core.srgb import linear_to_srgb, srgb_to_linear
 
-__all__ = ["inverse_tone_map", "tone_map"]
+__all__ = ["Film", "decode_film", "encode_film", "inverse_tone_map", "tone_map"]
+
+Film = Literal["srgb", "studio"]
+"""How pictures encode radiance: ``srgb``, clipped at 1, or ``studio``, sRGB with a soft shoulder
+(``tone_map``)."""
 
 # Radiance above this bends towards 1; the slope is continuous there.
 _SHOULDER = 0.6
@@ -32,3 +38,13 @@ def inverse_tone_map(rgb: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
     room = 1.0 - _SHOULDER
     excess = ((linear - _SHOULDER) / room).clamp(min=0.0, max=1.0)
     return torch.where(linear > _SHOULDER, _SHOULDER - room * torch.log1p(-excess), linear)
+
+
+def encode_film(radiance: Float[Tensor, "*dims"], film: Film) -> Float[Tensor, "*dims"]:
+    """Encode linear radiance for display, in [0, 1]."""
+    return tone_map(radiance) if film == "studio" else linear_to_srgb(radiance.clamp(0.0, 1.0))
+
+
+def decode_film(rgb: Float[Tensor, "*dims"], film: Film) -> Float[Tensor, "*dims"]:
+    """Linear radiance that gave display-encoded values; at display white, the least that did."""
+    return inverse_tone_map(rgb) if film == "studio" else srgb_to_linear(rgb)
