@@ -27,6 +27,11 @@ from vultus.heads.registry import load_head
 from vultus.methods.gaussianhead import official as gaussianhead
 from vultus.methods.gaussianhead.model import GaussianHead
 from vultus.methods.gaussianhead.official_avatar import avatar_from_official as gaussianhead_avatar
+from vultus.methods.relightable_blendshapes import official as blendshapes
+from vultus.methods.relightable_blendshapes.model import RelightableBlendshapes
+from vultus.methods.relightable_blendshapes.official_avatar import (
+    avatar_from_official as blendshapes_avatar,
+)
 from vultus.methods.surfhead.model import SurfHead
 from vultus.methods.surfhead.official import (
     OfficialAvatar,
@@ -43,6 +48,7 @@ _TARGETS = {
     "surfhead": ("surfhead", "ply", "run"),
     "gaussian_avatars": ("surfhead", "ply", "run"),
     "gaussianhead": ("run",),
+    "gaussian_blendshapes": ("run",),
 }
 """What avatars become; the first is the default."""
 
@@ -56,9 +62,13 @@ class ConvertOptions:
     it; pickle of a generator; run folder of a generator."""
     out: Path
     """surfhead, run: new folder; ply: file to write; generator: file to write (.safetensors)."""
-    source: Literal["surfhead", "gaussian_avatars", "gaussianhead"] | GeneratorSource = "surfhead"
+    source: (
+        Literal["surfhead", "gaussian_avatars", "gaussianhead", "gaussian_blendshapes"]
+        | GeneratorSource
+    ) = "surfhead"
     """Which program wrote it. Gaussians of GaussianAvatars become surfels and lose the thickness
-    along their thinnest axis. Models of gaussianhead become runs (--data). Pickles of spherehead,
+    along their thinnest axis. Models of gaussianhead and gaussian_blendshapes (the folder of
+    fix_chkpnt<K>.pth) become runs (--data). Pickles of spherehead,
     panohead, eg3d and gsheadrelight become files for generate; so does generator_run, a run folder
     of train."""
     to: Literal["surfhead", "ply", "run", "generator"] | None = None
@@ -109,6 +119,9 @@ def main(arguments: list[str]) -> None:
         return
     if options.source == "gaussianhead":
         _convert_gaussianhead(options)
+        return
+    if options.source == "gaussian_blendshapes":
+        _convert_blendshapes(options)
         return
     if options.source == "gaussian_avatars":
         avatar, thickness = read_gaussian_avatars(options.model, options.iteration)
@@ -165,6 +178,20 @@ def _convert_gaussianhead(options: ConvertOptions) -> None:
     _save_run("gaussianhead", gaussianhead_avatar(model, data.read()), data, options)
 
 
+def _convert_blendshapes(options: ConvertOptions) -> None:
+    data = _capture(options)
+    model = blendshapes.read_official(options.model, options.iteration)
+    facts = {
+        "Gaussians": str(model.face["means"].shape[0]),
+        "on teeth": str(sum(strip["means"].shape[0] for strip in model.teeth)),
+        "blendshapes": str(model.num_expressions),
+        "iteration": str(model.iteration),
+    }
+    print_table(str(options.model), ["", ""], [[name, value] for name, value in facts.items()])
+    avatar = blendshapes_avatar(model, data.read())
+    _save_run("relightable_blendshapes", avatar, data, options)
+
+
 def _write_run(official: OfficialAvatar, options: ConvertOptions) -> None:
     data = _capture(options)
     _save_run("surfhead", avatar_from_official(official, data.read()), data, options)
@@ -177,7 +204,10 @@ def _capture(options: ConvertOptions) -> DataOptions:
 
 
 def _save_run(
-    method: str, avatar: SurfHead | GaussianHead, data: DataOptions, options: ConvertOptions
+    method: str,
+    avatar: SurfHead | GaussianHead | RelightableBlendshapes,
+    data: DataOptions,
+    options: ConvertOptions,
 ) -> None:
     settings = run_settings(method, 0, data, avatar.config)
     check_run_folder(options.out, settings, resume=False)

@@ -16,6 +16,11 @@ from vultus.gaussians.splat_files import write_splats
 from vultus.methods.gaussianhead.model import GaussianHead
 from vultus.methods.gaussianhead.official import write_official as write_gaussianhead
 from vultus.methods.gaussianhead.official_avatar import official_from_avatar as gaussianhead_model
+from vultus.methods.relightable_blendshapes.model import RelightableBlendshapes
+from vultus.methods.relightable_blendshapes.official import write_official as write_blendshapes
+from vultus.methods.relightable_blendshapes.official_avatar import (
+    official_from_avatar as blendshapes_model,
+)
 from vultus.methods.surfhead.model import SurfHead
 from vultus.methods.surfhead.official import official_from_avatar, write_official
 
@@ -26,8 +31,14 @@ _NAMES = {
     "surfhead-ply": "avatar_bound.ply",
     "surfhead": "surfhead",
     "gaussianhead": "gaussianhead",
+    "gaussian_blendshapes": "gaussian_blendshapes",
 }
-_FOLDERS = ("surfhead", "gaussianhead")
+_FOLDERS = {
+    "surfhead": "surfhead",
+    "gaussianhead": "gaussianhead",
+    "gaussian_blendshapes": "relightable_blendshapes",
+}
+"""Model folders of published programs, and the methods whose runs become one."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +47,17 @@ class ExportOptions:
 
     run: Path
     """Folder that train wrote."""
-    format: Literal["ply", "surfhead-ply", "surfhead", "gaussianhead"] = "ply"
+    format: Literal["ply", "surfhead-ply", "surfhead", "gaussianhead", "gaussian_blendshapes"] = (
+        "ply"
+    )
     """ply: posed in the world, 3DGS layout that splat viewers read; surfhead-ply: bound to the
     rig's faces, official SurFhead layout; surfhead: model folder for the official SurFhead program
     (FLAME only); gaussianhead: model folder for the official GaussianHead program (runs of its
-    preset official)."""
+    preset official); gaussian_blendshapes: model folder for the official program of that name (runs
+    of relightable_blendshapes with its colours, FLAME only)."""
     out: Path | None = None
-    """File, or for surfhead and gaussianhead a new folder. Default: RUN/media/avatar.ply,
-    avatar_bound.ply, surfhead, gaussianhead."""
+    """File, or for a model folder a new one. Default: RUN/media/avatar.ply, avatar_bound.ply,
+    surfhead, gaussianhead, gaussian_blendshapes."""
     timestep: int = 0
     """Moment of the capture whose pose the posed formats have."""
     data: Path | None = None
@@ -83,10 +97,10 @@ def _write_model_folder(opened: OpenRun, options: ExportOptions) -> None:
     out = options.out or opened.folder.media_path / _NAMES[options.format]
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"--out: {out} must be a new or empty folder")
-    if opened.method_name != options.format:
+    method = _FOLDERS[options.format]
+    if opened.method_name != method:
         raise ValueError(
-            f"--format {options.format} needs a run of {options.format}, not of "
-            f"{opened.method_name}"
+            f"--format {options.format} needs a run of {method}, not of {opened.method_name}"
         )
     write = _model_writer(opened)
     if options.dry_run:
@@ -101,6 +115,9 @@ def _model_writer(opened: OpenRun) -> Callable[[Path], None]:
     if isinstance(opened.avatar, GaussianHead):
         model = gaussianhead_model(opened.avatar, opened.step)
         return lambda out: write_gaussianhead(out, model)
+    if isinstance(opened.avatar, RelightableBlendshapes):
+        published = blendshapes_model(opened.avatar, opened.step)
+        return lambda out: write_blendshapes(out, published)
     assert isinstance(opened.avatar, SurfHead)
     is_white = opened.sequence.background == (1.0, 1.0, 1.0)
     official = official_from_avatar(opened.avatar, opened.step, white=is_white)

@@ -24,9 +24,18 @@ from vultus.kernels.gaussian_raster import rasterize_gaussians
 from vultus.methods.base import ReconstructionMethod
 from vultus.methods.relightable_blendshapes.config import RelightableBlendshapesConfig
 from vultus.methods.relightable_blendshapes.model import RelightableBlendshapes
-from vultus.methods.relightable_blendshapes.mouth import cylinder_distance, mouth_cylinder
+from vultus.methods.relightable_blendshapes.mouth import (
+    PUBLISHED_OFFSET,
+    cylinder_distance,
+    mouth_cylinder,
+)
 from vultus.methods.relightable_blendshapes.rig_motion import RigMotion, shape_subject
-from vultus.methods.relightable_blendshapes.start import FACE, LOWER_TEETH, place_points
+from vultus.methods.relightable_blendshapes.start import (
+    FACE,
+    LOWER_TEETH,
+    find_teeth_offset,
+    place_points,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -103,9 +112,8 @@ def test_untrained_points_follow_the_mesh_through_every_pose(sequence: HeadSeque
     head, model = sequence.head, config.model
     rig = RigMotion(head, sequence.pose, None)
     meshes = shape_subject(rig.head, sequence.pose, None)
-    start = place_points(
-        rig.head, meshes, model, torch_generator(0, "relightable_blendshapes.init")
-    )
+    generator = torch_generator(0, "relightable_blendshapes.init")
+    start = place_points(rig.head, meshes, model, PUBLISHED_OFFSET, generator)
     for timestep in range(len(avatar.track)):
         pose = avatar.track[timestep]
         # Lids do not close along straight lines, which blendshapes cannot follow.
@@ -224,12 +232,11 @@ def test_hard_confinement_keeps_teeth_in_the_mouth(sequence: HeadSequence, tmp_p
     config = tiny_blendshapes(steps=8, densify=STILL)
     losses = replace(config.losses, teeth_confinement="hard")
     optim = replace(config.optim, position_lr_init=0.02)
-    offset = config.model.teeth_offset
     for confined, is_inside in ((losses, True), (config.losses, False)):
         kept = replace(config, losses=confined, optim=optim)
         avatar = trained(sequence, kept, tmp_path / str(is_inside))
         teeth = avatar.gaussians["means"].detach()[avatar.part != FACE]
-        distance = float(cylinder_distance(teeth, mouth_cylinder(offset)).max())
+        distance = float(cylinder_distance(teeth, mouth_cylinder(PUBLISHED_OFFSET)).max())
         assert (distance < 1e-12) == is_inside
 
 
@@ -245,11 +252,26 @@ def test_strips_are_there_where_a_head_lacks_teeth(sequence: HeadSequence) -> No
     assert counts["always"] > 30
 
 
+def test_strips_stand_where_settings_or_the_capture_say(sequence: HeadSequence) -> None:
+    model = tiny_blendshapes().model
+    own = replace(model, teeth_offset=(0.0, 0.1, 0.0))
+    assert find_teeth_offset(own, {"mouth_offset": [1.0, 2.0, 3.0]}) == (0.0, 0.1, 0.0)
+    assert find_teeth_offset(model, {"mouth_offset": [1.0, 2.0, 3.0]}) == (1.0, 2.0, 3.0)
+    assert find_teeth_offset(model, {}) == PUBLISHED_OFFSET
+    moved = RelightableBlendshapes(tiny_blendshapes(model=own), sequence, 0)
+    plain = RelightableBlendshapes(tiny_blendshapes(), sequence, 0)
+    heights = [
+        float(a.gaussians["means"].detach()[a.part != FACE, 1].mean()) for a in (moved, plain)
+    ]
+    assert heights[0] - heights[1] == pytest.approx(0.1 - PUBLISHED_OFFSET[1], abs=2e-3)
+
+
 def test_lower_teeth_follow_the_jaw(sequence: HeadSequence) -> None:
     avatar = RelightableBlendshapes(tiny_blendshapes(), sequence, 0)
     still = HeadPose(identity_coeffs=avatar.track[0].identity_coeffs)
     opened = still.replace(jaw_pose=torch.tensor([[0.3, 0.0, 0.0]]))
-    (_, shut), (_, wide) = avatar.posed_gaussians(still), avatar.posed_gaussians(opened)
+    with torch.no_grad():
+        (_, shut), (_, wide) = avatar.posed_gaussians(still), avatar.posed_gaussians(opened)
     down = (wide.means - shut.means)[0, :, 1]
     assert float(down[avatar.part == LOWER_TEETH].max()) < -0.005
     assert float(down[avatar.part == 1].abs().max()) < 1e-6

@@ -7,7 +7,7 @@ from typing import Literal
 
 from vultus.gaussians.densify import DensifyConfig
 from vultus.methods.relightable_blendshapes.material_config import MaterialConfig, MaterialRates
-from vultus.methods.relightable_blendshapes.mouth import PUBLISHED_OFFSET, Offset
+from vultus.methods.relightable_blendshapes.mouth import Offset
 from vultus.optim.schedules import scale_steps
 
 __all__ = [
@@ -36,8 +36,9 @@ class ModelConfig:
     """Gaussians on each of the two strips of teeth at the start, about."""
     teeth: Literal["missing", "always", "never"] = "missing"
     """Whether strips stand for the teeth: where the head's mesh has none, always, or never."""
-    teeth_offset: Offset = PUBLISHED_OFFSET
-    """Moves the strips from their place in FLAME's mean head, metres."""
+    teeth_offset: Offset | None = None
+    """Moves the strips from their place in FLAME's mean head, metres; None: what the capture says
+    (offset.txt), else the published default."""
     initial_opacity: float = 0.1
     sh_degree: int = 3
     """Highest degree of the view-dependent colour."""
@@ -203,7 +204,9 @@ def _small(steps: int, num_points: int) -> RelightableBlendshapesConfig:
             position_lr_steps=steps,
             feature_lr=1e-2,
             opacity_lr=1e-2,
-            position_delta_lr=3e-6,
+            scaling_lr=2e-2,
+            position_delta_lr=2e-5,
+            feature_delta_lr=5e-3,
             rotation_delta_lr=3e-4,
             adam_epsilon=1e-8,
         ),
@@ -243,7 +246,7 @@ _SHORT_RATES = MaterialRates(
     light_final=3e-3,
 )
 
-_SMALL, _TOY = _small(4_000, 8_000), _small(800, 3_000)
+_SMALL, _TOY = _small(4_000, 10_000), _small(800, 5_000)
 _INSTA = RelightableBlendshapesConfig()
 _NERFBS = _with_losses(_INSTA, alpha_weight=1.0, lpips_weight=0.05)
 

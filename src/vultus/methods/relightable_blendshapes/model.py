@@ -48,6 +48,7 @@ from vultus.methods.relightable_blendshapes.start import (
     LOWER_TEETH,
     UPPER_TEETH,
     anchor_points,
+    find_teeth_offset,
     initial_geometry,
     place_points,
 )
@@ -101,12 +102,13 @@ class RelightableBlendshapes:
         )
         self._track = sequence.pose.to(self.device)
         self._motions = self._rig.motion(self._track)
-        self._cylinder = mouth_cylinder(model.teeth_offset, self.device)
+        teeth_offset = find_teeth_offset(model, sequence.info)
+        self._cylinder = mouth_cylinder(teeth_offset, self.device)
         self.appearance = _build_appearance(config, sequence, self.device)
 
         head, generator = self._rig.head, torch_generator(seed, "relightable_blendshapes.init")
         meshes = shape_subject(head, sequence.pose, model.num_expressions)
-        start = place_points(head, meshes, model, generator)
+        start = place_points(head, meshes, model, teeth_offset, generator)
         anchors = anchor_points(head, meshes, start, model)
         neutral = initial_geometry(start, model) | self.appearance.initial(start, generator)
         zeros = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,12 @@ from vultus.methods.relightable_blendshapes.consistency import (
     neck_vertices,
     vertex_motion,
 )
-from vultus.methods.relightable_blendshapes.mouth import LOWER_TEETH_WEIGHTS, teeth_strips
+from vultus.methods.relightable_blendshapes.mouth import (
+    LOWER_TEETH_WEIGHTS,
+    PUBLISHED_OFFSET,
+    Offset,
+    teeth_strips,
+)
 from vultus.methods.relightable_blendshapes.posing import NUM_EYELIDS, Anchors
 from vultus.methods.relightable_blendshapes.rig_motion import SubjectMeshes, back_of_head
 
@@ -36,6 +42,7 @@ __all__ = [
     "UPPER_TEETH",
     "StartPoints",
     "anchor_points",
+    "find_teeth_offset",
     "has_strips",
     "initial_geometry",
     "place_points",
@@ -70,15 +77,35 @@ def has_strips(head: JointedHead, model: ModelConfig) -> bool:
     return model.teeth == "always"
 
 
+def find_teeth_offset(model: ModelConfig, facts: Mapping[str, object]) -> Offset:
+    """Where the strips of teeth stand: by the settings, the capture, or as published.
+
+    Args:
+        model: Settings.
+        facts: Of the capture; ``mouth_offset`` holds three numbers where it is known.
+    """
+    if model.teeth_offset is not None:
+        return model.teeth_offset
+    found = facts.get("mouth_offset")
+    if isinstance(found, list) and len(found) == len(PUBLISHED_OFFSET):
+        x, y, z = map(float, found)
+        return x, y, z
+    return PUBLISHED_OFFSET
+
+
 def place_points(
-    head: JointedHead, meshes: SubjectMeshes, model: ModelConfig, generator: torch.Generator
+    head: JointedHead,
+    meshes: SubjectMeshes,
+    model: ModelConfig,
+    teeth_offset: Offset,
+    generator: torch.Generator,
 ) -> StartPoints:
     """Spread points over the mesh, and over strips where the mesh has no teeth."""
     faces = head.topology.faces
     surface = sample_evenly(meshes.neutral, faces, model.num_points, generator)
     points, part = [surface.points], [torch.full((len(surface.points),), FACE)]
     if has_strips(head, model):
-        upper, lower, strip_faces = teeth_strips(model.teeth_offset)
+        upper, lower, strip_faces = teeth_strips(teeth_offset)
         for label, strip in ((UPPER_TEETH, upper), (LOWER_TEETH, lower)):
             teeth = sample_evenly(strip, strip_faces, model.num_teeth_points, generator)
             points.append(teeth.points)
