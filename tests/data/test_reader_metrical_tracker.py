@@ -233,7 +233,9 @@ def test_light_stands_still_in_the_cameras_axes(written: Path) -> None:
     up_in_picture = light_to_world(record.camera, sequence.light_space)[0, :, 1]
     expected = -record.camera.world_to_camera[0, 1, :3]
     torch.testing.assert_close(up_in_picture, expected)
-    facts = check_capture(written, head=StandInFlame(), held_out=2).facts
+    report = check_capture(written, head=StandInFlame(), held_out=2)
+    assert report.errors == report.warnings == ()
+    facts = report.facts
     assert int(facts["light on the head"].split()[-2]) > 10
     assert facts["jaw"].startswith("0.25 to 0.25")
     assert facts["beside every image"] == "masks, semantics"
@@ -406,6 +408,17 @@ def test_arrays_may_be_tensors(capture: Path) -> None:
     after = read_tracker_frame(capture / "checkpoint/00002.frame")
     torch.testing.assert_close(after.pose.jaw_pose, before.pose.jaw_pose)
     torch.testing.assert_close(after.camera.intrinsics, before.camera.intrinsics)
+
+
+def test_older_streams_and_sizes_as_lists_of_numbers_are_read(capture: Path) -> None:
+    path = capture / "checkpoint/00002.frame"
+    before = read_tracker_frame(path)
+    _edited(lambda d: d.update(img_size=[np.int64(SIZE), np.float32(SIZE)]))(capture)
+    content = torch.load(path, weights_only=False)
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+    after = read_tracker_frame(path)
+    assert (after.camera.width, after.camera.height) == (SIZE, SIZE)
+    assert torch.equal(after.identity, before.identity)
 
 
 def test_wrong_options_and_empty_folders_are_named(capture: Path) -> None:

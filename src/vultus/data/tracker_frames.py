@@ -109,13 +109,14 @@ def _numbers(path: Path, name: str, value: Any, count: int | None = None) -> Flo
     """A flat array of finite numbers; the files have arrays with a leading 1."""
     if isinstance(value, Tensor):
         value = value.numpy()
-    if isinstance(value, list | tuple) and all(isinstance(v, int | float) for v in value):
+    numbers = int | float | np.integer | np.floating
+    if isinstance(value, list | tuple) and all(isinstance(item, numbers) for item in value):
         value = np.array(value, dtype=np.float64)
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu" or value.size == 0:
         raise ValueError(f"{path}: {name} must be an array of numbers, got {type(value).__name__}")
     if count is not None and value.size != count:
         raise ValueError(f"{path}: {name} must have {count} numbers, got shape {value.shape}")
-    numbers = torch.from_numpy(np.array(value, dtype=np.float32).reshape(-1))
-    if not bool(torch.isfinite(numbers).all()):
+    tensor = torch.from_numpy(np.array(value, dtype=np.float32).reshape(-1))
+    if not bool(torch.isfinite(tensor).all()):
         raise ValueError(f"{path}: {name} must be finite, it holds NaN or infinity")
-    return numbers
+    return tensor
