@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from tiny_image_sets import labels_at, write_lit_set
 from vultus.cli.main import run
@@ -89,3 +93,21 @@ def test_a_dry_run_describes_the_work(tmp_path: Path, capsys: pytest.CaptureFixt
     assert run(command(data, tmp_path / "run", "--dry-run")) == 0
     assert "would train gsheadrelight for 4 steps of 4 on 3 images" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_processes_of_torchrun_train_one_generator(tmp_path: Path) -> None:
+    data = write_lit_set(tmp_path / "set", LABELS)
+    launcher = "-m torch.distributed.run --standalone --nproc-per-node 2 -m vultus".split()
+    subprocess.run(
+        [sys.executable, *launcher, *command(data, tmp_path / "two")],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+    )
+    assert run(command(data, tmp_path / "one")) == 0
+    folders = [RunFolder(tmp_path / name) for name in ("one", "two")]
+    assert [folder.read_card()["processes"] for folder in folders] == [1, 2]
+    one, two = (folder.load_checkpoint().weights for folder in folders)
+    for name, tensor in one.items():
+        assert torch.allclose(tensor, two[name], rtol=1e-3, atol=1e-5), name

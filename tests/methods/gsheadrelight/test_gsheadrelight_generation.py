@@ -54,7 +54,9 @@ STILL = torch.full((2,), 0.99)
 
 def draws(**changes: Tensor) -> GenerationDraws:
     """No swap, no random camera, no turn."""
-    still = GenerationDraws(*[torch.full((2,), value) for value in (0.99, 0.99, 0.0, 0.5, 0.5)])
+    still = GenerationDraws(
+        *[torch.full((2,), value) for value in (0.99, 0.99, 0.0, 0.5, 0.5, 0.0)]
+    )
     return still._replace(**changes)
 
 
@@ -108,6 +110,14 @@ def test_turned_lights_are_those_of_turned_surroundings() -> None:
     angles = torch.tensor([0.0, torch.pi / 2])
     expected = light_to_labels(turn_around_up(labels_to_light(lights), angles))
     assert torch.allclose(turned, expected, atol=1e-6)
+
+
+def test_lights_become_stronger_and_weaker_with_their_labels() -> None:
+    _, cameras, lights = inputs()
+    change = draws(light_gain=torch.tensor([1.0, -2.0]))
+    _, changed = vary_conditions(cameras, lights, change, ViewConfig(light_gain=0.5))
+    factors = torch.tensor([0.5, -1.0]).exp()[:, None]
+    assert torch.allclose(changed, lights * factors)
 
 
 def test_some_cameras_are_replaced_by_random_ones() -> None:

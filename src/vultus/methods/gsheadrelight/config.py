@@ -186,6 +186,8 @@ class ViewConfig:
     light_turn: float = 0.0
     """Largest angle that lights of generated heads are turned by around the vertical, either way,
     in degrees. Ours; 180 frees light from pose, and its label turns with it."""
+    light_gain: float = 0.0
+    """Standard deviation of the logarithm of a factor of these lights. Ours."""
 
 
 @dataclass(frozen=True)

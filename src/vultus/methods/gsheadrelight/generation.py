@@ -39,6 +39,8 @@ class GenerationDraws(NamedTuple):
     """Uniform."""
     light_turn: Float[Tensor, " b"]
     """Uniform."""
+    light_gain: Float[Tensor, " b"]
+    """Normal."""
 
 
 class GeneratedBatch(NamedTuple):
@@ -58,8 +60,18 @@ def draw_generation(batch: int, random: torch.Generator) -> GenerationDraws:
     def uniforms() -> Tensor:
         return torch.rand(batch, generator=random, device=random.device)
 
-    normals = torch.randn(batch, generator=random, device=random.device)
-    return GenerationDraws(uniforms(), uniforms(), normals, uniforms(), uniforms())
+    def normals() -> Tensor:
+        return torch.randn(batch, generator=random, device=random.device)
+
+    yaw = normals()
+    return GenerationDraws(
+        pose_swap=uniforms(),
+        camera=uniforms(),
+        yaw=yaw,
+        height=uniforms(),
+        light_turn=uniforms(),
+        light_gain=normals(),
+    )
 
 
 def vary_conditions(
@@ -68,7 +80,7 @@ def vary_conditions(
     draws: GenerationDraws,
     views: ViewConfig,
 ) -> tuple[Float[Tensor, "b 25"], Float[Tensor, "b l"]]:
-    """Replace some cameras of the set by random ones, and turn its lights.
+    """Replace some cameras of the set by random ones, turn its lights and change their strength.
 
     Args:
         labels: Cameras.
@@ -81,6 +93,8 @@ def vary_conditions(
     if views.light_turn > 0.0:
         turns = (2.0 * draws.light_turn - 1.0) * math.radians(views.light_turn)
         lights = light_to_labels(turn_around_up(labels_to_light(lights), turns))
+    if views.light_gain > 0.0:
+        lights = lights * (views.light_gain * draws.light_gain).exp()[:, None]
     return labels, lights
 
 
