@@ -16,7 +16,7 @@ from tolerances import assert_close
 from vultus.cli import generator_weights
 from vultus.cli.generate import read_cameras
 from vultus.cli.generator_options import parse_seeds
-from vultus.cli.generator_weights import open_generator
+from vultus.cli.generator_weights import SPHERE_HEAD, SavedSource, open_saved
 from vultus.cli.main import run
 from vultus.core.image_io import image_size, read_image_bytes, to_bytes
 from vultus.core.run_folder import RunFolder
@@ -144,7 +144,7 @@ def test_a_run_gives_its_average_at_every_kept_step(trained_run: Path, tmp_path:
     steps = run_folder.checkpoint_steps()
     assert steps == [2, 4]
     for step in steps:
-        saved = open_generator(trained_run, step)
+        saved = open_saved(SPHERE_HEAD, SavedSource(trained_run, step))
         stored = run_folder.load_checkpoint(step).weights
         for name, tensor in saved.generator.state_dict().items():
             assert torch.equal(tensor, stored[f"average.{name}"])

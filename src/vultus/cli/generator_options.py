@@ -18,7 +18,6 @@ from vultus.cli.generator_weights import (
     RELIGHTABLE,
     SPHERE_HEAD,
     SavedSource,
-    open_generator,
     open_saved,
 )
 from vultus.cli.light_options import LightOptions
@@ -48,7 +47,6 @@ __all__ = [
     "SphereHeadOptions",
     "check_output_folder",
     "count_people",
-    "open_generator",
     "parse_options",
     "parse_seeds",
     "split_method",

@@ -30,7 +30,6 @@ __all__ = [
     "GeneratorFamily",
     "SavedSource",
     "method_of_run",
-    "open_generator",
     "open_saved",
     "read_run",
 ]
@@ -69,13 +68,6 @@ SPHERE_HEAD: GeneratorFamily[SphereGenerator] = GeneratorFamily(
 RELIGHTABLE: GeneratorFamily[RelightableGenerator] = GeneratorFamily(
     gsheadrelight.FILE, "gsheadrelight", lambda config, _: config.generator
 )
-
-
-def open_generator(
-    weights: Path | None, step: int | None = None, device: torch.device | str = "cpu"
-) -> SavedGenerator[SphereGenerator]:
-    """Read a generator of SphereHead; see ``open_saved``."""
-    return open_saved(SPHERE_HEAD, SavedSource(weights, step, device))
 
 
 def open_saved(family: GeneratorFamily[NetworkT], source: SavedSource) -> SavedGenerator[NetworkT]:

@@ -219,7 +219,7 @@ def _invert(task: _Task, run: RunFolder) -> None:
     saved = task.method.saved
     origin = {**saved.origin, "photo": str(options.photo), "run": str(run.path.resolve())}
     result = SavedGenerator(tuned.network, saved.rig, origin)
-    task.method.save(run.path / "generator.safetensors", result)
+    task.method.file.save(run.path / "generator.safetensors", result)
     task.method.write_extras(run, tuned, found)
     _show(task, run, found, tuned)
 

@@ -14,7 +14,7 @@ from vultus.core.image_io import write_image
 from vultus.core.run_folder import RunFolder
 from vultus.export.relit_people import relit_sheet
 from vultus.methods.generated_heads import PeopleSampler
-from vultus.methods.generator_bundles import SavedGenerator
+from vultus.methods.generator_bundles import GeneratorFile, SavedGenerator
 from vultus.methods.gsheadrelight.inversion import LIGHT_EXTRA, InvertibleRelightable, LightSearch
 from vultus.methods.gsheadrelight.light_files import write_light
 from vultus.methods.gsheadrelight.light_sources import LightSettings, LightSource, open_light
@@ -52,6 +52,8 @@ SEARCHES: dict[str, type] = {"spherehead": NoiseSearch, "gsheadrelight": Relight
 class InversionMethod(ABC):
     """A generator that a photo is inverted with."""
 
+    file: GeneratorFile[Any]
+    """Writes the tuned generator."""
     saved: SavedGenerator[Any]
     invertible: Invertible
 
@@ -63,10 +65,6 @@ class InversionMethod(ABC):
     @abstractmethod
     def sampler(self, generator: Invertible, found: Inversion) -> PeopleSampler[Any]:
         """Shows what was found with the generator or its tuned copy."""
-
-    @abstractmethod
-    def save(self, path: Path, saved: SavedGenerator[Any]) -> None:
-        """Write the tuned generator."""
 
     @abstractmethod
     def write_extras(self, run: RunFolder, generator: Invertible, found: Inversion) -> None:
@@ -82,9 +80,6 @@ class _SphereHeadInversion(InversionMethod):
         assert isinstance(generator, InvertibleSphereHead)
         return HeadSampler(generator.network, self.saved.rig, SamplingSettings(truncation=1.0))
 
-    def save(self, path: Path, saved: SavedGenerator[Any]) -> None:
-        SPHERE_HEAD.file.save(path, saved)
-
     def write_extras(self, run: RunFolder, generator: Invertible, found: Inversion) -> None:
         """Noise is in the generator's file."""
 
@@ -98,9 +93,6 @@ class _RelightableInversion(InversionMethod):
         assert isinstance(generator, InvertibleRelightable)
         settings = LitSettings(truncation=1.0, light=found.extras[LIGHT_EXTRA])
         return RelightableSampler(generator.network, self.saved.rig, settings)
-
-    def save(self, path: Path, saved: SavedGenerator[Any]) -> None:
-        RELIGHTABLE.file.save(path, saved)
 
     def write_extras(self, run: RunFolder, generator: Invertible, found: Inversion) -> None:
         """The light as a file, and the head in that light and in others."""
@@ -124,10 +116,10 @@ def open_inversion(
     """
     source = SavedSource(weights, device=device)
     if isinstance(search, NoiseSearch):
-        saved = open_saved(SPHERE_HEAD, source)
-        return _SphereHeadInversion(saved, InvertibleSphereHead(saved.generator, search))
-    relightable = open_saved(RELIGHTABLE, source)
+        planes = open_saved(SPHERE_HEAD, source)
+        plain = InvertibleSphereHead(planes.generator, search)
+        return _SphereHeadInversion(SPHERE_HEAD.file, planes, plain)
     light = open_light(search.first_light, LightSettings()).light
-    return _RelightableInversion(
-        relightable, InvertibleRelightable(relightable.generator, search, light)
-    )
+    gaussians = open_saved(RELIGHTABLE, source)
+    lit = InvertibleRelightable(gaussians.generator, search, light)
+    return _RelightableInversion(RELIGHTABLE.file, gaussians, lit)
