@@ -24,7 +24,7 @@ from vultus.data.relighting import distant_light, light_to_world, load_materials
 from vultus.data.sequence import HeadSequence
 from vultus.data.studio.capture import film, plan_film
 from vultus.data.studio.config import StudioConfig
-from vultus.data.studio.lights import BUILT_IN_LIGHTS, open_light
+from vultus.data.studio.lights import BUILT_IN_LIGHTS, auto_exposure, open_light
 from vultus.data.studio.renderer import StudioRenderer
 from vultus.data.studio.scene import build_scene
 from vultus.data.studio.subject import Subject, plain_appearance
@@ -251,6 +251,19 @@ def test_plain_srgb_may_be_filmed(tmp_path: Path) -> None:
     inside = frame.mask[0, 0] > 0.99
     found = truth.radiance(frame.rgb[0])[:, inside]
     torch.testing.assert_close(found, radiance[:, inside].clamp(max=1), atol=0.006, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["left", "right", "top", "sky"])
+def test_a_film_that_clips_is_exposed_for_the_brightest_side(name: str) -> None:
+    _, light = open_light(name, "vultus")
+    height, width = light.radiance.shape[1:]
+    directions = envmap_directions(height, width).reshape(-1, 3)
+    energy = light.radiance * envmap_solid_angles(height, width)
+    # White boards that face every way, brightness by channel.
+    boards = (directions @ directions.T).clamp(min=0) @ energy.flatten(1).T / torch.pi
+    brightest = float(boards.mean(dim=1).max()) * auto_exposure(light, "srgb")
+    assert brightest == pytest.approx(0.85, rel=0.02)
+    assert auto_exposure(light, "srgb") <= auto_exposure(light)
 
 
 def test_a_lost_relit_picture_is_filmed_again(capture: Path) -> None:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.core.image_io import read_radiance
+from vultus.data.studio.tone_curve import Film
 from vultus.render.lighting.envmap import (
     EnvironmentMap,
     envmap_directions,
@@ -36,6 +37,8 @@ _WHITE_LEVEL = 0.85
 lies between 0.1 and 0.5."""
 
 _MAX_RADIANCE_RATIO = 60.0
+_BOARDS = (8, 16)
+"""Rows and columns of directions that a board is turned to."""
 _HEIGHT = 32
 
 _Color = tuple[float, float, float]
@@ -136,16 +139,22 @@ def load_light(path: Path, orientation: LightOrientation) -> EnvironmentMap:
     return light.limited(_MAX_RADIANCE_RATIO)
 
 
-def auto_exposure(light: EnvironmentMap) -> float:
-    """Factor on the light that makes a white board before the face appear bright, not burnt."""
+def auto_exposure(light: EnvironmentMap, film: Film = "studio") -> float:
+    """Factor on the light that makes a white board appear bright, not burnt.
+
+    The board is before the face. For a film that clips, it also turns to where it is brightest, so
+    that what faces a lamp at the side is not burnt either.
+    """
+    front = torch.tensor([[0.0, 0.0, 1.0]])
+    facing = envmap_directions(*_BOARDS).reshape(-1, 3) if film == "srgb" else front
     radiance: Float[Tensor, "3 h w"] = light.radiance
     height, width = radiance.shape[1:]
-    toward_front = envmap_directions(height, width)[..., 2].clamp_min(0)
-    weights = toward_front * envmap_solid_angles(height, width) / math.pi
-    brightness = float((radiance.mean(dim=0) * weights).sum())
-    if brightness <= 0:
+    directions = envmap_directions(height, width).reshape(-1, 3)
+    energy = radiance.mean(dim=0) * envmap_solid_angles(height, width) / math.pi
+    brightness = (facing @ directions.T).clamp_min(0) @ energy.flatten()
+    if float(brightness.max()) <= 0:
         raise ValueError("light leaves the face dark; give an exposure or turn the light")
-    return _WHITE_LEVEL / brightness
+    return _WHITE_LEVEL / float(brightness.max())
 
 
 def _light_of(room: _Room, height: int) -> EnvironmentMap:

@@ -98,7 +98,7 @@ def build_scene(config: StudioConfig, subject: Subject | None = None) -> Scene:
         arc=config.arc,
         elevation=config.elevation,
     )
-    exposure = auto_exposure(light) if config.exposure is None else config.exposure
+    exposure = config.exposure or auto_exposure(light, config.film)
     pose = track.replace(identity_coeffs=subject.identity)
     return Scene(subject, pose, cameras, light, exposure, _open_test_lights(config))
 
@@ -109,7 +109,7 @@ def _open_test_lights(config: StudioConfig) -> dict[str, SceneLight]:
         name, environment = open_light(text, config.light_orientation)
         if name in lights:
             raise ValueError(f"test_lights must have different names, {name!r} comes twice")
-        exposure = auto_exposure(environment) if config.exposure is None else config.exposure
+        exposure = config.exposure or auto_exposure(environment, config.film)
         lights[name] = SceneLight(environment, exposure)
     return lights
 
