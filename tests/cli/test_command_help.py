@@ -13,6 +13,7 @@ from vultus.cli.data_patch import PatchOptions
 from vultus.cli.demo import DemoOptions
 from vultus.cli.envmap_light import EnvmapLightOptions
 from vultus.cli.evaluate import EvaluateOptions
+from vultus.cli.evaluate_relighting import EvaluateRelightingOptions
 from vultus.cli.export import ExportOptions
 from vultus.cli.generate import GenerateOptions
 from vultus.cli.generate_mesh import GenerateMeshOptions
@@ -61,6 +62,7 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "evaluate": (EvaluateOptions,),
     "render": (RenderOptions,),
     "relight": (RelightOptions,),
+    "evaluate-relighting": (EvaluateRelightingOptions,),
     "reenact": (ReenactOptions,),
     "mesh": (MeshOptions,),
     "export": (ExportOptions,),

@@ -1,7 +1,8 @@
-"""``vultus relight``: films in other lights, pictures beside them, and what is refused."""
+"""``vultus relight`` and ``evaluate-relighting``: films, pictures, scores, and refusals."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,17 +13,22 @@ from vultus.core.image_io import read_image, write_radiance
 from vultus.core.video_io import read_video_frames
 from vultus.render.lighting.envmap import envmap_directions
 
+STUDIO = ["--frames", "5", "--cameras", "3", "--size", "40", "--texture-size", "128"]
+STUDIO += ["--samples", "1", "--num-lights", "16", "--test-share", "0.2"]
 TRAIN = ["--preset", "toy-pbr", "--steps", "4", "--checkpoint-every", "4", "--log-every", "2"]
 TRAIN += ["--model.num-points", "400", "--model.num-expressions", "2"]
 TRAIN += ["--materials.map-rows", "4"]
 
 
 @pytest.fixture(scope="module")
-def avatar(capture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("relight") / "run"
-    command = ["train", "relightable_blendshapes", *TRAIN, "--data", str(capture)]
-    assert run([*command, "--out", str(out)]) == 0
-    return out
+def avatar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of four steps; its capture's last moment was filmed under another light, too."""
+    folder = tmp_path_factory.mktemp("relight")
+    studio = ["data", "studio", "--out", str(folder / "capture"), *STUDIO, "--test-lights", "top"]
+    assert run(studio) == 0
+    train = ["train", "relightable_blendshapes", *TRAIN, "--data", str(folder / "capture")]
+    assert run([*train, "--out", str(folder / "run")]) == 0
+    return folder / "run"
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +94,20 @@ def test_what_cannot_be_is_refused_in_one_line(avatar, refuses, options, parts) 
 
 def test_avatars_without_materials_are_refused(trained, refuses) -> None:
     refuses(["relight", "--run", str(trained)], "an avatar must have materials to be relit")
+
+
+def test_scores_of_known_lights_are_printed_and_written(avatar, capsys) -> None:
+    assert run(["evaluate-relighting", "--run", str(avatar)]) == 0
+    printed = capsys.readouterr().out
+    scores = json.loads((avatar / "relighting.json").read_text())
+    assert list(scores["lights"]) == ["train", "top"]
+    assert scores["step"] == 4
+    for name, values in scores["lights"].items():
+        assert name in printed
+        assert 3 < values["psnr_aligned"] < 60
+    assert {"albedo_psnr", "normal_degrees", "light_cosine"} == set(scores["surface"])
+    assert scores["surface"]["normal_degrees"] < 60
+
+
+def test_scores_need_materials_and_known_lights(trained, refuses) -> None:
+    refuses(["evaluate-relighting", "--run", str(trained)], "an avatar must have materials")

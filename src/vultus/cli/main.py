@@ -20,6 +20,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "geometry": ("vultus.cli.geometry", "fit the subject's own mesh to a capture, for relighting"),
     "ablate": ("vultus.cli.ablate", "train several presets with several seeds and compare them"),
     "evaluate": ("vultus.cli.evaluate", "measure an avatar on held-out images"),
+    "evaluate-relighting": (
+        "vultus.cli.evaluate_relighting",
+        "measure an avatar under lights that it was not trained on",
+    ),
     "render": ("vultus.cli.render", "film an avatar along a camera path"),
     "relight": ("vultus.cli.relight", "film an avatar with materials in another light"),
     "reenact": ("vultus.cli.reenact", "drive an avatar with another performance"),

@@ -11,15 +11,19 @@ from torch.nn.functional import normalize
 
 from tolerances import assert_close
 from vultus.core.srgb import linear_to_srgb
+from vultus.data.studio.tone_curve import tone_map
 from vultus.geometry.mesh_sampling import sample_surface
 from vultus.geometry.meshes import subdivide, vertex_normals
 from vultus.kernels.env_shade import Materials
 from vultus.methods.relightable_blendshapes.mesh_binding import MeshBinding, bind_to_mesh
 from vultus.methods.relightable_blendshapes.shading import (
+    Tonemap,
     Visibility,
-    compose_image,
     encode_radiance,
+    put_over_color,
+    put_over_light,
     shade_gaussians,
+    to_display,
 )
 from vultus.render.lighting.texels import TexelGrid
 
@@ -147,11 +151,23 @@ def test_encoding_keeps_gradients_of_burnt_highlights_while_training() -> None:
     assert 0 < gradient[2] < 0.01
 
 
-def test_light_of_the_background_passes_where_nothing_is() -> None:
+def test_light_of_surroundings_passes_where_nothing_is() -> None:
     drawn, alpha = torch.full((1, 3, 1, 2), 0.2), torch.tensor([[[[0.0, 1.0]]]])
-    background = torch.full((1, 3, 1, 1), 0.5)
-    linear = compose_image(drawn, alpha, background, "none")
+    light = torch.full((1, 3, 1, 2), 0.5)
+    linear = put_over_light(drawn, alpha, light, "none")
     assert_close(linear[0, 0, 0], torch.tensor([0.7, 0.2]))
-    assert_close(compose_image(drawn, alpha, background, "srgb"), linear_to_srgb(linear))
-    bright = compose_image(2 * drawn, alpha, background + 0.5, "gaussian")
-    assert_close(bright[0, 0, 0], torch.tensor([1.0, 0.4]))
+    assert_close(put_over_light(drawn, alpha, light, "srgb"), linear_to_srgb(linear))
+    assert_close(put_over_light(drawn, alpha, light, "studio"), tone_map(linear))
+    encoded = put_over_light(drawn, alpha, light, "gaussian")[0, 0, 0]
+    assert_close(encoded, torch.tensor([0.2 + linear_to_srgb(light[0, 0, 0, 0]).item(), 0.2]))
+
+
+@pytest.mark.parametrize("tonemap", ["srgb", "studio", "gaussian", "none"])
+def test_a_plain_background_is_shown_as_it_is(tonemap: Tonemap) -> None:
+    nothing, alpha = torch.zeros(1, 3, 1, 2), torch.zeros(1, 1, 1, 2)
+    color = torch.tensor([1.0, 0.3, 0.0])[None, :, None, None]
+    shown = put_over_color(nothing, alpha, color, tonemap)
+    assert_close(shown, color.expand(1, 3, 1, 2))
+    drawn = torch.full((1, 3, 1, 2), 0.3)
+    opaque = put_over_color(drawn, 1 - alpha, color, tonemap)
+    assert_close(opaque, to_display(drawn, tonemap))

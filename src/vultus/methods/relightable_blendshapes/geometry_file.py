@@ -17,6 +17,7 @@ from torch import Tensor
 from vultus.core.bundles import load_bundle, save_bundle
 from vultus.data.semantics import SEMANTIC_GROUPS
 from vultus.data.sequence import LightSpace
+from vultus.geometry.mesh_sampling import closest_points, interpolate_on_faces
 from vultus.geometry.meshes import TriangleMesh, vertex_normals
 from vultus.heads.base import HeadPose, JointedHead, head_on_device
 from vultus.heads.registry import describe_head
@@ -205,6 +206,14 @@ class FittedMesh:
     def albedo(self) -> Float[Tensor, "v 3"]:
         """As fitted; linear. Probes are medium grey."""
         return self._albedo
+
+    def carried(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        """Add the offsets of the nearest points without offsets."""
+        rest, faces = self._mesh.rest, self._mesh.faces
+        near = closest_points(points, rest, faces, num_neighbors=8)
+        return points + interpolate_on_faces(
+            self._offsets, faces, near.face_index, near.barycentrics
+        )
 
     def vertices(self, pose: HeadPose) -> Float[Tensor, "b v 3"]:
         """Pose the subject; static fields of the pose are not read."""

@@ -16,7 +16,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import Parameter
 
-from vultus.core.srgb import srgb_to_linear
 from vultus.data.relighting import light_to_world
 from vultus.data.sequence import HeadSequence, LightSpace
 from vultus.geometry.cameras import camera_centers
@@ -52,13 +51,15 @@ from vultus.methods.relightable_blendshapes.mesh_binding import MeshBinding, bin
 from vultus.methods.relightable_blendshapes.posing import PosedGaussians
 from vultus.methods.relightable_blendshapes.shading import (
     Visibility,
-    compose_image,
     encode_radiance,
+    put_over_color,
     shade_gaussians,
+    to_display,
 )
 from vultus.methods.relightable_blendshapes.start import StartPoints
 from vultus.methods.relightable_blendshapes.visibility import visibility_ramp
 from vultus.optim.schedules import exponential_decay
+from vultus.render.lighting.resampling import resize_envmap
 from vultus.render.lighting.texels import TexelGrid
 
 __all__ = ["Light", "MaterialAppearance"]
@@ -96,26 +97,28 @@ class MaterialAppearance:
         mesh: ShadingMesh,
         sequence: HeadSequence,
         device: torch.device | str = "cpu",
+        radiance: Float[Tensor, "3 h w"] | None = None,
     ) -> None:
-        """Start with even light.
+        """Bind nothing yet.
 
         Args:
             config: All settings.
             mesh: On the device.
             sequence: The capture; its ``light_space`` says what the light stands still in.
             device: Where everything lies.
+            radiance: What the light starts as, of any size; ``None`` for even light.
         """
         self.config = config
         rows = config.map_rows
         self.frames = MeshFrames(mesh, TexelGrid.build(rows, 2 * rows, device=device))
-        background = torch.tensor(sequence.background, device=device)[None, :, None, None]
-        if config.tonemap != "gaussian":
-            background = srgb_to_linear(background)
-        self._background = background
+        background = torch.tensor(sequence.background, device=device)
+        self._background = background[None, :, None, None]
         self._sequence = sequence
         self._track = sequence.pose.to(device)
-        even = torch.full((3, rows, 2 * rows), config.initial_light, device=device)
-        self.light = Parameter(radiance_to_raw(even))
+        if radiance is None:
+            radiance = torch.full((3, rows, 2 * rows), config.initial_light)
+        light = resize_envmap(radiance[None].to(device), rows, 2 * rows)[0]
+        self.light = Parameter(radiance_to_raw(light))
         # On the device, so that captured graphs see shadows grow.
         self._strength = torch.ones((), device=device)
         self._traced: TracedTrack | None = None
@@ -144,13 +147,15 @@ class MaterialAppearance:
     # ---- what the model asks for -----------------------------------------------------------
 
     def initial(self, start: StartPoints, generator: torch.Generator) -> dict[str, Tensor]:
-        """Stored materials, as the mesh says."""
-        mesh, faces, means = self.mesh, self.frames.faces, start.points.to(self.light)
+        """Stored materials, as the mesh says, of points that lie on it."""
+        mesh, faces = self.mesh, self.frames.faces
+        means = mesh.carried(start.points.to(self.light))
         found = bind_to_mesh(means, mesh.rest_vertices, faces)
         surface = SurfacePoints(means, found.face_index, found.barycentrics)
-        return initial_materials(
+        stored = initial_materials(
             surface, faces, mesh.albedo, mesh.labels, self.config.min_roughness
         )
+        return {"means": means, **stored}
 
     def parameters(self) -> dict[str, Parameter]:
         """The light, before its activation."""
@@ -267,12 +272,12 @@ class MaterialAppearance:
     def picture(
         self, drawn: Float[Tensor, "b 3 h w"], alpha: Float[Tensor, "b 1 h w"], view: View
     ) -> Float[Tensor, "b 3 h w"]:
-        """Put radiance before the capture's background and encode it."""
+        """Encode radiance and put it before the capture's background."""
         keeps_gradients = view.step is not None
-        return compose_image(
-            drawn, alpha, self._background, self.config.tonemap,
-            keeps_gradients=keeps_gradients,
-        )  # fmt: skip
+        tonemap = self.config.tonemap
+        return put_over_color(
+            drawn, alpha, self._background, tonemap, keeps_gradients=keeps_gradients
+        )
 
     def terms(
         self, gaussians: Mapping[str, Tensor], shaded: ShadedGaussians, view: View
@@ -296,8 +301,7 @@ class MaterialAppearance:
         """Display values in the trained light as the first training camera sees them."""
         camera = self._sequence.split("train")[0].camera.to(self.light.device)
         colors = self.shade(blended, posed, View(pose, camera)).colors
-        if self.config.tonemap == "srgb":
-            colors = encode_radiance(colors)
+        colors = to_display(colors, self.config.tonemap)
         return ((colors - 0.5) / _CONSTANT_HARMONIC)[:, :, None]
 
     def tensors(self) -> dict[str, Tensor]:

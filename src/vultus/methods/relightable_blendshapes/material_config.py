@@ -57,6 +57,9 @@ class MaterialWeights:
 class MaterialConfig:
     """How Gaussians are lit."""
 
+    geometry: str = ""
+    """The ``geometry.safetensors`` of ``vultus geometry``: the subject's own mesh, and the light to
+    start from; empty: the head model's mesh in even light. Commands on the run read it again."""
     visibility: VisibilityMode = "cached"
     visibility_file: str = ""
     """File that keeps traced shadows from one training of a capture to the next; empty: none."""
@@ -65,6 +68,8 @@ class MaterialConfig:
     min_roughness: float = 0.3
     """Lobes narrower than texels flicker [3.4]."""
     tonemap: Tonemap = "srgb"
+    """How radiance becomes display values: srgb; studio, the film of the virtual studio; none;
+    or gaussian, sRGB before Gaussians are drawn."""
     initial_light: float = 1.0
     """Radiance from everywhere at the start, where no geometry stage has found any."""
     light_start: int = 500

@@ -31,7 +31,7 @@ _MEDIUM_ALBEDO = 0.5
 _PROBE_ROWS = 8
 _BIAS = 1e-5
 _COVERED = 0.05
-"""Hair that sees less of the sphere at rest lies under other hair."""
+"""What sees less of the sphere at rest lies under something."""
 
 
 @runtime_checkable
@@ -61,6 +61,10 @@ class ShadingMesh(Protocol):
     @property
     def albedo(self) -> Float[Tensor, "v 3"]:
         """Linear, where materials start."""
+        ...
+
+    def carried(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        """Where points of the head model's mesh at rest lie on this one."""
         ...
 
     def vertices(self, pose: HeadPose) -> Float[Tensor, "b v 3"]:
@@ -116,6 +120,10 @@ class HeadMesh:
         """Medium grey: nothing is known."""
         return torch.full_like(self._rest_vertices, _MEDIUM_ALBEDO)
 
+    def carried(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        """Where they are: it is the same mesh."""
+        return points
+
     def vertices(self, pose: HeadPose) -> Float[Tensor, "b v 3"]:
         """Pose the subject; static fields of the pose are not read."""
         if self._subject is None or not isinstance(self._head, RiggedHead):
@@ -134,16 +142,17 @@ def posed_normals(
 def exposed_faces(
     vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"], labels: Int[Tensor, " v"]
 ) -> Int[Tensor, "g 3"]:
-    """Leave out hair that other hair covers, such as a scalp; waits for a GPU.
+    """Leave out what is covered at rest, such as a scalp under hair and skin under a collar.
 
-    Gaussians of hair would otherwise look up where no light arrives, and learn white hair.
+    Gaussians would otherwise look up where no light ever arrives and shine through what covers it.
+    The inside of the mouth stays: it opens. Waits for a GPU.
     """
-    hair = (labels == SEMANTIC_GROUPS.index("hair")).nonzero()[:, 0]
-    normals = vertex_normals(vertices, faces)[hair]
+    outside = (labels != SEMANTIC_GROUPS.index("mouth")).nonzero()[:, 0]
+    normals = vertex_normals(vertices, faces)[outside]
     lights = envmap_directions(_PROBE_ROWS, 2 * _PROBE_ROWS).flatten(0, 1).to(vertices)
-    seen = vertex_visibility(Bvh.build(vertices, faces), vertices[hair], normals, lights, _BIAS)
+    seen = vertex_visibility(Bvh.build(vertices, faces), vertices[outside], normals, lights, _BIAS)
     is_covered = torch.zeros(len(vertices), dtype=torch.bool, device=vertices.device)
-    is_covered[hair] = seen.float().mean(dim=1) < _COVERED
+    is_covered[outside] = seen.float().mean(dim=1) < _COVERED
     return faces[~is_covered[faces].all(dim=1)]
 
 

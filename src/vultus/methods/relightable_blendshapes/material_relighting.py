@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vultus.core.srgb import linear_to_srgb, srgb_to_linear
+from vultus.core.srgb import linear_to_srgb
 from vultus.data.relighting import light_to_world
 from vultus.data.sequence import LightSpace
 from vultus.geometry.cameras import Camera
@@ -23,7 +23,7 @@ from vultus.methods.relightable_blendshapes.material_appearance import Light, Ma
 from vultus.methods.relightable_blendshapes.material_frames import PosedMesh
 from vultus.methods.relightable_blendshapes.material_layers import LayerName
 from vultus.methods.relightable_blendshapes.model import RelightableBlendshapes
-from vultus.methods.relightable_blendshapes.shading import compose_image
+from vultus.methods.relightable_blendshapes.shading import put_over_color, put_over_light
 from vultus.render.lighting.environments import see_surroundings
 from vultus.render.lighting.envmap import EnvironmentMap
 from vultus.render.lighting.resampling import blur_envmap, resize_envmap
@@ -58,6 +58,8 @@ class RelitPicture:
 
     image: Float[Tensor, "3 h w"]
     """Display values."""
+    radiance: Float[Tensor, "3 h w"]
+    """Of the head over black; linear unless Gaussians are encoded one by one."""
     alpha: Float[Tensor, "1 h w"]
     layers: dict[LayerName, Float[Tensor, "c h w"]]
     """Blended over black; normals in the world, albedo and radiance linear."""
@@ -127,28 +129,19 @@ class Relighter:
             backend=avatar.config.backend,
         )  # fmt: skip
         color, *maps = drawn.image.split([part.shape[2] for part in parts], dim=1)
-        behind = self._behind(seen, view.camera, turns, background)
-        image = compose_image(color, drawn.alpha, behind, appearance.config.tonemap)
+        tonemap = appearance.config.tonemap
+        if background is None:
+            behind = see_surroundings(seen, view.camera, turns)
+            image = put_over_light(color, drawn.alpha, behind, tonemap)
+        else:
+            plain = color.new_tensor(background)[None, :, None, None]
+            image = put_over_color(color, drawn.alpha, plain, tonemap)
         return RelitPicture(
             image[0].clamp(0.0, 1.0).cpu(),
+            color[0].cpu(),
             drawn.alpha[0].cpu(),
             dict(zip(layers, (each[0].cpu() for each in maps), strict=True)),
         )
-
-    def _behind(
-        self,
-        radiance: Float[Tensor, "3 h w"],
-        camera: Camera,
-        turns: Float[Tensor, "b 3 3"],
-        background: tuple[float, float, float] | None,
-    ) -> Tensor:
-        """The background in the unit that Gaussians are drawn in."""
-        is_encoded = self._appearance.config.tonemap == "gaussian"
-        if background is None:
-            linear = see_surroundings(radiance, camera, turns)
-            return linear_to_srgb(linear.clamp(max=1.0)) if is_encoded else linear
-        color = radiance.new_tensor(background)[None, :, None, None]
-        return color if is_encoded else srgb_to_linear(color)
 
     def _mesh(self, view: View, turns: Float[Tensor, "b 3 3"]) -> PosedMesh:
         if self._traced is not None:

@@ -33,8 +33,7 @@ from vultus.methods.relightable_blendshapes.appearance import (
 )
 from vultus.methods.relightable_blendshapes.blendshapes import blend_attributes
 from vultus.methods.relightable_blendshapes.config import OptimConfig, RelightableBlendshapesConfig
-from vultus.methods.relightable_blendshapes.material_appearance import MaterialAppearance
-from vultus.methods.relightable_blendshapes.material_mesh import HeadMesh
+from vultus.methods.relightable_blendshapes.material_start import start_materials
 from vultus.methods.relightable_blendshapes.mouth import confine, mouth_cylinder
 from vultus.methods.relightable_blendshapes.posing import (
     Anchors,
@@ -354,8 +353,7 @@ def _build_appearance(
     config: RelightableBlendshapesConfig, sequence: HeadSequence, device: torch.device
 ) -> Appearance:
     if config.model.appearance == "pbr":
-        mesh = HeadMesh(sequence.head, sequence.pose, device)
-        return MaterialAppearance(config.materials, mesh, sequence, device)
+        return start_materials(config.materials, sequence, device)
     background = torch.tensor(sequence.background, device=device)
     return ShAppearance(config.model, config.optim, background)
 

@@ -14,21 +14,25 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from vultus.core.srgb import linear_to_srgb
+from vultus.data.studio.tone_curve import tone_map
 from vultus.kernels.env_shade import Backend, Materials, Shading, Shadows, TexelLights, shade
 from vultus.methods.relightable_blendshapes.mesh_binding import MeshBinding
 
 __all__ = [
     "Tonemap",
     "Visibility",
-    "compose_image",
     "encode_radiance",
+    "put_over_color",
+    "put_over_light",
     "shade_gaussians",
     "share_of_light",
+    "to_display",
 ]
 
-Tonemap = Literal["srgb", "none", "gaussian"]
-"""Where radiance becomes display values: in the picture, nowhere, or per Gaussian before it is
-drawn (no bright edges, but light no longer adds up) [4.9]."""
+Tonemap = Literal["srgb", "studio", "none", "gaussian"]
+"""Where radiance becomes display values: in the picture, by the curve of sRGB or by that of the
+virtual studio's film; nowhere; or per Gaussian before it is drawn (no bright edges, but light no
+longer adds up) [4.9]."""
 
 _BURNT_SLOPE = 0.01
 """Of burnt highlights while training, so that they keep a gradient."""
@@ -115,24 +119,57 @@ def encode_radiance(
     return linear_to_srgb(bounded)
 
 
-def compose_image(
+def put_over_color(
     drawn: Float[Tensor, "b 3 h w"],
     alpha: Float[Tensor, "b 1 h w"],
-    background: Float[Tensor, "b 3 h w"] | Float[Tensor, "1 3 1 1"],
+    color: Float[Tensor, "1 3 1 1"],
     tonemap: Tonemap,
     *,
     keeps_gradients: bool = False,
 ) -> Float[Tensor, "b 3 h w"]:
-    """Put what was drawn over black in front of a background, and encode it.
+    """Encode what was drawn over black, then put it before a colour.
+
+    Pictures of a capture are put over their background in display values, by their masks.
 
     Args:
         drawn: Radiance, or display values if ``tonemap`` is ``"gaussian"``.
         alpha: How much of the background is hidden.
-        background: In the unit of ``drawn``: linear unless ``tonemap`` is ``"gaussian"``.
+        color: Display values.
         tonemap: Where radiance becomes display values.
-        keeps_gradients: See ``encode_radiance``.
+        keeps_gradients: See ``encode_radiance``; without it the result lies in [0, 1].
     """
-    composed = drawn + (1.0 - alpha) * background
-    if tonemap == "srgb":
-        return encode_radiance(composed, keeps_gradients=keeps_gradients)
-    return composed if keeps_gradients or tonemap == "none" else torch.clamp(composed, 0.0, 1.0)
+    shown = to_display(drawn, tonemap, keeps_gradients=keeps_gradients) + (1.0 - alpha) * color
+    return shown if keeps_gradients or tonemap == "none" else shown.clamp(0.0, 1.0)
+
+
+def put_over_light(
+    drawn: Float[Tensor, "b 3 h w"],
+    alpha: Float[Tensor, "b 1 h w"],
+    radiance: Float[Tensor, "b 3 h w"],
+    tonemap: Tonemap,
+) -> Float[Tensor, "b 3 h w"]:
+    """Put what was drawn over black before surroundings, whose light passes by; then encode it.
+
+    Args:
+        drawn: Radiance, or display values if ``tonemap`` is ``"gaussian"``.
+        alpha: How much of the background is hidden.
+        radiance: Of the background.
+        tonemap: Where radiance becomes display values.
+    """
+    if tonemap == "gaussian":
+        return (drawn + (1.0 - alpha) * encode_radiance(radiance)).clamp(0.0, 1.0)
+    return to_display(drawn + (1.0 - alpha) * radiance, tonemap)
+
+
+def to_display(
+    linear: Float[Tensor, "*dims"], tonemap: Tonemap, *, keeps_gradients: bool = False
+) -> Float[Tensor, "*dims"]:
+    """Encode radiance as the pictures of a capture do.
+
+    ``none`` and ``gaussian`` leave what was drawn as it is.
+    """
+    if tonemap in ("none", "gaussian"):
+        return linear
+    if tonemap == "studio":
+        return tone_map(linear)
+    return encode_radiance(linear, keeps_gradients=keeps_gradients)

@@ -1,0 +1,74 @@
+"""``vultus evaluate-relighting``: measure an avatar under known lights that are new to it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import tyro
+
+from vultus.cli.avatar_run import open_run
+from vultus.cli.console import console, print_table
+from vultus.core.files import write_json
+from vultus.data.readers import read_relight_truth
+from vultus.data.sequence import Split
+from vultus.methods.relightable_blendshapes.material_evaluation import (
+    RelightingScores,
+    evaluate_relighting,
+)
+from vultus.methods.relightable_blendshapes.material_relighting import material_appearance
+from vultus.methods.relightable_blendshapes.model import RelightableBlendshapes
+
+__all__ = ["EvaluateRelightingOptions", "main"]
+
+
+@dataclass(frozen=True)
+class EvaluateRelightingOptions:
+    """Compare an avatar with pictures under other lights, where the capture has them."""
+
+    run: Path
+    """Folder that train wrote, of relightable_blendshapes with model.appearance pbr."""
+    split: Split = "test"
+    """Frames whose pictures exist under several lights."""
+    data: Path | None = None
+    """Where the capture lies now, if it was moved."""
+    step: int | None = None
+    """Checkpoint to load, by its step; default: the last one."""
+    device: str = "cpu"
+    """What renders: cpu, cuda, cuda:N, or auto, which takes a GPU if there is one."""
+    dry_run: bool = False
+    """Check everything, write nothing."""
+
+
+def main(arguments: list[str]) -> None:
+    """Measure, print, write RUN/relighting.json."""
+    prog = "vultus evaluate-relighting"
+    options = tyro.cli(EvaluateRelightingOptions, args=arguments, prog=prog, description=__doc__)
+    opened = open_run(options.run, options.data, options.device, options.step)
+    material_appearance(opened.avatar)
+    assert isinstance(opened.avatar, RelightableBlendshapes)
+    truth = read_relight_truth(opened.sequence)
+    if truth is None:
+        raise ValueError(f"{opened.sequence.root}: the capture does not tell its lights")
+    records = opened.sequence.split(options.split)
+    if options.dry_run:
+        console.print(
+            f"would compare {len(records)} frames under {1 + len(truth.test_lights)} lights"
+        )
+        return
+    scores = evaluate_relighting(opened.avatar, opened.sequence, truth, records)
+    _print(scores)
+    path = opened.folder.path / "relighting.json"
+    write_json(path, {"step": opened.step, "split": options.split, **asdict(scores)})
+    console.print(f"written: {path}")
+
+
+def _print(scores: RelightingScores) -> None:
+    rows = [
+        [name, values["psnr"], values["psnr_aligned"]] for name, values in scores.lights.items()
+    ]
+    title = "Foreground under known lights; the first one was trained on"
+    print_table(title, ["light", "psnr", "psnr_aligned"], rows)
+    console.print(f"radiance is aligned by {', '.join(f'{value:.3f}' for value in scores.scale)}")
+    for name, value in scores.surface.items():
+        console.print(f"{name} {value:.3f}")

@@ -1,0 +1,103 @@
+"""Scores under known lights: exact for what is exact, and blind to brightness that nobody can know.
+
+A stand-in draws the pictures of the capture, times a colour.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from vultus.core.image_io import write_image
+from vultus.core.srgb import linear_to_srgb
+from vultus.data.relighting import KnownLight, RelightTruth
+from vultus.data.sequence import FrameRecord, HeadSequence
+from vultus.geometry.cameras import Camera
+from vultus.heads.base import HeadPose
+from vultus.heads.registry import load_head
+from vultus.methods.relightable_blendshapes import material_evaluation
+from vultus.methods.relightable_blendshapes.material_evaluation import evaluate_relighting
+from vultus.methods.relightable_blendshapes.material_relighting import Relighter, RelitPicture
+from vultus.methods.relightable_blendshapes.model import RelightableBlendshapes
+from vultus.render.lighting.envmap import EnvironmentMap
+
+SIZE = 8
+TINT = torch.tensor([0.5, 2.0, 0.8])
+
+
+def radiance_under(level: float) -> Tensor:
+    pattern = torch.linspace(0.1, 0.6, SIZE * SIZE).reshape(1, SIZE, SIZE)
+    return level * pattern.expand(3, -1, -1)
+
+
+class StandIn(RelightableBlendshapes):
+    """Has a track and nothing else."""
+
+    def __init__(self) -> None:
+        self.track = HeadPose(translation=torch.zeros(1, 3))
+
+
+class PaintedRelighter(Relighter):
+    """Knows every picture but for its colour."""
+
+    def __init__(self, avatar: RelightableBlendshapes) -> None:
+        pass
+
+    def picture(self, pose, camera, surroundings=None, background=None, layers=()) -> RelitPicture:
+        level = 0.4 if surroundings is None else float(surroundings.environment.radiance.mean())
+        shown = radiance_under(level) / TINT[:, None, None]
+        maps = {"albedo": shown, "normals": torch.zeros(3, SIZE, SIZE)}
+        return RelitPicture(shown, shown, torch.ones(1, SIZE, SIZE), {n: maps[n] for n in layers})
+
+
+def even_light(avatar: object) -> SimpleNamespace:
+    return SimpleNamespace(radiance=torch.full((3, 2, 4), 3.0), config=SimpleNamespace(map_rows=2))
+
+
+def light(name: str, level: float) -> KnownLight:
+    return KnownLight(name, lambda: EnvironmentMap.constant((level, level, level), 4))
+
+
+@pytest.fixture
+def capture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[HeadSequence, RelightTruth]:
+    monkeypatch.setattr(material_evaluation, "Relighter", PaintedRelighter)
+    monkeypatch.setattr(material_evaluation, "material_appearance", even_light)
+    levels = {"train": 0.4, "bright": 1.2}
+    paths = {name: tmp_path / f"{name}.png" for name in levels}
+    for name, level in levels.items():
+        write_image(paths[name], linear_to_srgb(radiance_under(level)))
+    camera = Camera(torch.eye(4)[None], torch.eye(3)[None], SIZE, SIZE)
+    record = FrameRecord(0, 0, camera, paths["train"])
+    sequence = HeadSequence(
+        root=tmp_path, frames=(record,), splits={"test": torch.tensor([0])},
+        head=load_head("procedural"), pose=StandIn().track,
+    )  # fmt: skip
+    truth = RelightTruth(
+        light("train", 0.4), {"bright": light("bright", 1.2)}, "world", "srgb",
+        {"bright": {paths["train"]: paths["bright"]}},
+    )  # fmt: skip
+    return sequence, truth
+
+
+def test_colour_that_lights_share_is_taken_out(capture) -> None:
+    sequence, truth = capture
+    scores = evaluate_relighting(StandIn(), sequence, truth, sequence.split("test"))
+    assert list(scores.lights) == ["train", "bright"]
+    torch.testing.assert_close(torch.tensor(scores.scale), TINT, rtol=0.01, atol=0.0)
+    for values in scores.lights.values():
+        # Bytes of the files are all that is left.
+        assert values["psnr_aligned"] > 48
+        assert values["psnr"] < 25
+    assert scores.surface["light_cosine"] == pytest.approx(1.0)
+    assert "albedo_psnr" not in scores.surface
+
+
+def test_a_capture_without_its_light_cannot_be_aligned(capture) -> None:
+    sequence, truth = capture
+    unknown = RelightTruth(None, {}, truth.light_space, truth.film, {})
+    with pytest.raises(ValueError, match="training light is unknown"):
+        evaluate_relighting(StandIn(), sequence, unknown, sequence.split("test"))

@@ -1,0 +1,91 @@
+"""Materials start on the mesh, in the light and with the albedo of a geometry stage."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tolerances import assert_close
+from vultus.data.sequence import HeadSequence
+from vultus.geometry.mesh_sampling import closest_points
+from vultus.geometry.meshes import vertex_normals
+from vultus.heads.base import HeadPose
+from vultus.heads.registry import describe_head, load_head
+from vultus.methods.relightable_blendshapes.geometry_file import FittedMesh, PersonalGeometry
+from vultus.methods.relightable_blendshapes.material_config import MaterialConfig
+from vultus.methods.relightable_blendshapes.material_mesh import HeadMesh, ShadingMesh
+from vultus.methods.relightable_blendshapes.material_start import start_materials
+
+OFFSET = 0.004
+"""Along the normals, metres."""
+
+
+def capture() -> HeadSequence:
+    head = load_head("procedural")
+    size = next(spec.size for spec in head.parameters_spec if spec.name == "identity_coeffs")
+    pose = HeadPose(identity_coeffs=torch.zeros(1, size), jaw_pose=torch.zeros(2, 3))
+    return HeadSequence(root=Path(), frames=(), splits={}, head=head, pose=pose)
+
+
+@pytest.fixture(scope="module")
+def geometry() -> PersonalGeometry:
+    """The head, swollen, red, in light of brightness 2."""
+    sequence = capture()
+    head, subject = sequence.head, HeadPose(identity_coeffs=sequence.pose.identity_coeffs)
+    rest, faces = head.vertices(subject)[0], head.topology.faces
+    return PersonalGeometry(
+        rest=rest,
+        offsets=OFFSET * vertex_normals(rest, faces),
+        faces=faces,
+        skinning_weights=head.skinning_weights,
+        labels=torch.zeros(len(rest), dtype=torch.int64),
+        albedo=torch.tensor([0.8, 0.2, 0.2]).expand(len(rest), 3),
+        radiance=torch.full((3, 8, 16), 2.0),
+        light_space="world",
+        levels=0,
+        subject=subject,
+        head=describe_head(head),
+    )
+
+
+def test_gaussians_and_light_start_where_the_geometry_stage_ended(geometry, tmp_path) -> None:
+    path = tmp_path / "geometry.safetensors"
+    geometry.save(path)
+    sequence = capture()
+    appearance = start_materials(MaterialConfig(geometry=str(path)), sequence)
+    mesh = appearance.mesh
+    assert isinstance(mesh, ShadingMesh)
+    assert isinstance(mesh, FittedMesh)
+    assert_close(mesh.rest_vertices, geometry.rest + geometry.offsets)
+    assert_close(appearance.radiance, torch.full((3, 16, 32), 2.0))
+    points = geometry.rest[geometry.faces[::50]].mean(dim=1)
+    carried = mesh.carried(points)
+    on_mesh = closest_points(carried, mesh.rest_vertices, mesh.faces, num_neighbors=8).points
+    # Where two layers touch, the nearest point may be of the other one.
+    assert (carried - on_mesh).norm(dim=1).quantile(0.9) < 0.1 * OFFSET
+    assert (carried - points).norm(dim=1).mean() > 0.8 * OFFSET
+    assert_close(mesh.vertices(sequence.pose[0])[0], mesh.rest_vertices)
+
+
+def test_without_a_geometry_stage_the_head_itself_is_lit_evenly() -> None:
+    appearance = start_materials(MaterialConfig(initial_light=0.5, map_rows=4), capture())
+    assert isinstance(appearance.mesh, HeadMesh)
+    assert_close(appearance.radiance, torch.full((3, 4, 8), 0.5))
+    points = torch.rand(5, 3)
+    assert torch.equal(appearance.mesh.carried(points), points)
+
+
+def test_geometry_of_another_capture_is_refused(geometry, tmp_path) -> None:
+    path = tmp_path / "geometry.safetensors"
+    config = MaterialConfig(geometry=str(path))
+    with pytest.raises(FileNotFoundError, match=r"geometry\.safetensors"):
+        start_materials(config, capture())
+    replace(geometry, light_space="camera_opengl").save(path)
+    with pytest.raises(ValueError, match="light must stand still in world"):
+        start_materials(config, capture())
+    replace(geometry, head={**geometry.head, "version": "0"}).save(path)
+    with pytest.raises(ValueError, match="head must be the one of the geometry"):
+        start_materials(config, capture())
