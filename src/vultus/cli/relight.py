@@ -58,7 +58,7 @@ class RelightOptions:
     """Film to write (.mp4); default: RUN/media/relight_PATH.mp4."""
     layout: MapLayout = "world"
     """Of the file. world: light before the face stands at a quarter of the width; front_centered:
-    it stands in the middle."""
+    it stands in the middle; mirrored: as GSHeadRelight's programs read maps."""
     yaw: float = 0.0
     """Turn the light around the head, in degrees: what came from the front then comes from the
     subject's left at 90."""

@@ -15,14 +15,15 @@ from torch.nn.functional import interpolate
 from vultus.core.progress import track
 from vultus.core.srgb import linear_to_srgb
 from vultus.export.pictures import contact_sheet
-from vultus.geometry.cameras import Camera, pixel_directions
+from vultus.geometry.cameras import Camera
 from vultus.methods.gsheadrelight.light_sources import LightSource, TurnAxis
 from vultus.methods.gsheadrelight.lights import lit_ball
 from vultus.methods.gsheadrelight.rendering import label_camera
 from vultus.methods.gsheadrelight.sampling import RelightableHead, RelightableSampler
 from vultus.methods.head_views import Motion, motion_labels
 from vultus.methods.people import People
-from vultus.render.lighting.envmap import EnvironmentMap, sample_envmap, to_front_centered
+from vultus.render.lighting.environments import see_surroundings
+from vultus.render.lighting.envmap import EnvironmentMap
 
 __all__ = [
     "RelitFilm",
@@ -142,10 +143,8 @@ def _row(
 
 def _seen_environment(environment: EnvironmentMap, camera: Camera) -> Float[Tensor, "3 h w"]:
     """What a camera sees of a map, display-encoded."""
-    rotation = camera.camera_to_world[:, :3, :3]
-    directions = (pixel_directions(camera).flatten(1, 2) @ rotation.mT).float()
-    radiance = sample_envmap(environment.radiance[None], directions)[0].T
-    return linear_to_srgb(radiance.unflatten(1, (camera.height, camera.width)).clamp(0.0, 1.0))
+    radiance = see_surroundings(environment.radiance, camera, torch.eye(3)[None])[0]
+    return linear_to_srgb(radiance.clamp(0.0, 1.0))
 
 
 def _with_inset(picture: Float[Tensor, "3 h w"], light: LightSource) -> Float[Tensor, "3 h w"]:
@@ -162,6 +161,6 @@ def _with_inset(picture: Float[Tensor, "3 h w"], light: LightSource) -> Float[Te
 
 def _panorama(environment: EnvironmentMap, height: int, width: int) -> Float[Tensor, "3 h w"]:
     """A map, display-encoded, with what is before the face in its middle."""
-    centered = to_front_centered(environment.radiance[None])
+    centered = environment.rotated(-0.5 * math.pi).radiance[None]
     resized = interpolate(centered, size=(height, width), mode="bilinear", antialias=True)
     return linear_to_srgb(resized[0].clamp(0.0, 1.0))

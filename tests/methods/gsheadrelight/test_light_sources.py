@@ -16,7 +16,7 @@ from torch import Tensor
 from tolerances import assert_close
 from vultus.core.image_io import write_radiance
 from vultus.geometry.spherical_harmonics import light_sh_basis
-from vultus.methods.gsheadrelight.light_files import read_environment, read_light, write_light
+from vultus.methods.gsheadrelight.light_files import read_light, write_light
 from vultus.methods.gsheadrelight.light_sources import (
     LightSettings,
     LightSource,
@@ -113,7 +113,7 @@ def test_files_without_lights_are_refused_by_name(
 
 def test_maps_of_all_layouts_light_the_same_side(tmp_path: Path) -> None:
     """The centre of a front-centred map, and a quarter before the end of the release's, face us."""
-    columns = {"world": (3, 4), "front_centered": (7, 8), "release": (11, 12)}
+    columns = {"world": (3, 4), "front_centered": (7, 8), "mirrored": (11, 12)}
     lights = []
     for layout, (first, second) in columns.items():
         path = tmp_path / f"{layout}.hdr"
@@ -125,10 +125,10 @@ def test_maps_of_all_layouts_light_the_same_side(tmp_path: Path) -> None:
         assert bool((front > 0.3).all())
         assert bool((back < 0.2 * front).all())
     assert_close(lights[0], lights[1])
-    # The release's layout is mirrored: the texels lie on the other diagonal.
+    # Mirrored: the texels lie on the other diagonal.
     path = tmp_path / "mirrored.hdr"
     write_radiance(path, bright_texel(3, 12) + bright_texel(4, 11))
-    mirrored = open_light(str(path), LightSettings(map_layout="release")).light
+    mirrored = open_light(str(path), LightSettings(map_layout="mirrored")).light
     assert_close(mirrored, lights[0])
     assert not torch.allclose(lights[2], lights[0])
 
@@ -189,15 +189,7 @@ def test_no_light_shows_albedo() -> None:
 
 
 def test_maps_and_settings_that_are_none_are_refused(tmp_path: Path) -> None:
-    for radiance, message in (
-        (torch.ones(3, 4, 4), "a map must be twice as wide as high, got 4 x 4"),
-        (torch.ones(3, 3, 6), "the width of a map must be a multiple of 4, got 6"),
-        (-torch.ones(3, 4, 8), "radiance must be finite and not negative"),
-    ):
-        path = tmp_path / "map.exr"
-        write_radiance(path, radiance)
-        with pytest.raises(ValueError, match=message):
-            read_environment(path)
+    path = tmp_path / "map.exr"
     write_radiance(path, torch.zeros(3, 4, 8))
     with pytest.raises(ValueError, match=r"map\.exr: exposure must be given"):
         open_light(str(path), LightSettings())

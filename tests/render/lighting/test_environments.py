@@ -26,7 +26,7 @@ def facing(eye: tuple[float, float, float]) -> Camera:
 
 
 @pytest.mark.parametrize("suffix", [".exr", ".hdr"])
-def test_files_come_back_in_both_layouts(tmp_path, suffix) -> None:
+def test_files_come_back_in_all_layouts(tmp_path, suffix) -> None:
     radiance = made_environment("three_point", 8).radiance
     write_radiance(tmp_path / f"world{suffix}", radiance)
     write_radiance(tmp_path / f"centered{suffix}", to_front_centered(radiance[None])[0])
@@ -34,6 +34,9 @@ def test_files_come_back_in_both_layouts(tmp_path, suffix) -> None:
     torch.testing.assert_close(world.radiance, radiance, rtol=0.02, atol=0.02)
     centered = read_environment(tmp_path / f"centered{suffix}", "front_centered")
     assert torch.equal(centered.radiance, world.radiance)
+    write_radiance(tmp_path / f"mirrored{suffix}", radiance.flip(2))
+    mirrored = read_environment(tmp_path / f"mirrored{suffix}", "mirrored")
+    assert torch.equal(mirrored.radiance, world.radiance)
 
 
 def test_files_of_another_shape_are_refused(tmp_path) -> None:

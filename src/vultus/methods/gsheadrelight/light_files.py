@@ -1,13 +1,9 @@
-"""Files of lights of generated heads, and of maps of surroundings.
-
-Lights are given in axes of the head; see ``lights``.
-"""
+"""Files of lights of generated heads, in axes of the head; see ``lights``."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
 from zipfile import BadZipFile
 
 import numpy as np
@@ -16,31 +12,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.core.files import atomic_path, read_json, write_bytes
-from vultus.core.image_io import read_radiance
 from vultus.data.light_labels import LIGHT_TERMS
 from vultus.methods.gsheadrelight.lights import (
     labels_to_light,
     light_to_labels,
     world_to_head_light,
 )
-from vultus.render.lighting.envmap import EnvironmentMap, from_front_centered
 
-__all__ = [
-    "LIGHT_SUFFIXES",
-    "MAP_SUFFIXES",
-    "MapLayout",
-    "read_environment",
-    "read_light",
-    "write_light",
-]
+__all__ = ["LIGHT_SUFFIXES", "read_light", "write_light"]
 
-MapLayout = Literal["world", "front_centered", "release"]
-"""Where a map has its directions: as ``render.lighting.envmap`` says, so that what is before the
-face stands at a quarter of the width; that in the centre; or mirrored as in GSHeadRelight's
-release, with what is to the right of the picture in the first column and what is behind the head at
-a quarter."""
 LIGHT_SUFFIXES = (".json", ".txt", ".npz")
-MAP_SUFFIXES = (".exr", ".hdr")
 
 _KEY = "light"
 
@@ -100,28 +81,6 @@ def write_light(path: Path, light: Float[Tensor, "9 c"]) -> None:
             np.savez(file, light=light.numpy())
     else:
         raise ValueError(f"a light must end in {', '.join(LIGHT_SUFFIXES)}, got {path}")
-
-
-def read_environment(path: Path, layout: MapLayout = "world") -> EnvironmentMap:
-    """Read a map of surroundings (``.hdr``, ``.exr``).
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no such map; names the file.
-    """
-    radiance = read_radiance(path)
-    height, width = radiance.shape[1:]
-    if width != 2 * height:
-        raise ValueError(f"{path}: a map must be twice as wide as high, got {width} x {height}")
-    if width % 4:
-        raise ValueError(f"{path}: the width of a map must be a multiple of 4, got {width}")
-    if not bool((radiance >= 0.0).all() & radiance.isfinite().all()):
-        raise ValueError(f"{path}: radiance must be finite and not negative")
-    if layout == "front_centered":
-        radiance = from_front_centered(radiance[None])[0]
-    elif layout == "release":
-        radiance = radiance.flip(2)
-    return EnvironmentMap(radiance)
 
 
 def _array(path: Path) -> object:

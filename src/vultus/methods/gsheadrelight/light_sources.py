@@ -15,22 +15,18 @@ from vultus.core.srgb import LUMINANCE
 from vultus.data.light_labels import LIGHT_TERMS
 from vultus.geometry.rotations import axis_angle_to_matrix
 from vultus.geometry.spherical_harmonics import COSINE_LOBE, light_sh_basis
-from vultus.methods.gsheadrelight.light_files import (
-    LIGHT_SUFFIXES,
-    MAP_SUFFIXES,
-    MapLayout,
-    read_environment,
-    read_light,
-)
+from vultus.methods.gsheadrelight.light_files import LIGHT_SUFFIXES, read_light
 from vultus.methods.gsheadrelight.lights import (
     environment_light,
     turn_around_up,
     turn_light,
 )
 from vultus.methods.gsheadrelight.rendering import ShadeMode
+from vultus.render.lighting.environments import MapLayout, read_environment
 from vultus.render.lighting.envmap import EnvironmentMap, envmap_directions, sample_envmap
 
 __all__ = [
+    "MAP_SUFFIXES",
     "LightSettings",
     "LightSource",
     "NamedLight",
@@ -45,6 +41,8 @@ NamedLight = Literal["front", "left", "right", "above", "below", "even"]
 """A large lamp on one side of the picture with some light from everywhere, or only the latter."""
 TurnAxis = Literal["up", "view"]
 """What lights turn around: the vertical, or the direction that a frontal camera looks in."""
+
+MAP_SUFFIXES = (".exr", ".hdr")
 
 _LAMPS: dict[str, tuple[float, float, float]] = {
     "front": (0.0, -1.0, 0.0),
@@ -68,8 +66,7 @@ class LightSettings:
 
     map_layout: MapLayout = "world"
     """What maps show where. world: light before the face stands at a quarter of the width;
-    front_centered: it stands in the middle; release: mirrored, as GSHeadRelight's programs read
-    maps."""
+    front_centered: it stands in the middle; mirrored: as GSHeadRelight's programs read maps."""
     exposure: float | None = None
     """Factor of the light. Default: 1 for coefficients; for a map what makes its largest
     coefficient 0.7, the published brightness."""

@@ -16,6 +16,7 @@ from vultus.render.lighting.envmap import (
     EnvironmentMap,
     envmap_directions,
     from_front_centered,
+    from_mirrored,
     sample_envmap,
 )
 from vultus.render.lighting.resampling import resize_envmap
@@ -28,9 +29,10 @@ __all__ = [
     "see_surroundings",
 ]
 
-MapLayout = Literal["world", "front_centered"]
+MapLayout = Literal["world", "front_centered", "mirrored"]
 """Where a map shows what is before the face: at a quarter of its width, as in
-``render.lighting.envmap``, or in the centre, as Poly Haven's are used."""
+``render.lighting.envmap``; in the centre, as Poly Haven's are used; or at three quarters, left and
+right exchanged, as GSHeadRelight's programs read maps."""
 
 EnvironmentName = Literal["constant", "gradient", "sun", "three_point"]
 """White everywhere; bright sky over dark ground; a small warm sun; key, fill and rim lamps."""
@@ -68,8 +70,11 @@ def read_environment(path: Path, layout: MapLayout = "world") -> EnvironmentMap:
     if width != 2 * height:
         raise ValueError(f"{path}: must be twice as wide as high, got {width} x {height}")
     try:
-        turned = from_front_centered(radiance[None])[0] if layout == "front_centered" else radiance
-        return EnvironmentMap(turned)
+        if layout == "front_centered":
+            radiance = from_front_centered(radiance[None])[0]
+        elif layout == "mirrored":
+            radiance = from_mirrored(radiance[None])[0]
+        return EnvironmentMap(radiance)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

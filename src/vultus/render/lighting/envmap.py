@@ -25,6 +25,7 @@ __all__ = [
     "envmap_directions",
     "envmap_solid_angles",
     "from_front_centered",
+    "from_mirrored",
     "rotate_envmap",
     "sample_envmap",
     "to_front_centered",
@@ -162,6 +163,14 @@ def from_front_centered(envmap: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 
 def to_front_centered(envmap: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
     """Undo ``from_front_centered``."""
     return envmap.roll(_quarter(envmap), dims=3)
+
+
+def from_mirrored(envmap: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+    """Convert maps whose azimuth runs the other way, so that a quarter lies behind the head (-z).
+
+    This is how the programs of GSHeadRelight read maps.
+    """
+    return envmap.flip(3)
 
 
 def _quarter(envmap: Float[Tensor, "b 3 h w"]) -> int:
