@@ -72,7 +72,7 @@ class GeometryWeights:
     """Compressed radiance inside the matte*."""
     silhouette: float = 2.0
     """Antialiased coverage against the matte*."""
-    laplacian: float = 600.0
+    laplacian: float = 3000.0
     """Distance of offsets from the mean of their neighbours (of vertices*), for a mesh as dense as
     FLAME's; it grows with the square of the number of vertices."""
     normal_consistency: float = 0.1

@@ -6,7 +6,6 @@ Figures in brackets are sections of our specification.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -107,20 +106,14 @@ class GeometryTrainer:
     def batch(self, rows: Int[Tensor, " b"], factor: int = 1) -> Batch:
         """Frames on the device, smaller by a factor."""
         batch = self.frames.batch(rows)
-        camera, mask = batch.camera, batch.mask
+        camera, rgb, mask = batch.camera, batch.rgb, batch.mask
         assert mask is not None
         if factor > 1:
             width, height = max(1, camera.width // factor), max(1, camera.height // factor)
             camera = camera.resized(width, height)
-            batch = replace(
-                batch,
-                rgb=F.adaptive_avg_pool2d(batch.rgb, (height, width)),
-                mask=(mask := F.adaptive_avg_pool2d(mask, (height, width))),
-            )
+            rgb, mask = (F.adaptive_avg_pool2d(image, (height, width)) for image in (rgb, mask))
         device = self.device
-        return Batch(
-            batch.timesteps.to(device), camera.to(device), batch.rgb.to(device), mask.to(device)
-        )
+        return Batch(batch.timesteps.to(device), camera.to(device), rgb.to(device), mask.to(device))
 
     def draw(self, batch: Batch) -> MeshPicture:
         """Picture of the mesh as it is now."""
