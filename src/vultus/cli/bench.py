@@ -21,6 +21,7 @@ from vultus.bench.training_step import bench_training_step
 from vultus.cli.bench_gaussianhead import run_gaussianhead
 from vultus.cli.bench_gsheadrelight import run_gsheadrelight
 from vultus.cli.bench_raster import GPU_REPEATS, run_raster
+from vultus.cli.bench_relighting import run_relighting
 from vultus.cli.bench_render import run_render
 from vultus.cli.bench_shading import run_shading
 from vultus.cli.bench_spherehead import run_spherehead
@@ -301,4 +302,5 @@ _SUBCOMMANDS: dict[str, Callable[[list[str]], None]] = {
     "studio": _studio,
     "volume": run_volume,
     "shading": run_shading,
+    "relighting": run_relighting,
 }
