@@ -26,6 +26,7 @@ from vultus.data.semantics import (
 )
 from vultus.data.studio.capture import film
 from vultus.data.studio.config import StudioConfig
+from vultus.data.studio.parsing import parsing_classes
 from vultus.data.studio.subject import Subject, plain_appearance
 
 CONFIG = StudioConfig(frames=2, cameras=1, rig="monocular", size=48, samples=1, num_lights=16)
@@ -137,6 +138,27 @@ def test_the_procedural_head_shows_every_part_that_it_has(tmp_path: Path) -> Non
     columns = {name: (parsing == PARSING_CLASSES.index(name)).nonzero()[:, 1].float().mean()
                for name in ("l_eye", "r_eye")}  # fmt: skip
     assert columns["l_eye"] > columns["r_eye"]
+
+
+def test_overlapping_regions_of_a_head_do_not_hide_its_eyes_and_lips() -> None:
+    """FLAME also names the surroundings of an eye, with the eye in them."""
+    head = fake_head()
+    x, y, z = head.neutral.unbind(dim=1)
+    eye = (x > 0.02) & (y > 0.02) & (z > 0.05)
+    lips = (y < -0.03) & (z > 0.03)
+    regions = {**head.topology.regions, "lips": lips, "left_eyeball": eye}
+    regions |= {"eyeballs": eye, "left_eye": (x > 0) & (y > 0), "face": z > 0}
+    head.topology = replace(head.topology, regions=regions)
+    classes = parsing_classes(head, plain_appearance(head, 0, 32))
+    found = {
+        name: classes["face_labels"] == PARSING_CLASSES.index(name) - 1
+        for name in ("l_eye", "u_lip", "l_lip", "skin")
+    }
+    assert torch.equal(found["l_eye"], head.topology.face_region("left_eyeball"))
+    assert torch.equal(found["u_lip"] | found["l_lip"], head.topology.face_region("lips"))
+    height = head.neutral[head.topology.faces].mean(dim=1)[:, 1]
+    assert float(height[found["u_lip"]].min()) > float(height[found["l_lip"]].max())
+    assert bool(torch.stack(list(found.values())).any(dim=0).all())
 
 
 def test_parts_of_a_scanned_face_lie_where_they_belong(data_dir: Path, tmp_path: Path) -> None:

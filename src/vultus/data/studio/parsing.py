@@ -25,6 +25,7 @@ _CLASS_OF_LABEL = {
     "tongue": "mouth",
     "mouth": "mouth",
     "mouth_interior": "mouth",
+    "gums_tongue": "mouth",
     "left_eyeball": "l_eye",
     "right_eyeball": "r_eye",
     "neck": "neck",
@@ -68,7 +69,9 @@ def parsing_classes(head: HeadModel, appearance: HeadAppearance) -> dict[str, An
         elif name in _CLASS_OF_LABEL:
             classes[here] = PARSING_CLASSES.index(_CLASS_OF_LABEL[name])
         elif name == "lips":
-            is_upper = centers[:, 1] > _LIP_CONTACT
+            height = centers[:, 1]
+            contact = _LIP_CONTACT if head.name == "procedural" else float(height[here].mean())
+            is_upper = height > contact
             classes[here & is_upper] = PARSING_CLASSES.index("u_lip")
             classes[here & ~is_upper] = PARSING_CLASSES.index("l_lip")
     if head.name == "procedural":

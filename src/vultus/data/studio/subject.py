@@ -46,6 +46,12 @@ _REGION_COLORS = {
     "right_eyeball": (0.90, 0.89, 0.87),
     "teeth": (0.86, 0.83, 0.76),
 }
+_PARTS = (
+    "ears", "nose", "lips", "neck", "boundary", "mouth_interior", "gums_tongue", "left_eyeball",
+    "right_eyeball", "teeth",
+)  # fmt: skip
+"""Regions that are told apart, later ones over earlier ones. What else a head names (its forehead,
+the surroundings of an eye with the eye in them) is no part of its own, and nobody painted hair."""
 _IRIS_COLOR, _IRIS_COSINE = (0.20, 0.14, 0.09), 0.86
 _MOTTLE = 0.22
 """Relative strength of the brightness pattern on skin: enough to track the surface by eye."""
@@ -139,9 +145,9 @@ def plain_appearance(head: HeadModel, seed: int, size: int) -> HeadAppearance:
 
 
 def _face_labels(head: HeadModel) -> tuple[Int[Tensor, " f"], tuple[str, ...]]:
-    """The region of each face; skin where none of the others holds the whole face."""
+    """The part of each face; skin where none holds the whole face."""
     topology = head.topology
-    names = ("skin", *(name for name in topology.regions if name != "skin"))
+    names = ("skin", *(name for name in _PARTS if name in topology.regions))
     labels = torch.zeros(topology.faces.shape[0], dtype=torch.int64)
     for index, name in enumerate(names[1:], start=1):
         labels[topology.face_region(name)] = index
