@@ -33,7 +33,7 @@ _COMMAND = re.compile(r"(?:\$ )?(?:[A-Z_]+=\S* )*(?:\S*/)?vultus (.*)")
 _NEXT_COMMAND = re.compile(r"&&|\|\||[;|]")
 _WORD = re.compile(r"[a-z][a-z-]*")
 _ROW = re.compile(r"^\| `([\w.]+)` \| ([^|]*) \|", re.MULTILINE)
-_DATA_FILE = re.compile(r".*\.(json|jsonl|npz|exr|png|md)")
+_DATA_FILE = re.compile(r".*\.(json|jsonl|npz|exr|png|md|safetensors)")
 
 
 def settings(config: Any) -> Iterator[str]:
