@@ -144,6 +144,42 @@ def test_a_resumed_training_equals_an_uninterrupted_one(feed: ImageFeed, tmp_pat
     assert [row["augmentation"] for row in rows[0]][:2] == [0.0, 0.25]
 
 
+@pytest.mark.gpu
+def test_a_training_on_a_gpu_goes_on_and_is_read_on_the_cpu(
+    feed: ImageFeed, tmp_path: Path
+) -> None:
+    moved = ImageFeed(feed.images, feed.entries, 0, device="cuda")
+    run = RunFolder.create(tmp_path / "run", TINY, seed=0)
+    for images in (4, 12):
+        method = build(moved)
+        settings = replace(TINY.training, images=images)
+        measure = random_feature_distances(method, moved, 4, 0)
+        train_adversarial(method, moved, settings, run, 0, evaluate=measure)
+    rows = run.read_metrics()
+    assert [row["step"] for row in rows] == [1, 1, 2, 3, 3]
+    assert all(math.isfinite(value) for row in rows for value in row.values())
+    loaded = Generator(TINY.generator)
+    assert restore_average(run, loaded) == 3
+    expected = method.average.state_dict()["head.start"].cpu()
+    assert torch.equal(loaded.head.start, expected)
+
+
+@pytest.mark.gpu
+def test_losses_do_not_wait_for_the_gpu(feed: ImageFeed) -> None:
+    moved = ImageFeed(feed.images, feed.entries, 0, device="cuda")
+    method = build(moved)
+    works = [a_pass(moved) for _ in range(2)]
+    # The first ones compile kernels.
+    for work in works:
+        torch.cuda.set_sync_debug_mode("error" if work is works[-1] else "default")
+        try:
+            for phase in method.phases:
+                result = method.losses(phase, work)
+                torch.stack(list(result.losses.values())).sum().backward()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
 def test_gradients_of_all_phases_reach_every_parameter(feed: ImageFeed) -> None:
     method = build(feed, background="scenery", scenery_start=0)
     for phase in method.phases:
