@@ -57,6 +57,15 @@ def test_every_generator_has_options_for_the_commands() -> None:
     assert set(GENERATOR_OPTIONS) == set(GENERATORS) == set(SEARCHES)
 
 
+@pytest.mark.parametrize("name", ["generate", "generate-mesh", "invert"])
+def test_help_without_a_method_names_the_others(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([name, "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "These are the options of spherehead; METHOD may also be gsheadrelight." in text
+
+
 def test_a_picture_is_the_seed_in_the_light(weights: Path, envmap: Path, tmp_path: Path) -> None:
     more = ["--seeds", "3", "--views", "front", "--envmap", str(envmap), "--yaw", "30"]
     assert run(command("generate", weights, tmp_path, *more)) == 0

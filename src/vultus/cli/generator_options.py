@@ -47,6 +47,7 @@ __all__ = [
     "SphereHeadOptions",
     "check_output_folder",
     "count_people",
+    "method_help",
     "parse_options",
     "parse_seeds",
     "split_method",
@@ -308,8 +309,14 @@ def parse_options(
     """
     method, rest = split_method(command, arguments, tables[0])
     classes = tuple(table[method] for table in tables)
-    prog = f"vultus {command} {method}"
-    return tyro.cli(options_class[classes], args=rest, prog=prog, description=description)
+    prog, text = f"vultus {command} {method}", method_help(description, method, tables[0])
+    return tyro.cli(options_class[classes], args=rest, prog=prog, description=text)
+
+
+def method_help(description: str | None, method: str, known: Collection[str]) -> str:
+    """Say in a command's help that there are other methods."""
+    others = ", ".join(name for name in known if name != method)
+    return f"{description}\n\nThese are the options of {method}; METHOD may also be {others}."
 
 
 def split_method(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vultus.cli.avatar_run import open_or_create_run
 from vultus.cli.console import console
-from vultus.cli.generator_options import split_method
+from vultus.cli.generator_options import method_help, split_method
 from vultus.cli.invert_methods import SEARCHES, InversionMethod, open_inversion
 from vultus.core.devices import find_device
 from vultus.core.files import write_json
@@ -114,8 +114,8 @@ def main(arguments: list[str]) -> None:
         arguments = [_DEFAULT_METHOD, *arguments]
     method, rest = split_method("invert", arguments, SEARCHES)
     chosen: Any = InvertOptions[SEARCHES[method]]
-    prog = f"vultus invert {method}"
-    options: InvertOptions[Any] = tyro.cli(chosen, args=rest, prog=prog, description=__doc__)
+    prog, text = f"vultus invert {method}", method_help(__doc__, method, SEARCHES)
+    options: InvertOptions[Any] = tyro.cli(chosen, args=rest, prog=prog, description=text)
     _check(options)
     device = find_device(options.device)
     name, distance = _find_distance(options.distance, device)
