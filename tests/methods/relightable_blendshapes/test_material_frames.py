@@ -46,6 +46,9 @@ class Roof:
     def rest_vertices(self) -> Tensor:
         return torch.cat([FLOOR, FLOOR * 0.8 + torch.tensor([0.0, 0.5, 0.0])])
 
+    def carried(self, points: Tensor) -> Tensor:
+        return points
+
     def vertices(self, pose: HeadPose) -> Tensor:
         assert pose.translation is not None
         moves = pose.translation[:, None] * torch.tensor([0.0] * 4 + [1.0] * 4)[:, None]

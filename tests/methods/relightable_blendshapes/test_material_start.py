@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -14,13 +15,23 @@ from vultus.geometry.mesh_sampling import closest_points
 from vultus.geometry.meshes import vertex_normals
 from vultus.heads.base import HeadPose
 from vultus.heads.registry import describe_head, load_head
+from vultus.methods.relightable_blendshapes.config import PRESETS, RelightableBlendshapesConfig
 from vultus.methods.relightable_blendshapes.geometry_file import FittedMesh, PersonalGeometry
-from vultus.methods.relightable_blendshapes.material_config import MaterialConfig
 from vultus.methods.relightable_blendshapes.material_mesh import HeadMesh, ShadingMesh
 from vultus.methods.relightable_blendshapes.material_start import start_materials
 
+TeethChoice = Literal["missing", "always", "never"]
 OFFSET = 0.004
 """Along the normals, metres."""
+
+
+def settings(teeth: TeethChoice = "never", **materials: Any) -> RelightableBlendshapesConfig:
+    config = PRESETS["toy-pbr"]
+    return replace(
+        config,
+        model=replace(config.model, teeth=teeth),
+        materials=replace(config.materials, **materials),
+    )
 
 
 def capture() -> HeadSequence:
@@ -55,7 +66,7 @@ def test_gaussians_and_light_start_where_the_geometry_stage_ended(geometry, tmp_
     path = tmp_path / "geometry.safetensors"
     geometry.save(path)
     sequence = capture()
-    appearance = start_materials(MaterialConfig(geometry=str(path)), sequence)
+    appearance = start_materials(settings(geometry=str(path)), sequence)
     mesh = appearance.mesh
     assert isinstance(mesh, ShadingMesh)
     assert isinstance(mesh, FittedMesh)
@@ -71,7 +82,7 @@ def test_gaussians_and_light_start_where_the_geometry_stage_ended(geometry, tmp_
 
 
 def test_without_a_geometry_stage_the_head_itself_is_lit_evenly() -> None:
-    appearance = start_materials(MaterialConfig(initial_light=0.5, map_rows=4), capture())
+    appearance = start_materials(settings(initial_light=0.5, map_rows=4), capture())
     assert isinstance(appearance.mesh, HeadMesh)
     assert_close(appearance.radiance, torch.full((3, 4, 8), 0.5))
     points = torch.rand(5, 3)
@@ -80,7 +91,7 @@ def test_without_a_geometry_stage_the_head_itself_is_lit_evenly() -> None:
 
 def test_geometry_of_another_capture_is_refused(geometry, tmp_path) -> None:
     path = tmp_path / "geometry.safetensors"
-    config = MaterialConfig(geometry=str(path))
+    config = settings(geometry=str(path))
     with pytest.raises(FileNotFoundError, match=r"geometry\.safetensors"):
         start_materials(config, capture())
     replace(geometry, light_space="camera_opengl").save(path)
@@ -89,3 +100,23 @@ def test_geometry_of_another_capture_is_refused(geometry, tmp_path) -> None:
     replace(geometry, head={**geometry.head, "version": "0"}).save(path)
     with pytest.raises(ValueError, match="head must be the one of the geometry"):
         start_materials(config, capture())
+
+
+def test_strips_of_teeth_are_looked_up_and_hide_nothing() -> None:
+    sequence = capture()
+    bare = start_materials(settings(map_rows=4), sequence).mesh
+    mesh = start_materials(settings("always", map_rows=4), sequence).mesh
+    num = len(bare.rest_vertices)
+    assert len(mesh.rest_vertices) > num
+    assert torch.equal(mesh.occluders, bare.faces)
+    assert torch.equal(mesh.faces[: len(bare.faces)], bare.faces)
+    assert int(mesh.faces[len(bare.faces) :].min()) >= num
+    closed, opened = (
+        mesh.vertices(HeadPose(jaw_pose=torch.tensor([[angle, 0.0, 0.0]])))[0]
+        for angle in (0.0, 0.3)
+    )
+    assert_close(closed[:num], bare.vertices(HeadPose(jaw_pose=torch.zeros(1, 3)))[0])
+    moved = (opened - closed)[num:].norm(dim=1)
+    half = len(moved) // 2
+    assert moved[:half].max() < 1e-6
+    assert moved[half:].min() > 0.005

@@ -56,7 +56,7 @@ from vultus.methods.relightable_blendshapes.shading import (
     shade_gaussians,
     to_display,
 )
-from vultus.methods.relightable_blendshapes.start import StartPoints
+from vultus.methods.relightable_blendshapes.start import FACE, StartPoints
 from vultus.methods.relightable_blendshapes.visibility import visibility_ramp
 from vultus.optim.schedules import exponential_decay
 from vultus.render.lighting.resampling import resize_envmap
@@ -149,7 +149,9 @@ class MaterialAppearance:
     def initial(self, start: StartPoints, generator: torch.Generator) -> dict[str, Tensor]:
         """Stored materials, as the mesh says, of points that lie on it."""
         mesh, faces = self.mesh, self.frames.faces
-        means = mesh.carried(start.points.to(self.light))
+        points = start.points.to(self.light)
+        is_face = (start.part == FACE).to(points.device)
+        means = torch.where(is_face[:, None], mesh.carried(points), points)
         found = bind_to_mesh(means, mesh.rest_vertices, faces)
         surface = SurfacePoints(means, found.face_index, found.barycentrics)
         stored = initial_materials(

@@ -51,7 +51,7 @@ class MeshFrames:
         """Build the hierarchy of rays; waits for a GPU."""
         self.mesh = mesh
         self.grid = grid
-        self.faces = exposed_faces(mesh.rest_vertices, mesh.faces, mesh.labels)
+        self.faces = exposed_faces(mesh.rest_vertices, mesh.faces, mesh.occluders, mesh.labels)
         """What Gaussians may be bound to."""
         self._occluder = OccluderMesh.build(mesh.rest_vertices, mesh.occluders, backend)
 

@@ -140,7 +140,10 @@ def posed_normals(
 
 
 def exposed_faces(
-    vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"], labels: Int[Tensor, " v"]
+    vertices: Float[Tensor, "v 3"],
+    faces: Int[Tensor, "f 3"],
+    occluders: Int[Tensor, "o 3"],
+    labels: Int[Tensor, " v"],
 ) -> Int[Tensor, "g 3"]:
     """Leave out what is covered at rest, such as a scalp under hair and skin under a collar.
 
@@ -150,7 +153,8 @@ def exposed_faces(
     outside = (labels != SEMANTIC_GROUPS.index("mouth")).nonzero()[:, 0]
     normals = vertex_normals(vertices, faces)[outside]
     lights = envmap_directions(_PROBE_ROWS, 2 * _PROBE_ROWS).flatten(0, 1).to(vertices)
-    seen = vertex_visibility(Bvh.build(vertices, faces), vertices[outside], normals, lights, _BIAS)
+    bvh = Bvh.build(vertices, occluders)
+    seen = vertex_visibility(bvh, vertices[outside], normals, lights, _BIAS)
     is_covered = torch.zeros(len(vertices), dtype=torch.bool, device=vertices.device)
     is_covered[outside] = seen.float().mean(dim=1) < _COVERED
     return faces[~is_covered[faces].all(dim=1)]

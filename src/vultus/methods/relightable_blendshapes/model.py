@@ -353,7 +353,7 @@ def _build_appearance(
     config: RelightableBlendshapesConfig, sequence: HeadSequence, device: torch.device
 ) -> Appearance:
     if config.model.appearance == "pbr":
-        return start_materials(config.materials, sequence, device)
+        return start_materials(config, sequence, device)
     background = torch.tensor(sequence.background, device=device)
     return ShAppearance(config.model, config.optim, background)
 
