@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from vultus.engine.adversarial_checkpoint import restore_average
 from vultus.engine.network_trainer import NetworkTrainer, lazy_adam
 from vultus.engine.training_means import Meter
 from vultus.engine.world import World, join_world
-from vultus.methods.adversarial import AdversarialSettings
+from vultus.methods.adversarial import AdversarialSettings, Pass, Phase, PhaseResult
 from vultus.optim.averaging import average_decay, update_average
 
 TESTS = Path(__file__).parents[1]
@@ -68,6 +69,32 @@ def test_phases_run_in_order_at_their_intervals(images: Path, tmp_path: Path) ->
     assert passes == ["generator"] * 4 + ["discriminator"] * 4 + ["penalty"] * 4
     penalised = sorted({seen // 8 for name, seen in toy.seen if name == "penalty"})
     assert penalised == [0, 3, 6, 9]
+
+
+def test_passes_of_a_step_share_random_numbers_and_know_all_its_images(
+    images: Path, tmp_path: Path
+) -> None:
+    class Recording(ToyGan):
+        def losses(self, phase: Phase, work: Pass) -> PhaseResult:
+            key = phase.name, work.images_seen
+            shared, own = (
+                float(torch.rand(1, generator=r)) for r in (work.step_random, work.random)
+            )
+            assert torch.equal(work.own(work.step_conditions.labels), work.real.labels)
+            notes.setdefault(key, []).append((work.first, shared, own))
+            return super().losses(phase, work)
+
+    notes: dict[tuple[str, int], list[tuple[int, float, float]]] = {}
+    run = RunFolder.create(tmp_path / "run", ToyConfig(SETTINGS), seed=0)
+    settings = replace(SETTINGS, images=16)
+    train_adversarial(Recording(), toy_feed(images), settings, run, 0)
+    assert len(notes) == 5
+    for passes in notes.values():
+        firsts, shared, own = zip(*passes, strict=True)
+        assert firsts == (0, 2, 4, 6)
+        assert len(set(shared)) == 1
+        assert len(set(own)) == 4
+    assert len({passes[0][1] for passes in notes.values()}) == 5
 
 
 def test_logs_pictures_and_checkpoints_come_when_due(whole: Path) -> None:

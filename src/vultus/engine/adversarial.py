@@ -69,9 +69,9 @@ def train_adversarial(
     """Train until all images are shown, starting from the run's last checkpoint if it has one.
 
     A step takes ``settings.num_passes`` passes, which the processes share. All random numbers of a
-    pass come from the seed, the step, the phase and the number of the pass; so a resumed run gives
-    the same weights as an uninterrupted one (with as many threads; on a GPU with deterministic
-    algorithms), and other numbers of processes differ by rounding only.
+    pass come from the seed, the step, the phase and, unless passes share them, the number of the
+    pass; so a resumed run gives the same weights as an uninterrupted one (with as many threads; on
+    a GPU with deterministic algorithms), and other numbers of processes differ by rounding only.
 
     Args:
         method: What is trained, freshly initialised, the same in every process.

@@ -16,7 +16,8 @@ __all__ = ["RANDOM_FEATURE_PROTOCOL", "random_feature_distances"]
 
 RANDOM_FEATURE_PROTOCOL = "random-feature-distance-v1"
 """Fréchet distance of features of an untrained network: as many real images, in the order of the
-training, as generated ones; cameras from the set. Not FID, and not comparable with it."""
+training, as generated ones; cameras from the set, and the ground of ``show_real``. Not FID, and not
+comparable with it."""
 
 _BATCH = 16
 _MOST_PEOPLE = 64
