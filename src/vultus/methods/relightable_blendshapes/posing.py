@@ -6,7 +6,7 @@ frames.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -65,9 +65,11 @@ class FrameMotion:
         """Select frames; nothing waits for a GPU."""
         return self.map(lambda tensor: tensor.index_select(0, rows))
 
-    def to(self, device: torch.device | str) -> FrameMotion:
-        """Move all tensors."""
-        return self.map(lambda tensor: tensor.to(device))
+    @staticmethod
+    def cat(motions: Sequence[FrameMotion]) -> FrameMotion:
+        """Concatenate along the batch."""
+        named = ([getattr(each, field.name) for each in motions] for field in fields(FrameMotion))
+        return FrameMotion(*map(torch.cat, named))
 
 
 @dataclass(frozen=True)

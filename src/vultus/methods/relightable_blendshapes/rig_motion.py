@@ -69,34 +69,31 @@ class RigMotion:
 
     def motion(self, pose: HeadPose) -> FrameMotion:
         """Motion of any frames of this head, whose pose lies on the device."""
-        parts = [self._part(part) for part in _parts(pose)]
-        if len(parts) == 1:
-            return parts[0]
-        return FrameMotion(
-            *(torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0]))
-        )
+        with torch.no_grad():
+            return FrameMotion.cat([self._part(part) for part in _parts(pose)])
 
     def _part(self, pose: HeadPose) -> FrameMotion:
-        with torch.no_grad():
-            joints = self._head.joint_motion(pose)
-            transforms = joints.transforms
-            batch = transforms.shape[0]
-            if self._skull is not None:
-                rest = self._head.vertices(self._still)[0, self._skull]
-                posed = self._head.vertices(pose)[:, self._skull]
-                rotation, translation = fit_rigid(rest, posed)
-                fitted = torch.cat([rotation, translation[..., None]], dim=-1)
-                transforms = torch.cat([transforms, fitted[:, None]], dim=1)
-            expression = pose.expression_coeffs
-            if expression is None:
-                expression = transforms.new_zeros(1, self.num_expressions)
-            expression = expression[:, : self.num_expressions].to(transforms)
-            return FrameMotion(
-                expression.expand(batch, -1),
-                transforms,
-                joints.features,
-                transforms.new_zeros(batch, NUM_EYELIDS),
-            )
+        joints = self._head.joint_motion(pose)
+        transforms, batch = joints.transforms, joints.transforms.shape[0]
+        expression = pose.expression_coeffs
+        if expression is None:
+            expression = transforms.new_zeros(1, self.num_expressions)
+        expression = expression[:, : self.num_expressions].to(transforms)
+        if self._skull is not None:
+            fitted = self._skull_motion(pose, self._skull)
+            transforms = torch.cat([transforms, fitted[:, None]], dim=1)
+        return FrameMotion(
+            expression.expand(batch, -1),
+            transforms,
+            joints.features,
+            transforms.new_zeros(batch, NUM_EYELIDS),
+        )
+
+    def _skull_motion(self, pose: HeadPose, vertices: Int[Tensor, " n"]) -> Float[Tensor, "b 3 4"]:
+        """Rigid motion from rest to posed that fits some vertices best."""
+        rest = self._head.vertices(self._still)[0, vertices]
+        rotation, translation = fit_rigid(rest, self._head.vertices(pose)[:, vertices])
+        return torch.cat([rotation, translation[..., None]], dim=-1)
 
 
 def shape_subject(head: JointedHead, pose: HeadPose, num_expressions: int | None) -> SubjectMeshes:
