@@ -11,6 +11,7 @@ from torch import Tensor
 
 from golden_flame import NUM_BLENDED, flame_head, head_pose
 from vultus.geometry.mesh_sampling import closest_points
+from vultus.geometry.rigid_fit import fit_rigid
 from vultus.geometry.rotations import (
     matrix_to_quaternion,
     quaternion_to_matrix,
@@ -27,7 +28,6 @@ from vultus.methods.relightable_blendshapes.blendshapes import (
 )
 from vultus.methods.relightable_blendshapes.consistency import (
     expression_mask,
-    fit_rigid,
     vertex_motion,
 )
 from vultus.methods.relightable_blendshapes.mouth import LOWER_TEETH_WEIGHTS

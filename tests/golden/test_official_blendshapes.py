@@ -12,10 +12,10 @@ from torch import Tensor
 
 from golden_flame import NUM_BLENDED, flame_head, head_pose
 from vultus.data.sequence import HeadSequence
+from vultus.geometry.rigid_fit import fit_rigid
 from vultus.geometry.rotations import matrix_to_quaternion, quaternion_multiply
 from vultus.heads.base import HeadPose
 from vultus.methods.relightable_blendshapes import rig_motion
-from vultus.methods.relightable_blendshapes.consistency import fit_rigid
 from vultus.methods.relightable_blendshapes.model import RelightableBlendshapes
 from vultus.methods.relightable_blendshapes.official import (
     FACE_ENTRIES,

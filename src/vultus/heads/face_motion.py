@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vultus.geometry.polar import polar_decomposition
+from vultus.geometry.rigid_fit import fit_rigid
 from vultus.heads.base import HeadModel, HeadPose
 
 __all__ = ["face_coeff_names", "face_coeffs", "skull_to_world"]
@@ -74,28 +74,16 @@ def skull_to_world(head: HeadModel, pose: HeadPose) -> Float[Tensor, "b 4 4"]:
     subject = {n: t[:1] for n, t in moved.tensors().items() if n in _SUBJECT_FIELDS}
     with torch.no_grad():
         rest = head.vertices(HeadPose(**subject))[0, is_rigid].double()
-        middle = rest.mean(dim=0)
         motions = []
         for start in range(0, len(pose), _POSED_AT_ONCE):
             rows = torch.arange(start, min(start + _POSED_AT_ONCE, len(pose)))
             part = moved[rows] if len(moved) > 1 else moved
             posed = head.vertices(part)[:, is_rigid].double().expand(len(rows), -1, -1)
-            motions.append(_rigid_motion(rest - middle, middle, posed))
+            rotation, translation = fit_rigid(rest, posed)
+            motion = torch.eye(4, dtype=posed.dtype).repeat(len(rows), 1, 1)
+            motion[:, :3, :3], motion[:, :3, 3] = rotation, translation
+            motions.append(motion)
     return torch.cat(motions).to(head.neutral.dtype)
-
-
-def _rigid_motion(
-    centered: Float[Tensor, "v 3"], middle: Float[Tensor, 3], posed: Float[Tensor, "b v 3"]
-) -> Float[Tensor, "b 4 4"]:
-    """The best rotation and translation from points around ``middle`` to posed ones."""
-    goal = posed.mean(dim=1)
-    covariance = (posed - goal[:, None]).transpose(1, 2) @ centered
-    rotation, _ = polar_decomposition(covariance)
-    motion = torch.zeros(len(posed), 4, 4, dtype=posed.dtype)
-    motion[:, :3, :3] = rotation
-    motion[:, :3, 3] = goal - rotation @ middle
-    motion[:, 3, 3] = 1.0
-    return motion
 
 
 def _skull_vertices(head: HeadModel) -> Bool[Tensor, " v"]:

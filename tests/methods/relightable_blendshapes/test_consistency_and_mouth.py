@@ -15,7 +15,6 @@ from vultus.methods.relightable_blendshapes.consistency import (
     BACK_OF_HEAD_FACES,
     align_rigidly,
     expression_mask,
-    fit_rigid,
     neck_vertices,
     vertex_motion,
 )
@@ -32,33 +31,6 @@ from vultus.methods.relightable_blendshapes.rig_motion import back_of_head
 def normal(*shape: int, seed: int = 0, scale: float = 1.0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return scale * torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-
-@pytest.mark.parametrize("is_flat", [False, True])
-def test_a_rigid_motion_is_found_back(is_flat: bool) -> None:
-    points = normal(9, 3)
-    if is_flat:
-        points[:, 2] = 0.0
-    rotations, offsets = axis_angle_to_matrix(normal(4, 3, seed=1)), normal(4, 3, seed=2)
-    found, moved = fit_rigid(points, points @ rotations.mT + offsets[:, None])
-    torch.testing.assert_close(found, rotations)
-    torch.testing.assert_close(moved, offsets)
-
-
-def test_a_mirrored_cloud_is_fitted_by_a_rotation() -> None:
-    points = normal(9, 3)
-    rotation, _ = fit_rigid(points, points * torch.tensor([-1.0, 1.0, 1.0], dtype=torch.float64))
-    assert float(torch.linalg.det(rotation)) == pytest.approx(1.0)
-
-
-def test_a_point_that_is_listed_twice_weighs_twice() -> None:
-    points, target = normal(5, 3), normal(5, 3, seed=1)
-    rows = torch.tensor([0, 1, 2, 3, 4, 2])
-    _, translation = fit_rigid(points[rows], target[rows])
-    weights = torch.tensor([1.0, 1, 2, 1, 1], dtype=torch.float64)[:, None] / 6.0
-    rotation, _ = fit_rigid(points[rows], target[rows])
-    center, target_center = (weights * points).sum(dim=0), (weights * target).sum(dim=0)
-    torch.testing.assert_close(translation, target_center - rotation @ center)
 
 
 def test_aligned_meshes_differ_by_the_expression_alone() -> None:

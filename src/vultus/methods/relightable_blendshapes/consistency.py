@@ -14,11 +14,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from vultus.geometry.rigid_fit import fit_rigid
+
 __all__ = [
     "BACK_OF_HEAD_FACES",
     "align_rigidly",
     "expression_mask",
-    "fit_rigid",
     "neck_vertices",
     "vertex_motion",
 ]
@@ -34,25 +35,6 @@ BACK_OF_HEAD_FACES = (
 _FREE_DISTANCE = 0.1 * 0.000237277025008
 _FULL_DISTANCE = 0.005703532602638
 """Displacements at which the mask is 0 and 1, metres; published."""
-
-
-def fit_rigid(
-    source: Float[Tensor, "n 3"], target: Float[Tensor, "*b n 3"]
-) -> tuple[Float[Tensor, "*b 3 3"], Float[Tensor, "*b 3"]]:
-    """Find rotations R and translations t that bring points closest to others: R x + t.
-
-    A point that is listed twice counts twice.
-
-    Reference: Arun et al., Least-Squares Fitting of Two 3-D Point Sets, 1987.
-    """
-    center, target_center = source.mean(dim=-2), target.mean(dim=-2)
-    products = (source - center).mT @ (target - target_center[..., None, :])
-    left, _, right = torch.linalg.svd(products)
-    # Of the two orthonormal answers, the one that does not mirror.
-    signs = torch.ones_like(left[..., 0])
-    signs[..., 2] = torch.linalg.det(left @ right)
-    rotation = right.mT @ (signs[..., None] * left.mT)
-    return rotation, target_center - (rotation @ center[..., None])[..., 0]
 
 
 def align_rigidly(

@@ -14,8 +14,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import Module
 
+from vultus.geometry.rigid_fit import fit_rigid
 from vultus.heads.base import HeadModel, HeadPose, JointedHead
-from vultus.methods.relightable_blendshapes.consistency import BACK_OF_HEAD_FACES, fit_rigid
+from vultus.methods.relightable_blendshapes.consistency import BACK_OF_HEAD_FACES
 from vultus.methods.relightable_blendshapes.posing import NUM_EYELIDS, FrameMotion
 
 __all__ = ["RigMotion", "SubjectMeshes", "back_of_head", "shape_subject", "still_pose"]
