@@ -20,6 +20,7 @@ from vultus.bench.training import bench_adam, bench_ssim
 from vultus.bench.training_step import bench_training_step
 from vultus.cli.bench_gaussianhead import run_gaussianhead
 from vultus.cli.bench_gsheadrelight import run_gsheadrelight
+from vultus.cli.bench_mesh import run_mesh
 from vultus.cli.bench_raster import GPU_REPEATS, run_raster
 from vultus.cli.bench_relighting import run_relighting
 from vultus.cli.bench_render import run_render
@@ -145,6 +146,7 @@ def main(arguments: list[str]) -> None:
             f"usage: vultus bench {{{','.join(_SUBCOMMANDS)}}} [options]\n\n"
             "  raster    the rasterizers\n"
             "  rays      rays against a mesh\n"
+            "  mesh      rasterization of a mesh\n"
             "  training  training steps of Gaussians, L1 with SSIM, Adam\n"
             "  surfhead  training steps of a whole method\n"
             "  gaussianhead  the same, and pictures and their parts\n"
@@ -292,6 +294,7 @@ def _write(path: Path | None, rows: list[Row]) -> None:
 _SUBCOMMANDS: dict[str, Callable[[list[str]], None]] = {
     "raster": run_raster,
     "rays": _rays,
+    "mesh": run_mesh,
     "training": _training,
     "surfhead": _surfhead,
     "gaussianhead": run_gaussianhead,
