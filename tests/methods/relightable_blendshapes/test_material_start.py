@@ -19,6 +19,7 @@ from vultus.methods.relightable_blendshapes.config import PRESETS, RelightableBl
 from vultus.methods.relightable_blendshapes.geometry_file import FittedMesh, PersonalGeometry
 from vultus.methods.relightable_blendshapes.material_mesh import HeadMesh, ShadingMesh
 from vultus.methods.relightable_blendshapes.material_start import start_materials
+from vultus.methods.relightable_blendshapes.start import FACE, StartPoints
 
 TeethChoice = Literal["missing", "always", "never"]
 OFFSET = 0.004
@@ -120,3 +121,18 @@ def test_strips_of_teeth_are_looked_up_and_hide_nothing() -> None:
     half = len(moved) // 2
     assert moved[:half].max() < 1e-6
     assert moved[half:].min() > 0.005
+
+
+def test_what_a_closed_mouth_hides_starts_faint() -> None:
+    appearance = start_materials(settings(map_rows=4), capture())
+    head = capture().head
+    teeth, lips = head.topology.regions["teeth"], head.topology.regions["lips"]
+    points = head.neutral[teeth | lips]
+    surface = closest_points(points, head.neutral, head.topology.faces, num_neighbors=8)
+    start = StartPoints(points, torch.full((len(points),), FACE), surface)
+    stored = appearance.initial(start, torch.Generator())
+    opacities = stored["opacity_logits"].sigmoid()
+    is_tooth = teeth[teeth | lips]
+    assert opacities[is_tooth].median() < 0.05
+    expected = torch.tensor(PRESETS["toy-pbr"].model.initial_opacity)
+    assert_close(opacities[~is_tooth].median(), expected)

@@ -64,6 +64,7 @@ from vultus.render.lighting.texels import TexelGrid
 
 __all__ = ["Light", "MaterialAppearance"]
 
+_HIDDEN_OPACITY = 0.02
 _CONSTANT_HARMONIC = 0.28209479177387814
 """Spherical harmonic of degree 0; colours are 0.5 above their sum."""
 
@@ -98,6 +99,7 @@ class MaterialAppearance:
         sequence: HeadSequence,
         device: torch.device | str = "cpu",
         radiance: Float[Tensor, "3 h w"] | None = None,
+        initial_opacity: float = 0.1,
     ) -> None:
         """Bind nothing yet.
 
@@ -107,8 +109,10 @@ class MaterialAppearance:
             sequence: The capture; its ``light_space`` says what the light stands still in.
             device: Where everything lies.
             radiance: What the light starts as, of any size; ``None`` for even light.
+            initial_opacity: Of Gaussians that are not covered at rest.
         """
         self.config = config
+        self._initial_opacity = initial_opacity
         rows = config.map_rows
         self.frames = MeshFrames(mesh, TexelGrid.build(rows, 2 * rows, device=device))
         background = torch.tensor(sequence.background, device=device)
@@ -157,7 +161,10 @@ class MaterialAppearance:
         stored = initial_materials(
             surface, faces, mesh.albedo, mesh.labels, self.config.min_roughness
         )
-        return {"means": means, **stored}
+        # What a closed mouth hides is dark; it must not shine through the lips.
+        is_hidden = self.frames.is_covered[found.corners].all(dim=1)
+        opacities = torch.where(is_hidden, _HIDDEN_OPACITY, self._initial_opacity)
+        return {"means": means, "opacity_logits": opacities.logit(), **stored}
 
     def parameters(self) -> dict[str, Parameter]:
         """The light, before its activation."""

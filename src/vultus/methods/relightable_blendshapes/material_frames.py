@@ -21,6 +21,7 @@ from vultus.heads.base import HeadPose
 from vultus.kernels.env_shade import Backend
 from vultus.methods.relightable_blendshapes.material_mesh import (
     ShadingMesh,
+    covered_vertices,
     exposed_faces,
     posed_normals,
 )
@@ -51,7 +52,9 @@ class MeshFrames:
         """Build the hierarchy of rays; waits for a GPU."""
         self.mesh = mesh
         self.grid = grid
-        self.faces = exposed_faces(mesh.rest_vertices, mesh.faces, mesh.occluders, mesh.labels)
+        self.is_covered = covered_vertices(mesh.rest_vertices, mesh.faces, mesh.occluders)
+        """Where no light arrives at rest."""
+        self.faces = exposed_faces(mesh.faces, self.is_covered, mesh.labels)
         """What Gaussians may be bound to."""
         self._occluder = OccluderMesh.build(mesh.rest_vertices, mesh.occluders, backend)
 

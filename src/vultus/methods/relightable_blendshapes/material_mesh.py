@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vultus.data.semantics import SEMANTIC_GROUPS, SemanticGroup
@@ -14,7 +14,14 @@ from vultus.heads.base import HeadModel, HeadPose, RiggedHead, Topology, head_on
 from vultus.kernels.ray_mesh import Bvh, vertex_visibility
 from vultus.render.lighting.envmap import envmap_directions
 
-__all__ = ["HeadMesh", "ShadingMesh", "exposed_faces", "posed_normals", "region_labels"]
+__all__ = [
+    "HeadMesh",
+    "ShadingMesh",
+    "covered_vertices",
+    "exposed_faces",
+    "posed_normals",
+    "region_labels",
+]
 
 _REGIONS_OF_LABEL: dict[SemanticGroup, tuple[str, ...]] = {
     "skin": ("skin", "ears", "neck"),
@@ -139,25 +146,26 @@ def posed_normals(
         return vertex_normals(vertices, faces)
 
 
+def covered_vertices(
+    vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"], occluders: Int[Tensor, "o 3"]
+) -> Bool[Tensor, " v"]:
+    """Where a mesh at rest sees next to nothing of the sphere around; waits for a GPU."""
+    normals = vertex_normals(vertices, faces)
+    lights = envmap_directions(_PROBE_ROWS, 2 * _PROBE_ROWS).flatten(0, 1).to(vertices)
+    seen = vertex_visibility(Bvh.build(vertices, occluders), vertices, normals, lights, _BIAS)
+    return seen.float().mean(dim=1) < _COVERED
+
+
 def exposed_faces(
-    vertices: Float[Tensor, "v 3"],
-    faces: Int[Tensor, "f 3"],
-    occluders: Int[Tensor, "o 3"],
-    labels: Int[Tensor, " v"],
+    faces: Int[Tensor, "f 3"], is_covered: Bool[Tensor, " v"], labels: Int[Tensor, " v"]
 ) -> Int[Tensor, "g 3"]:
     """Leave out what is covered at rest, such as a scalp under hair and skin under a collar.
 
     Gaussians would otherwise look up where no light ever arrives and shine through what covers it.
-    The inside of the mouth stays: it opens. Waits for a GPU.
+    The inside of the mouth stays: it opens.
     """
-    outside = (labels != SEMANTIC_GROUPS.index("mouth")).nonzero()[:, 0]
-    normals = vertex_normals(vertices, faces)[outside]
-    lights = envmap_directions(_PROBE_ROWS, 2 * _PROBE_ROWS).flatten(0, 1).to(vertices)
-    bvh = Bvh.build(vertices, occluders)
-    seen = vertex_visibility(bvh, vertices[outside], normals, lights, _BIAS)
-    is_covered = torch.zeros(len(vertices), dtype=torch.bool, device=vertices.device)
-    is_covered[outside] = seen.float().mean(dim=1) < _COVERED
-    return faces[~is_covered[faces].all(dim=1)]
+    is_out = is_covered & (labels != SEMANTIC_GROUPS.index("mouth"))
+    return faces[~is_out[faces].all(dim=1)]
 
 
 def region_labels(topology: Topology) -> Int[Tensor, " v"]:

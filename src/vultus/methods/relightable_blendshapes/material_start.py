@@ -34,13 +34,14 @@ def start_materials(
     head, materials = sequence.head, config.materials
     if not isinstance(head, JointedHead):
         raise ValueError(f"materials need a head with joints, got {head.name!r}")
+    opacity = config.model.initial_opacity
     teeth = None
     if has_strips(head, config.model):
         teeth = find_teeth_offset(config.model, sequence.info)
     bare = HeadMesh(head, sequence.pose, device)
     if not materials.geometry:
         mesh = bare if teeth is None else _with_strips(bare, head, sequence, teeth, device)
-        return MaterialAppearance(materials, mesh, sequence, device)
+        return MaterialAppearance(materials, mesh, sequence, device, initial_opacity=opacity)
     geometry = PersonalGeometry.load(Path(materials.geometry))
     if geometry.light_space != sequence.light_space:
         raise ValueError(
@@ -48,7 +49,9 @@ def start_materials(
             f"the capture does, got {geometry.light_space}"
         )
     mesh = FittedMesh(geometry, head, device, teeth_offset=teeth)
-    return MaterialAppearance(materials, mesh, sequence, device, geometry.radiance)
+    return MaterialAppearance(
+        materials, mesh, sequence, device, geometry.radiance, initial_opacity=opacity
+    )
 
 
 def _with_strips(
