@@ -23,6 +23,7 @@ from vultus.heads.base import HeadPose
 from vultus.heads.ict import IctHead
 from vultus.kernels.gaussian_raster import rasterize_gaussians
 from vultus.methods.base import ReconstructionMethod
+from vultus.methods.relightable_blendshapes import model
 from vultus.methods.relightable_blendshapes.config import RelightableBlendshapesConfig
 from vultus.methods.relightable_blendshapes.model import RelightableBlendshapes
 from vultus.methods.relightable_blendshapes.mouth import (
@@ -37,6 +38,7 @@ from vultus.methods.relightable_blendshapes.start import (
     find_teeth_offset,
     place_points,
 )
+from vultus.nets.perceptual import LpipsNetwork
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -248,6 +250,21 @@ def test_opacity_is_the_same_picture_by_either_way(sequence: HeadSequence) -> No
     torch.testing.assert_close(values[0], values[1])
 
 
+def test_the_perceptual_term_is_there_with_its_weights_only(
+    sequence: HeadSequence, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    losses = replace(tiny_blendshapes().losses, lpips_weight=0.05, isotropy_weight=0.1)
+    config, batch = tiny_blendshapes(losses=losses), FrameStore(sequence, "train").batch([0])
+    torch.manual_seed(0)
+    for networks, has_term in (({"vgg": LpipsNetwork("vgg")}, True), ({}, False)):
+        monkeypatch.setattr(model, "imported_lpips", lambda networks=networks: networks)
+        avatar = RelightableBlendshapes(config, sequence, 0)
+        _, terms = avatar.training_step(batch, step=1)
+        assert ("lpips" in terms) == has_term == avatar.summary()["lpips_loss"]
+        assert ("LPIPS is not imported" in caplog.text) != has_term
+        assert float(terms["isotropy"].detach()) == pytest.approx(0.0, abs=1e-6)
+
+
 def test_hard_confinement_keeps_teeth_in_the_mouth(sequence: HeadSequence, tmp_path: Path) -> None:
     config = tiny_blendshapes(steps=8, densify=STILL)
     losses = replace(config.losses, teeth_confinement="hard")
@@ -264,8 +281,8 @@ def test_strips_are_there_where_a_head_lacks_teeth(sequence: HeadSequence) -> No
     config = tiny_blendshapes()
     counts = {}
     for teeth in ("missing", "always", "never"):
-        model = replace(config.model, teeth=teeth)
-        avatar = RelightableBlendshapes(replace(config, model=model), sequence, 0)
+        settings = replace(config.model, teeth=teeth)
+        avatar = RelightableBlendshapes(replace(config, model=settings), sequence, 0)
         counts[teeth] = int((avatar.part != FACE).sum())
     # The built-in head has teeth of its own.
     assert counts["missing"] == counts["never"] == 0
@@ -273,11 +290,11 @@ def test_strips_are_there_where_a_head_lacks_teeth(sequence: HeadSequence) -> No
 
 
 def test_strips_stand_where_settings_or_the_capture_say(sequence: HeadSequence) -> None:
-    model = tiny_blendshapes().model
-    own = replace(model, teeth_offset=(0.0, 0.1, 0.0))
+    plain = tiny_blendshapes().model
+    own = replace(plain, teeth_offset=(0.0, 0.1, 0.0))
     assert find_teeth_offset(own, {"mouth_offset": [1.0, 2.0, 3.0]}) == (0.0, 0.1, 0.0)
-    assert find_teeth_offset(model, {"mouth_offset": [1.0, 2.0, 3.0]}) == (1.0, 2.0, 3.0)
-    assert find_teeth_offset(model, {}) == PUBLISHED_OFFSET
+    assert find_teeth_offset(plain, {"mouth_offset": [1.0, 2.0, 3.0]}) == (1.0, 2.0, 3.0)
+    assert find_teeth_offset(plain, {}) == PUBLISHED_OFFSET
     moved = RelightableBlendshapes(tiny_blendshapes(model=own), sequence, 0)
     plain = RelightableBlendshapes(tiny_blendshapes(), sequence, 0)
     heights = [
