@@ -6,16 +6,14 @@ expression, too: the mesh of an expression is therefore taken before its joints 
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import Module
 
 from vultus.geometry.rigid_fit import fit_rigid
-from vultus.heads.base import HeadModel, HeadPose, JointedHead
+from vultus.heads.base import HeadModel, HeadPose, JointedHead, head_on_device
 from vultus.methods.relightable_blendshapes.consistency import BACK_OF_HEAD_FACES
 from vultus.methods.relightable_blendshapes.posing import NUM_EYELIDS, FrameMotion
 
@@ -58,7 +56,7 @@ class RigMotion:
             ValueError: If the head lacks joints or expressions, or the part that is fitted.
         """
         self._jointed = _check_jointed(head)
-        self._head = _on_device(self._jointed, torch.device(device))
+        self._head = _check_jointed(head_on_device(head, device))
         self.num_expressions = _num_expressions(head, num_expressions)
         self._still = still_pose(pose).to(device)
         self._skull = back_of_head(head).to(device) if fits_skull else None
@@ -146,14 +144,6 @@ def _check_jointed(head: HeadModel) -> JointedHead:
             f"{head.name!r}"
         )
     return head
-
-
-def _on_device(head: JointedHead, device: torch.device) -> JointedHead:
-    if device.type == "cpu":
-        return head
-    if not isinstance(head, Module):
-        raise TypeError(f"head {head.name!r} must be a torch.nn.Module to be posed on {device}")
-    return copy.deepcopy(head).to(device)
 
 
 def _num_expressions(head: HeadModel, limit: int | None) -> int:
