@@ -103,6 +103,7 @@ class _Model:
     def __init__(self, config: GeneratorConfig, batch: int, device: torch.device | str) -> None:
         random = torch.Generator().manual_seed(0)
         self.generator = Generator(config, random).to(device)
+        self.generator.keep_derived()
         self._z = torch.randn(batch, config.z_dim, generator=random).to(device)
         turns = [2.0 * math.pi * k / batch for k in range(batch)]
         rig = ViewRig()

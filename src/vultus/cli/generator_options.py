@@ -150,6 +150,7 @@ class SphereHeadOptions(GeneratorOptions):
             raise ValueError(
                 f"--camera-offset {self.camera_offset}: this generator has learned no offset"
             )
+        generator.keep_derived()
         return spherehead.HeadSampler(generator, self.view_rig(saved.rig), settings)
 
 

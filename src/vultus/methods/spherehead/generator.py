@@ -120,6 +120,13 @@ class Generator(nn.Module):
         """Styles per head."""
         return self.backbone.synthesis.num_ws
 
+    def keep_derived(self) -> None:
+        """Prepare for many images on a GPU; the weights must not change from now on."""
+        self._fast_planes.keep_derived()
+        if self._fast_scenery is not None:
+            self._fast_scenery.keep_derived()
+        self.super_resolution.keep_derived()
+
     def map(
         self,
         z: Float[Tensor, "b z"],

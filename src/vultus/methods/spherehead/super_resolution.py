@@ -42,6 +42,10 @@ class SuperResolution(nn.Module):
         )
         self._fast = FastSynthesis([self.block0, self.block1])
 
+    def keep_derived(self) -> None:
+        """See ``FastSynthesis.keep_derived``."""
+        self._fast.keep_derived()
+
     def forward(
         self,
         raw: Float[Tensor, "b 3 n n"],

@@ -37,7 +37,8 @@ _MULTIPLE = 8
 class FastSynthesis:
     """Some blocks of a network in their fast form.
 
-    Without gradients, what is derived from their weights is kept until these change.
+    What is derived from their weights is derived for every call, unless ``keep_derived`` says that
+    they will not change: optimisers change weights in ways that nobody else can see.
     """
 
     def __init__(
@@ -53,7 +54,11 @@ class FastSynthesis:
         self._blocks, self._branches = list(blocks), list(branches)
         # A clamped image is no linear function of the layers that make it.
         self._is_linear = all(block.to_rgb.clamp is None for block in self._blocks)
-        self._kept: tuple[object, _Derived] | None = None
+        self._kept: dict[torch.dtype, _Derived] | None = None
+
+    def keep_derived(self) -> None:
+        """Derive once, for calls without gradients; the weights must not change from now on."""
+        self._kept = {}
 
     def __call__(
         self,
@@ -89,14 +94,11 @@ class FastSynthesis:
         return image if projection is None else conv2d(image, projection)
 
     def _prepare(self, dtype: torch.dtype) -> _Derived:
-        if torch.is_grad_enabled():
+        if self._kept is None or torch.is_grad_enabled():
             return self._derive(dtype)
-        modules = [*self._blocks, *self._branches]
-        weights = [weight for module in modules for weight in module.parameters()]
-        state = dtype, [(weight.data_ptr(), weight._version) for weight in weights]
-        if self._kept is None or self._kept[0] != state:
-            self._kept = state, self._derive(dtype)
-        return self._kept[1]
+        if dtype not in self._kept:
+            self._kept[dtype] = self._derive(dtype)
+        return self._kept[dtype]
 
     def _derive(self, dtype: torch.dtype) -> _Derived:
         products = [reduce(_product, map(_matrix, branch)) for branch in self._branches]
