@@ -117,3 +117,19 @@ def test_damaged_json_is_refused_with_the_file_name(content: bytes, tmp_path: Pa
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.json:.*not JSON"):
         read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("number", ["9223372036854775808", "-1" + "0" * 400, "1" * 5000])
+def test_whole_numbers_beyond_64_bits_are_refused_with_the_file_name(
+    number: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.json").write_text(f'{{"x": [{number}]}}')
+    expected = rf"a\.json: whole numbers must fit 64 bits, got {number[:20]} \({len(number)} char"
+    with pytest.raises(ValueError, match=expected):
+        read_json(tmp_path / "a.json")
+
+
+def test_the_smallest_and_largest_whole_numbers_of_64_bits_are_read(tmp_path: Path) -> None:
+    limits = [-(2**63), 2**63 - 1]
+    write_json(tmp_path / "a.json", limits)
+    assert read_json(tmp_path / "a.json") == limits

@@ -15,6 +15,7 @@ __all__ = [
     "atomic_directory",
     "atomic_path",
     "is_temporary",
+    "parse_json",
     "read_json",
     "sync_directory",
     "write_bytes",
@@ -23,6 +24,9 @@ __all__ = [
 ]
 
 _TEMPORARY_PREFIX = ".vultus-tmp-"
+_INTEGER_LIMIT = 2**63
+_INTEGER_DIGITS = 20
+"""With the sign. More are not even parsed: Python needs quadratic time for them."""
 
 
 def is_temporary(path: Path) -> bool:
@@ -126,18 +130,40 @@ def read_json(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not JSON; the message names the file and the line.
+        ValueError: As ``parse_json``.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
+    return parse_json(path.read_bytes(), str(path))
+
+
+def parse_json(data: bytes | str, name: str) -> Any:
+    """Parse the content of a JSON file. NaN and infinity pass, whole numbers of 64 bits at most.
+
+    Args:
+        data: The content.
+        name: Of the file, for messages.
+
+    Raises:
+        ValueError: If it is not JSON, or a whole number is too large; names file and line.
+    """
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(data, parse_int=_parse_integer)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
+        raise ValueError(f"{name}:{error.lineno}: not JSON: {error.msg}") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not JSON: {error.reason} at byte {error.start}") from error
+        raise ValueError(f"{name}: not JSON: {error.reason} at byte {error.start}") from error
     except RecursionError as error:
-        raise ValueError(f"{path}: not JSON: nested too deeply") from error
+        raise ValueError(f"{name}: not JSON: nested too deeply") from error
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _parse_integer(text: str) -> int:
+    if len(text) > _INTEGER_DIGITS or not -_INTEGER_LIMIT <= int(text) < _INTEGER_LIMIT:
+        start = text[:_INTEGER_DIGITS]
+        raise ValueError(f"whole numbers must fit 64 bits, got {start} ({len(text)} characters)")
+    return int(text)
 
 
 def _temporary_name(path: Path) -> Path:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from vultus.core.files import parse_json
 
 __all__ = ["label_table", "parse_label", "read_label_file"]
 
@@ -17,12 +18,9 @@ def read_label_file(data: bytes, where: str) -> Mapping[str, Any]:
     """Read the content of a label file.
 
     Raises:
-        ValueError: If it is not JSON or no object.
+        ValueError: As ``parse_json``, or if it is no object.
     """
-    try:
-        content = json.loads(data)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{where} is not JSON: {error}") from error
+    content = parse_json(data, where)
     if not isinstance(content, Mapping):
         raise ValueError(f'{where} must hold {{"labels": [[name, numbers], ...]}}')
     return content
