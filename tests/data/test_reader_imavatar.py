@@ -124,6 +124,16 @@ def test_intrinsics_may_be_pixels_of_a_512_image(capture: Path, filmed: HeadSequ
     )
 
 
+def test_the_principal_point_may_lie_beside_a_cropped_picture(capture: Path) -> None:
+    for path in capture.glob("*/*/flame_params.json"):
+        data = json.loads(path.read_text())
+        data["intrinsics"][2:] = [-0.25, 0.5]
+        path.write_text(json.dumps(data))
+    matrix = read(capture).frames[0].camera.intrinsics[0]
+    assert matrix[:2, 2].tolist() == [-0.25 * CONFIG.size, 0.5 * CONFIG.size]
+    assert float(matrix.diagonal().min()) > 0
+
+
 def _test_moments(sequence: HeadSequence) -> list[int]:
     return sequence.splits["test"].tolist()
 

@@ -381,6 +381,31 @@ NAN = float("nan")
             ValueError,
             "img_size must be height and width, got 48.0, 0.0",
         ),
+        (
+            _edited(lambda d: d["opencv"]["K"].__setitem__((0, 0, 1), 0.5)),
+            ValueError,
+            r"opencv\.K must have positive focal lengths, no skew",
+        ),
+        (
+            _edited(lambda d: d.update(img_size=[10**400, 48])),
+            ValueError,
+            "img_size must be finite",
+        ),
+        (
+            _edited(lambda d: d.update(img_size=[1e300, 48])),
+            ValueError,
+            "img_size must be finite",
+        ),
+        (
+            _edited(lambda d: d["flame"].update(exp=torch.zeros(1).expand(2**20, 2**20))),
+            ValueError,
+            r"flame\.exp must have at most 4096 numbers, got \(1048576, 1048576\)",
+        ),
+        (
+            _edited(lambda d: d["flame"].update(jaw=torch.zeros(1, 6, dtype=torch.complex64))),
+            ValueError,
+            r"flame\.jaw must be an array of numbers, got Tensor",
+        ),
     ],
 )
 def test_hostile_and_damaged_folders_are_refused_in_one_line(
@@ -404,8 +429,16 @@ def test_arrays_may_be_tensors(capture: Path) -> None:
     def to_tensors(part: dict[str, Any]) -> None:
         part.update({key: torch.from_numpy(np.asarray(value)) for key, value in part.items()})
 
-    _edited(lambda d: (to_tensors(d["flame"]), to_tensors(d["opencv"])))(capture)
+    def change(data: dict[str, Any]) -> None:
+        to_tensors(data["flame"])
+        to_tensors(data["opencv"])
+        data["flame"]["exp"] = data["flame"]["exp"].bfloat16()
+
+    _edited(change)(capture)
     after = read_tracker_frame(capture / "checkpoint/00002.frame")
+    assert before.pose.expression_coeffs is not None
+    rounded = before.pose.expression_coeffs.bfloat16().float()
+    assert torch.equal(after.pose.expression_coeffs, rounded)
     torch.testing.assert_close(after.pose.jaw_pose, before.pose.jaw_pose)
     torch.testing.assert_close(after.camera.intrinsics, before.camera.intrinsics)
 

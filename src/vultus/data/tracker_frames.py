@@ -6,6 +6,7 @@ Files are pickles and are read without being run.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ __all__ = ["FRAME_SUFFIX", "TrackerFrame", "read_tracker_frame", "rotation_rows_
 FRAME_SUFFIX = ".frame"
 _MAX_SIDE = 2**15
 """Pixels; larger image sizes are damage."""
+_MAX_NUMBERS = 4096
+"""Of one array; FLAME has 300 shapes. A tensor of stride 0 has any size in a few bytes."""
 _DEGENERATE = 1e-4
 
 
@@ -81,10 +84,11 @@ def _camera(path: Path, opencv: Mapping[str, Any], content: Mapping[str, Any]) -
     check_rigid(world_to_camera, f"{path}: opencv.R and opencv.t")
     intrinsics = _numbers(path, "opencv.K", opencv.get("K"), 9).reshape(3, 3)
     is_below = torch.equal(intrinsics[2], torch.tensor([0.0, 0.0, 1.0]))
-    if float(intrinsics.diagonal().min()) <= 0 or float(intrinsics[1, 0]) != 0 or not is_below:
+    is_skewed = float(intrinsics[0, 1]) != 0 or float(intrinsics[1, 0]) != 0
+    if float(intrinsics.diagonal().min()) <= 0 or is_skewed or not is_below:
         raise ValueError(
-            f"{path}: opencv.K must have positive focal lengths and the last row (0, 0, 1), got "
-            f"{intrinsics.tolist()}"
+            f"{path}: opencv.K must have positive focal lengths, no skew and the last row "
+            f"(0, 0, 1), got {intrinsics.tolist()}"
         )
     return Camera(world_to_camera.float()[None], intrinsics[None], int(width), int(height))
 
@@ -107,16 +111,39 @@ def _part(path: Path, content: Any, key: str) -> Mapping[str, Any]:
 
 def _numbers(path: Path, name: str, value: Any, count: int | None = None) -> Float[Tensor, " n"]:
     """A flat array of finite numbers; the files have arrays with a leading 1."""
-    if isinstance(value, Tensor):
-        value = value.numpy()
-    numbers = int | float | np.integer | np.floating
-    if isinstance(value, list | tuple) and all(isinstance(item, numbers) for item in value):
-        value = np.array(value, dtype=np.float64)
-    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu" or value.size == 0:
+    is_array = isinstance(value, Tensor | np.ndarray)
+    if not is_array and not isinstance(value, list | tuple):
         raise ValueError(f"{path}: {name} must be an array of numbers, got {type(value).__name__}")
-    if count is not None and value.size != count:
-        raise ValueError(f"{path}: {name} must have {count} numbers, got shape {value.shape}")
-    tensor = torch.from_numpy(np.array(value, dtype=np.float32).reshape(-1))
+    shape = tuple(value.shape) if is_array else (len(value),)
+    size = math.prod(shape)
+    if size > _MAX_NUMBERS:
+        raise ValueError(f"{path}: {name} must have at most {_MAX_NUMBERS} numbers, got {shape}")
+    array = _plain_array(value)
+    if array is None or size == 0:
+        raise ValueError(f"{path}: {name} must be an array of numbers, got {type(value).__name__}")
+    if count is not None and size != count:
+        raise ValueError(f"{path}: {name} must have {count} numbers, got shape {shape}")
+    with np.errstate(over="ignore"):
+        tensor = torch.from_numpy(array.astype(np.float32).reshape(-1))
     if not bool(torch.isfinite(tensor).all()):
         raise ValueError(f"{path}: {name} must be finite, it holds NaN or infinity")
     return tensor
+
+
+def _plain_array(value: Tensor | np.ndarray | list[Any] | tuple[Any, ...]) -> np.ndarray | None:
+    """Turn what holds real numbers into an array; ``None`` if it holds something else.
+
+    Whole numbers beyond float64 become infinite.
+    """
+    if isinstance(value, Tensor):
+        # NumPy has no bfloat16.
+        is_real = not value.is_complex() and value.dtype != torch.bool
+        return value.double().numpy() if is_real else None
+    if isinstance(value, np.ndarray):
+        return value if value.dtype.kind in "fiu" else None
+    if not all(isinstance(item, int | float | np.integer | np.floating) for item in value):
+        return None
+    try:
+        return np.array(value, dtype=np.float64)
+    except OverflowError:
+        return np.array([math.inf])

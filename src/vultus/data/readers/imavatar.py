@@ -20,7 +20,7 @@ from torch import Tensor
 from vultus.core.image_io import image_size
 from vultus.data.head_files import open_head
 from vultus.data.readers.flame_manifest import finite_numbers, read_flame_pose
-from vultus.data.readers.manifest import Manifest, read_manifest, resize
+from vultus.data.readers.manifest import Manifest, file_beside, read_manifest, resize
 from vultus.data.readers.options import IMAGE_BACKGROUNDS, ImageBackground, ReaderOptions
 from vultus.data.readers.splits import hold_out_end
 from vultus.data.rig_files import assemble_track
@@ -138,14 +138,15 @@ def _splits(root: Path, clips: list[Manifest], options: Options) -> dict[Split, 
 
 def _record(clip: Manifest, index: int, timestep: int, options: Options) -> FrameRecord:
     image = _image(clip, index)
+    folder = image.parent.name
     camera, file_size = resize(_camera(clip, index, image), options)
     return FrameRecord(
         timestep=timestep,
         camera_index=0,
         camera=camera,
         image_path=image,
-        mask_path=_beside(image, "mask"),
-        parsing_path=_beside(image, "semantic"),
+        mask_path=file_beside(image, "mask", folder),
+        parsing_path=file_beside(image, "semantic", folder),
         file_size=file_size,
     )
 
@@ -159,14 +160,6 @@ def _image(clip: Manifest, index: int) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"{where}: {path} does not exist")
     return path
-
-
-def _beside(image: Path, folder: str) -> Path | None:
-    """The file of the same name in a folder beside that of the images, if there is that folder."""
-    path = image.parent.parent / folder / image.name
-    if path.is_file() or not path.parent.is_dir():
-        return path if path.is_file() else None
-    raise FileNotFoundError(f"{path} does not exist, though {image} does")
 
 
 def _camera(clip: Manifest, index: int, image: Path) -> Camera:
@@ -192,7 +185,8 @@ def _camera(clip: Manifest, index: int, image: Path) -> Camera:
     world_to_camera[:3, 3] /= _SCALE
     world_to_camera[:3] *= _axis_signs(where, intrinsics, float(matrix[2, 3]))[:, None]
     check_rigid(world_to_camera, where)
-    focal_x, focal_y, center_x, center_y = intrinsics.abs().tolist()
+    focal_x, focal_y = intrinsics[:2].abs().tolist()
+    center_x, center_y = intrinsics[2:].tolist()
     pixels = torch.tensor(
         [
             [focal_x * width, 0.0, center_x * width],

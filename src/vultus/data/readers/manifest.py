@@ -191,13 +191,18 @@ def resize(camera: Camera, options: ReaderOptions) -> tuple[Camera, tuple[int, i
     return camera.resized(width, height), (camera.width, camera.height)
 
 
-def file_beside(image: Path, folder: str) -> Path | None:
-    """The file of the same name in another folder than ``images/``, if that folder exists.
+def file_beside(image: Path, folder: str, images: str = _IMAGES) -> Path | None:
+    """The file of the same name in another folder beside that of the images, if it exists.
+
+    Args:
+        image: File; there is nothing beside it unless it lies in ``images``.
+        folder: Name of the other folder.
+        images: Name of the folder of images.
 
     Raises:
         FileNotFoundError: If the folder is there without the file.
     """
-    if image.parent.name != _IMAGES or not (image.parent.parent / folder).is_dir():
+    if image.parent.name != images or not (image.parent.parent / folder).is_dir():
         return None
     path = image.parent.parent / folder / image.name
     if not path.is_file():
