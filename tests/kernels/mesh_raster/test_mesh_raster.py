@@ -238,6 +238,30 @@ def test_coverage_does_not_depend_on_how_fine_the_mesh_is(levels) -> None:
     assert_close(coverage(fine, faces, camera), expected)
 
 
+@pytest.mark.parametrize("half_width", [1e-3, 0.05, 0.2, 0.4])
+def test_a_speck_within_a_pixel_never_takes_more_than_there_is(backend, half_width) -> None:
+    """All four neighbours claim a part of the pixel whose centre it covers."""
+    like = place(backend)
+    size = 2.0 * half_width
+    vertices = torch.tensor(
+        [[0.0, 0.0, 1.0], [size, 0.0, 1.0], [size, size, 1.0], [0.0, size, 1.0]]
+    )
+    vertices[:, :2] += 2.5 - half_width
+    faces = torch.tensor([[0, 1, 2], [0, 2, 3]])
+    camera = camera_like(Camera(torch.eye(4)[None], torch.eye(3)[None], 5, 5), like)
+    positions, faces = vertices[None].to(like).requires_grad_(), faces.to(like.device)
+    fragments = rasterize_mesh(positions, faces, camera, backend=backend)
+    assert fragments.is_covered.sum() == 1
+    image = torch.where(fragments.is_covered, 2.0, 0.0).to(like)
+    neighbors = face_neighbors(faces.cpu()).to(like.device)
+    smooth = antialias(image, fragments, faces, neighbors, backend=backend)
+    assert 0.0 <= float(smooth.detach().min())
+    assert float(smooth.detach().max()) <= 2.0
+    smooth.sum().backward()
+    assert positions.grad is not None
+    assert bool(positions.grad.isfinite().all())
+
+
 def test_a_sphere_grows_by_its_outline() -> None:
     """The outline is where the surface turns away; d area / d radius is known."""
     vertices, faces = icosphere(5)

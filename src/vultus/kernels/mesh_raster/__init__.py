@@ -11,8 +11,9 @@ sections 3.3 to 3.6. There an edge is looked for in the triangle of the nearer p
 surface is followed from one centre to the other, so that triangles may be smaller than pixels.
 
 Backends: ``"ref"`` tests all pairs of pixels and faces in the dtype of its inputs, ``"cpu"`` and
-``"gpu"`` are float32. Images are the same bits whatever the number of threads or the order in which
-a GPU works.
+``"gpu"`` are float32. Visibility is the same whatever the number of threads or the order in which a
+GPU works. There, sums of blends and gradients depend on that order in their last bits unless
+``torch.use_deterministic_algorithms(True)`` is called.
 """
 
 from __future__ import annotations
@@ -111,7 +112,9 @@ def antialias(
     Where a silhouette edge crosses the segment between two pixel centres at a share t from the
     nearer surface, that surface takes t - 1/2 of the other pixel, or the other pixel 1/2 - t of
     this one. An edge counts along the axis that it is steeper to, so that sums of coverage are
-    areas: they and their gradients are exact for straight outlines.
+    areas: they and their gradients are exact for straight outlines. Of specks and slivers, whose
+    pixel would give away more than all of itself to its neighbours, shares are scaled to add up to
+    one: what comes out lies between the values that are blended.
 
     Waits for a GPU once, to learn how many pixels there are to blend.
 
@@ -150,6 +153,8 @@ def antialias(
     colors = image.movedim(1, -1).reshape(-1, channels)
     # Not ``abs``, which has no gradient where an edge passes exactly between two pixels.
     weight = torch.where(grows, surplus, -surplus)
+    given = weight.new_zeros(len(colors)).index_add(0, target, weight)
+    weight = weight / given.clamp(min=1.0)[target]
     change = weight[:, None] * (colors[source] - colors[target])
     blended = colors.index_add(0, target, change.to(colors))
     return blended.reshape(batch, height, width, channels).movedim(-1, 1)
