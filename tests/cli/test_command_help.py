@@ -21,6 +21,7 @@ from vultus.cli.generate_relit import GenerateRelitOptions
 from vultus.cli.generate_splats import GenerateSplatsOptions
 from vultus.cli.generate_video import GenerateVideoOptions
 from vultus.cli.generator_options import (
+    CameraOptions,
     GaussianOptions,
     LitGaussianOptions,
     ManyLightsOptions,
@@ -28,6 +29,7 @@ from vultus.cli.generator_options import (
     PictureOptions,
     RelightableOptions,
     SphereHeadOptions,
+    SphereSurfaceOptions,
 )
 from vultus.cli.geometry import GeometryOptions
 from vultus.cli.light_options import LightOptions
@@ -72,7 +74,7 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "generate-splats gsheadrelight": (GenerateSplatsOptions, GaussianOptions, LightSettings),
     "envmap-light": (EnvmapLightOptions,),
     "generate-video spherehead": (GenerateVideoOptions, SphereHeadOptions, PeopleOptions),
-    "generate-mesh spherehead": (GenerateMeshOptions, SphereHeadOptions, DensitySettings),
+    "generate-mesh spherehead": (GenerateMeshOptions, SphereSurfaceOptions, DensitySettings),
     "generate-mesh gsheadrelight": (GenerateMeshOptions, LitGaussianOptions, OccupancySettings),
     "mix-styles spherehead": (MixStylesOptions, SphereHeadOptions),
     "data studio": (StudioOptions, StudioConfig),
@@ -92,16 +94,22 @@ def unnamed(field: str, options: type) -> dict[str, str]:
 
 
 # Their options are listed as classes of their own.
-_PARTS = {"generator": "--weights", "surface": "--resolution", **unnamed("people", PeopleOptions)}
-_LIT_PARTS = {**_PARTS, **unnamed("light", LightOptions), **unnamed("pictures", PictureOptions)}
+_PARTS = {
+    "generator": "--weights",
+    "surface": "--resolution",
+    **unnamed("people", PeopleOptions),
+    **unnamed("cameras", CameraOptions),
+}
+_PICTURE_PARTS = {
+    **unnamed("pictures", PictureOptions),
+    **unnamed("pictures.cameras", CameraOptions),
+}
+_LIT_PARTS = {**_PARTS, **unnamed("light", LightOptions), **_PICTURE_PARTS}
 _RELIT_PARTS = {
     **_LIT_PARTS,
     **unnamed("generator", GaussianOptions),
     **unnamed("settings", LightSettings),
-    "generator.pictures": "--backdrop",
-    "generator.pictures.size": "--size",
-    "generator.pictures.scenery": "--scenery",
-    "generator.pictures.backdrop": "--backdrop",
+    **{f"generator.{name}": flag for name, flag in _PICTURE_PARTS.items()},
 }
 _OTHER_FLAGS = {
     "generate": _PARTS,

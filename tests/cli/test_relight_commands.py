@@ -229,6 +229,15 @@ def test_what_relighting_cannot_do_is_refused(
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.parametrize("name", ["generate-splats", "generate-mesh"])
+def test_commands_that_see_nobody_have_no_cameras(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert run(command(name, weights, tmp_path / "out", "--distance", "3")) == 2
+    assert "Unrecognized" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_generators_of_the_other_method_are_refused(
     weights: Path, tmp_path: Path, refuses: Refuses
 ) -> None:

@@ -14,7 +14,7 @@ from vultus.cli.generator_options import (
     LitGaussianOptions,
     OptionsT,
     PeopleOptions,
-    SphereHeadOptions,
+    SphereSurfaceOptions,
     check_output_folder,
     count_people,
     parse_options,
@@ -31,7 +31,7 @@ __all__ = ["GenerateMeshOptions", "MeshFormat", "main"]
 MeshFormat = Literal["ply", "obj", "glb", "mrc"]
 
 SurfaceT = TypeVar("SurfaceT", DensitySettings, OccupancySettings)
-_GENERATORS = {"spherehead": SphereHeadOptions, "gsheadrelight": LitGaussianOptions}
+_GENERATORS = {"spherehead": SphereSurfaceOptions, "gsheadrelight": LitGaussianOptions}
 _SURFACES: dict[str, type] = {"spherehead": DensitySettings, "gsheadrelight": OccupancySettings}
 """Method -> how its heads are sampled."""
 _CARVERS: dict[type, Callable[[Any, Any], HeadCarver]] = {

@@ -6,7 +6,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -36,6 +36,7 @@ from vultus.nets.stylegan2.synthesis import NoiseMode
 
 __all__ = [
     "GENERATOR_OPTIONS",
+    "CameraOptions",
     "GaussianOptions",
     "GeneratorOptions",
     "LitGaussianOptions",
@@ -45,6 +46,7 @@ __all__ = [
     "PictureOptions",
     "RelightableOptions",
     "SphereHeadOptions",
+    "SphereSurfaceOptions",
     "check_output_folder",
     "count_people",
     "method_help",
@@ -57,6 +59,28 @@ __all__ = [
 _SEED_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 _LARGEST_SEED = 2**32 - 1
 _MOST_SEEDS = 1_000_000
+
+
+@dataclass(frozen=True)
+class CameraOptions:
+    """Where cameras see people from; who they are does not depend on it."""
+
+    distance: float | None = None
+    """Of the cameras from the origin; default: that of the training images, mostly 2.7."""
+    focal: float | None = None
+    """Focal length in units of the image's side; default: that of the training images, mostly
+    4.2647."""
+    target: tuple[float, float, float] | None = None
+    """World position in the middle of the images; default: that of the training images, mostly the
+    origin."""
+
+    def rig(self, known: ViewRig) -> ViewRig:
+        """Cameras of the generator, as far as no others are chosen."""
+        return ViewRig(
+            known.distance if self.distance is None else self.distance,
+            known.focal if self.focal is None else self.focal,
+            known.target if self.target is None else self.target,
+        )
 
 
 @dataclass(frozen=True)
@@ -75,14 +99,6 @@ class GeneratorOptions(ABC):
     condition_yaw: float = 0.0
     """Yaw in degrees of the camera that people are conditioned on; 0 is frontal (official
     --pose_cond is 90 more)."""
-    distance: float | None = None
-    """Of the cameras from the origin; default: that of the training images, mostly 2.7."""
-    focal: float | None = None
-    """Focal length in units of the image's side; default: that of the training images, mostly
-    4.2647."""
-    target: tuple[float, float, float] | None = None
-    """World position in the middle of the images; default: that of the training images, mostly the
-    origin."""
     device: str = "cpu"
     """What generates: cpu, cuda, cuda:N, or auto, which takes a GPU if there is one."""
 
@@ -99,14 +115,6 @@ class GeneratorOptions(ABC):
         """Where the weights are, and where they go."""
         return SavedSource(self.weights, self.step, find_device(self.device))
 
-    def view_rig(self, known: ViewRig) -> ViewRig:
-        """Cameras of the generator, as far as no others are chosen."""
-        return ViewRig(
-            known.distance if self.distance is None else self.distance,
-            known.focal if self.focal is None else self.focal,
-            known.target if self.target is None else self.target,
-        )
-
     def checked(self, settings: DrawSettings, num_ws: int) -> None:
         """Refuse what only the generator tells to be wrong."""
         if settings.cutoff is not None and settings.cutoff > num_ws:
@@ -114,44 +122,69 @@ class GeneratorOptions(ABC):
 
 
 @dataclass(frozen=True)
-class SphereHeadOptions(GeneratorOptions):
-    """Options of commands that generate people with SphereHead, PanoHead or EG3D."""
+class _SphereOptions(GeneratorOptions, ABC):
+    """Options of every command that generates people with SphereHead, PanoHead or EG3D."""
 
-    camera_offset: CameraOffset = "none"
-    """Which learned offset moves cameras: none as in the published images, the mean of many people,
-    or each person's own as in training."""
     noise: NoiseMode = "const"
     """Noise of the layers: const is the stored one, random that of each seed, none without."""
-    neural_size: int | None = None
-    """Side of the rendered feature image; default: that of the training (official --nrr)."""
-    sample_factor: float = 1.0
-    """Multiply the samples of each ray (official --sample_mult)."""
     parity: Literal["official", "fixed"] | None = None
     """official repeats the slips of the published programs; default: official for their weights,
     fixed for ours."""
 
-    def open_sampler(self) -> spherehead.HeadSampler:
-        """Check the options, read the weights and put both together."""
-        settings = spherehead.SamplingSettings(
+    def _settings(self) -> spherehead.SamplingSettings:
+        return spherehead.SamplingSettings(
             truncation=self.truncation,
             cutoff=self.cutoff,
             condition_yaw=math.radians(self.condition_yaw),
-            camera_offset=self.camera_offset,
             noise=self.noise,
-            neural_size=self.neural_size,
-            sample_factor=self.sample_factor,
         )
+
+    def _open(
+        self, settings: spherehead.SamplingSettings, cameras: CameraOptions
+    ) -> spherehead.HeadSampler:
         saved = open_saved(SPHERE_HEAD, self.source())
         generator = saved.generator
         if self.parity is not None:
             generator.config = with_parity(generator.config, self.parity)
         self.checked(settings, generator.num_ws)
-        if self.camera_offset != "none" and generator.camera_offset is None:
+        if settings.camera_offset != "none" and generator.camera_offset is None:
             raise ValueError(
-                f"--camera-offset {self.camera_offset}: this generator has learned no offset"
+                f"--camera-offset {settings.camera_offset}: this generator has learned no offset"
             )
-        generator.keep_derived()
-        return spherehead.HeadSampler(generator, self.view_rig(saved.rig), settings)
+        return spherehead.HeadSampler(generator, cameras.rig(saved.rig), settings, saved.rig)
+
+
+@dataclass(frozen=True)
+class SphereSurfaceOptions(_SphereOptions):
+    """Options of commands that make no pictures of SphereHead's people."""
+
+    def open_sampler(self) -> spherehead.HeadSampler:
+        """Check the options, read the weights and put both together."""
+        return self._open(self._settings(), CameraOptions())
+
+
+@dataclass(frozen=True)
+class SphereHeadOptions(_SphereOptions):
+    """Options of commands that show people of SphereHead."""
+
+    camera_offset: CameraOffset = "none"
+    """Which learned offset moves cameras: none as in the published images, the mean of many people,
+    or each person's own as in training."""
+    neural_size: int | None = None
+    """Side of the rendered feature image; default: that of the training (official --nrr)."""
+    sample_factor: float = 1.0
+    """Multiply the samples of each ray (official --sample_mult)."""
+    cameras: Annotated[CameraOptions, tyro.conf.arg(name="")] = field(default_factory=CameraOptions)
+
+    def open_sampler(self) -> spherehead.HeadSampler:
+        """Check the options, read the weights and put both together."""
+        settings = replace(
+            self._settings(),
+            camera_offset=self.camera_offset,
+            neural_size=self.neural_size,
+            sample_factor=self.sample_factor,
+        )
+        return self._open(settings, self.cameras)
 
 
 @dataclass(frozen=True)
@@ -164,6 +197,7 @@ class PictureOptions:
     """Show what the generator has learned to be behind heads (official --with_bg)."""
     backdrop: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Colour behind everything, from 0 to 1."""
+    cameras: Annotated[CameraOptions, tyro.conf.arg(name="")] = field(default_factory=CameraOptions)
 
 
 @dataclass(frozen=True)
@@ -186,13 +220,14 @@ class _GaussianOptions(GeneratorOptions, ABC):
         saved = open_saved(RELIGHTABLE, self.source())
         generator = saved.generator
         self.checked(settings, generator.num_ws)
-        if self.focal is not None and generator.config.parity == "official":
+        if pictures.cameras.focal is not None and generator.config.parity == "official":
             raise ValueError(
                 "--focal: this generator has the one field of view of the published programs"
             )
         if pictures.scenery and generator.background is None:
             raise ValueError("--scenery: this generator has learned nothing behind heads")
-        return gsheadrelight.RelightableSampler(generator, self.view_rig(saved.rig), settings)
+        rig = pictures.cameras.rig(saved.rig)
+        return gsheadrelight.RelightableSampler(generator, rig, settings, saved.rig)
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,15 @@ def test_a_person_does_not_depend_on_who_else_is_generated() -> None:
     assert torch.equal(*views)
 
 
+def test_cameras_of_views_do_not_change_who_is_seen() -> None:
+    near = ViewRig(distance=2.0, focal=3.0)
+    usual, close = sampler(), RelightableSampler(visible(), near, SamplingSettings(), RIG)
+    assert torch.equal(close.people((1,)).ws, usual.people((1,)).ws)
+    assert close.depth_bounds != usual.depth_bounds
+    conditioned = RelightableSampler(visible(), near, SamplingSettings()).people((1,)).ws
+    assert not torch.allclose(conditioned, usual.people((1,)).ws)
+
+
 def test_the_way_between_people_meets_them() -> None:
     source = sampler(truncation=1.0)
     keys = source.people((1, 2))

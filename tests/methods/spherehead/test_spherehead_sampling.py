@@ -157,6 +157,18 @@ def test_the_conditioning_camera_changes_people() -> None:
     assert not torch.allclose(sampler().people((1,)).ws, sampler(condition_yaw=1.5).people((1,)).ws)
 
 
+def test_cameras_of_views_do_not_change_who_is_seen() -> None:
+    near = ViewRig(distance=2.0, focal=3.0)
+    for offset in ("own", "mean"):
+        settings = SamplingSettings(camera_offset=offset)
+        usual = HeadSampler(tiny_generator(), RIG, settings).people((1,))
+        close = HeadSampler(tiny_generator(), near, settings, RIG).people((1,))
+        assert torch.equal(close.ws, usual.ws)
+        assert torch.equal(close.offsets, usual.offsets)
+    other = HeadSampler(tiny_generator(), near, settings).people((1,))
+    assert not torch.allclose(other.ws, usual.ws)
+
+
 def test_learned_offsets_move_cameras_as_in_training() -> None:
     source = sampler(camera_offset="own")
     person = source.people((2,))

@@ -74,7 +74,10 @@ class RelightableSampler:
 
     generator: Generator
     rig: ViewRig
+    """Cameras of its views."""
     settings: SamplingSettings
+    training_rig: ViewRig | None = None
+    """Cameras of the training, one of which people are conditioned on; default: ``rig``."""
 
     def __post_init__(self) -> None:
         """Reject scenery that was never learned."""
@@ -207,7 +210,8 @@ class RelightableSampler:
         return torch.tensor(self.settings.backdrop, device=self.device)
 
     def _people_of_latents(self, z: Tensor, seeds: tuple[int, ...]) -> People:
-        label = self.rig.label(self.settings.condition_yaw).to(self.device)
+        rig = self.training_rig or self.rig
+        label = rig.label(self.settings.condition_yaw).to(self.device)
         truncation, cutoff = self.settings.truncation, self.settings.cutoff
         # One by one: products of other batch sizes round otherwise.
         ws = torch.cat([self.generator.map(row, label, truncation, cutoff) for row in z.split(1)])

@@ -78,7 +78,10 @@ class HeadSampler:
 
     generator: Generator
     rig: ViewRig
+    """Cameras of its views."""
     settings: SamplingSettings
+    training_rig: ViewRig | None = None
+    """Cameras of the training, one of which people are conditioned on; default: ``rig``."""
 
     @property
     def device(self) -> torch.device:
@@ -194,7 +197,8 @@ class HeadSampler:
         )
 
     def _condition(self) -> Float[Tensor, "1 25"]:
-        return self.rig.label(self.settings.condition_yaw).to(self.device)
+        rig = self.training_rig or self.rig
+        return rig.label(self.settings.condition_yaw).to(self.device)
 
     def _people_of_latents(self, z: Tensor, seeds: tuple[int, ...]) -> People:
         label = self._condition()
