@@ -13,6 +13,7 @@ from relight_heads import TINY
 from vultus.methods.gsheadrelight.config import DiscriminatorConfig, GeneratorConfig
 from vultus.methods.gsheadrelight.discriminator import Discriminator
 from vultus.methods.gsheadrelight.generator import Generator
+from vultus.methods.gsheadrelight.generator_file import OFFICIAL_RIG
 from vultus.methods.gsheadrelight.official import to_official_discriminator, to_official_generator
 from vultus.methods.gsheadrelight.official_pickle import (
     discriminator_from_official,
@@ -62,6 +63,20 @@ def test_a_published_pickle_becomes_the_generator_that_it_holds(
     ws = torch.randn(1, config.num_ws, config.w_dim, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         assert torch.equal(read.gaussians(ws).means, generator.gaussians(ws).means)
+
+
+def test_cameras_are_those_of_the_training(tmp_path: Path) -> None:
+    network = as_published(Generator(MONO))
+    path = tmp_path / "model.pkl"
+    assert read_official_generator(write_official_pickle(path, {"G": network})).rig == OFFICIAL_RIG
+    cats = {"avg_camera_radius": 1.7, "avg_camera_pivot": [0, 0, -0.06]}
+    network.arguments["rendering_kwargs"] |= cats
+    read = read_official_generator(write_official_pickle(path, {"G": network}))
+    assert read.rig == replace(OFFICIAL_RIG, distance=1.7, target=(0.0, 0.0, -0.06))
+    network.arguments["rendering_kwargs"]["avg_camera_pivot"] = [0, None, 0]
+    write_official_pickle(path, {"G": network})
+    with pytest.raises(ValueError, match=r"model\.pkl: avg_camera_pivot must be 3 numbers"):
+        read_official_generator(path)
 
 
 def test_other_networks_are_refused(tmp_path: Path) -> None:

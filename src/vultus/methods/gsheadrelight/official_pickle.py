@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from vultus.methods.gsheadrelight.config import (
     LIGHT_TERMS,
@@ -20,6 +18,7 @@ from vultus.methods.gsheadrelight.official import (
     from_official_discriminator,
     from_official_generator,
 )
+from vultus.methods.official_cameras import official_rig
 from vultus.nets.stylegan2.official_pickle import OfficialNetwork, read_official_pickle
 
 __all__ = [
@@ -52,9 +51,10 @@ def read_official_generator(path: Path) -> SavedGenerator:
         raise ValueError(f"{path}: must hold one of G_ema, G, got {', '.join(networks)}")
     try:
         generator = generator_from_official(network)
+        rig = official_rig(network, OFFICIAL_RIG)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return SavedGenerator(generator.requires_grad_(False), OFFICIAL_RIG, {"pickle": path.name})
+    return SavedGenerator(generator.requires_grad_(False), rig, {"pickle": path.name})
 
 
 def generator_config(network: OfficialNetwork) -> GeneratorConfig:
@@ -68,7 +68,7 @@ def generator_config(network: OfficialNetwork) -> GeneratorConfig:
         raise ValueError(
             f"{network.class_name} is no generator of heads that can be lit: it has no {_TRANSFER}"
         )
-    rendering = _rendering(network)
+    rendering = network.rendering
     options = rendering.get("custom_options", {})
     levels = {int(m[1]): shapes[m[0]][1] for m in map(_HEAD.fullmatch, shapes) if m}
     width = 2 * shapes["point_gen.conv_in.learnable_pe.ffm.linear.bias"][0]
@@ -145,9 +145,3 @@ def discriminator_from_official(network: OfficialNetwork) -> Discriminator:
     template = discriminator.state_dict()
     discriminator.load_state_dict(from_official_discriminator(network.weights, template))
     return discriminator
-
-
-def _rendering(network: OfficialNetwork) -> Mapping[str, Any]:
-    """Options of the rendering, wherever the module keeps them."""
-    found = network.attributes.get("rendering_kwargs")
-    return found if found else network.arguments.get("rendering_kwargs", {})

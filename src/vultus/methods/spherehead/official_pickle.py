@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vultus.kernels.triplane_volume import VolumeSettings
 from vultus.methods.head_views import ViewRig
+from vultus.methods.official_cameras import official_rig
 from vultus.methods.spherehead.config import (
     SUPER_RESOLUTION,
     GeneratorConfig,
@@ -58,13 +58,8 @@ def view_rig(network: OfficialNetwork) -> ViewRig:
     The published films of EG3D look at the pivot of its training, those of its successors at the
     origin.
     """
-    rendering = network.attributes.get("rendering_kwargs", {})
-    rig = ViewRig(distance=float(rendering.get("avg_camera_radius", 2.7)))
-    pivot = rendering.get("avg_camera_pivot")
-    if pivot is None or "t_mapping.fc0.weight" in network.weights:
-        return rig
-    x, y, z = (float(number) for number in pivot)
-    return replace(rig, target=(x, y, z))
+    has_pivot = "t_mapping.fc0.weight" not in network.weights
+    return official_rig(network, ViewRig(), has_pivot=has_pivot)
 
 
 def generator_config(network: OfficialNetwork) -> GeneratorConfig:
@@ -75,7 +70,7 @@ def generator_config(network: OfficialNetwork) -> GeneratorConfig:
     Raises:
         ValueError: If the weights are those of no generator that we know.
     """
-    weights, rendering = network.weights, network.attributes.get("rendering_kwargs", {})
+    weights, rendering = network.weights, network.rendering
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     sizes = [int(match[1]) for match in map(_CONDITIONED_BLOCK.fullmatch, shapes) if match]
     if not sizes or "decoder.net.0.weight" not in shapes:

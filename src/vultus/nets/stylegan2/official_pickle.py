@@ -48,6 +48,12 @@ class OfficialNetwork:
     arguments: dict[str, Any]
     """Keyword arguments of its constructor."""
 
+    @property
+    def rendering(self) -> dict[str, Any]:
+        """Options of the rendering, wherever the module keeps them."""
+        found = self.attributes.get("rendering_kwargs")
+        return found if found else self.arguments.get("rendering_kwargs", {})
+
 
 def read_official_pickle(path: Path) -> dict[str, OfficialNetwork]:
     """Read the networks ``G``, ``D`` and ``G_ema``, as far as the file has them.
