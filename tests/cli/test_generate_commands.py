@@ -18,13 +18,14 @@ from vultus.cli.generate import read_cameras
 from vultus.cli.generator_options import parse_seeds
 from vultus.cli.generator_weights import SPHERE_HEAD, SavedSource, open_saved
 from vultus.cli.main import run
+from vultus.core.config import config_to_data
 from vultus.core.image_io import image_size, read_image_bytes, to_bytes
 from vultus.core.run_folder import RunFolder
 from vultus.core.video_io import video_info
 from vultus.data.label_files import label_table, read_label_file
 from vultus.export.generator_pictures import picture_of_head
 from vultus.export.mesh_files import read_mesh
-from vultus.methods.head_views import ViewRig, ring_labels
+from vultus.methods.head_views import ViewRig, mean_rig, ring_labels
 from vultus.methods.spherehead.sampling import HeadSampler, SamplingSettings
 
 Refuses = Callable[..., str]
@@ -79,7 +80,6 @@ def test_single_images_come_with_their_cameras(weights: Path, tmp_path: Path) ->
     assert_close(labels, ring_labels(ViewRig(distance=2.5), 3).repeat(2, 1))
     # The same cameras from the file give the same pictures.
     again = ["--seeds", "2", "--layout", "images", "--cameras", str(label_file)]
-    again += ["--distance", "2.5"]  # Of the camera that people are conditioned on.
     assert run(command("generate", weights, tmp_path / "again", *again)) == 0
     images = [tmp_path / folder / "rgb/seed0002_001.png" for folder in ("set", "again")]
     assert torch.equal(*(read_image_bytes(path) for path in images))
@@ -159,6 +159,19 @@ def test_a_run_gives_its_average_at_every_kept_step(trained_run: Path, tmp_path:
     assert run(command("generate", packed, tmp_path / "b", *more[:-2])) == 0
     images = [read_image_bytes(tmp_path / folder / "seed0001.png") for folder in "ab"]
     assert torch.equal(*images)
+
+
+def test_cameras_of_a_run_are_those_of_its_images(tmp_path: Path) -> None:
+    source = SavedSource(write_tiny_run(tmp_path / "run"))
+    assert open_saved(SPHERE_HEAD, source).rig == ViewRig()  # As before runs told.
+    rig = mean_rig(torch.cat([ViewRig(2.0, 3.0).label(0.4), ViewRig(3.0, 4.0).label(1.0, 0.2)]))
+    RunFolder(tmp_path / "run").update_card(rig=config_to_data(rig))
+    found = open_saved(SPHERE_HEAD, source).rig
+    assert found == rig
+    assert_close(torch.tensor([found.distance, found.focal]), torch.tensor([2.5, 3.5]))
+    RunFolder(tmp_path / "run").update_card(rig={"distance": -1.0})
+    with pytest.raises(ValueError, match=r"card\.json: rig"):
+        open_saved(SPHERE_HEAD, source)
 
 
 def test_seeds_are_numbers_and_ranges() -> None:

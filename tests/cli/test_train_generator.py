@@ -14,8 +14,10 @@ import torch
 
 from tiny_image_sets import image_files, labels_at, write_files, write_image_set
 from vultus.cli.main import run
+from vultus.core.config import config_to_data
 from vultus.core.image_io import read_image_bytes
 from vultus.core.run_folder import RunFolder
+from vultus.methods.head_views import mean_rig
 
 TINY = """--preset small --generator.channel-max 8 --generator.channel-base 64
     --generator.z-dim 8 --generator.w-dim 8 --generator.plane-size 8 --generator.plane-channels 4
@@ -58,6 +60,7 @@ def test_a_generator_is_trained_stopped_and_continued(
     assert {"augmentation", "neural_size"} < folder.read_metrics()[0].keys()
     assert folder.read_card()["method"] == "spherehead"
     assert len(folder.read_card()["data_id"]) == 16
+    assert folder.read_card()["rig"] == config_to_data(mean_rig(LABELS), "rig")
     # Eight people from four sides; the first five real images with repetitions.
     assert read_image_bytes(folder.media_path / "fakes_0000004.png").shape == (3, 256, 512)
     assert read_image_bytes(folder.media_path / "reals.png").shape == (3, 256, 512)

@@ -126,7 +126,17 @@ def read_run(
     images_seen = found * config.training.batch
     generator.config = family.config_at(config, images_seen)
     origin = {"run": str(path.resolve()), "step": found, "images_seen": images_seen}
-    return SavedGenerator(generator.to(device).eval().requires_grad_(False), ViewRig(), origin)
+    return SavedGenerator(
+        generator.to(device).eval().requires_grad_(False), _rig_of_run(run), origin
+    )
+
+
+def _rig_of_run(run: RunFolder) -> ViewRig:
+    """Cameras of the training images, or the usual ones for runs that do not tell."""
+    card = run.read_card() if run.card_path.is_file() else {}
+    if "rig" not in card:
+        return ViewRig()
+    return config_from_data(ViewRig, card["rig"], f"{run.card_path}: rig")
 
 
 def _stored_config(path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import tyro
 
 from vultus.cli.avatar_run import check_run_folder, open_or_create_run
 from vultus.cli.console import console
+from vultus.core.config import config_to_data
 from vultus.core.devices import find_device
 from vultus.core.run_folder import RunFolder
 from vultus.core.seeding import make_deterministic, seed_everything
@@ -24,6 +25,7 @@ from vultus.engine.adversarial_checkpoint import start_from
 from vultus.engine.generator_metrics import RANDOM_FEATURE_PROTOCOL, random_feature_distances
 from vultus.engine.world import World, join_world
 from vultus.methods.adversarial import AdversarialConfig, AdversarialSettings
+from vultus.methods.head_views import mean_rig
 from vultus.methods.registry import build_generator, method_presets, scale_schedule
 
 __all__ = ["GeneratorTrainOptions", "ImageOptions", "generator_run_config", "train_generator"]
@@ -156,6 +158,7 @@ def _train(plan: _Plan, world: World, device: torch.device) -> None:
             data_id=plan.images.fingerprint(),
             processes=world.size,
             protocol_ids=[RANDOM_FEATURE_PROTOCOL],
+            rig=config_to_data(mean_rig(plan.entries.labels), "rig"),
         )
         write_real_pictures(run, learner, feed)
         if count := training.evaluate_images:

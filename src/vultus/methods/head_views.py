@@ -12,7 +12,15 @@ from torch import Tensor
 
 from vultus.data.camera_labels import look_at_labels
 
-__all__ = ["Motion", "ViewRig", "face_labels", "motion_labels", "ring_labels", "strip_labels"]
+__all__ = [
+    "Motion",
+    "ViewRig",
+    "face_labels",
+    "mean_rig",
+    "motion_labels",
+    "ring_labels",
+    "strip_labels",
+]
 
 Motion = Literal["orbit", "front", "swing", "face"]
 """Once around the head, a camera that stands still, or to and fro in front of the face: widely as
@@ -56,6 +64,12 @@ class ViewRig:
     def label(self, yaw: float = 0.0, height: float = 0.0) -> Float[Tensor, "1 25"]:
         """One camera; by default the frontal one."""
         return self.labels(torch.tensor([yaw]), torch.tensor([height]))
+
+
+def mean_rig(labels: Float[Tensor, "n 25"]) -> ViewRig:
+    """Cameras at the mean distance of others, and with their mean focal length."""
+    centers = labels[:, [3, 7, 11]]
+    return ViewRig(float(centers.norm(dim=1).mean()), float(labels[:, 16].mean()))
 
 
 def strip_labels(rig: ViewRig) -> Float[Tensor, "5 25"]:
