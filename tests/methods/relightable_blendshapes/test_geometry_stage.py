@@ -244,6 +244,9 @@ def test_a_schedule_is_scaled_as_a_whole() -> None:
         (lambda: GeometryOptim(batch_size=0), "batch_size must be positive, got 0"),
     ],
 )
+    # As in the schedules of all methods: what is kept and logged stays as often.
+    assert half.checkpoint_every == PRESETS["standard"].checkpoint_every
+    assert half.log_every == PRESETS["standard"].log_every
 def test_settings_that_cannot_be_meant_are_refused(build, message) -> None:
     with pytest.raises(ValueError, match=message):
         build()
@@ -255,6 +258,12 @@ def test_the_stage_finds_the_same_mesh_on_a_gpu(sequence, frames, tmp_path) -> N
         pytest.skip("needs a GPU")
     config = replace(PRESETS["toy"], steps=40)
     expected = fit(sequence, frames, config, tmp_path / "cpu")
+        # Before the first step there is nothing to subdivide after: it would never happen.
+        (lambda: GeometryOptim(refine_at=0), "refine_at must be positive, got 0"),
+        (
+            lambda: GeometryConfig(keep_checkpoints=-1),
+            "keep_checkpoints must be at least 0, got -1",
+        ),
     run = RunFolder.create(tmp_path / "gpu", config, seed=3)
     found = fit_geometry(sequence, frames, config, run, 3, torch.device("cuda"))
     for name, value in expected.after.facts().items():

@@ -105,7 +105,7 @@ class GeometryOptim:
     albedo_lr: float = 1e-2
     light_lr: float = 1e-2
     refine_at: int = 1000
-    """Step after which the mesh is subdivided."""
+    """Step after which the mesh is subdivided, from 1."""
     coarse_until: int = 1000
     """Up to this step pictures are smaller."""
     coarse_factor: int = 2
@@ -120,7 +120,14 @@ class GeometryOptim:
 
     def __post_init__(self) -> None:
         """Reject contradictions."""
-        for name in ("batch_size", "coarse_factor", "observe_every", "observed_frames"):
+        at_least_one = (
+            "batch_size",
+            "refine_at",
+            "coarse_factor",
+            "observe_every",
+            "observed_frames",
+        )
+        for name in at_least_one:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 
@@ -149,6 +156,8 @@ class GeometryConfig:
         for name in ("steps", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.keep_checkpoints < 0:
+            raise ValueError(f"keep_checkpoints must be at least 0, got {self.keep_checkpoints}")
 
     @property
     def refines(self) -> bool:
@@ -184,7 +193,9 @@ PRESETS: dict[str, GeometryConfig] = {
 
 
 def scale_schedule(config: GeometryConfig, factor: float) -> GeometryConfig:
-    """Multiply every number of steps.
+    """Multiply every number of steps, so that a shorter fit takes the same course.
+
+    Checkpoints and logs keep their intervals.
 
     Raises:
         ValueError: If the factor is not positive.
@@ -193,7 +204,6 @@ def scale_schedule(config: GeometryConfig, factor: float) -> GeometryConfig:
     return replace(
         config,
         steps=scale_steps(config.steps, factor),
-        checkpoint_every=scale_steps(config.checkpoint_every, factor),
         losses=replace(
             config.losses, perceptual_fade=scale_steps(config.losses.perceptual_fade, factor)
         ),
