@@ -231,6 +231,9 @@ def test_a_schedule_is_scaled_as_a_whole() -> None:
     assert (half.steps, half.optim.refine_at, half.optim.decay_steps) == (1500, 500, 500)
     assert half.is_refined(501)
     assert not half.is_refined(500)
+    # As in the schedules of all methods: what is kept and logged stays as often.
+    assert half.checkpoint_every == PRESETS["standard"].checkpoint_every
+    assert half.log_every == PRESETS["standard"].log_every
     with pytest.raises(ValueError, match="schedule must be positive"):
         scale_schedule(PRESETS["standard"], 0.0)
 
@@ -242,11 +245,14 @@ def test_a_schedule_is_scaled_as_a_whole() -> None:
         (lambda: GeometryModelConfig(subdivisions=-1), "subdivisions must not be negative, got -1"),
         (lambda: GeometryModelConfig(light_height=0), "light_height must be positive, got 0"),
         (lambda: GeometryOptim(batch_size=0), "batch_size must be positive, got 0"),
+        # Before the first step there is nothing to subdivide after: it would never happen.
+        (lambda: GeometryOptim(refine_at=0), "refine_at must be positive, got 0"),
+        (
+            lambda: GeometryConfig(keep_checkpoints=-1),
+            "keep_checkpoints must be at least 0, got -1",
+        ),
     ],
 )
-    # As in the schedules of all methods: what is kept and logged stays as often.
-    assert half.checkpoint_every == PRESETS["standard"].checkpoint_every
-    assert half.log_every == PRESETS["standard"].log_every
 def test_settings_that_cannot_be_meant_are_refused(build, message) -> None:
     with pytest.raises(ValueError, match=message):
         build()
@@ -258,12 +264,6 @@ def test_the_stage_finds_the_same_mesh_on_a_gpu(sequence, frames, tmp_path) -> N
         pytest.skip("needs a GPU")
     config = replace(PRESETS["toy"], steps=40)
     expected = fit(sequence, frames, config, tmp_path / "cpu")
-        # Before the first step there is nothing to subdivide after: it would never happen.
-        (lambda: GeometryOptim(refine_at=0), "refine_at must be positive, got 0"),
-        (
-            lambda: GeometryConfig(keep_checkpoints=-1),
-            "keep_checkpoints must be at least 0, got -1",
-        ),
     run = RunFolder.create(tmp_path / "gpu", config, seed=3)
     found = fit_geometry(sequence, frames, config, run, 3, torch.device("cuda"))
     for name, value in expected.after.facts().items():
