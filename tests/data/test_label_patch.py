@@ -137,6 +137,23 @@ def test_nothing_is_written_if_one_map_is_wrong(
     assert not list(data.rglob(".vultus*"))
 
 
+def test_linked_captures_are_patched_once_and_loops_end(data: Path, tmp_path: Path) -> None:
+    store = write_capture(tmp_path / "store/take_7")
+    (data / "marcel/images").rmdir()
+    (data / "marcel").rmdir()
+    (data / "marcel").symlink_to(store, target_is_directory=True)
+    (data / "again").symlink_to(data / "insta", target_is_directory=True)
+    (data / "insta/loop").symlink_to(data, target_is_directory=True)
+    archive = write_archive(tmp_path / "maps.zip", {**maps_of("bala"), **maps_of("marcel", 4)})
+    patch = plan_label_patch(archive, data)
+    assert {capture.subject: capture.target for capture in patch.captures} == {
+        "bala": data / "insta/bala/semantic",
+        "marcel": store / "semantic",
+    }
+    assert patch.write() == 4
+    assert int(read_parsing(store / "semantic/00001.png").max()) == 5
+
+
 def test_missing_archives_folders_and_captures_are_named(data: Path, tmp_path: Path) -> None:
     archive = write_archive(tmp_path / "maps.zip", maps_of("bala"))
     with pytest.raises(FileNotFoundError, match=r"none\.zip does not exist"):

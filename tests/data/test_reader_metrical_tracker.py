@@ -216,6 +216,25 @@ def test_larger_pictures_scale_the_camera(capture: Path) -> None:
     assert bool((semantics[0, 0] == 0).eq(resize_label_map(parsing, 96, 96) == 1).all())
 
 
+@pytest.mark.parametrize(
+    ("images", "own", "other"),
+    [("images", "semantic", "semantic.HQ"), ("images.HQ", "semantic.HQ", "semantic")],
+)
+def test_label_maps_of_the_other_pictures_serve_as_well(
+    capture: Path, images: str, own: str, other: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """patch-dataset writes semantic.HQ/ alone where a capture has both sizes."""
+    shutil.copytree(capture / "images", capture / "images.HQ")
+    (capture / "semantic").rename(capture / other)
+    with caplog.at_level("INFO"):
+        (record, *_) = read(capture, image_folder=images).frames
+    assert record.parsing_path == capture / other / "00000.png"
+    assert f"label maps of {images} are read from {other}" in caplog.text
+    shutil.copytree(capture / other, capture / own)
+    (record, *_) = read(capture, image_folder=images).frames
+    assert record.parsing_path == capture / own / "00000.png"
+
+
 def test_the_trackers_own_pictures_have_no_mattes(capture: Path) -> None:
     (capture / "images").rename(capture / "input")
     for path in (capture / "input").iterdir():

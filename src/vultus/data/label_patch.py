@@ -16,14 +16,14 @@ from vultus.core.files import atomic_directory, write_bytes
 from vultus.core.image_io import image_size
 from vultus.core.progress import track
 from vultus.data.image_archive import ImageArchive, open_archive
+from vultus.data.readers.metrical_tracker import CHECKPOINT_FOLDER, LABEL_FOLDERS, ImageFolder
 from vultus.data.readers.numbered_files import numbered_files
 from vultus.data.semantics import decode_parsing
 
 __all__ = ["CapturePatch", "LabelPatch", "plan_label_patch"]
 
-_CHECKPOINTS = "checkpoint"
-_TARGETS = {"images.HQ": "semantic.HQ", "images": "semantic"}
-"""Where maps go, by the pictures that a capture has; the larger ones come first, as published."""
+_PATCHED: tuple[ImageFolder, ...] = ("images.HQ", "images")
+"""Pictures that maps are for: the larger ones if a capture has them, as published."""
 _SUFFIX = ".png"
 _MAX_BYTES = 2**26
 """Of one map; a picture of a video takes far less, whatever an archive says."""
@@ -126,18 +126,18 @@ def plan_label_patch(
     wanted = {name: entries for name, entries in maps.items() if not subjects or name in subjects}
     captures = [
         CapturePatch(
-            folder.name,
+            subject,
             folder / images,
-            folder / target,
-            wanted[folder.name],
-            is_present=(folder / target).exists() and not force,
+            folder / LABEL_FOLDERS[images],
+            wanted[subject],
+            is_present=(folder / LABEL_FOLDERS[images]).exists() and not force,
         )
-        for folder, images, target in _find_captures(root, wanted)
+        for folder, subject, images in _find_captures(root, wanted)
     ]
     if not captures:
         raise FileNotFoundError(
             f"{root}: has no capture of {', '.join(wanted) or 'any subject'}: a folder of that "
-            f"name with {_CHECKPOINTS}/ and images/ or images.HQ/"
+            f"name with {CHECKPOINT_FOLDER}/ and images/ or images.HQ/"
         )
     return LabelPatch(opened, tuple(captures))
 
@@ -157,16 +157,25 @@ def _maps_by_subject(archive: ImageArchive) -> dict[str, dict[int, str]]:
     return maps
 
 
-def _find_captures(root: Path, subjects: Collection[str]) -> list[tuple[Path, str, str]]:
-    """Captures with the folders of their pictures and of their maps."""
-    found = []
-    for name, folders, _ in os.walk(root):
-        folder = Path(name)
-        if folder.resolve().name not in subjects or _CHECKPOINTS not in folders:
+def _find_captures(root: Path, subjects: Collection[str]) -> list[tuple[Path, str, ImageFolder]]:
+    """Captures with their subject and the folder of their pictures; links are followed.
+
+    A linked capture is of the subject that the link is named after, or else its target.
+    """
+    found: list[tuple[Path, str, ImageFolder]] = []
+    visited: set[Path] = set()
+    for name, folders, _ in os.walk(root, followlinks=True):
+        folder = Path(name).resolve()
+        if folder in visited:
+            folders.clear()
             continue
-        images = next((images for images in _TARGETS if images in folders), None)
-        if images is not None:
-            found.append((folder.resolve(), images, _TARGETS[images]))
+        visited.add(folder)
+        folders.sort()
+        names = (Path(name).absolute().name, folder.name)
+        subject = next((name for name in names if name in subjects), None)
+        images = next((images for images in _PATCHED if (folder / images).is_dir()), None)
+        if subject is not None and images is not None and CHECKPOINT_FOLDER in folders:
+            found.append((folder, subject, images))
     return sorted(found)
 
 

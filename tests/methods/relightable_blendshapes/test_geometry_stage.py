@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,6 +114,18 @@ def test_a_resumed_run_is_the_uninterrupted_one(sequence, frames, tmp_path) -> N
     for name in ("offsets", "albedo", "radiance", "labels", "faces"):
         assert torch.equal(getattr(whole.geometry, name), getattr(resumed.geometry, name)), name
     assert bool(whole.geometry.offsets.any())
+
+
+def test_captures_without_label_maps_are_named(sequence, frames, caplog) -> None:
+    GeometryTrainer(sequence, frames, TINY, 0, CPU)
+    assert "label maps" not in caplog.text
+    bare = copy(frames)
+    bare.records = tuple(replace(record, parsing_path=None) for record in frames.records)
+    trainer = GeometryTrainer(sequence, bare, TINY, 0, CPU)
+    assert f"{sequence.root}: has no label maps" in caplog.text
+    before = trainer.facts.labels
+    trainer.observe(0)
+    assert torch.equal(trainer.facts.labels, before)
 
 
 def test_refining_leaves_the_surface_where_it_is(sequence, frames) -> None:

@@ -2,7 +2,8 @@
 
     checkpoint/00000.frame ...       FLAME parameters and camera of each frame
     images/00000.png ...             RGBA; also images.HQ/ (larger) and the tracker's own input/
-    semantic/00000.png ...           optional label maps; semantic.HQ/ for images.HQ/
+    semantic/00000.png ...           optional label maps, or semantic.HQ/; those of other pictures
+                                     serve as well
     image_mask/mask_00000.png ...    optional mattes, where images have no alpha
     transforms_test.json             optional, of INSTA: as many frames as it has are held out
     offset.txt                       optional: where GaussianBlendshapes puts the teeth, metres
@@ -12,6 +13,7 @@ Intrinsics belong to the image that was tracked; larger images have them scaled.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +35,9 @@ from vultus.geometry.cameras import Camera
 from vultus.heads.base import HeadModel, HeadPose
 from vultus.heads.registry import load_head
 
-__all__ = ["CHECKPOINT_FOLDER", "Options", "read"]
+__all__ = ["CHECKPOINT_FOLDER", "LABEL_FOLDERS", "ImageFolder", "Options", "read"]
+
+_LOG = logging.getLogger(__name__)
 
 CHECKPOINT_FOLDER = "checkpoint"
 _MATTE_FOLDER, _MATTE_PREFIX = "image_mask", "mask_"
@@ -43,12 +47,12 @@ _HELD_OUT, _HELD_OUT_WITH_MATTES = 350, 500
 which come with mattes of their own."""
 
 ImageFolder = Literal["images", "images.HQ", "input"]
-_IMAGE_FOLDERS: dict[ImageFolder, str] = {
+LABEL_FOLDERS: Mapping[ImageFolder, str] = {
     "images": "semantic",
     "images.HQ": "semantic.HQ",
     "input": "semantic",
 }
-"""Folders of pictures, and where their label maps are."""
+"""Folders of pictures, and where label maps of their size are."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,7 @@ def _records(
 ) -> tuple[FrameRecord, ...]:
     folder = _image_folder(root, options)
     images = numbered_files(root / folder)
-    labels = _Companions.find(root / _IMAGE_FOLDERS[folder])
+    labels = _Companions.find(_label_folder(root, folder))
     mattes = _Companions.find(root / _MATTE_FOLDER, _MATTE_PREFIX)
     records = []
     for timestep, (number, (path, frame)) in enumerate(frames.items()):
@@ -160,10 +164,20 @@ def _records(
 def _image_folder(root: Path, options: Options) -> ImageFolder:
     if options.image_folder is not None:
         return options.image_folder
-    for folder in _IMAGE_FOLDERS:
+    for folder in LABEL_FOLDERS:
         if (root / folder).is_dir():
             return folder
-    raise FileNotFoundError(f"{root}: has none of the folders {', '.join(_IMAGE_FOLDERS)}")
+    raise FileNotFoundError(f"{root}: has none of the folders {', '.join(LABEL_FOLDERS)}")
+
+
+def _label_folder(root: Path, images: ImageFolder) -> Path:
+    """Where the label maps are: those of pictures of another size serve as well."""
+    own = root / LABEL_FOLDERS[images]
+    others = (root / name for name in LABEL_FOLDERS.values())
+    found = next((folder for folder in (own, *others) if folder.is_dir()), own)
+    if found != own:
+        _LOG.info("%s: label maps of %s are read from %s", root, images, found.name)
+    return found
 
 
 def _numbered(folder: Path, files: Mapping[int, Path], number: int, frame: Path) -> Path:

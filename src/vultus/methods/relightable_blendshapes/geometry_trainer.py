@@ -5,6 +5,7 @@ Figures in brackets are sections of our specification.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -40,6 +41,8 @@ from vultus.methods.relightable_blendshapes.personal_mesh import PersonalMesh, s
 
 __all__ = ["GeometryTrainer", "check_capture"]
 
+_LOG = logging.getLogger(__name__)
+
 _PER_VERTEX = ("offsets", "albedo_logits")
 _MASKED_CHANNELS = 4
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -71,6 +74,11 @@ class GeometryTrainer:
             ValueError: As ``check_capture``.
         """
         check_capture(sequence, frames)
+        if all(record.parsing_path is None for record in frames.records):
+            _LOG.warning(
+                "%s: has no label maps; vertices keep the labels of the head model's regions",
+                sequence.root,
+            )
         self.sequence, self.frames, self.config = sequence, frames, config
         self.device, self._seed, self._perceptual = device, seed, perceptual
         head = head_on_device(sequence.head, device)
