@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tolerances import assert_close
+from vultus.core.image_io import write_radiance
 from vultus.data.sequence import HeadSequence
 from vultus.geometry.mesh_sampling import closest_points
 from vultus.geometry.meshes import vertex_normals
@@ -101,6 +102,56 @@ def test_geometry_of_another_capture_is_refused(geometry, tmp_path) -> None:
     replace(geometry, head={**geometry.head, "version": "0"}).save(path)
     with pytest.raises(ValueError, match="head must be the one of the geometry"):
         start_materials(config, capture())
+
+
+def test_geometry_of_another_person_is_refused(geometry, tmp_path) -> None:
+    path = tmp_path / "geometry.safetensors"
+    coefficients = geometry.subject.identity_coeffs.clone()
+    coefficients[0, 0] = 0.5
+    replace(geometry, subject=HeadPose(identity_coeffs=coefficients)).save(path)
+    with pytest.raises(ValueError, match="subject, their identity_coeffs differ"):
+        start_materials(settings(geometry=str(path)), capture())
+
+
+def test_checkpoints_refuse_geometry_that_was_made_again(geometry, tmp_path) -> None:
+    path, sequence = tmp_path / "geometry.safetensors", capture()
+    config = settings(geometry=str(path), map_rows=4)
+    means = sequence.head.neutral[::20].clone()
+
+    def started():
+        appearance = start_materials(config, sequence)
+        appearance.gaussians_changed({"means": means})
+        return appearance
+
+    geometry.save(path)
+    saved = started().tensors()
+    started().load(saved)
+    replace(geometry, offsets=0.5 * geometry.offsets).save(path)
+    with pytest.raises(ValueError, match=r"geometry\.safetensors: must be the geometry that"):
+        started().load(saved)
+
+
+def test_gaussians_are_bound_to_rows_of_the_mesh_itself() -> None:
+    sequence = capture()
+    appearance = start_materials(settings(map_rows=4), sequence)
+    faces = appearance.mesh.faces
+    means = sequence.head.neutral[sequence.head.topology.regions["hair"]]
+    appearance.gaussians_changed({"means": means})
+    saved = appearance.tensors()
+    corners = sequence.head.neutral[faces[saved["bound_faces"]]]
+    points = (corners * saved["barycentrics"][..., None]).sum(dim=1)
+    assert (points - means).norm(dim=1).median() < 1e-5
+
+
+def test_a_light_file_comes_before_the_light_of_the_geometry(geometry, tmp_path) -> None:
+    path, probe = tmp_path / "geometry.safetensors", tmp_path / "probe.exr"
+    geometry.save(path)
+    radiance = torch.rand(3, 16, 32)
+    write_radiance(probe, radiance)
+    for file in ("", str(path)):
+        config = settings(geometry=file, light_file=str(probe))
+        found = start_materials(config, capture()).radiance
+        assert_close(found, radiance, looser=1e4, reason="half floats of the file")
 
 
 def test_strips_of_teeth_are_looked_up_and_hide_nothing() -> None:

@@ -116,6 +116,25 @@ def test_light_is_left_alone_until_its_time(capture) -> None:
     assert avatar.phase(1) != avatar.phase(10)
 
 
+@pytest.mark.parametrize(
+    ("settings", "changes"),
+    [
+        ({"light_start": 6}, False),
+        ({"light_start": 5}, True),
+        ({"light_start": 0, "train_light": False}, False),
+    ],
+)
+def test_every_bit_of_the_light_stays_while_it_is_frozen(
+    capture, settings, changes, tmp_path
+) -> None:
+    config = tiny(steps=6)
+    config = replace(config, materials=replace(config.materials, **settings))
+    start = RelightableBlendshapes(config, capture, 0).appearance.parameters()["light"]
+    avatar = trained(capture, config, tmp_path)
+    light = avatar.appearance.parameters()["light"]
+    assert torch.equal(light, start) is not changes
+
+
 def test_traced_and_kept_visibility_give_the_same_step(capture) -> None:
     batch = FrameStore(capture, "train").batch([3])
     images = []
@@ -148,9 +167,15 @@ def test_a_checkpoint_renders_exactly_the_same_picture(capture, tmp_path) -> Non
     assert torch.equal(left, right)
 
 
-def test_a_resumed_training_gives_every_bit_of_an_uninterrupted_one(capture, tmp_path) -> None:
+@pytest.mark.parametrize("binding_gradients", [True, False])
+def test_a_resumed_training_gives_every_bit_of_an_uninterrupted_one(
+    capture, binding_gradients, tmp_path
+) -> None:
     densify = DensifyConfig(start_step=1, stop_step=9, interval=3, gradient_threshold=1e-3)
     config = tiny(steps=10, evaluate_every=7, densify=densify)
+    # Looks at steps 3, 6 and 9 by densification: Gaussians have moved since when it is resumed.
+    materials = replace(config.materials, binding_gradients=binding_gradients, rebind_interval=100)
+    config = replace(config, materials=materials)
     whole = trained(capture, config, tmp_path / "whole")
     run, frames = RunFolder.create(tmp_path / "parts", config, seed=0), FrameStore(capture, "train")
 

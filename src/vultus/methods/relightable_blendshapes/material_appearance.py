@@ -47,7 +47,7 @@ from vultus.methods.relightable_blendshapes.materials import (
     face_labels,
     initial_materials,
 )
-from vultus.methods.relightable_blendshapes.mesh_binding import MeshBinding, bind_to_mesh
+from vultus.methods.relightable_blendshapes.mesh_binding import MeshBinding
 from vultus.methods.relightable_blendshapes.posing import PosedGaussians
 from vultus.methods.relightable_blendshapes.shading import (
     Visibility,
@@ -100,6 +100,7 @@ class MaterialAppearance:
         device: torch.device | str = "cpu",
         radiance: Float[Tensor, "3 h w"] | None = None,
         initial_opacity: float = 0.1,
+        geometry_digest: bytes = b"",
     ) -> None:
         """Bind nothing yet.
 
@@ -110,6 +111,8 @@ class MaterialAppearance:
             device: Where everything lies.
             radiance: What the light starts as, of any size; ``None`` for even light.
             initial_opacity: Of Gaussians that are not covered at rest.
+            geometry_digest: Of the mesh's file, so that checkpoints find the same one again; empty
+                without a file.
         """
         self.config = config
         self._initial_opacity = initial_opacity
@@ -125,6 +128,7 @@ class MaterialAppearance:
         self.light = Parameter(radiance_to_raw(light))
         # On the device, so that captured graphs see shadows grow.
         self._strength = torch.ones((), device=device)
+        self._geometry_digest = torch.tensor(list(geometry_digest), dtype=torch.uint8).to(device)
         self._traced: TracedTrack | None = None
         self._known: _Bound | None = None
 
@@ -152,14 +156,14 @@ class MaterialAppearance:
 
     def initial(self, start: StartPoints, generator: torch.Generator) -> dict[str, Tensor]:
         """Stored materials, as the mesh says, of points that lie on it."""
-        mesh, faces = self.mesh, self.frames.faces
+        mesh = self.mesh
         points = start.points.to(self.light)
         is_face = (start.part == FACE).to(points.device)
         means = torch.where(is_face[:, None], mesh.carried(points), points)
-        found = bind_to_mesh(means, mesh.rest_vertices, faces)
+        found = self.frames.bind(means)
         surface = SurfacePoints(means, found.face_index, found.barycentrics)
         stored = initial_materials(
-            surface, faces, mesh.albedo, mesh.labels, self.config.min_roughness
+            surface, mesh.faces, mesh.albedo, mesh.labels, self.config.min_roughness
         )
         # What a closed mouth hides is dark; it must not shine through the lips.
         is_hidden = self.frames.is_covered[found.corners].all(dim=1)
@@ -181,7 +185,8 @@ class MaterialAppearance:
         }
         deltas = {f"{name}_deltas": rates.delta_factor * rate for name, rate in neutral.items()}
         light = exponential_decay(step, rates.light_init, rates.light_final, decay)
-        return neutral | deltas | {"light": light}
+        is_trained = self.config.is_light_trained(step)
+        return neutral | deltas | {"light": light if is_trained else 0.0}
 
     def start_step(self, step: int) -> None:
         """Give shadows their strength at a training step."""
@@ -189,7 +194,7 @@ class MaterialAppearance:
 
     def phase(self, step: int) -> Hashable:
         """Whether Gaussians shine, and whether the light is trained."""
-        return step > self.config.specular_start, step > self.config.light_start
+        return self.config.has_specular(step), self.config.is_light_trained(step)
 
     def looks_anew_at(self, step: int) -> bool:
         """Whether ``gaussians_changed`` is due though their number has not changed."""
@@ -198,28 +203,23 @@ class MaterialAppearance:
     def gaussians_changed(self, gaussians: Mapping[str, Tensor]) -> None:
         """Find the nearest points of the mesh, and neighbours for the priors."""
         means = gaussians["means"]
-        found = bind_to_mesh(means.detach(), self.mesh.rest_vertices, self.frames.faces)
-        labels = self._labels_of(found.face_index)
-        self._bind_to(means, found.face_index, labelled_neighbors(means, labels))
+        binding = self.frames.bind(means.detach())
+        pairs = labelled_neighbors(means, self._labels_of(binding.face_index))
+        self._bind(means, binding, pairs)
 
-    def _bind_to(
-        self, means: Tensor, face_index: Int[Tensor, " n"], pairs: Int[Tensor, "pairs 2"]
-    ) -> None:
-        rest, faces = self.mesh.rest_vertices, self.frames.faces
-        with torch.no_grad():
-            binding = MeshBinding.to_faces(face_index, means, rest, faces)
-        priors = MaterialPriors.of(self._labels_of(face_index), pairs)
+    def _bind(self, means: Tensor, binding: MeshBinding, pairs: Int[Tensor, "pairs 2"]) -> None:
+        priors = MaterialPriors.of(self._labels_of(binding.face_index), pairs)
         self._known = _Bound(means, binding, priors)
 
     def _labels_of(self, face_index: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-        return face_labels(self.mesh.labels, self.frames.faces)[face_index]
+        return face_labels(self.mesh.labels, self.mesh.faces)[face_index]
 
     def shade(
         self, blended: Mapping[str, Tensor], posed: PosedGaussians, view: View
     ) -> ShadedGaussians:
         """Light the Gaussians as in the capture."""
         turns = light_to_world(view.camera, self.light_space)
-        is_trained = view.step is None or view.step > self.config.light_start
+        is_trained = self.config.is_light_trained(view.step)
         radiance = self.radiance if is_trained else self.radiance.detach()
         mesh = self.posed_mesh(view, turns)
         return self.relight(blended, posed, view, mesh, Light(radiance, turns))
@@ -262,7 +262,7 @@ class MaterialAppearance:
             materials,
             lights,
             visibility,
-            has_specular=view.step is None or view.step > self.config.specular_start,
+            has_specular=self.config.has_specular(view.step),
         )
         colors = shading.color
         if self.config.tonemap == "gaussian":
@@ -291,11 +291,13 @@ class MaterialAppearance:
     def terms(
         self, gaussians: Mapping[str, Tensor], shaded: ShadedGaussians, view: View
     ) -> dict[str, Tensor]:
-        """Priors of materials and light."""
+        """Priors of materials, and of the light while it is trained."""
         weights, diffuse = self.config.weights, shaded.layers["diffuse"]
         terms = material_terms(
             weights, gaussians, diffuse, self._bound.priors, self.config.min_roughness
         )
+        if not self.config.is_light_trained(view.step):
+            return terms
         radiance = self.radiance
         if weights.light_variation > 0:
             terms["light_variation"] = weights.light_variation * light_variation(radiance)
@@ -319,14 +321,25 @@ class MaterialAppearance:
         return {
             "light": self.light.detach(),
             "bound_faces": bound.binding.face_index,
+            "barycentrics": bound.binding.barycentrics,
+            "geometry_digest": self._geometry_digest,
             "neighbors": bound.priors.pairs,
         }
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore ``tensors``."""
+        """Restore ``tensors``.
+
+        Raises:
+            ValueError: If they were trained with another geometry file.
+        """
+        if not torch.equal(tensors["geometry_digest"], self._geometry_digest):
+            name = self.config.geometry or "the head model's own mesh"
+            raise ValueError(f"{name}: must be the geometry that the checkpoint was trained with")
         with torch.no_grad():
             self.light.copy_(tensors["light"])
-        self._bind_to(self._bound.means, tensors["bound_faces"], tensors["neighbors"])
+        rows = tensors["bound_faces"]
+        binding = MeshBinding(rows, self.mesh.faces[rows], tensors["barycentrics"])
+        self._bind(self._bound.means, binding, tensors["neighbors"])
 
     # ---- meshes ----------------------------------------------------------------------------
 

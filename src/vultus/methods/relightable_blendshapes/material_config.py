@@ -60,6 +60,11 @@ class MaterialConfig:
     geometry: str = ""
     """The ``geometry.safetensors`` of ``vultus geometry``: the subject's own mesh, and the light to
     start from; empty: the head model's mesh in even light. Commands on the run read it again."""
+    light_file: str = ""
+    """Map of surroundings (.hdr, .exr) that the light starts as instead, in the frame that the
+    capture's light stands still in; empty: none. Commands on the run read it again."""
+    train_light: bool = True
+    """Find the light; otherwise it stays what it started as, such as a light probe."""
     visibility: VisibilityMode = "cached"
     visibility_file: str = ""
     """File that keeps traced shadows from one training of a capture to the next; empty: none."""
@@ -94,6 +99,14 @@ class MaterialConfig:
             )
         if self.initial_light <= 0:
             raise ValueError(f"initial_light must be positive, got {self.initial_light}")
+
+    def is_light_trained(self, step: int | None) -> bool:
+        """Whether the light changes in a training step, counted from 1; never after training."""
+        return self.train_light and step is not None and step > self.light_start
+
+    def has_specular(self, step: int | None) -> bool:
+        """Whether Gaussians shine in a training step; ``None``: training is over."""
+        return step is None or step > self.specular_start
 
     def scaled(self, factor: float) -> MaterialConfig:
         """Multiply every number of steps; see ``optim.schedules.scale_steps``."""

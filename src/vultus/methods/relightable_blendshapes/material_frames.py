@@ -7,7 +7,7 @@ are sections of our specification.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -25,6 +25,7 @@ from vultus.methods.relightable_blendshapes.material_mesh import (
     exposed_faces,
     posed_normals,
 )
+from vultus.methods.relightable_blendshapes.mesh_binding import MeshBinding, bind_to_mesh
 from vultus.methods.relightable_blendshapes.visibility import (
     CacheKey,
     OccluderMesh,
@@ -54,9 +55,14 @@ class MeshFrames:
         self.grid = grid
         self.is_covered = covered_vertices(mesh.rest_vertices, mesh.faces, mesh.occluders)
         """Where no light arrives at rest."""
-        self.faces = exposed_faces(mesh.faces, self.is_covered, mesh.labels)
-        """What Gaussians may be bound to."""
+        self._exposed = exposed_faces(mesh.faces, self.is_covered, mesh.labels)
         self._occluder = OccluderMesh.build(mesh.rest_vertices, mesh.occluders, backend)
+
+    def bind(self, means: Float[Tensor, "n 3"]) -> MeshBinding:
+        """Nearest points of exposed faces; rows are those of ``mesh.faces``. Waits for a GPU."""
+        exposed = self._exposed
+        found = bind_to_mesh(means, self.mesh.rest_vertices, self.mesh.faces[exposed])
+        return replace(found, face_index=exposed[found.face_index])
 
     @torch.no_grad()
     def normals(self, pose: HeadPose) -> Float[Tensor, "b v 3"]:

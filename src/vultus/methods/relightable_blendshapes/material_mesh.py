@@ -158,14 +158,14 @@ def covered_vertices(
 
 def exposed_faces(
     faces: Int[Tensor, "f 3"], is_covered: Bool[Tensor, " v"], labels: Int[Tensor, " v"]
-) -> Int[Tensor, "g 3"]:
-    """Leave out what is covered at rest, such as a scalp under hair and skin under a collar.
+) -> Int[Tensor, " g"]:
+    """Rows of the faces that are not covered at rest as a scalp under hair is.
 
     Gaussians would otherwise look up where no light ever arrives and shine through what covers it.
     The inside of the mouth stays: it opens.
     """
     is_out = is_covered & (labels != SEMANTIC_GROUPS.index("mouth"))
-    return faces[~is_out[faces].all(dim=1)]
+    return (~is_out[faces].all(dim=1)).nonzero()[:, 0]
 
 
 def region_labels(topology: Topology) -> Int[Tensor, " v"]:

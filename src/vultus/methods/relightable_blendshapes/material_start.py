@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from vultus.data.sequence import HeadSequence
-from vultus.heads.base import JointedHead
+from vultus.heads.base import HeadPose, JointedHead
 from vultus.heads.registry import describe_head
 from vultus.methods.relightable_blendshapes.config import RelightableBlendshapesConfig
 from vultus.methods.relightable_blendshapes.geometry_file import FittedMesh, PersonalGeometry
 from vultus.methods.relightable_blendshapes.material_appearance import MaterialAppearance
+from vultus.methods.relightable_blendshapes.material_config import MaterialConfig
 from vultus.methods.relightable_blendshapes.material_mesh import HeadMesh
 from vultus.methods.relightable_blendshapes.mouth import Offset
 from vultus.methods.relightable_blendshapes.personal_mesh import static_pose
 from vultus.methods.relightable_blendshapes.start import find_teeth_offset, has_strips
+from vultus.render.lighting.environments import read_environment
 
 __all__ = ["start_materials"]
+
+_SAME = 1e-6
+"""Static fields of a track differ by less when they are read again."""
 
 
 def start_materials(
@@ -28,8 +36,8 @@ def start_materials(
     """Choose mesh and light of a capture; strips of teeth are part of the mesh that is looked up.
 
     Raises:
-        FileNotFoundError: If the file of the geometry stage does not exist.
-        ValueError: If it is not of this capture, or the head has no joints.
+        FileNotFoundError: If the file of the geometry stage, or of the light, does not exist.
+        ValueError: If the geometry is not of this capture, or the head has no joints.
     """
     head, materials = sequence.head, config.materials
     if not isinstance(head, JointedHead):
@@ -41,17 +49,44 @@ def start_materials(
     bare = HeadMesh(head, sequence.pose, device)
     if not materials.geometry:
         mesh = bare if teeth is None else _with_strips(bare, head, sequence, teeth, device)
-        return MaterialAppearance(materials, mesh, sequence, device, initial_opacity=opacity)
-    geometry = PersonalGeometry.load(Path(materials.geometry))
+        light = _initial_light(materials)
+        return MaterialAppearance(materials, mesh, sequence, device, light, opacity)
+    path = Path(materials.geometry)
+    geometry = PersonalGeometry.load(path)
     if geometry.light_space != sequence.light_space:
         raise ValueError(
-            f"{materials.geometry}: light must stand still in {sequence.light_space} as that of "
-            f"the capture does, got {geometry.light_space}"
+            f"{path}: light must stand still in {sequence.light_space} as that of the capture "
+            f"does, got {geometry.light_space}"
         )
     mesh = FittedMesh(geometry, head, device, teeth_offset=teeth)
-    return MaterialAppearance(
-        materials, mesh, sequence, device, geometry.radiance, initial_opacity=opacity
-    )
+    different = _different_field(geometry.subject, static_pose(head, sequence.pose))
+    if different is not None:
+        raise ValueError(
+            f"{path}: must be geometry of the capture's subject, their {different} differ"
+        )
+    light = _initial_light(materials, geometry)
+    digest = hashlib.sha256(path.read_bytes()).digest()
+    return MaterialAppearance(materials, mesh, sequence, device, light, opacity, digest)
+
+
+def _initial_light(
+    materials: MaterialConfig, geometry: PersonalGeometry | None = None
+) -> Float[Tensor, "3 h w"] | None:
+    """What is known about the light, the settings' own file first; ``None`` for even light."""
+    if materials.light_file:
+        return read_environment(Path(materials.light_file)).radiance
+    return None if geometry is None else geometry.radiance
+
+
+def _different_field(first: HeadPose, second: HeadPose) -> str | None:
+    """A field of two subjects that is not the same, if there is one."""
+    given, wanted = first.tensors(), second.tensors()
+    for name in sorted(given.keys() | wanted.keys()):
+        if name not in given or name not in wanted or given[name].shape != wanted[name].shape:
+            return name
+        if not torch.allclose(given[name], wanted[name], rtol=0.0, atol=_SAME):
+            return name
+    return None
 
 
 def _with_strips(

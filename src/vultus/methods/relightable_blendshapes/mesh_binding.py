@@ -35,18 +35,6 @@ class MeshBinding:
         mixed = vertex_normals[:, self.corners] * self.barycentrics[..., None]
         return normalize(mixed.sum(dim=2), dim=-1)
 
-    @classmethod
-    def to_faces(
-        cls,
-        face_index: Int[Tensor, " n"],
-        means: Float[Tensor, "n 3"],
-        rest_vertices: Float[Tensor, "v 3"],
-        faces: Int[Tensor, "f 3"],
-    ) -> MeshBinding:
-        """Bind Gaussians to the nearest points of given faces; gradients reach ``means``."""
-        corners = faces[face_index]
-        return cls(face_index, corners, closest_barycentrics(means, rest_vertices[corners]))
-
     def following(
         self, means: Float[Tensor, "n 3"], rest_vertices: Float[Tensor, "v 3"]
     ) -> MeshBinding:
