@@ -52,6 +52,20 @@ def test_a_run_says_what_was_trained_and_measured(avatar: Path) -> None:
     assert (avatar / "report.html").is_file()
 
 
+def test_settings_that_cannot_be_built_leave_no_run_behind(
+    capture: Path, tmp_path: Path, refuses: Callable[..., str]
+) -> None:
+    out, typo = tmp_path / "run", tmp_path / "typo.safetensors"
+    command = ["train", "relightable_blendshapes", "--preset", "toy-pbr", "--steps", "6"]
+    command += ["--model.num-points", "200", "--data", str(capture), "--out", str(out)]
+    for options in (["--dry-run"], []):
+        refuses([*command, *options, "--materials.geometry", str(typo)], "typo.safetensors")
+    assert not out.exists()
+    typo.write_bytes(b"nothing")
+    refuses([*command, "--materials.geometry", str(typo)], "typo.safetensors")
+    assert not out.exists()
+
+
 def test_the_other_commands_understand_a_run(avatar: Path, tmp_path: Path) -> None:
     film, out = tmp_path / "film.mp4", tmp_path / "avatar.ply"
     views = ["--views", "rgb", "depth", "normals"]

@@ -73,6 +73,7 @@ def test_a_dry_run_writes_nothing(
     assert run([*train(capture, tmp_path / "run", "--steps", "5"), "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("would train surfhead for 5 steps on 8 images of ")
+    assert "it would start with surfels " in out
     assert list(tmp_path.iterdir()) == []
 
 
