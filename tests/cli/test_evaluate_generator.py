@@ -26,6 +26,10 @@ def test_numbers_are_printed_and_written(
     assert list(written["results"]) == ["random_feature_distance"]
     missing = "vultus assets import inception"
     refuses([*command, "--metrics", "fid", "--device", "cpu"], missing)
+    refuses([*command, "--metrics", "fid", "--dry-run"], missing)
+    refuses([*command, "--metrics", "pr", "--count", "3", "--dry-run"], "pr needs at least 4 real")
+    small = write_image_set(tmp_path / "small", labels_at([0.0, 1.0]), 32)
+    refuses([*command, "--data", str(small), "--dry-run"], "makes images of 64 pixels, these have")
     refuses([*command, "--count", "1"], "count must be at least 2")
     refuses([*command, "--out", str(tmp_path / "x.txt")], "--out must end in .json")
 
@@ -45,6 +49,8 @@ def test_lights_are_measured_of_generators_that_have_them(
     assert list(written["results"])[:2] == ["random_feature_distance", "light_error"]
     refuses([*command, "--scenery"], "must have 3 channels of 32 x 32, got 4")
     refuses([*command, "--light-views", "1"], "light_views at least 2")
+    few = write_lit_set(tmp_path / "few", labels_at([0.01 * k for k in range(39)]))
+    refuses([*command, "--data", str(few), "--dry-run"], "lights need at least 40 real images")
     bare = write_image_set(tmp_path / "bare", labels_at([0.0, 1.0]), 32)
     refuses([*command[:4], "--data", str(bare / "img")], "has no masks")
     refuses([*command[:4], "--data", str(bare)], 'must hold {"sh"')

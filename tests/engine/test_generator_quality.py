@@ -13,14 +13,15 @@ from torch import Tensor
 from tiny_generators import tiny_generator
 from tiny_image_sets import labels_at, write_image_set
 from vultus.core.image_io import write_image
-from vultus.data.image_feed import Conditions, RealBatch
+from vultus.data.image_feed import Conditions, ImageFeed, RealBatch
 from vultus.data.image_set import ImageSet, open_image_set
 from vultus.engine import generator_quality
 from vultus.engine.generator_quality import (
     QualityConfig,
+    check_measurable,
+    choose_real_images,
     measure_generator,
     metric_names,
-    open_feed,
     quality_protocol,
 )
 from vultus.methods.head_views import ViewRig
@@ -34,7 +35,7 @@ QUICK = QualityConfig(count=6, batch=4)
 
 
 def measured(make: Any, images: ImageSet, config: QualityConfig, seed: int = 0) -> dict[str, float]:
-    feed = open_feed(make, images, config, seed, "cpu")
+    feed = ImageFeed(images, choose_real_images(make, images, config, seed), seed)
     return measure_generator(make, feed, FRONTAL, config, seed)
 
 
@@ -160,6 +161,17 @@ def test_what_cannot_be_measured_is_refused(generator, noise_set, tmp_path, monk
         replace(QUICK, count=1)
     with pytest.raises(ValueError, match="metrics must name at least one"):
         replace(QUICK, metrics=())
+
+
+def test_missing_weights_and_images_are_found_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setenv("VULTUS_ASSETS", str(tmp_path / "none"))
+    check_measurable(QUICK, 1)
+    for metric, asset in (("kid", "inception"), ("pr", "vgg16")):
+        config = replace(QUICK, metrics=("random_feature_distance", metric), count=20)
+        with pytest.raises(FileNotFoundError, match=f"vultus assets import {asset}"):
+            check_measurable(config, 20)
+        with pytest.raises(ValueError, match=f"{metric} needs at least"):
+            check_measurable(config, 1)
 
 
 def test_vgg_takes_published_names(small_vgg):

@@ -17,17 +17,24 @@ from vultus.cli.generator_options import split_method
 from vultus.cli.generator_weights import RELIGHTABLE, SPHERE_HEAD, SavedSource, open_saved
 from vultus.core.devices import find_device
 from vultus.core.files import write_json
+from vultus.data.image_choice import Entries
 from vultus.data.image_feed import ImageFeed
 from vultus.data.image_set import ImageSet, open_image_set
 from vultus.data.light_labels import read_head_lights
 from vultus.engine.generator_quality import (
     ImageMaker,
     QualityConfig,
+    check_measurable,
+    choose_real_images,
     measure_generator,
-    open_feed,
     quality_protocol,
 )
-from vultus.engine.light_quality import LightQualityConfig, light_protocol, measure_lights
+from vultus.engine.light_quality import (
+    LightQualityConfig,
+    check_light_images,
+    light_protocol,
+    measure_lights,
+)
 from vultus.methods.gsheadrelight.random_images import RandomImages as RandomLitImages
 from vultus.methods.head_views import ViewRig
 from vultus.methods.spherehead.random_images import RandomImages
@@ -48,8 +55,8 @@ class _Evaluation:
     images: ImageSet
     rig: ViewRig
     protocols: tuple[str, ...]
-    lights: Float[Tensor, "n l"] | None = None
-    """Of the images, for generators that light heads."""
+    entries: Entries
+    """Which images are compared."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +89,21 @@ class EvaluateGeneratorOptions(ABC):
 
     @abstractmethod
     def open(self) -> _Evaluation:
-        """Open images and weights."""
+        """Open images and weights, and check that they can be measured."""
 
     def measure(self, opened: _Evaluation) -> dict[str, float]:
         """Decode all images, then compare."""
         device = find_device(self.device)
-        feed = open_feed(opened.make, opened.images, self.quality, self.seed, device, opened.lights)
+        feed = ImageFeed(opened.images, opened.entries, self.seed, device=device)
         return self.compare(opened, feed)
+
+    def choose(
+        self, make: ImageMaker, images: ImageSet, lights: Float[Tensor, "n l"] | None = None
+    ) -> Entries:
+        """Choose the real images, of which there must be enough, and find the metrics' weights."""
+        entries = choose_real_images(make, images, self.quality, self.seed, lights)
+        check_measurable(self.quality, len(entries.rows))
+        return entries
 
     def compare(self, opened: _Evaluation, feed: ImageFeed) -> dict[str, float]:
         """Compare generated images with real ones."""
@@ -103,8 +118,8 @@ class EvaluateSphereHeadOptions(EvaluateGeneratorOptions):
     def open(self) -> _Evaluation:
         """Open images and weights."""
         images, saved = open_image_set(self.data), open_saved(SPHERE_HEAD, self.source())
-        protocols = (quality_protocol(self.quality),)
-        return _Evaluation(RandomImages(saved.generator), images, saved.rig, protocols)
+        make, protocols = RandomImages(saved.generator), (quality_protocol(self.quality),)
+        return _Evaluation(make, images, saved.rig, protocols, self.choose(make, images))
 
 
 @dataclass(frozen=True)
@@ -132,10 +147,12 @@ class EvaluateRelightableOptions(EvaluateGeneratorOptions):
             raise ValueError("--scenery: this generator has learned nothing behind heads")
         make = RandomLitImages(saved.generator, self.scenery)
         lights = read_head_lights(images, saved.generator.config.light_channels)
+        entries = self.choose(make, images, lights)
         protocols = [quality_protocol(self.quality, make.ground)]
         if self.light.light_count:
+            check_light_images(len(entries.rows))
             protocols.append(light_protocol(self.light))
-        return _Evaluation(make, images, saved.rig, tuple(protocols), lights)
+        return _Evaluation(make, images, saved.rig, tuple(protocols), entries)
 
     def compare(self, opened: _Evaluation, feed: ImageFeed) -> dict[str, float]:
         """Compare images, and lights with those that were asked for."""

@@ -14,10 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vultus.core.asset_registry import find_asset
 from vultus.core.image_io import to_bytes
 from vultus.core.progress import track
 from vultus.core.seeding import torch_generator
-from vultus.data.image_choice import ChoiceConfig, choose_entries
+from vultus.data.image_choice import ChoiceConfig, Entries, choose_entries
 from vultus.data.image_feed import Conditions, ImageFeed, RealBatch
 from vultus.data.image_set import ImageSet
 from vultus.metrics.feature_sets import coverage, inception_score, kernel_distance
@@ -31,9 +32,10 @@ __all__ = [
     "ImageMaker",
     "QualityConfig",
     "Views",
+    "check_measurable",
+    "choose_real_images",
     "measure_generator",
     "metric_names",
-    "open_feed",
     "quality_protocol",
 ]
 
@@ -52,6 +54,8 @@ _YAWS: dict[Views, tuple[float, float]] = {
 _LEAST: dict[GeneratorMetric, tuple[int, int]] = {"is": (1, 10), "pr": (4, 4), "kid": (2, 2)}
 """How many real and generated images a metric needs at least; the others need one of each."""
 _INCEPTION_METRICS = ("fid", "kid", "is")
+_ASSETS = {"inception": "inception", "pr": "vgg16"}
+"""Network -> its weights."""
 
 
 @runtime_checkable
@@ -138,14 +142,13 @@ def quality_protocol(config: QualityConfig, ground: str = "shown") -> str:
     return f"{name}{mirrored}{behind}-v1"
 
 
-def open_feed(
+def choose_real_images(
     make: ImageMaker,
     images: ImageSet,
     config: QualityConfig,
     seed: int,
-    device: torch.device | str,
     lights: Float[Tensor, "n l"] | None = None,
-) -> ImageFeed:
+) -> Entries:
     """Choose the real images that are compared, and what generated ones are taken like.
 
     Args:
@@ -153,7 +156,6 @@ def open_feed(
         images: The real ones, of the size that the generator makes.
         config: What is measured.
         seed: Decides the order.
-        device: Where the generator is.
         lights: Of all real images, for generators that light heads.
 
     Raises:
@@ -166,8 +168,24 @@ def open_feed(
         )
     low, high = _YAWS[config.views]
     choice = ChoiceConfig(min_yaw=low, max_yaw=high, mirror=config.mirror)
-    entries = choose_entries(images.labels, choice, seed, lights)
-    return ImageFeed(images, entries, seed, device=device)
+    return choose_entries(images.labels, choice, seed, lights)
+
+
+def check_measurable(config: QualityConfig, real: int) -> None:
+    """Refuse before the long work what would be refused in its course.
+
+    Args:
+        config: What is measured.
+        real: Number of real images.
+
+    Raises:
+        FileNotFoundError: If weights of a metric are not imported; says how to import them.
+        ValueError: If there are too few images.
+    """
+    _check_counts(config, real)
+    for name in _networks(config.metrics):
+        if name in _ASSETS:
+            find_asset(_ASSETS[name])
 
 
 def measure_generator(
@@ -181,7 +199,7 @@ def measure_generator(
 
     Args:
         make: The generator, on the device of ``frontal``.
-        feed: Of ``open_feed``.
+        feed: Images of ``choose_real_images``.
         frontal: Camera for the condition ``frontal``.
         config: What is measured.
         seed: Of people, cameras and subsets.
@@ -208,7 +226,6 @@ def measure_generator(
 
 
 def _check_counts(config: QualityConfig, real: int) -> None:
-    """Refuse, before the long work, what a metric would refuse after it."""
     for metric in config.metrics:
         least_real, least_fake = _LEAST.get(metric, (1, 1))
         if real < least_real or config.count < least_fake:

@@ -23,7 +23,13 @@ from vultus.metrics.light_probe import (
 from vultus.nets.random_features import RandomFeatures
 from vultus.nets.stylegan2.filters import resize_antialiased
 
-__all__ = ["LightQualityConfig", "LitImageMaker", "light_protocol", "measure_lights"]
+__all__ = [
+    "LightQualityConfig",
+    "LitImageMaker",
+    "check_light_images",
+    "light_protocol",
+    "measure_lights",
+]
 
 _HELD_OUT = 4
 """One of so many real images is not fitted to."""
@@ -74,6 +80,16 @@ def light_protocol(config: LightQualityConfig) -> str:
     return f"light-probe-{config.light_count}x{config.light_views}-v1"
 
 
+def check_light_images(real: int) -> None:
+    """Refuse too few real images before the long work.
+
+    Raises:
+        ValueError: Saying how many there must be.
+    """
+    if real < _LEAST_IMAGES:
+        raise ValueError(f"lights need at least {_LEAST_IMAGES} real images, got {real}")
+
+
 @torch.no_grad()
 def measure_lights(
     make: LitImageMaker,
@@ -101,8 +117,7 @@ def measure_lights(
         ValueError: If there are too few real images.
     """
     total = len(feed.labels)
-    if total < _LEAST_IMAGES:
-        raise ValueError(f"lights need at least {_LEAST_IMAGES} real images, got {total}")
+    check_light_images(total)
     describe = _Describer().to(feed.device)
     places = [(at, min(batch, total - at)) for at in range(0, total, batch)]
     real = [
