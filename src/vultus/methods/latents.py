@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -12,6 +11,8 @@ from jaxtyping import Float
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 from torch.nn.functional import normalize
+
+from vultus.core.npz_io import read_npz_array
 
 __all__ = ["closed_slerp", "closed_spline", "latents_of_seeds", "mix_styles", "read_styles"]
 
@@ -86,13 +87,7 @@ def read_styles(path: Path) -> Float[Tensor, "b n w"]:
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged or holds no styles; names the file.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            styles = file["w"]
-    except (BadZipFile, EOFError, KeyError, OSError, ValueError) as error:
-        raise ValueError(f"{path} must be an .npz file with an array w: {error}") from error
+    styles = read_npz_array(path, "w")
     if styles.ndim != 3 or not np.issubdtype(styles.dtype, np.floating):
         raise ValueError(
             f"{path}: w must hold floats of the shape (people, styles, numbers), got "

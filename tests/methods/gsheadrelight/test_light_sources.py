@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -83,6 +84,26 @@ def test_lights_in_axes_of_the_world_are_turned(tmp_path: Path) -> None:
     assert_close(read_light(path), light)
 
 
+@pytest.mark.parametrize("suffix", [".json", ".npz"])
+def test_tables_of_terms_and_colours_are_read_either_way(tmp_path: Path, suffix: str) -> None:
+    light, path = torch.arange(27.0).view(9, 3), tmp_path / f"light{suffix}"
+    gray = light[:, :1]
+    cases = ((light, light), (light.T, light), (light.flatten(), light), (gray[:, 0], gray))
+    for stored, wanted in (*cases, (gray, gray)):
+        if suffix == ".json":
+            path.write_text(json.dumps(stored.tolist()))
+        else:
+            np.savez(path, light=stored.numpy())
+        assert torch.equal(read_light(path), wanted)
+
+
+def test_a_single_array_is_no_light(tmp_path: Path) -> None:
+    with (tmp_path / "light.npz").open("wb") as file:
+        np.save(file, np.zeros(9, np.float32))
+    with pytest.raises(ValueError, match=r"light\.npz must be an \.npz file with an array light"):
+        read_light(tmp_path / "light.npz")
+
+
 def test_longer_lists_of_degree_two_and_more_give_their_first_nine(tmp_path: Path) -> None:
     path = tmp_path / "light.txt"
     path.write_text("\n".join(str(number) for number in range(16)))
@@ -92,10 +113,15 @@ def test_longer_lists_of_degree_two_and_more_give_their_first_nine(tmp_path: Pat
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("light.json", '{"light": [1, 2]}', "a light must have 9 or 27 numbers, got 2"),
+        (
+            "light.json",
+            '{"light": [1, 2]}',
+            "a light must have 9 or 27 numbers, or 9 for each of 3 colours, got shape (2,)",
+        ),
         ("light.json", '{"light": "x"}', "must hold the numbers of a light"),
         ("light.json", '{"light": [], "axes": "camera"}', "axes must be head or world, got 'cam"),
-        ("light.txt", "1 2 3", "a light must have 9 or 27 numbers, got 3"),
+        ("light.txt", "1 2 3", "or 9 for each of 3 colours, got shape (3,)"),
+        ("light.json", "[[1, 2, 3, 4, 5, 6, 7, 8, 9]]", "colours, got shape (1, 9)"),
         ("light.txt", "nan " * 9, "must hold finite numbers"),
         ("light.npz", "no archive", "must be an .npz file with an array light"),
         ("light.csv", "", "a light must end in .json, .txt, .npz"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.core.files import atomic_path, read_json, write_bytes
+from vultus.core.npz_io import read_npz_array
 from vultus.data.light_labels import LIGHT_TERMS
 from vultus.methods.gsheadrelight.lights import (
     labels_to_light,
@@ -24,10 +24,11 @@ __all__ = ["LIGHT_SUFFIXES", "read_light", "write_light"]
 LIGHT_SUFFIXES = (".json", ".txt", ".npz")
 
 _KEY = "light"
+_SHAPES = ((LIGHT_TERMS,), (3 * LIGHT_TERMS,), (LIGHT_TERMS, 1), (LIGHT_TERMS, 3))
 
 
 def read_light(path: Path) -> Float[Tensor, "9 c"]:
-    """Read a light: 9 numbers, or 27, term by term.
+    """Read a light: 9 numbers, or 27, term by term; or a table of terms and colours, either way.
 
     ``.txt`` holds numbers and nothing else, of which the first 9 are used unless they are 27, in
     axes of the head as DPR publishes its lights. ``.npz`` holds an array ``light``. ``.json`` holds
@@ -49,16 +50,14 @@ def read_light(path: Path) -> Float[Tensor, "9 c"]:
             data, is_world = data.get(_KEY), axes == "world"
         numbers = _numbers(data, path)
     elif suffix == ".npz":
-        numbers = _numbers(_array(path), path)
+        numbers = _numbers(read_npz_array(path, _KEY), path)
     elif suffix == ".txt":
         numbers = _numbers(path.read_text(errors="replace").split(), path)
         if len(numbers) != 3 * LIGHT_TERMS:
             numbers = numbers[:LIGHT_TERMS]
     else:
         raise ValueError(f"a light must end in {', '.join(LIGHT_SUFFIXES)}, got {path}")
-    if len(numbers) not in (LIGHT_TERMS, 3 * LIGHT_TERMS):
-        raise ValueError(f"{path}: a light must have 9 or 27 numbers, got {len(numbers)}")
-    light = labels_to_light(numbers[None])[0]
+    light = _light_of_numbers(numbers, path)
     return world_to_head_light(light) if is_world else light
 
 
@@ -83,19 +82,24 @@ def write_light(path: Path, light: Float[Tensor, "9 c"]) -> None:
         raise ValueError(f"a light must end in {', '.join(LIGHT_SUFFIXES)}, got {path}")
 
 
-def _array(path: Path) -> object:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return file[_KEY].reshape(-1).tolist()
-    except (BadZipFile, EOFError, KeyError, OSError, ValueError) as error:
-        raise ValueError(f"{path} must be an .npz file with an array {_KEY}: {error}") from error
+def _light_of_numbers(numbers: Float[Tensor, ...], path: Path) -> Float[Tensor, "9 c"]:
+    """Terms in rows; colours may also be."""
+    shape = tuple(numbers.shape)
+    if shape == (3, LIGHT_TERMS):
+        return numbers.T
+    if shape not in _SHAPES:
+        raise ValueError(
+            f"{path}: a light must have 9 or 27 numbers, or 9 for each of 3 colours, got shape "
+            f"{shape}"
+        )
+    return labels_to_light(numbers.reshape(1, -1))[0]
 
 
-def _numbers(data: object, path: Path) -> Float[Tensor, " n"]:
-    """A list of numbers, or of lists of them, as one row."""
+def _numbers(data: object, path: Path) -> Float[Tensor, ...]:
+    """Numbers, or lists of them."""
     try:
-        numbers = torch.from_numpy(np.array(data, dtype=np.float32).reshape(-1))
-    except (TypeError, ValueError) as error:
+        numbers = torch.from_numpy(np.array(data, dtype=np.float32))
+    except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{path} must hold the numbers of a light") from error
     if not bool(numbers.isfinite().all()):
         raise ValueError(f"{path} must hold finite numbers")
