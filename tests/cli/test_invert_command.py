@@ -16,6 +16,7 @@ from vultus.core.image_io import image_size, write_image
 from vultus.core.run_folder import RunFolder
 from vultus.core.video_io import read_video_frames
 from vultus.methods.head_views import ViewRig
+from vultus.methods.inversion import InversionConfig
 from vultus.methods.spherehead.generator_file import load_generator
 from vultus.methods.spherehead.sampling import HeadSampler, SamplingSettings
 
@@ -104,6 +105,10 @@ def test_what_cannot_be_inverted_is_refused_in_one_line(
     write_image(folder / "small.png", torch.ones(1, 8, 8))
     refuses(command(folder, out, "--mask", str(folder / "small.png")), "as large as the photo")
     assert not out.exists()
+    (tmp_path / "file").write_text("")
+    refuses([*command(folder, tmp_path / "file"), "--dry-run"], "--out:", "must be a folder")
+    RunFolder.create(out, InversionConfig(), seed=0)
+    refuses([*command(folder, out), "--dry-run"], "holds a run with other settings")
 
 
 def test_a_mask_without_white_is_refused(

@@ -10,7 +10,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from vultus.core.config import config_to_data
+from vultus.core.config import config_to_data, with_absolute_paths
 from vultus.core.devices import find_device
 from vultus.core.files import read_json
 from vultus.core.run_folder import RunFolder
@@ -47,6 +47,11 @@ class DataOptions:
         """Read cameras, rig and file lists (images are decoded when used)."""
         return read_sequence(self.data, self.format, **self.options)
 
+    def located(self) -> DataOptions:
+        """The same with absolute paths, so that commands may be called from any folder."""
+        options = absolute_options(self.data, self.format, self.options)
+        return replace(self, data=self.data.resolve(), options=options)
+
 
 @dataclass(frozen=True)
 class OpenRun:
@@ -78,20 +83,19 @@ class OpenRun:
 
 
 def run_settings(method: str, seed: int, data: DataOptions, config: Any) -> Any:
-    """What ``config.json`` of a run holds; the paths in it are made absolute.
+    """What ``config.json`` of a run holds, with absolute paths.
 
     The commands after ``train`` may be called from any folder.
     """
-    options = absolute_options(data.data, data.format, data.options)
-    located = replace(data, data=data.data.resolve(), options=options)
-    return _run_config_class(method)(method, seed, located, config)
+    return _run_config_class(method)(method, seed, data.located(), with_absolute_paths(config))
 
 
 def open_or_create_run(path: Path, settings: Any, *, resume: bool = True) -> RunFolder:
     """Open the run of these settings, or start it.
 
     Raises:
-        ValueError: As ``check_run_folder``.
+        NotADirectoryError: As ``check_run_folder``.
+        ValueError: Likewise.
     """
     if check_run_folder(path, settings, resume=resume):
         return RunFolder.open(path)
@@ -102,8 +106,11 @@ def check_run_folder(path: Path, settings: Any, *, resume: bool = True) -> bool:
     """Say whether a folder holds a run that these settings continue; writes nothing.
 
     Raises:
+        NotADirectoryError: If there is a file of that name.
         ValueError: If the folder holds a run that must not be continued, or of other settings.
     """
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"--out: {path} must be a folder")
     folder = RunFolder(path)
     if not folder.config_path.exists():
         return False

@@ -13,7 +13,7 @@ import tyro
 from jaxtyping import Float
 from torch import Tensor
 
-from vultus.cli.avatar_run import open_or_create_run
+from vultus.cli.avatar_run import check_run_folder, open_or_create_run
 from vultus.cli.console import console
 from vultus.cli.generator_options import method_help, split_method
 from vultus.cli.invert_methods import SEARCHES, InversionMethod, open_inversion
@@ -119,6 +119,8 @@ def main(arguments: list[str]) -> None:
     _check(options)
     device = find_device(options.device)
     name, distance = _find_distance(options.distance, device)
+    settings = _settings(options, method, name)
+    check_run_folder(options.out, settings)
     opened = open_inversion(options.search, options.weights, device)
     size = opened.saved.generator.config.image_size
     task = _Task(
@@ -133,7 +135,7 @@ def main(arguments: list[str]) -> None:
         steps = options.config.steps + options.config.tuning_steps
         console.print(f"would invert {options.photo} in {steps} steps with {name} to {options.out}")
         return
-    run = open_or_create_run(options.out, _settings(options, method, name))
+    run = open_or_create_run(options.out, settings)
     run.update_card(distance=name)
     seed_everything(options.seed)
     _invert(task, run)
