@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from relight_heads import TINY, visible, write_relightable
+from vultus.cli import envmap_light
 from vultus.cli.generator_options import GENERATOR_OPTIONS
 from vultus.cli.invert_methods import SEARCHES
 from vultus.cli.main import run
@@ -27,7 +28,7 @@ from vultus.export.relit_people import light_picture
 from vultus.gaussians.splat_files import read_splats
 from vultus.methods.gsheadrelight.generator_file import OFFICIAL_RIG
 from vultus.methods.gsheadrelight.light_files import read_light
-from vultus.methods.gsheadrelight.light_sources import LightSettings, open_light
+from vultus.methods.gsheadrelight.light_sources import LightSettings, LightSource, open_light
 from vultus.methods.gsheadrelight.rendering import SH_C0, shade
 from vultus.methods.gsheadrelight.sampling import RelightableSampler, SamplingSettings
 from vultus.methods.head_views import ring_labels
@@ -174,6 +175,17 @@ def test_a_map_becomes_coefficients_with_a_picture(
         assert run(command("generate", weights, tmp_path / name, *more)) == 0
 
 
+def test_coefficients_are_written_only_with_their_picture(
+    envmap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: Refuses
+) -> None:
+    def fails(source: LightSource, size: int) -> torch.Tensor:
+        raise ValueError(f"no picture of {size} pixels")
+
+    monkeypatch.setattr(envmap_light, "light_picture", fails)
+    refuses(["envmap-light", str(envmap), "--out", str(tmp_path / "a.json")], "no picture of 256")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     "name", ["generate", "generate-video", "generate-mesh", "generate-splats", "generate-relit"]
 )
@@ -190,6 +202,8 @@ def test_a_dry_run_writes_nothing(
 
 REFUSALS: dict[str, tuple[list[str], str]] = {
     "two lights": (["--light", "left", "--envmap", "x.hdr"], "must not both be given"),
+    "no light beside one": (["--light", "left", "--albedo"], "must not both be given"),
+    "no light beside a map": (["--envmap", "x.hdr", "--albedo"], "must not both be given"),
     "no light": (["--light", "sun"], "a light must be one of front, left"),
     "no map": (["--envmap", "none.exr"], "none.exr does not exist"),
     "exposure": (["--exposure", "-1"], "exposure must be positive, got -1.0"),
@@ -216,6 +230,9 @@ def test_what_relighting_cannot_do_is_refused(
     refuses([*relit, "--fps", "0"], "--fps must be positive")
     refuses(command("generate-relit", weights, tmp_path / "a.gif"), "--out must end in .mp4, .png")
     refuses(["generate-relit", "spherehead"], "method must be one of gsheadrelight, got 'spherehe")
+    for option, value in {"frames": "2", "turns": "0", "motion": "face", "fps": "5"}.items():
+        sheet = command("generate-relit", weights, tmp_path / "a.png", f"--{option}", value)
+        refuses(sheet, f"--{option} needs a film (.mp4), got --out")
     splats = command("generate-splats", weights, tmp_path / "s", "--lights", "left", "left")
     refuses(splats, "--lights must have different names")
     refuses(

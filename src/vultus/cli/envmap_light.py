@@ -59,10 +59,10 @@ def main(arguments: list[str]) -> None:
     if options.dry_run:
         console.print(f"would write {source.light.numel()} coefficients to {out}")
         return
+    path, picture = out.with_suffix(".png"), light_picture(source, options.picture_size)
     write_light(out, source.light)
-    picture = out.with_suffix(".png")
-    write_image(picture, light_picture(source, options.picture_size))
+    write_image(path, picture)
     rows = [[term, *row] for term, row in zip(_TERMS, source.light.tolist(), strict=True)]
     columns = ["luminance"] if options.gray else ["red", "green", "blue"]
     print_table(str(options.envmap), ["term", *columns], rows)
-    console.print(f"light: {out}, picture: {picture}")
+    console.print(f"light: {out}, picture: {path}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -32,6 +32,8 @@ __all__ = ["RELIGHTABLE_METHODS", "GenerateRelitOptions", "main", "open_lights"]
 
 RELIGHTABLE_METHODS = ("gsheadrelight",)
 _PICTURES = (".png", ".jpg", ".jpeg")
+_OF_FILMS = ("frames", "turns", "around", "motion", "arrange", "fps")
+"""Options that mean nothing for a sheet."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,12 @@ def main(arguments: list[str]) -> None:
     )
     if not options.fps > 0:
         raise ValueError(f"--fps must be positive, got {options.fps}")
+    is_film = out.suffix.lower() == ".mp4"
+    if not is_film:
+        _refuse_film_options(options)
     lights = open_lights(options.lights, options.settings)
     sampler = options.generator.open_sampler()
     people = People.join([person for _, person in options.people.named(sampler)])
-    is_film = out.suffix.lower() == ".mp4"
     what = f"{film.num_frames(len(lights))} frames" if is_film else "a sheet"
     if options.dry_run:
         console.print(
@@ -104,6 +108,12 @@ def main(arguments: list[str]) -> None:
         return
     write_image(out, relit_sheet(sampler, people, lights, sampler.rig.label(), options.show))
     console.print(f"sheet: {out} ({count_people(len(people))} in {len(lights)} lights)")
+
+
+def _refuse_film_options(options: GenerateRelitOptions) -> None:
+    for option in fields(options):
+        if option.name in _OF_FILMS and getattr(options, option.name) != option.default:
+            raise ValueError(f"--{option.name} needs a film (.mp4), got --out {options.out}")
 
 
 def open_lights(texts: tuple[str, ...], settings: LightSettings) -> list[LightSource]:

@@ -25,7 +25,7 @@ class LightOptions(LightSettings):
     envmap: Path | None = None
     """Map of the surroundings (.hdr, .exr) that light people, instead of --light."""
     albedo: bool = False
-    """Show people without any light."""
+    """Show people without any light, instead of --light."""
 
     def source(self) -> LightSource:
         """Find or read the light.
@@ -34,6 +34,8 @@ class LightOptions(LightSettings):
             FileNotFoundError: If there is no such file.
             ValueError: If it is no light, or there are two.
         """
+        if self.albedo and not (self.light is None and self.envmap is None):
+            raise ValueError("--albedo and --light or --envmap must not both be given")
         if self.envmap is None:
             source = open_light(self.light or "front", self)
         elif self.light is None:
