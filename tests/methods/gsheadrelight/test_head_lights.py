@@ -16,6 +16,7 @@ from vultus.gaussians.splat_files import read_splats, write_splats
 from vultus.geometry.rotations import axis_angle_to_matrix
 from vultus.geometry.spherical_harmonics import light_sh_basis
 from vultus.methods.gsheadrelight.gaussians import HeadGaussians
+from vultus.methods.gsheadrelight.light_sources import LightSource, TurnAxis
 from vultus.methods.gsheadrelight.lights import (
     environment_light,
     head_to_world_light,
@@ -28,7 +29,6 @@ from vultus.methods.gsheadrelight.lights import (
 )
 from vultus.methods.gsheadrelight.rendering import SH_C0, render_colors, shade
 from vultus.methods.gsheadrelight.splats import lit_splats
-from vultus.methods.gsheadrelight.views import lights_around_up, lights_around_view
 from vultus.render.lighting.envmap import EnvironmentMap, envmap_directions
 from vultus.render.lighting.lights import LightList
 
@@ -126,6 +126,15 @@ def test_a_ball_is_bright_where_its_lamp_is() -> None:
     assert float(ball[32, 60]) > float(ball[32, 32]) > float(ball[32, 4])
 
 
+def test_large_balls_are_shown_too() -> None:
+    light = torch.zeros(9, 3)
+    light[0], light[3] = 1.0, 0.3
+    ball = lit_ball(light, 2400)  # torch.quantile takes at most 2**24 numbers.
+    assert ball.numel() > 2**24
+    small = lit_ball(light, 240)
+    assert torch.allclose(ball.amax(dim=(1, 2)), small.amax(dim=(1, 2)), atol=2e-3)
+
+
 def a_head() -> HeadGaussians:
     random = torch.Generator().manual_seed(3)
     means, sizes = (torch.randn(2, 40, 3, generator=random) for _ in range(2))
@@ -157,9 +166,13 @@ def test_splat_files_hold_the_lit_head(tmp_path: Path) -> None:
 
 
 def test_lights_of_a_film_go_around() -> None:
-    light = drawn(9, 1)
-    for around, axis in ((lights_around_up, 2), (lights_around_view, 1)):
-        turned = around(light, 7)
+    source = LightSource("", drawn(9, 1))
+    light = source.light
+    axes: dict[TurnAxis, int] = {"up": 2, "view": 1}
+    for around, axis in axes.items():
+        turned = torch.stack(
+            [source.turned(math.tau * step / 7, around).light for step in range(7)]
+        )
         assert torch.allclose(turned[0], light)
         # What lies on the axis stays, all else averages out.
         linear = turned[:, [3, 1, 2], 0]
@@ -173,5 +186,6 @@ def test_a_light_from_the_right_turns_to_behind_and_to_above() -> None:
     right = world_to_head_light(world_light_sh(lamp((1.0, 0.0, 0.0))))
     behind = world_to_head_light(world_light_sh(lamp((0.0, 0.0, -1.0))))
     above = world_to_head_light(world_light_sh(lamp((0.0, 1.0, 0.0))))
-    assert torch.allclose(lights_around_up(right, 4)[1], behind, atol=1e-5)
-    assert torch.allclose(lights_around_view(right, 4)[1], above, atol=1e-5)
+    source = LightSource("right", right)
+    assert torch.allclose(source.turned(math.pi / 2).light, behind, atol=1e-5)
+    assert torch.allclose(source.turned(math.pi / 2, "view").light, above, atol=1e-5)

@@ -19,7 +19,7 @@ from vultus.methods.gsheadrelight.light_files import LIGHT_SUFFIXES, read_light
 from vultus.methods.gsheadrelight.lights import (
     environment_light,
     turn_around_up,
-    turn_light,
+    turn_around_view,
 )
 from vultus.methods.gsheadrelight.rendering import ShadeMode
 from vultus.render.lighting.environments import MapLayout, read_environment
@@ -112,8 +112,7 @@ class LightSource:
         if axis == "up":
             light = turn_around_up(self.light[None], torch.tensor([angle]))[0]
         else:
-            turn = axis_angle_to_matrix(torch.tensor([0.0, -angle, 0.0], dtype=torch.float64))
-            light = turn_light(self.light, turn)
+            light = turn_around_view(self.light, angle)
         environment = self.environment
         if environment is not None and axis == "up":
             environment = environment.rotated(angle)

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.data.light_labels import HEAD_AXES, LIGHT_TERMS
+from vultus.geometry.rotations import axis_angle_to_matrix
 from vultus.geometry.spherical_harmonics import COSINE_LOBE, light_sh_basis, light_sh_rotation
 from vultus.render.lighting.envmap import (
     EnvironmentMap,
@@ -32,6 +33,7 @@ __all__ = [
     "light_to_labels",
     "lit_ball",
     "turn_around_up",
+    "turn_around_view",
     "turn_light",
     "world_to_head_light",
 ]
@@ -80,6 +82,15 @@ def turn_around_up(
     return torch.stack([constant, y, z, x, xy, yz, zz, xz, xx], dim=1)
 
 
+def turn_around_view(light: Float[Tensor, "*b 9 c"], angle: float) -> Float[Tensor, "*b 9 c"]:
+    """Turn a light in axes of the head around the axis into the scene, from X towards Z.
+
+    The lights that are published beside the release are seven equal steps of a turn.
+    """
+    turn = axis_angle_to_matrix(torch.tensor([0.0, -angle, 0.0], dtype=torch.float64))
+    return turn_light(light, turn)
+
+
 def world_to_head_light(light_sh: Float[Tensor, "*b 9 c"]) -> Float[Tensor, "*b 9 c"]:
     """Convert a light in axes of the world."""
     return turn_light(light_sh, torch.tensor(HEAD_AXES, dtype=torch.float64))
@@ -117,5 +128,7 @@ def lit_ball(light: Float[Tensor, "9 c"], size: int = 256) -> Float[Tensor, "c s
     lobe = light.new_tensor(COSINE_LOBE)
     ball = ((light_sh_basis(normals, _DEGREE) * lobe) @ light).permute(2, 0, 1)
     ball = torch.where(square <= 1.0, ball, 0.0)
-    brightest = torch.quantile(ball, 1.0 - _BRIGHTEST_SHARE)
+    # torch.quantile takes no more than 2**24 numbers.
+    rank = ball.numel() - int(_BRIGHTEST_SHARE * ball.numel())
+    brightest = ball.flatten().kthvalue(rank).values
     return ball.clamp(max=float(brightest)).clamp(0.0, 1.0)

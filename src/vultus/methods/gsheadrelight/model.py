@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from vultus.methods.gsheadrelight.generation import (
     vary_conditions,
 )
 from vultus.methods.gsheadrelight.generator import Generator
-from vultus.methods.gsheadrelight.lights import labels_to_light
+from vultus.methods.gsheadrelight.lights import labels_to_light, turn_around_up
 from vultus.methods.gsheadrelight.objectives import (
     Judge,
     darkness_loss,
@@ -33,7 +34,6 @@ from vultus.methods.gsheadrelight.objectives import (
     real_pictures,
 )
 from vultus.methods.gsheadrelight.rendering import Pictures, ShadeMode, shading
-from vultus.methods.gsheadrelight.views import lights_around_up
 from vultus.metrics.side_light import correlation, side_brightness
 from vultus.nets.augmentation.control import AugmentationControl
 from vultus.nets.ranges import from_signed
@@ -174,7 +174,8 @@ class GSHeadRelight:
         lights = labels_to_light(self._draw_conditions(count, random)[1])
         # What turns should come from a side.
         slanted = int(lights[:, _SIDE_TERM].abs().mean(dim=1).argmax())
-        turning = lights_around_up(lights[slanted], _PREVIEW_LIGHTS)
+        angles = torch.arange(_PREVIEW_LIGHTS, device=self.device) * (math.tau / _PREVIEW_LIGHTS)
+        turning = turn_around_up(lights[slanted].expand(_PREVIEW_LIGHTS, -1, -1), angles)
 
         def row(view: Tensor, light: Tensor, mode: ShadeMode = "lit") -> Tensor:
             pictures = self._render(ws, light, view.expand(count, -1), mode)
