@@ -12,11 +12,13 @@ import torch
 
 from official_models import official_avatar, write_flame_capture
 from synthetic_flame import synthetic_flame
+from vultus.cli.avatar_run import DataOptions, run_settings
 from vultus.cli.main import run
 from vultus.core.bundles import save_bundle
 from vultus.core.run_folder import RunFolder
 from vultus.gaussians.splat_files import read_splats
 from vultus.heads.flame import FLAME_ARRAYS, FLAME_FORMAT, MASK_PREFIX, FlameData
+from vultus.methods.relightable_blendshapes.config import PRESETS
 from vultus.methods.relightable_blendshapes.official import (
     OfficialModel,
     read_official,
@@ -64,6 +66,22 @@ def test_settings_that_cannot_be_built_leave_no_run_behind(
     typo.write_bytes(b"nothing")
     refuses([*command, "--materials.geometry", str(typo)], "typo.safetensors")
     assert not out.exists()
+
+
+def test_a_run_finds_its_files_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = PRESETS["toy-pbr"]
+    files = {"geometry": Path("g.safetensors"), "visibility_file": Path("v.npz")}
+    given = replace(config, materials=replace(config.materials, **files))
+    data = DataOptions(Path("capture"))
+    settings = run_settings("relightable_blendshapes", 0, data, given)
+    stored = settings.config.materials
+    assert settings.data.data == tmp_path / "capture"
+    assert stored.geometry == tmp_path / "g.safetensors"
+    assert stored.visibility_file == tmp_path / "v.npz"
+    assert stored.light_file is None
 
 
 def test_the_other_commands_understand_a_run(avatar: Path, tmp_path: Path) -> None:

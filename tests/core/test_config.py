@@ -17,6 +17,7 @@ from vultus.core.config import (
     config_to_data,
     load_config,
     save_config,
+    with_absolute_paths,
 )
 
 
@@ -179,6 +180,27 @@ def test_a_value_that_would_change_its_type_on_reading_is_refused() -> None:
 def test_a_field_type_without_a_meaning_in_json_is_refused() -> None:
     with pytest.raises(ValueError, match=r"config\.anything has a type that config files do not"):
         config_to_data(_Unsupported())
+
+
+@dataclass(frozen=True)
+class _Files:
+    path: Path | None = None
+    name: str = "a.png"
+
+
+@dataclass(frozen=True)
+class _Sources:
+    files: _Files
+    other: Path = Path("c")
+
+
+def test_paths_are_named_from_the_root_also_in_nested_dataclasses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = with_absolute_paths(_Sources(_Files(Path("b"))))
+    assert found == _Sources(_Files(tmp_path / "b"), tmp_path / "c")
+    assert with_absolute_paths(_Files()) == _Files()
 
 
 def test_a_damaged_file_is_named_with_its_line(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from vultus.core.run_folder import RunFolder
 from vultus.core.seeding import make_deterministic, seed_everything
 from vultus.core.srgb import linear_to_srgb
 from vultus.data.frame_store import FrameStore
-from vultus.data.readers import absolute_options
 from vultus.data.sequence import HeadSequence
 from vultus.export.mesh_files import write_mesh
 from vultus.export.mesh_pictures import mesh_overlay
@@ -106,7 +105,8 @@ def _fit(config: GeometryConfig, options: GeometryOptions) -> None:
     config = scale_schedule(config, options.schedule)
     device = find_device(options.device)
     sequence = _with_identity(options.data.read(), options.identity)
-    settings = _run_config(config, options)
+    located = options.data.located()
+    settings = _RunConfig("geometry", options.seed, options.identity, located, config)
     check_run_folder(options.out, settings, resume=options.resume)
     frames = FrameStore(sequence, "train")
     check_capture(sequence, frames)
@@ -131,14 +131,6 @@ def _with_identity(sequence: HeadSequence, identity: str) -> HeadSequence:
         return sequence
     coeffs = None if pose.identity_coeffs is None else torch.zeros_like(pose.identity_coeffs)
     return replace(sequence, pose=pose.replace(identity_coeffs=coeffs, static_offset=None))
-
-
-def _run_config(config: GeometryConfig, options: GeometryOptions) -> _RunConfig:
-    """Settings with absolute paths: the folder may be used from anywhere."""
-    data = options.data
-    reader_options = absolute_options(data.data, data.format, data.options)
-    located = replace(data, data=data.data.resolve(), options=reader_options)
-    return _RunConfig("geometry", options.seed, options.identity, located, config)
 
 
 def _finish(run: RunFolder, fit: GeometryFit) -> None:

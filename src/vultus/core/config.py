@@ -24,6 +24,7 @@ __all__ = [
     "config_to_data",
     "load_config",
     "save_config",
+    "with_absolute_paths",
 ]
 
 JsonValue = dict[str, Any] | list[Any] | str | int | float | bool | None
@@ -76,6 +77,23 @@ def add_new_fields(data: JsonValue, default: object) -> JsonValue:
         if key not in data
     }
     return {key: add_new_fields(value, known.get(key)) for key, value in data.items()} | added
+
+
+def with_absolute_paths(config: ConfigT) -> ConfigT:
+    """The same settings, with all paths in them named from the root of the file system.
+
+    What is stored can then be used from any folder. Nested dataclasses are followed, lists are not.
+    """
+    assert dataclasses.is_dataclass(config)
+    assert not isinstance(config, type)
+    changes: dict[str, Any] = {}
+    for key in _fields(type(config)):
+        value = getattr(config, key)
+        if isinstance(value, Path):
+            changes[key] = value.resolve()
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+            changes[key] = with_absolute_paths(value)
+    return dataclasses.replace(config, **changes)
 
 
 def save_config(path: Path, config: object) -> None:

@@ -18,6 +18,7 @@ from vultus.heads.base import HeadPose
 from vultus.heads.registry import describe_head, load_head
 from vultus.methods.relightable_blendshapes.config import PRESETS, RelightableBlendshapesConfig
 from vultus.methods.relightable_blendshapes.geometry_file import FittedMesh, PersonalGeometry
+from vultus.methods.relightable_blendshapes.material_config import MaterialConfig, MaterialRates
 from vultus.methods.relightable_blendshapes.material_mesh import HeadMesh, ShadingMesh
 from vultus.methods.relightable_blendshapes.material_start import start_materials
 from vultus.methods.relightable_blendshapes.start import FACE, StartPoints
@@ -68,7 +69,7 @@ def test_gaussians_and_light_start_where_the_geometry_stage_ended(geometry, tmp_
     path = tmp_path / "geometry.safetensors"
     geometry.save(path)
     sequence = capture()
-    appearance = start_materials(settings(geometry=str(path)), sequence)
+    appearance = start_materials(settings(geometry=path), sequence)
     mesh = appearance.mesh
     assert isinstance(mesh, ShadingMesh)
     assert isinstance(mesh, FittedMesh)
@@ -93,7 +94,7 @@ def test_without_a_geometry_stage_the_head_itself_is_lit_evenly() -> None:
 
 def test_geometry_of_another_capture_is_refused(geometry, tmp_path) -> None:
     path = tmp_path / "geometry.safetensors"
-    config = settings(geometry=str(path))
+    config = settings(geometry=path)
     with pytest.raises(FileNotFoundError, match=r"geometry\.safetensors"):
         start_materials(config, capture())
     replace(geometry, light_space="camera_opengl").save(path)
@@ -110,12 +111,12 @@ def test_geometry_of_another_person_is_refused(geometry, tmp_path) -> None:
     coefficients[0, 0] = 0.5
     replace(geometry, subject=HeadPose(identity_coeffs=coefficients)).save(path)
     with pytest.raises(ValueError, match="subject, their identity_coeffs differ"):
-        start_materials(settings(geometry=str(path)), capture())
+        start_materials(settings(geometry=path), capture())
 
 
 def test_checkpoints_refuse_geometry_that_was_made_again(geometry, tmp_path) -> None:
     path, sequence = tmp_path / "geometry.safetensors", capture()
-    config = settings(geometry=str(path), map_rows=4)
+    config = settings(geometry=path, map_rows=4)
     means = sequence.head.neutral[::20].clone()
 
     def started():
@@ -148,8 +149,8 @@ def test_a_light_file_comes_before_the_light_of_the_geometry(geometry, tmp_path)
     geometry.save(path)
     radiance = torch.rand(3, 16, 32)
     write_radiance(probe, radiance)
-    for file in ("", str(path)):
-        config = settings(geometry=file, light_file=str(probe))
+    for file in (None, path):
+        config = settings(geometry=file, light_file=probe)
         found = start_materials(config, capture()).radiance
         assert_close(found, radiance, looser=1e4, reason="half floats of the file")
 
@@ -187,3 +188,21 @@ def test_what_a_closed_mouth_hides_starts_faint() -> None:
     assert opacities[is_tooth].median() < 0.05
     expected = torch.tensor(PRESETS["toy-pbr"].model.initial_opacity)
     assert_close(opacities[~is_tooth].median(), expected)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: MaterialConfig(min_roughness=0.65), r"min_roughness must lie in \[0, 0.65\)"),
+        (lambda: MaterialConfig(min_roughness=-0.1), r"min_roughness must lie in \[0, 0.65\)"),
+        (lambda: MaterialConfig(initial_light=float("nan")), "initial_light must be positive"),
+        (lambda: MaterialConfig(light_start=-1), "light_start must not be negative, got -1"),
+        (lambda: MaterialRates(decay_steps=0), "decay_steps must be at least 1, got 0"),
+        (lambda: MaterialRates(albedo_init=0.0), "albedo_init must be positive, got 0.0"),
+        (lambda: MaterialRates(light_final=0.0), "light_final must be positive, got 0.0"),
+        (lambda: MaterialRates(specular=-1e-3), "specular must not be negative, got -0.001"),
+    ],
+)
+def test_material_settings_that_cannot_be_meant_are_refused(build, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        build()

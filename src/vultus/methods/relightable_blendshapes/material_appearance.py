@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
@@ -362,5 +361,4 @@ class MaterialAppearance:
 
     def _trace_capture(self) -> TracedTrack:
         turns = light_turns_by_timestep(self._sequence, self.light_space)
-        file = self.config.visibility_file
-        return TracedTrack.trace(self.frames, self._track, turns, Path(file) if file else None)
+        return TracedTrack.trace(self.frames, self._track, turns, self.config.visibility_file)

@@ -6,8 +6,10 @@ Defaults are those of our specification, whose sections stand in brackets.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
+from vultus.methods.relightable_blendshapes.materials import INITIAL_ROUGHNESS
 from vultus.methods.relightable_blendshapes.shading import Tonemap
 from vultus.optim.schedules import scale_steps
 
@@ -33,6 +35,17 @@ class MaterialRates:
     decay_steps: int = 40_000
     """Albedo and light decay over so many steps, straight in the logarithm."""
 
+    def __post_init__(self) -> None:
+        """Reject what cannot decay or would climb."""
+        for name in ("albedo_init", "albedo_final", "light_init", "light_final"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("roughness", "specular", "delta_factor"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.decay_steps < 1:
+            raise ValueError(f"decay_steps must be at least 1, got {self.decay_steps}")
+
 
 @dataclass(frozen=True)
 class MaterialWeights:
@@ -57,17 +70,17 @@ class MaterialWeights:
 class MaterialConfig:
     """How Gaussians are lit."""
 
-    geometry: str = ""
+    geometry: Path | None = None
     """The ``geometry.safetensors`` of ``vultus geometry``: the subject's own mesh, and the light to
-    start from; empty: the head model's mesh in even light. Commands on the run read it again."""
-    light_file: str = ""
+    start from; None: the head model's mesh in even light. Commands on the run read it again."""
+    light_file: Path | None = None
     """Map of surroundings (.hdr, .exr) that the light starts as instead, in the frame that the
-    capture's light stands still in; empty: none. Commands on the run read it again."""
+    capture's light stands still in. Commands on the run read it again."""
     train_light: bool = True
     """Find the light; otherwise it stays what it started as, such as a light probe."""
     visibility: VisibilityMode = "cached"
-    visibility_file: str = ""
-    """File that keeps traced shadows from one training of a capture to the next; empty: none."""
+    visibility_file: Path | None = None
+    """File that keeps traced shadows from one training of a capture to the next; None: not kept."""
     map_rows: int = 16
     """Rows of the trained light, which is twice as wide."""
     min_roughness: float = 0.3
@@ -97,8 +110,16 @@ class MaterialConfig:
                 "map_rows and rebind_interval must be at least 1, got "
                 f"{self.map_rows} and {self.rebind_interval}"
             )
-        if self.initial_light <= 0:
+        if not self.initial_light > 0:
             raise ValueError(f"initial_light must be positive, got {self.initial_light}")
+        if not 0 <= self.min_roughness < INITIAL_ROUGHNESS:
+            raise ValueError(
+                f"min_roughness must lie in [0, {INITIAL_ROUGHNESS}), where roughness starts, got "
+                f"{self.min_roughness}"
+            )
+        for name in ("light_start", "specular_start", "shadow_ramp"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
     def is_light_trained(self, step: int | None) -> bool:
         """Whether the light changes in a training step, counted from 1; never after training."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -47,11 +46,11 @@ def start_materials(
     if has_strips(head, config.model):
         teeth = find_teeth_offset(config.model, sequence.info)
     bare = HeadMesh(head, sequence.pose, device)
-    if not materials.geometry:
+    if materials.geometry is None:
         mesh = bare if teeth is None else _with_strips(bare, head, sequence, teeth, device)
         light = _initial_light(materials)
         return MaterialAppearance(materials, mesh, sequence, device, light, opacity)
-    path = Path(materials.geometry)
+    path = materials.geometry
     geometry = PersonalGeometry.load(path)
     if geometry.light_space != sequence.light_space:
         raise ValueError(
@@ -73,8 +72,8 @@ def _initial_light(
     materials: MaterialConfig, geometry: PersonalGeometry | None = None
 ) -> Float[Tensor, "3 h w"] | None:
     """What is known about the light, the settings' own file first; ``None`` for even light."""
-    if materials.light_file:
-        return read_environment(Path(materials.light_file)).radiance
+    if materials.light_file is not None:
+        return read_environment(materials.light_file).radiance
     return None if geometry is None else geometry.radiance
 
 

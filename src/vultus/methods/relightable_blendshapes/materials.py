@@ -18,6 +18,7 @@ from vultus.geometry.mesh_sampling import SurfacePoints, interpolate_on_faces
 from vultus.kernels.env_shade import Materials
 
 __all__ = [
+    "INITIAL_ROUGHNESS",
     "INITIAL_SPECULAR",
     "MATERIAL_CHANNELS",
     "activate_materials",
@@ -43,7 +44,8 @@ INITIAL_SPECULAR: Mapping[SemanticGroup, float] = MappingProxyType(
     }
 )
 """Strength of the lobe before training [3.4]; what is of no group starts as cloth does."""
-_INITIAL_ROUGHNESS = 0.65
+INITIAL_ROUGHNESS = 0.65
+"""Of all surfaces before training [3.4]."""
 _ALBEDO_RANGE = (0.02, 0.98)
 
 
@@ -95,12 +97,10 @@ def initial_materials(
     if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < len(SEMANTIC_GROUPS):
         found = f"{int(labels.min())} to {int(labels.max())}"
         raise ValueError(f"labels must lie in [0, {len(SEMANTIC_GROUPS)}), got {found}")
-    if not 0.0 <= min_roughness < _INITIAL_ROUGHNESS:
-        raise ValueError(
-            f"min_roughness must lie in [0, {_INITIAL_ROUGHNESS}), got {min_roughness}"
-        )
+    if not 0.0 <= min_roughness < INITIAL_ROUGHNESS:
+        raise ValueError(f"min_roughness must lie in [0, {INITIAL_ROUGHNESS}), got {min_roughness}")
     albedo = interpolate_on_faces(vertex_albedo, faces, surface.face_index, surface.barycentrics)
-    share = (_INITIAL_ROUGHNESS - min_roughness) / (1.0 - min_roughness)
+    share = (INITIAL_ROUGHNESS - min_roughness) / (1.0 - min_roughness)
     by_label = vertex_albedo.new_tensor([INITIAL_SPECULAR[name] for name in SEMANTIC_GROUPS])
     specular = by_label[face_labels(labels, faces)[surface.face_index]]
     return {
