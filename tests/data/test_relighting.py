@@ -19,7 +19,8 @@ from vultus.core.srgb import linear_to_srgb
 from vultus.data.check import check_capture
 from vultus.data.check_sheet import draw_check_sheet
 from vultus.data.frames import load_colors, load_frame
-from vultus.data.readers import read_relight_truth, read_sequence
+from vultus.data.light_card import LightCard
+from vultus.data.readers import lps_multiview, read_relight_truth, read_sequence
 from vultus.data.relighting import distant_light, light_to_world, load_materials
 from vultus.data.sequence import HeadSequence
 from vultus.data.studio.capture import film, plan_film
@@ -28,8 +29,9 @@ from vultus.data.studio.lights import BUILT_IN_LIGHTS, auto_exposure, open_light
 from vultus.data.studio.renderer import StudioRenderer
 from vultus.data.studio.scene import build_scene
 from vultus.data.studio.subject import Subject, plain_appearance
-from vultus.data.studio.tone_curve import inverse_tone_map, tone_map
+from vultus.data.studio.tone_curve import decode_film, encode_film, inverse_tone_map, tone_map
 from vultus.geometry.cameras import Camera, look_at
+from vultus.heads.base import HeadPose
 from vultus.render.lighting.envmap import (
     EnvironmentMap,
     envmap_directions,
@@ -232,6 +234,14 @@ def test_radiance_undoes_the_film(sequence: HeadSequence) -> None:
     torch.testing.assert_close(plain.radiance(linear_to_srgb(light[:30])), light[:30])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_display_white_is_the_least_light_that_eight_bits_round_to_it(dtype: torch.dtype) -> None:
+    white = decode_film(torch.ones(1, 1, 1, dtype=dtype), "studio")
+    assert to_bytes(encode_film(1.0001 * white, "studio").float()).item() == 255
+    assert to_bytes(encode_film(0.9999 * white, "studio").float()).item() == 254
+    assert decode_film(torch.ones(1, 1, 1, dtype=dtype), "srgb").item() == pytest.approx(1.0)
+
+
 def test_plain_srgb_may_be_filmed(tmp_path: Path) -> None:
     config = replace(CONFIG, film="srgb", exposure=2.0)
     film(config, tmp_path / "capture", subject=subject())
@@ -283,6 +293,9 @@ def test_test_lights_need_test_moments_other_names_and_a_layout_that_has_them(
         replace(CONFIG, test_share=0.0)
     with pytest.raises(ValueError, match="'left' comes twice"):
         build_scene(replace(CONFIG, test_lights=("left", "left")), subject())
+    write_radiance(tmp_path / "train.exr", torch.ones(3, 4, 8))
+    with pytest.raises(ValueError, match="test_lights must not be named 'train'"):
+        build_scene(replace(CONFIG, test_lights=(str(tmp_path / "train.exr"),)), subject())
     one = replace(CONFIG, rig="monocular", cameras=1)
     with pytest.raises(ValueError, match="nerf_blendshape has no test_lights"):
         plan_film(one, tmp_path / "out", subject(), "nerf_blendshape")
@@ -347,6 +360,10 @@ def _square(root: Path) -> None:
         (_edited(tests=["../left"]), "tests must be a list of names without slashes"),
         (_edited(test_exposures={"left": True}), r"test_exposures\.left must be a positive number"),
         (_edited(test_exposures=[1]), "test_exposures must be an object"),
+        (_edited(test_exposures={"lefd": 1.0}), "test_exposures has 'lefd', which tests has not"),
+        (_edited(tests=["train"]), "tests must not have 'train', the light of training"),
+        (_edited(up=["+y"]), r"up must be one of \+y, got \['\+y'\]"),
+        (_edited(exposure=1e300), r"light\.exr: radiance of an environment map must be finite"),
         (_garbage, "not JSON"),
         (_no_map, r"envs/left\.exr does not exist, though light\.json names 'left'"),
         (_no_pictures, "relight/left/images: has no picture named as one of the capture"),
@@ -366,7 +383,8 @@ def test_wrong_light_cards_are_one_line_of_the_check(
 
 
 def test_an_unknown_training_light_and_maps_as_hdr_are_fine(capture: Path) -> None:
-    _edited(train_env=None, tests=["left"], frame="camera")(capture)
+    exposures = {"left": 0.7}
+    _edited(train_env=None, tests=["left"], frame="camera", test_exposures=exposures)(capture)
     radiance = torch.rand(3, 4, 8)
     (capture / "envs/left.exr").unlink()
     write_radiance(capture / "envs/left.hdr", radiance)
@@ -375,9 +393,15 @@ def test_an_unknown_training_light_and_maps_as_hdr_are_fine(capture: Path) -> No
     assert truth is not None
     assert truth.train_light is None
     assert truth.light_space == sequence.light_space == "camera_opengl"
-    exposure = json.loads((capture / "light.json").read_text())["test_exposures"]["left"]
-    loaded = truth.test_lights["left"].load().radiance / exposure
+    loaded = truth.test_lights["left"].load().radiance / 0.7
     torch.testing.assert_close(loaded, radiance, atol=0.005, rtol=0)
+
+
+def test_test_lights_are_exposed_as_the_training_light_unless_told(capture: Path) -> None:
+    _edited(exposure=0.25, test_exposures={"right": 2.0})(capture)
+    card = LightCard.load(capture / "light.json")
+    assert card.exposure == 0.25
+    assert dict(card.test_exposures) == {"left": 0.25, "right": 2.0}
 
 
 def test_a_capture_without_a_card_tells_no_lights(capture: Path) -> None:
@@ -422,8 +446,84 @@ def test_lights_of_a_real_scan_explain_its_pictures(data_dir: Path) -> None:
             assert 0.75 < float(expected.mean() / lit.mean()) < 1.15, (name, index)
 
 
+SCAN_LIGHTS: dict[str, dict[str, Any]] = {
+    "room": {"exposure": 0.5, "light": {"type": "envmap", "name": "room"}},
+    "sun": {
+        "exposure": 2.0,
+        "light": {
+            "type": "directional",
+            "direction": [0.0, -1.0, 0.0],
+            "irradiance": {"value": [3.0, 2.0, 1.0]},
+        },
+    },
+}
+
+
+def _scan_light(folder: Path, name: str, **changes: Any) -> EnvironmentMap:
+    """Read a light of a scan that has nothing but lights."""
+    light = {**SCAN_LIGHTS[name]["light"], **changes.pop("light", {})}
+    lights = {**SCAN_LIGHTS, name: {**SCAN_LIGHTS[name], **changes, "light": light}}
+    (folder / "train").mkdir(exist_ok=True)
+    manifest = {"frames": [], "lights": lights}
+    (folder / "train/transforms.json").write_text(json.dumps(manifest))
+    info = {"envmaps": str(folder), "light_name": name}
+    pose = HeadPose(translation=torch.zeros(1, 3))
+    truth = lps_multiview.relight_truth(HeadSequence(folder, (), {}, FakeHead(), pose, info=info))
+    assert truth is not None
+    assert truth.train_light is not None
+    return truth.train_light.load()
+
+
+def test_maps_of_a_scan_are_found_by_name_then_by_its_beginning(tmp_path: Path) -> None:
+    for value, name in enumerate(["rooms.exr", "room_1k.hdr", "room_1k.exr", "room.hdr"], start=1):
+        if name == "room_1k.hdr":
+            with pytest.raises(FileNotFoundError, match=r"has no map room or room_\*"):
+                _scan_light(tmp_path, "room")
+        write_radiance(tmp_path / name, torch.full((3, 4, 8), float(value)))
+        if name != "rooms.exr":
+            found = float(_scan_light(tmp_path, "room").radiance.mean())
+            assert found == pytest.approx(0.5 * value, rel=0.01), name
+    (tmp_path / "room.hdr").unlink()
+    write_radiance(tmp_path / "room_2k.exr", torch.ones(3, 4, 8))
+    with pytest.raises(ValueError, match=r"one map of room, got room_1k\.exr, room_2k\.exr"):
+        _scan_light(tmp_path, "room")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("sun", {"exposure": float("nan")}, r"lights\.sun\.exposure must be a positive n"),
+        ("sun", {"exposure": "1"}, r"lights\.sun\.exposure must be a positive n"),
+        ("sun", {"light": {"direction": [1.0, 2.0]}}, "direction must be three numbers"),
+        ("sun", {"light": {"direction": [[1.0, 2.0, 3.0]]}}, "direction must be three numbers"),
+        ("sun", {"light": {"direction": [0.0, 0.0, 0.0]}}, "must have a direction"),
+        ("sun", {"light": {"irradiance": {"value": 3.0}}}, "irradiance must be a list of numbers"),
+        ("sun", {"light": {"irradiance": {"value": [1.0, -1.0, 1.0]}}}, "light that is not neg"),
+        ("sun", {"light": {"irradiance": {}}}, "must have exposure and light"),
+        ("sun", {"light": {"type": "spot"}}, "type must be envmap or directional, got 'spot'"),
+        ("room", {}, r"room\.exr: must be twice as wide as high, got 8 x 8"),
+    ],
+)
+def test_wrong_lights_of_a_scan_are_refused_by_their_name(
+    tmp_path: Path, name: str, changes: dict[str, Any], message: str
+) -> None:
+    write_radiance(tmp_path / "room.exr", torch.ones(3, 8, 8))
+    with pytest.raises(ValueError, match=message) as caught:
+        _scan_light(tmp_path, name, **changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_distant_light_of_a_scan_comes_against_its_direction(tmp_path: Path) -> None:
+    write_radiance(tmp_path / "room.exr", torch.ones(3, 4, 8))
+    radiance = _scan_light(tmp_path, "sun").radiance
+    top = radiance[:, 0].sum(dim=1) / radiance.sum(dim=(1, 2))
+    assert top.tolist() == [1.0, 1.0, 1.0]
+    ratio = radiance.sum(dim=(1, 2))
+    torch.testing.assert_close(ratio / ratio[2], torch.tensor([3.0, 2.0, 1.0]))
+
+
 def test_without_maps_a_scan_tells_no_lights(data_dir: Path, tmp_path: Path) -> None:
     root = data_dir / "lps_multiview"
     assert read_relight_truth(read_sequence(root, head=FakeHead())) is None
-    with pytest.raises(FileNotFoundError, match=r"has no map kloppenheim_06\*\.exr"):
+    with pytest.raises(FileNotFoundError, match=r"has no map kloppenheim_06 or kloppen"):
         read_relight_truth(read_sequence(root, head=FakeHead(), envmaps=tmp_path))

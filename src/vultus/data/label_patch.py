@@ -173,9 +173,9 @@ def _find_captures(root: Path, subjects: Collection[str]) -> list[tuple[Path, st
         folders.sort()
         names = (Path(name).absolute().name, folder.name)
         subject = next((name for name in names if name in subjects), None)
-        images = next((images for images in _PATCHED if (folder / images).is_dir()), None)
-        if subject is not None and images is not None and CHECKPOINT_FOLDER in folders:
-            found.append((folder, subject, images))
+        there: list[ImageFolder] = [images for images in _PATCHED if (folder / images).is_dir()]
+        if subject is not None and there and CHECKPOINT_FOLDER in folders:
+            found.append((folder, subject, there[0]))
     return sorted(found)
 
 

@@ -8,7 +8,6 @@ relight/{light}/images/{picture}.png       pictures under it, named as those in 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,15 +15,16 @@ from pathlib import Path
 from typing import Any, get_args
 
 from vultus.core.files import read_json, write_json
-from vultus.core.image_io import read_radiance
-from vultus.data.relighting import KnownLight, RelightTruth
+from vultus.data.relighting import KnownLight, RelightTruth, check_exposure
 from vultus.data.sequence import HeadSequence, LightSpace
 from vultus.data.studio.tone_curve import Film
-from vultus.render.lighting.envmap import EnvironmentMap
+from vultus.render.lighting.environments import read_environment
 
-__all__ = ["CARD_NAME", "LightCard", "read_relight_folder"]
+__all__ = ["CARD_NAME", "TRAIN_LIGHT", "LightCard", "read_relight_folder"]
 
 CARD_NAME = "light.json"
+TRAIN_LIGHT = "train"
+"""Name of the light of ``train_env``; no test light may have it."""
 
 _CONVENTION = (
     "row 0 is +y; column j shows (cos e cos a, sin e, cos e sin a) with azimuth "
@@ -41,7 +41,7 @@ class LightCard:
     train_env: str | None
     """Path of the map below the capture; ``None`` if nobody knows the light."""
     exposure: float
-    """Factor on ``train_env`` that the pictures were taken with."""
+    """Factor on ``train_env`` that the pictures were taken with, and on test lights without one."""
     test_exposures: Mapping[str, float] = field(default_factory=dict)
     """Test lights by name, with the factor on each map."""
     space: LightSpace = "world"
@@ -80,13 +80,13 @@ class LightCard:
         tests = data.get("tests", [])
         if not isinstance(tests, list) or not all(map(_is_name, tests)):
             raise ValueError(f"{path}: tests must be a list of names without slashes, got {tests}")
-        exposures = data.get("test_exposures", {})
-        if not isinstance(exposures, dict):
-            raise ValueError(f"{path}: test_exposures must be an object, got {exposures!r}")
+        if TRAIN_LIGHT in tests:
+            raise ValueError(f"{path}: tests must not have {TRAIN_LIGHT!r}, the light of training")
+        exposure = check_exposure(f"{path}: exposure", data.get("exposure", 1.0))
         return LightCard(
             train_env,
-            _exposure(path, "exposure", data.get("exposure", 1.0)),
-            {n: _exposure(path, f"test_exposures.{n}", exposures.get(n, 1.0)) for n in tests},
+            exposure,
+            _test_exposures(path, tests, data.get("test_exposures", {}), exposure),
             _FRAMES[_check_choice(path, data, "frame", tuple(_FRAMES), "world")],
             _check_choice(path, data, "color_space", get_args(Film), "srgb"),
         )
@@ -106,7 +106,7 @@ def read_relight_folder(sequence: HeadSequence) -> RelightTruth:
         path = root / card.train_env
         if not path.is_file():
             raise FileNotFoundError(f"{root / 'light.json'}: train_env: {path} does not exist")
-        train = _known("train", path, card.exposure)
+        train = _known(TRAIN_LIGHT, path, card.exposure)
     tests = {
         name: _known(name, _map_of(root, name), exposure)
         for name, exposure in card.test_exposures.items()
@@ -116,19 +116,7 @@ def read_relight_folder(sequence: HeadSequence) -> RelightTruth:
 
 
 def _known(name: str, path: Path, exposure: float) -> KnownLight:
-    return KnownLight(name, partial(_load_map, path, exposure))
-
-
-def _load_map(path: Path, exposure: float) -> EnvironmentMap:
-    radiance = read_radiance(path)
-    if radiance.shape[2] != 2 * radiance.shape[1]:
-        raise ValueError(
-            f"{path}: must be twice as wide as high, got {radiance.shape[2]} x {radiance.shape[1]}"
-        )
-    try:
-        return EnvironmentMap(radiance).scaled(exposure)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    return KnownLight(name, partial(read_environment, path, "world", exposure))
 
 
 def _map_of(root: Path, name: str) -> Path:
@@ -147,19 +135,25 @@ def _pictures(sequence: HeadSequence, folder: Path) -> dict[Path, Path]:
     return found
 
 
-def _exposure(path: Path, name: str, value: object) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        number = float(value)
-        if math.isfinite(number) and number > 0:
-            return number
-    raise ValueError(f"{path}: {name} must be a positive number, got {value!r}")
+def _test_exposures(
+    path: Path, tests: list[str], exposures: object, default: float
+) -> dict[str, float]:
+    if not isinstance(exposures, dict):
+        raise ValueError(f"{path}: test_exposures must be an object, got {exposures!r}")
+    unknown = next((name for name in exposures if name not in tests), None)
+    if unknown is not None:
+        raise ValueError(f"{path}: test_exposures has {unknown!r}, which tests has not")
+    return {
+        name: check_exposure(f"{path}: test_exposures.{name}", exposures.get(name, default))
+        for name in tests
+    }
 
 
 def _check_choice(
     path: Path, data: Mapping[str, Any], key: str, choices: tuple[str, ...], default: str
 ) -> Any:
     value = data.get(key, default)
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{path}: {key} must be one of {', '.join(choices)}, got {value!r}")
     return value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ __all__ = [
     "FrameMaterials",
     "KnownLight",
     "RelightTruth",
+    "check_exposure",
     "distant_light",
     "light_to_world",
     "load_materials",
@@ -86,6 +88,19 @@ class FrameMaterials:
     """Perceptual: GGX alpha is its square."""
     specular: Float[Tensor, "1 1 h w"] | None
     """Reflectance at normal incidence over 0.08."""
+
+
+def check_exposure(where: str, value: object) -> float:
+    """Check a factor on light that a file gives.
+
+    Raises:
+        ValueError: Naming ``where``, if it is no finite positive number.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        number = float(value)
+        if math.isfinite(number) and number > 0:
+            return number
+    raise ValueError(f"{where} must be a positive number, got {value!r}")
 
 
 def distant_light(

@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from vultus.core.image_io import read_radiance
 from vultus.data.head_files import open_head
+from vultus.data.readers.flame_manifest import finite_numbers
 from vultus.data.readers.manifest import Manifest, read_manifest, resize
 from vultus.data.readers.options import ReaderOptions
-from vultus.data.relighting import KnownLight, RelightTruth, distant_light
+from vultus.data.relighting import KnownLight, RelightTruth, check_exposure, distant_light
 from vultus.data.rig_files import read_rig_row
 from vultus.data.sequence import FrameRecord, HeadSequence
 from vultus.heads.base import HeadModel, HeadPose
 from vultus.heads.blendshapes import check_pose
-from vultus.render.lighting.envmap import EnvironmentMap, from_front_centered
+from vultus.render.lighting.environments import read_environment
+from vultus.render.lighting.envmap import EnvironmentMap
 
 __all__ = ["Options", "read", "relight_truth"]
 
@@ -35,8 +38,9 @@ class Options(ReaderOptions):
     light: str = "kloppenheim_06"
     """Which of the manifest's lights."""
     envmaps: Path | None = None
-    """Folder with the maps that the manifest names (NAME*.exr or .hdr, the centre column before the
-    face), for evaluating relighting: the other lights are then test lights."""
+    """Folder with the maps that the manifest names (NAME.exr or .hdr, or one NAME_*.exr or .hdr;
+    the centre column before the face), for evaluating relighting: the other lights are then test
+    lights."""
     fit: Path | None = None
     """Pose of the head in this capture, as ``vultus data fit`` writes it; by default the head's
     neutral."""
@@ -98,7 +102,7 @@ def relight_truth(sequence: HeadSequence) -> RelightTruth | None:
         ``None`` without the option ``envmaps``.
 
     Raises:
-        FileNotFoundError: If a map or a picture is missing.
+        FileNotFoundError: If a map, their folder or a picture is missing.
         ValueError: If a light is described wrongly.
     """
     folder = sequence.info["envmaps"]
@@ -131,30 +135,48 @@ def _light_loader(
     """How the surroundings of a light are read, exposure applied."""
     where = f"{manifest}: lights.{name}"
     try:
-        exposure, light = float(facts["exposure"]), facts["light"]
+        exposure = check_exposure(f"{where}.exposure", facts["exposure"])
+        light = facts["light"]
         kind = light["type"]
         if kind == "envmap":
-            return partial(_read_map, _map_file(folder, str(light["name"])), exposure)
+            path = _map_file(folder, str(light["name"]))
+            return partial(read_environment, path, "front_centered", exposure)
         if kind == "directional":
-            direction = torch.tensor(light["direction"], dtype=torch.float64)
-            irradiance = torch.tensor(light["irradiance"]["value"], dtype=torch.float64)
+            direction = _vector(f"{where}.light.direction", light["direction"])
+            irradiance = _vector(f"{where}.light.irradiance", light["irradiance"]["value"])
+            if float(direction.norm()) == 0 or float(irradiance.min()) < 0:
+                raise ValueError(f"{where} must have a direction and light that is not negative")
             return partial(distant_light, -direction, exposure * irradiance)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError) as error:
         raise ValueError(f"{where} must have exposure and light ({error!r})") from error
     raise ValueError(f"{where}: type must be envmap or directional, got {kind!r}")
 
 
+def _vector(where: str, value: object) -> Float[Tensor, 3]:
+    numbers = finite_numbers(where, value, torch.float64)
+    if numbers.shape != (3,):
+        raise ValueError(f"{where} must be three numbers, got shape {tuple(numbers.shape)}")
+    return numbers
+
+
 def _map_file(folder: Path, name: str) -> Path:
-    found = [
-        path for suffix in (".exr", ".hdr") for path in sorted(folder.glob(f"{name}*{suffix}"))
-    ]
-    if not found:
-        raise FileNotFoundError(f"{folder}: has no map {name}*.exr or {name}*.hdr")
+    """The map of a name, or else the one whose name begins with it, as ``name_1k.exr`` does.
+
+    EXR goes before HDR, which keeps fewer digits.
+    """
+    files = sorted(folder.iterdir())
+    choices = (
+        [path for path in files if path.suffix == suffix and is_named(path.stem)]
+        for is_named in (name.__eq__, lambda stem: stem.startswith(f"{name}_"))
+        for suffix in (".exr", ".hdr")
+    )
+    found = next(filter(None, choices), None)
+    if found is None:
+        raise FileNotFoundError(f"{folder}: has no map {name} or {name}_*, .exr or .hdr")
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise ValueError(f"{folder}: must have one map of {name}, got {names}")
     return found[0]
-
-
-def _read_map(path: Path, exposure: float) -> EnvironmentMap:
-    return EnvironmentMap(from_front_centered(read_radiance(path)[None])[0]).scaled(exposure)
 
 
 def _pose(head: HeadModel, options: Options) -> HeadPose:

@@ -11,13 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vultus.core.image_io import read_radiance
 from vultus.data.studio.tone_curve import Film
+from vultus.render.lighting.environments import MapLayout, read_environment
 from vultus.render.lighting.envmap import (
     EnvironmentMap,
     envmap_directions,
     envmap_solid_angles,
-    from_front_centered,
 )
 
 __all__ = [
@@ -31,6 +30,11 @@ __all__ = [
 
 LightOrientation = Literal["vultus", "front_centered"]
 """``front_centered``: the centre column lies before the face, as Poly Haven's maps are used."""
+
+_LAYOUTS: dict[LightOrientation, MapLayout] = {
+    "vultus": "world",
+    "front_centered": "front_centered",
+}
 
 _WHITE_LEVEL = 0.85
 """Linear brightness of a white matte board in front of the face after ``auto_exposure``; skin then
@@ -123,18 +127,8 @@ def load_light(path: Path, orientation: LightOrientation) -> EnvironmentMap:
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read, is not twice as wide as high, or holds no light.
     """
-    radiance = read_radiance(path)
-    if radiance.shape[2] != 2 * radiance.shape[1]:
-        raise ValueError(
-            f"{path}: must be twice as wide as high, got {radiance.shape[2]} x {radiance.shape[1]}"
-        )
-    if orientation == "front_centered":
-        radiance = from_front_centered(radiance[None])[0]
-    try:
-        light = EnvironmentMap(radiance)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    if not bool((radiance > 0).any()):
+    light = read_environment(path, _LAYOUTS[orientation])
+    if not bool((light.radiance > 0).any()):
         raise ValueError(f"{path}: holds no light")
     return light.limited(_MAX_RADIANCE_RATIO)
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vultus.data.light_card import TRAIN_LIGHT
 from vultus.data.studio.config import StudioConfig
 from vultus.data.studio.frames import StudioFrame, fetch_frames
 from vultus.data.studio.lights import auto_exposure, load_light, open_light, studio_light
@@ -109,6 +110,8 @@ def _open_test_lights(config: StudioConfig) -> dict[str, SceneLight]:
         name, environment = open_light(text, config.light_orientation)
         if name in lights:
             raise ValueError(f"test_lights must have different names, {name!r} comes twice")
+        if name == TRAIN_LIGHT:
+            raise ValueError(f"test_lights must not be named {name!r}, as the light of training is")
         exposure = config.exposure or auto_exposure(environment, config.film)
         lights[name] = SceneLight(environment, exposure)
     return lights

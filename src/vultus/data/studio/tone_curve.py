@@ -16,6 +16,8 @@ Film = Literal["srgb", "studio"]
 """How pictures encode radiance: ``srgb``, clipped at 1, or ``studio``, sRGB with a soft shoulder
 (``tone_map``)."""
 
+# Of 8-bit pictures: what is above is rounded to display white.
+_BELOW_WHITE = 254.5 / 255
 # Radiance above this bends towards 1; the slope is continuous there.
 _SHOULDER = 0.6
 
@@ -46,5 +48,10 @@ def encode_film(radiance: Float[Tensor, "*dims"], film: Film) -> Float[Tensor, "
 
 
 def decode_film(rgb: Float[Tensor, "*dims"], film: Film) -> Float[Tensor, "*dims"]:
-    """Linear radiance that gave display-encoded values; at display white, the least that did."""
-    return inverse_tone_map(rgb) if film == "studio" else srgb_to_linear(rgb)
+    """Linear radiance that gave display-encoded values; at display white, the least that did.
+
+    For the film ``studio`` that is what 8 bits round to white, 2.4: its curve never reaches 1.
+    """
+    if film == "studio":
+        return inverse_tone_map(rgb.clamp(max=_BELOW_WHITE))
+    return srgb_to_linear(rgb)

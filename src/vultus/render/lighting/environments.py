@@ -58,8 +58,15 @@ _LAMPS: dict[str, tuple[_Lamp, ...]] = {
 """Direction towards the lamp in the world, angular radius in radians, radiance."""
 
 
-def read_environment(path: Path, layout: MapLayout = "world") -> EnvironmentMap:
+def read_environment(
+    path: Path, layout: MapLayout = "world", exposure: float = 1.0
+) -> EnvironmentMap:
     """Read an equirectangular map (``.hdr``, ``.exr``), linear.
+
+    Args:
+        path: The file.
+        layout: How the map lies in it.
+        exposure: Factor on its radiance.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -74,7 +81,7 @@ def read_environment(path: Path, layout: MapLayout = "world") -> EnvironmentMap:
             radiance = from_front_centered(radiance[None])[0]
         elif layout == "mirrored":
             radiance = from_mirrored(radiance[None])[0]
-        return EnvironmentMap(radiance)
+        return EnvironmentMap(radiance).scaled(exposure)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
