@@ -13,12 +13,7 @@ __all__ = ["restore", "restore_weights", "take_checkpoint"]
 
 def take_checkpoint(method: ReconstructionMethod, step: int) -> Checkpoint:
     """Collect everything that an exact resume needs."""
-    return Checkpoint(
-        step,
-        _on_cpu(method.tensors()),
-        _on_cpu(_moments(method.optimizer)),
-        method.summary(),
-    )
+    return Checkpoint(step, method.tensors(), _moments(method.optimizer), method.summary())
 
 
 def restore(run: RunFolder, method: ReconstructionMethod) -> int:
@@ -60,7 +55,3 @@ def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         state = optimizer.state.get(group["params"][0], {})
         flat |= {f"{group['name']}/{key}": torch.as_tensor(value) for key, value in state.items()}
     return flat
-
-
-def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from vultus.core.srgb import LUMINANCE
+
 __all__ = [
     "light_energy",
     "light_variation",
@@ -17,8 +19,6 @@ __all__ = [
     "raw_to_radiance",
 ]
 
-_LUMINANCE = (0.2126, 0.7152, 0.0722)
-"""Of linear sRGB primaries."""
 _LEAST_RADIANCE = 1e-6
 """Of a texel that can be lit again: softplus of -13.8. Also what logarithms start from."""
 
@@ -48,5 +48,5 @@ def light_energy(
     """Square of mean luminance minus 1, which fixes the scale that albedo leaves open [5.3]."""
     shares = solid_angles / solid_angles.sum()
     red, green, blue = (radiance.flatten(1) * shares).sum(dim=1).unbind()
-    r, g, b = _LUMINANCE
+    r, g, b = LUMINANCE
     return (r * red + g * green + b * blue - 1.0).square()

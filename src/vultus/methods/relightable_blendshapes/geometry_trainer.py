@@ -234,7 +234,7 @@ class GeometryTrainer:
             for group in self._optimizer.param_groups
             for key, value in self._optimizer.state[group["params"][0]].items()
         }
-        return Checkpoint(step, _on_cpu(weights), _on_cpu(moments), {})
+        return Checkpoint(step, weights, moments, {})
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on after the step of a checkpoint."""
@@ -267,7 +267,3 @@ def check_capture(sequence: HeadSequence, frames: FrameStore) -> None:
         )
     if frames.pixels.shape[1] != _MASKED_CHANNELS:
         raise ValueError(f"{sequence.root}: the geometry stage needs frames with masks")
-
-
-def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}

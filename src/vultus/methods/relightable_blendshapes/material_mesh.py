@@ -11,6 +11,7 @@ from torch import Tensor
 from vultus.data.semantics import SEMANTIC_GROUPS, SemanticGroup
 from vultus.geometry.meshes import vertex_normals
 from vultus.heads.base import HeadModel, HeadPose, RiggedHead, Topology, head_on_device
+from vultus.kernels.env_shade import PROBE_BIAS
 from vultus.kernels.ray_mesh import Bvh, vertex_visibility
 from vultus.render.lighting.envmap import envmap_directions
 
@@ -36,7 +37,6 @@ _REGIONS_OF_LABEL: dict[SemanticGroup, tuple[str, ...]] = {
 
 _MEDIUM_ALBEDO = 0.5
 _PROBE_ROWS = 8
-_BIAS = 1e-5
 _COVERED = 0.05
 """What sees less of the sphere at rest lies under something."""
 
@@ -152,7 +152,7 @@ def covered_vertices(
     """Where a mesh at rest sees next to nothing of the sphere around; waits for a GPU."""
     normals = vertex_normals(vertices, faces)
     lights = envmap_directions(_PROBE_ROWS, 2 * _PROBE_ROWS).flatten(0, 1).to(vertices)
-    seen = vertex_visibility(Bvh.build(vertices, occluders), vertices, normals, lights, _BIAS)
+    seen = vertex_visibility(Bvh.build(vertices, occluders), vertices, normals, lights, PROBE_BIAS)
     return seen.float().mean(dim=1) < _COVERED
 
 
