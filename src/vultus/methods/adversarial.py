@@ -57,10 +57,11 @@ class AdversarialSettings:
     keep_checkpoints: int = 2
     """The last ones that stay; 0 keeps all."""
     picture_every: int = 6250
-    """Steps between sheets of generated images; 0 for none but at the end."""
+    """Steps between sheets of generated images, a multiple of ``log_every``; 0 for none but at the
+    end."""
     evaluate_every: int = 6250
-    """Steps between measurements of the distance between generated and real images; 0 for none but
-    at the end."""
+    """Steps between measurements of the distance between generated and real images, a multiple of
+    ``log_every``; 0 for none but at the end."""
     evaluate_images: int = 2000
     """Images of each kind in a measurement; 0 for no measurement."""
     use_tf32: bool = False
@@ -70,11 +71,17 @@ class AdversarialSettings:
         """Reject contradictions."""
         if self.batch < 1 or self.pass_size < 1 or self.batch % self.pass_size:
             raise ValueError(f"pass_size must divide batch, got {self.pass_size} and {self.batch}")
-        if self.log_every < 1 or self.checkpoint_every % self.log_every:
+        if self.log_every < 1 or self.checkpoint_every < 1:
             raise ValueError(
-                f"checkpoint_every must be a multiple of log_every, got {self.checkpoint_every} "
-                f"and {self.log_every}"
+                "log_every and checkpoint_every must be at least 1, got "
+                f"{self.log_every} and {self.checkpoint_every}"
             )
+        for name in ("checkpoint_every", "picture_every", "evaluate_every"):
+            every = getattr(self, name)
+            if every < 0 or every % self.log_every:
+                raise ValueError(
+                    f"{name} must be a multiple of log_every, got {every} and {self.log_every}"
+                )
         if self.keep_checkpoints < 0:
             raise ValueError(f"keep_checkpoints must be at least 0, got {self.keep_checkpoints}")
         if self.images < self.batch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -34,10 +35,25 @@ __all__ = [
 Background = Literal["black", "random", "scenery"]
 Parity = Literal["official", "fixed"]
 
+_MOST = sys.float_info.max
+"""Bounds what only has to be finite."""
+
 SPLIT_COUNT = 4
 """Children of a Gaussian."""
 STYLED_LEVELS = 2
 """Levels after the first whose points see neighbours and styles; later ones see siblings only."""
+
+
+def _check_label_dim(label_dim: int) -> None:
+    if label_dim != LABEL_DIM:
+        raise ValueError(f"label_dim must be {LABEL_DIM}, got {label_dim}")
+
+
+def _check_range(name: str, value: float | int, least: float, most: float) -> None:
+    if least <= value <= most:
+        return
+    rule = f"at least {least:g} and finite" if most == _MOST else f"{least:g} to {most:g}"
+    raise ValueError(f"{name} must be {rule}, got {value}")
 
 
 @dataclass(frozen=True)
@@ -104,6 +120,14 @@ class GeneratorConfig:
             )
         if self.table_size < 2 or self.table_size % 2:
             raise ValueError(f"table_size must be even and positive, got {self.table_size}")
+        if self.attention_heads < 1 or self.channels[0] % self.attention_heads:
+            raise ValueError(
+                f"attention_heads must divide the first of channels, {self.channels[0]}, got "
+                f"{self.attention_heads}"
+            )
+        if self.detail is not None and self.detail < 1:
+            raise ValueError(f"detail must be positive, got {self.detail}")
+        _check_label_dim(self.label_dim)
 
     @property
     def num_levels(self) -> int:
@@ -167,6 +191,9 @@ class DiscriminatorConfig:
         """Reject sizes without a block that camera and light can branch off from."""
         if len(resolutions(self.image_size)) < 3:
             raise ValueError(f"image_size must be at least 16, got {self.image_size}")
+        if self.group_size < 1:
+            raise ValueError(f"group_size must be positive, got {self.group_size}")
+        _check_label_dim(self.label_dim)
 
 
 @dataclass(frozen=True)
@@ -188,6 +215,18 @@ class ViewConfig:
     in degrees. Ours; 180 frees light from pose, and its label turns with it."""
     light_gain: float = 0.0
     """Standard deviation of the logarithm of a factor of these lights. Ours."""
+
+    def __post_init__(self) -> None:
+        """Reject cameras and lights that cannot be."""
+        _check_range("random_share", self.random_share, 0.0, 1.0)
+        _check_range("yaw_deviation", self.yaw_deviation, 0.0, _MOST)
+        _check_range("height_range", self.height_range, 0.0, 90.0)
+        most = 90.0 - self.height_range
+        _check_range("height_center", self.height_center, -most, most)
+        if not 0.0 < self.distance < math.inf:
+            raise ValueError(f"distance must be positive, got {self.distance}")
+        _check_range("light_turn", self.light_turn, 0.0, 180.0)
+        _check_range("light_gain", self.light_gain, 0.0, _MOST)
 
 
 @dataclass(frozen=True)
@@ -242,6 +281,24 @@ class ObjectiveConfig:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
         if self.r1_every < 1:
             raise ValueError(f"r1_every must be positive, got {self.r1_every}")
+        if self.compactness_neighbors < 1:
+            raise ValueError(
+                f"compactness_neighbors must be positive, got {self.compactness_neighbors}"
+            )
+        _check_range("pose_swap", self.pose_swap, 0.0, 1.0)
+        for name in (
+            "camera_weight",
+            "light_weight",
+            "center_weight",
+            "compactness_weight",
+            "r1_weight",
+            "darkness_weight",
+            "blur_sigma",
+            "pose_swap_fade",
+            "blur_fade",
+            "scenery_start",
+        ):
+            _check_range(name, getattr(self, name), 0.0, _MOST)
 
 
 @dataclass(frozen=True)
