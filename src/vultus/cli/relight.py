@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -42,6 +42,7 @@ from vultus.render.lighting.envmap import EnvironmentMap
 __all__ = ["RelightOptions", "main"]
 
 _MAP_SUFFIXES = (".exr", ".hdr")
+_DEFAULT_FRAMES = 120
 _COLORS = {"black": (0.0, 0.0, 0.0), "white": (1.0, 1.0, 1.0)}
 
 
@@ -56,9 +57,10 @@ class RelightOptions:
     of surroundings (.hdr, .exr)."""
     out: Path | None = None
     """Film to write (.mp4); default: RUN/media/relight_PATH.mp4."""
-    layout: MapLayout = "world"
-    """Of the file. world: light before the face stands at a quarter of the width; front_centered:
-    it stands in the middle; mirrored: as GSHeadRelight's programs read maps."""
+    layout: MapLayout | None = None
+    """Of a map that is read. world, the default: light before the face stands at a quarter of the
+    width; front_centered: it stands in the middle; mirrored: as GSHeadRelight's programs read
+    maps."""
     yaw: float = 0.0
     """Turn the light around the head, in degrees: what came from the front then comes from the
     subject's left at 90."""
@@ -77,12 +79,12 @@ class RelightOptions:
     path: Literal["still", "turntable", "arc", "dataset"] = "still"
     """still: the first training camera; turntable, arc: as in render; dataset: the capture's own
     cameras."""
-    split: Split = "test"
-    """Frames of --path dataset."""
+    split: Split | None = None
+    """Frames of --path dataset; default: test."""
     timestep: int | None = None
     """Pose of the other paths; default: the track plays along."""
-    frames: int = 120
-    """Length of the other paths."""
+    frames: int | None = None
+    """Length of the other paths; default: 120."""
     size: tuple[int, int] | None = None
     """Width and height; default: those of the capture."""
     images: Path | None = None
@@ -103,6 +105,7 @@ def main(arguments: list[str]) -> None:
     """Light, draw, write."""
     options = tyro.cli(RelightOptions, args=arguments, prog="vultus relight", description=__doc__)
     _check(options)
+    _check_effects(options)
     environment = _environment(options)
     opened = open_run(options.run, options.data, options.device, options.step)
     avatar = opened.avatar
@@ -129,13 +132,29 @@ def main(arguments: list[str]) -> None:
 def _check(options: RelightOptions) -> None:
     if not 0.0 < options.exposure < math.inf:
         raise ValueError(f"--exposure must be positive, got {options.exposure}")
-    if options.frames < 1 or not options.fps > 0:
-        found = f"{options.frames} and {options.fps}"
+    if _num_frames(options) < 1 or not options.fps > 0:
+        found = f"{_num_frames(options)} and {options.fps}"
         raise ValueError(f"--frames and --fps must be positive, got {found}")
-    if options.lobe < 0:
-        raise ValueError(f"--lobe must not be negative, got {options.lobe}")
+    if not 0.0 <= options.lobe < math.inf:
+        raise ValueError(f"--lobe must be 0 or more and finite, got {options.lobe}")
     if not math.isfinite(options.yaw) or not math.isfinite(options.spin):
         raise ValueError(f"--yaw and --spin must be finite, got {options.yaw}, {options.spin}")
+
+
+def _check_effects(options: RelightOptions) -> None:
+    """Refuse options that would do nothing."""
+    if options.layout is not None and Path(options.envmap).suffix.lower() not in _MAP_SUFFIXES:
+        raise ValueError(f"--layout is of maps that are read, got --envmap {options.envmap}")
+    if options.path != "dataset" and options.split is not None:
+        raise ValueError(f"--split is for --path dataset, got --path {options.path}")
+    if options.path == "dataset":
+        for name in ("frames", "timestep"):
+            if getattr(options, name) is not None:
+                raise ValueError(f"--{name} is not for --path dataset, whose frames are the split")
+
+
+def _num_frames(options: RelightOptions) -> int:
+    return _DEFAULT_FRAMES if options.frames is None else options.frames
 
 
 def _environment(options: RelightOptions) -> EnvironmentMap | None:
@@ -150,7 +169,7 @@ def _environment(options: RelightOptions) -> EnvironmentMap | None:
     if path.suffix.lower() not in _MAP_SUFFIXES:
         known = ", ".join(("trained", *get_args(EnvironmentName), *_MAP_SUFFIXES))
         raise ValueError(f"--envmap must be one of {known}, got {text!r}")
-    return read_environment(path, options.layout)
+    return read_environment(path, options.layout or "world")
 
 
 def _background(opened: OpenRun, options: RelightOptions) -> tuple[float, float, float] | None:
@@ -163,12 +182,12 @@ def _moments(opened: OpenRun, options: RelightOptions) -> tuple[list[str], HeadP
     """Names of pictures, their poses and their cameras."""
     track_ = opened.avatar.track
     if options.path == "dataset":
-        records = opened.sequence.split(options.split)
+        records = opened.sequence.split(options.split or "test")
         cameras = Camera.stack([record.camera for record in records])
         names = [f"{record.timestep:05d}_{record.camera_index:02d}" for record in records]
         pose = track_[torch.tensor([record.timestep for record in records])]
     else:
-        count = options.frames
+        count = _num_frames(options)
         names = [f"{index:05d}" for index in range(count)]
         if options.path == "still":
             first = opened.sequence.split("train")[0].camera
@@ -192,8 +211,7 @@ def _pictures(
     count = len(cameras)
     for index in track(range(count), count, "relighting", "frames"):
         degrees = options.yaw + options.spin * index / count
-        turned = light.environment.rotated(math.radians(degrees)) if degrees else light.environment
-        surroundings = Surroundings(turned, light.space, light.lobe)
+        surroundings = replace(light, turn=math.radians(degrees))
         moment = pose if len(pose) == 1 else pose[index]
         yield relighter.picture(moment, cameras[index], surroundings, background, options.layers)
 

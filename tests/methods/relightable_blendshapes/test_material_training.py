@@ -128,7 +128,9 @@ def test_every_bit_of_the_light_stays_while_it_is_frozen(
     capture, settings, changes, tmp_path
 ) -> None:
     config = tiny(steps=6)
-    config = replace(config, materials=replace(config.materials, **settings))
+    # Light of brightness 1 is what its prior asks for: nothing would pull at it.
+    materials = replace(config.materials, initial_light=0.5, **settings)
+    config = replace(config, materials=materials)
     start = RelightableBlendshapes(config, capture, 0).appearance.parameters()["light"]
     avatar = trained(capture, config, tmp_path)
     light = avatar.appearance.parameters()["light"]
@@ -242,6 +244,59 @@ def test_turning_the_map_by_a_texel_turns_the_light(avatar, capture) -> None:
     ]
     assert (pictures[1] - pictures[0]).abs().max() > 0.1
     torch.testing.assert_close(pictures[1], pictures[2], atol=0.02, rtol=0.0)
+
+
+@pytest.mark.parametrize("lobe", [0.0, 0.3])
+def test_a_turn_of_the_reduced_map_is_one_of_the_whole_map(lobe) -> None:
+    source = EnvironmentMap(torch.rand(3, 24, 48, generator=torch.Generator().manual_seed(0)))
+    for columns in (6.0, 7.3):
+        angle = columns * 2 * math.pi / 48
+        turned = Surroundings(source, lobe=lobe, turn=angle)
+        whole = Surroundings(source.rotated(angle), lobe=lobe)
+        if lobe and columns % 1:
+            # Linear between columns before the blur or after it.
+            torch.testing.assert_close(turned.radiance(4), whole.radiance(4), atol=5e-3, rtol=0.0)
+        else:
+            assert_close(turned.radiance(4), whole.radiance(4), looser=10.0, reason="order of sums")
+
+
+def test_what_stands_behind_the_head_turns_with_the_light(avatar, capture) -> None:
+    camera = capture.split("val")[0].camera
+    surroundings = lamp((0.3, 0.1, -1.0))
+    angle = 5 * 2 * math.pi / 64
+    relighter = Relighter(avatar)
+    turned, expected = (
+        relighter.picture(avatar.track[0], camera, each).image
+        for each in (
+            replace(surroundings, turn=angle),
+            replace(surroundings, environment=surroundings.environment.rotated(angle)),
+        )
+    )
+    torch.testing.assert_close(turned, expected, atol=1e-4, rtol=0.0)
+
+
+def test_a_film_reduces_its_map_once(avatar, capture, monkeypatch) -> None:
+    camera, calls = capture.split("val")[0].camera, []
+    bands = Surroundings.bands
+
+    def counted(self, rows):
+        calls.append(self.turn)
+        return bands(self, rows)
+
+    monkeypatch.setattr(Surroundings, "bands", counted)
+    relighter, surroundings = Relighter(avatar), lamp((0.0, 0.2, 1.0))
+    for turn in (0.0, 0.5, 1.0):
+        relighter.picture(avatar.track[0], camera, replace(surroundings, turn=turn))
+    assert calls == [0.0]
+    relighter.picture(avatar.track[0], camera, replace(surroundings, lobe=0.2))
+    relighter.picture(avatar.track[0], camera, lamp((1.0, 0.2, 0.0)))
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("lobe", [-0.1, math.inf, math.nan])
+def test_lobes_that_blur_to_nothing_are_refused(lobe) -> None:
+    with pytest.raises(ValueError, match="lobe must be 0 or more and finite"):
+        Surroundings(EnvironmentMap.constant((1.0, 1.0, 1.0)), lobe=lobe)
 
 
 def test_the_trained_light_gives_what_the_avatar_renders(avatar, capture) -> None:

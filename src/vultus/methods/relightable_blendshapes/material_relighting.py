@@ -5,6 +5,7 @@ Figures in brackets are sections of our specification.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ from vultus.methods.relightable_blendshapes.material_layers import LayerName
 from vultus.methods.relightable_blendshapes.model import RelightableBlendshapes
 from vultus.methods.relightable_blendshapes.shading import put_over_color, put_over_light
 from vultus.render.lighting.environments import see_surroundings
-from vultus.render.lighting.envmap import EnvironmentMap
+from vultus.render.lighting.envmap import EnvironmentMap, rotate_envmap
 from vultus.render.lighting.resampling import blur_envmap, resize_envmap
 
 __all__ = ["Relighter", "RelitPicture", "Surroundings", "material_appearance"]
@@ -42,14 +43,36 @@ class Surroundings:
     """What it stands still in."""
     lobe: float = 0.0
     """Blur by a lobe of this width before lighting [4.6]; 0 averages areas alone."""
+    turn: float = 0.0
+    """Right-handed turn of the map about +y, radians, as of ``render.lighting.rotate_envmap``."""
+
+    def __post_init__(self) -> None:
+        """Reject lobes that blur to nothing."""
+        if not 0.0 <= self.lobe < math.inf:
+            raise ValueError(f"lobe must be 0 or more and finite, got {self.lobe}")
 
     def radiance(self, rows: int) -> Float[Tensor, "3 rows columns"]:
         """The light in so many rows, and twice as many columns."""
+        return self.turned(self.bands(rows))
+
+    def bands(self, rows: int) -> Float[Tensor, "3 rows w"]:
+        """The map in so many rows but finer columns, before its turn: all that takes time."""
         envmap = self.environment.radiance[None]
         if self.lobe > 0:
             height = min(envmap.shape[2], 4 * rows)
             envmap = blur_envmap(envmap, height, 2 * height, self.lobe)
-        return resize_envmap(envmap, rows, 2 * rows)[0]
+        return resize_envmap(envmap, rows, max(envmap.shape[3], 2 * rows))[0]
+
+    def turned(self, bands: Float[Tensor, "3 rows w"]) -> Float[Tensor, "3 rows columns"]:
+        """Turn what ``bands`` made, and average its columns."""
+        rows = bands.shape[1]
+        return resize_envmap(rotate_envmap(bands[None], self.turn), rows, 2 * rows)[0]
+
+    def to_world(self, light_to_world: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b 3 3"]:
+        """From the frame of the map before its turn, given the rotations after it."""
+        sine, cosine = math.sin(self.turn), math.cos(self.turn)
+        about_y = [[cosine, 0.0, sine], [0.0, 1.0, 0.0], [-sine, 0.0, cosine]]
+        return light_to_world @ light_to_world.new_tensor(about_y)
 
 
 @dataclass(frozen=True)
@@ -74,8 +97,22 @@ class RelitPicture:
         return values.clamp(0.0, 1.0).expand(3, -1, -1)
 
 
+@dataclass(frozen=True)
+class _ReducedMap:
+    """What does not change while a map turns; tensors on the avatar's device."""
+
+    environment: EnvironmentMap
+    lobe: float
+    radiance: Float[Tensor, "3 h w"]
+    bands: Float[Tensor, "3 rows columns"]
+
+
 class Relighter:
-    """Draws frames of one avatar. Visibility is traced again only when the head has moved."""
+    """Draws frames of one avatar.
+
+    Visibility is traced again only when the head has moved, and maps are reduced again only when
+    another ``EnvironmentMap`` is given.
+    """
 
     def __init__(self, avatar: RelightableBlendshapes) -> None:
         """Take an avatar whose training is over.
@@ -86,6 +123,7 @@ class Relighter:
         self._avatar = avatar
         self._appearance = material_appearance(avatar)
         self._traced: tuple[HeadPose, Tensor, PosedMesh] | None = None
+        self._reduced: _ReducedMap | None = None
 
     @torch.no_grad()
     def picture(
@@ -112,13 +150,15 @@ class Relighter:
             raise ValueError(f"pose and camera must be one each, got {len(pose)}, {len(camera)}")
         avatar, appearance, device = self._avatar, self._appearance, self._avatar.device
         view = View(pose.to(device), camera.to(device))
-        if surroundings is None:
-            seen, space = appearance.radiance, appearance.light_space
-            radiance = seen
-        else:
-            seen, space = surroundings.environment.radiance.to(device), surroundings.space
-            radiance = surroundings.radiance(appearance.config.map_rows).to(device)
+        space = appearance.light_space if surroundings is None else surroundings.space
         turns = light_to_world(view.camera, space)
+        if surroundings is None:
+            radiance = seen = appearance.radiance
+            seen_turns = turns
+        else:
+            reduced = self._reduce(surroundings)
+            radiance, seen = surroundings.turned(reduced.bands), reduced.radiance
+            seen_turns = surroundings.to_world(turns)
         blended, posed = avatar.posed_gaussians(pose)
         mesh = self._mesh(view, turns)
         shaded = appearance.relight(blended, posed, view, mesh, Light(radiance, turns), layers)
@@ -131,7 +171,7 @@ class Relighter:
         color, *maps = drawn.image.split([part.shape[2] for part in parts], dim=1)
         tonemap = appearance.config.tonemap
         if background is None:
-            behind = see_surroundings(seen, view.camera, turns)
+            behind = see_surroundings(seen, view.camera, seen_turns)
             image = put_over_light(color, drawn.alpha, behind, tonemap)
         else:
             plain = color.new_tensor(background)[None, :, None, None]
@@ -142,6 +182,15 @@ class Relighter:
             drawn.alpha[0].cpu(),
             dict(zip(layers, (each[0].cpu() for each in maps), strict=True)),
         )
+
+    def _reduce(self, surroundings: Surroundings) -> _ReducedMap:
+        known, source = self._reduced, (surroundings.environment, surroundings.lobe)
+        if known is None or known.environment is not source[0] or known.lobe != source[1]:
+            device = self._avatar.device
+            bands = surroundings.bands(self._appearance.config.map_rows)
+            known = _ReducedMap(*source, source[0].radiance.to(device), bands.to(device))
+            self._reduced = known
+        return known
 
     def _mesh(self, view: View, turns: Float[Tensor, "b 3 3"]) -> PosedMesh:
         if self._traced is not None:
