@@ -84,7 +84,13 @@ def test_held_out_frames_are_shown_in_the_trained_light(avatar, tmp_path, capsys
         (["--envmap", "none.exr"], ["none.exr does not exist"]),
         (["--exposure", "0"], ["--exposure must be positive, got 0.0"]),
         (["--frames", "0"], ["--frames and --fps must be positive, got 0"]),
-        (["--lobe", "-1"], ["--lobe must not be negative"]),
+        (["--lobe", "-1"], ["--lobe must be 0 or more and finite, got -1.0"]),
+        (["--lobe", "inf"], ["--lobe must be 0 or more and finite, got inf"]),
+        (["--lobe", "nan"], ["--lobe must be 0 or more and finite, got nan"]),
+        (["--split", "val"], ["--split is for --path dataset, got --path still"]),
+        (["--path", "dataset", "--frames", "3"], ["--frames is not for --path dataset"]),
+        (["--path", "dataset", "--timestep", "0"], ["--timestep is not for --path dataset"]),
+        (["--envmap", "sun", "--layout", "mirrored"], ["--layout is of maps that are read"]),
         (["--out", "film.gif"], ["--out must end in .mp4"]),
     ],
 )
@@ -105,8 +111,15 @@ def test_scores_of_known_lights_are_printed_and_written(avatar, capsys) -> None:
     for name, values in scores["lights"].items():
         assert name in printed
         assert 3 < values["psnr_aligned"] < 60
+        assert 0 < values["ssim_aligned"] <= 1
     assert {"albedo_psnr", "normal_degrees", "light_cosine"} == set(scores["surface"])
     assert scores["surface"]["normal_degrees"] < 60
+
+
+def test_frames_that_no_other_light_was_on_are_refused_before_rendering(avatar, refuses) -> None:
+    command = ["evaluate-relighting", "--run", str(avatar), "--split", "train"]
+    for options in ([], ["--dry-run"]):
+        refuses([*command, *options], "no frame of the split was also taken under light 'top'")
 
 
 def test_scores_need_materials_and_known_lights(trained, refuses) -> None:

@@ -13,6 +13,8 @@ from vultus.core.files import write_json
 from vultus.data.readers import read_relight_truth
 from vultus.data.sequence import Split
 from vultus.methods.relightable_blendshapes.material_evaluation import (
+    MEASURED,
+    Comparison,
     RelightingScores,
     evaluate_relighting,
 )
@@ -51,6 +53,7 @@ def main(arguments: list[str]) -> None:
     if truth is None:
         raise ValueError(f"{opened.sequence.root}: the capture does not tell its lights")
     records = opened.sequence.split(options.split)
+    Comparison.of(opened.avatar, opened.sequence, truth, records)
     if options.dry_run:
         console.print(
             f"would compare {len(records)} frames under {1 + len(truth.test_lights)} lights"
@@ -64,11 +67,20 @@ def main(arguments: list[str]) -> None:
 
 
 def _print(scores: RelightingScores) -> None:
+    measured = next(iter(scores.lights.values()))
+    columns = [
+        f"{name}{suffix}"
+        for name in MEASURED
+        for suffix in ("", "_aligned")
+        if f"{name}{suffix}" in measured
+    ]
     rows = [
-        [name, values["psnr"], values["psnr_aligned"]] for name, values in scores.lights.items()
+        [name, *(values[column] for column in columns)] for name, values in scores.lights.items()
     ]
     title = "Foreground under known lights; the first one was trained on"
-    print_table(title, ["light", "psnr", "psnr_aligned"], rows)
+    print_table(title, ["light", *columns], rows)
+    if "lpips" not in measured:
+        console.print("lpips is not measured: its weights are not imported")
     console.print(f"radiance is aligned by {', '.join(f'{value:.3f}' for value in scores.scale)}")
     for name, value in scores.surface.items():
         console.print(f"{name} {value:.3f}")

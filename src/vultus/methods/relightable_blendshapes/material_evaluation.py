@@ -1,16 +1,19 @@
 """How well finished avatars look under lights that nobody trained on, where a capture tells.
 
 Pictures cannot tell bright skin in dim light from dark skin in bright light. One factor per channel
-is therefore found under the known training light and kept for all others [7.4].
+is therefore found under the known training light and kept for all others [7.4]. It multiplies
+radiance, highlights included, and the albedo.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
@@ -18,35 +21,98 @@ from vultus.core.progress import track
 from vultus.data.frames import load_frame
 from vultus.data.relighting import KnownLight, RelightTruth, load_materials
 from vultus.data.sequence import Frame, FrameRecord, HeadSequence
+from vultus.data.studio.tone_curve import Film
 from vultus.methods.relightable_blendshapes.material_relighting import (
     Relighter,
-    RelitPicture,
     Surroundings,
     material_appearance,
 )
 from vultus.methods.relightable_blendshapes.model import RelightableBlendshapes
 from vultus.methods.relightable_blendshapes.shading import to_display
+from vultus.metrics.catalogue import METRICS, Sample
 from vultus.metrics.image import psnr_foreground
 from vultus.metrics.maps import normal_angle
+from vultus.nets.perceptual import LpipsNetwork, LpipsVariant, imported_lpips
 
-__all__ = ["RelightingScores", "evaluate_relighting"]
+__all__ = ["MEASURED", "Comparison", "RelightingScores", "evaluate_relighting"]
 
+MEASURED: Mapping[str, str] = {
+    "psnr": "psnr_foreground",
+    "ssim": "ssim_masked",
+    "lpips": "lpips_alex_masked",
+}
+"""What is measured under every light, and its name in ``metrics.catalogue``."""
+
+_LOG = logging.getLogger(__name__)
 _BLACK = (0.0, 0.0, 0.0)
 _INSIDE = 0.99
 """Pixels with more of the mask count."""
+_BURNT = 254.0 / 255.0
+"""Pictures do not tell how bright light is that gives more."""
 
 
 @dataclass(frozen=True)
 class RelightingScores:
-    """Means over the frames of a split."""
+    """Means over the frames of a split that show the head."""
 
     lights: Mapping[str, Mapping[str, float]]
-    """By light, the training light first: PSNR of the foreground, raw and aligned."""
+    """By light, the training light first: metrics of ``MEASURED``, raw and ``_aligned``; LPIPS only
+    where it is imported."""
     scale: tuple[float, float, float]
     """Factors that align radiance, by channel."""
     surface: Mapping[str, float]
     """PSNR of the aligned albedo, angle of normals in degrees, cosine of the trained light with the
     true one; what the capture does not tell is left out."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Frames of a capture under every known light, known to be comparable."""
+
+    train_light: KnownLight
+    records: Sequence[FrameRecord]
+    """Under the training light."""
+    relit: Mapping[str, Sequence[FrameRecord]]
+    """By test light."""
+
+    @staticmethod
+    def of(
+        avatar: RelightableBlendshapes,
+        sequence: HeadSequence,
+        truth: RelightTruth,
+        records: Sequence[FrameRecord],
+    ) -> Comparison:
+        """Check everything that takes no rendering.
+
+        Args:
+            avatar: Finished, with materials.
+            sequence: Its capture.
+            truth: Lights and pictures.
+            records: Frames under the training light.
+
+        Raises:
+            ValueError: If the training light is unknown, the avatar's colours are no radiance, or
+                frames are missing under some light.
+        """
+        if truth.train_light is None:
+            raise ValueError(f"{sequence.root}: the training light is unknown, nothing is aligned")
+        tonemap = material_appearance(avatar).config.tonemap
+        if tonemap not in get_args(Film):
+            known = " or ".join(get_args(Film))
+            raise ValueError(f"materials.tonemap must be {known} to compare light, got {tonemap}")
+        if tonemap != truth.film:
+            _LOG.warning(
+                "the avatar was trained for %s pictures, the capture's are %s", tonemap, truth.film
+            )
+        if not records:
+            raise ValueError(f"{sequence.root}: there are no frames to compare")
+        relit = {name: truth.relit(records, name) for name in truth.test_lights}
+        for name, found in relit.items():
+            if not found:
+                raise ValueError(
+                    f"{sequence.root}: no frame of the split was also taken under light {name!r}"
+                )
+        return Comparison(truth.train_light, records, relit)
 
 
 def evaluate_relighting(
@@ -64,27 +130,28 @@ def evaluate_relighting(
         records: Frames under the training light.
 
     Raises:
-        ValueError: If the training light is unknown, or no pixel shows the head.
+        ValueError: If the frames cannot be compared, see ``Comparison.of``, or no pixel of theirs
+            shows the head.
     """
-    if truth.train_light is None:
-        raise ValueError(f"{sequence.root}: the training light is unknown, nothing can be aligned")
-    relighter = Relighter(avatar)
-    scene = _Scene(avatar, relighter, sequence, truth)
-    train = scene.compare(truth.train_light, records)
-    scale = _aligning_scale([pair.radiance for pair in train], [pair.true for pair in train])
-    lights = {truth.train_light.name: scene.scores(train, scale)}
+    frames = Comparison.of(avatar, sequence, truth, records)
+    scene = _Scene(avatar, Relighter(avatar), sequence, truth, imported_lpips())
+    train = list(scene.compare(frames.train_light, records))
+    scale = _aligning_scale(train, truth)
+    lights = {frames.train_light.name: scene.scores(train, scale)}
     for name, light in truth.test_lights.items():
-        lights[name] = scene.scores(scene.compare(light, truth.relit(records, name)), scale)
+        lights[name] = scene.scores(scene.compare(light, frames.relit[name]), scale)
     r, g, b = scale.tolist()
-    return RelightingScores(lights, (r, g, b), scene.surface(records, scale))
+    return RelightingScores(lights, (r, g, b), scene.surface(frames, scale))
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """Foreground pixels of a frame."""
+    """A frame that shows the head."""
 
-    radiance: Float[Tensor, "3 n"]
-    true: Float[Tensor, "3 n"]
+    radiance: Float[Tensor, "3 h w"]
+    rgb: Float[Tensor, "3 h w"]
+    """True display values."""
+    inside: Bool[Tensor, "h w"]
 
 
 @dataclass(frozen=True)
@@ -93,28 +160,29 @@ class _Scene:
     relighter: Relighter
     sequence: HeadSequence
     truth: RelightTruth
+    networks: Mapping[LpipsVariant, LpipsNetwork]
 
-    def compare(self, light: KnownLight, records: Sequence[FrameRecord]) -> list[_Pair]:
+    def compare(self, light: KnownLight, records: Sequence[FrameRecord]) -> Iterator[_Pair]:
         surroundings = Surroundings(light.load(), self.truth.light_space)
-        pairs = []
-        for record in track(records, len(records), f"light {light.name}", "frames"):
-            frame, picture = self._draw(record, surroundings)
-            inside = _foreground(frame)
-            true = self.truth.radiance(frame.rgb[0])
-            pairs.append(_Pair(picture.radiance[:, inside], true[:, inside]))
-        return pairs
+        for record, frame, inside in self._frames(records, f"light {light.name}"):
+            pose = self.avatar.track[record.timestep]
+            picture = self.relighter.picture(pose, record.camera, surroundings, _BLACK)
+            yield _Pair(picture.radiance, frame.rgb[0], inside)
 
-    def scores(self, pairs: Sequence[_Pair], scale: Float[Tensor, " 3"]) -> dict[str, float]:
-        factors = {"psnr": torch.ones(3), "psnr_aligned": scale}
-        return {
-            name: _mean([self._psnr(pair, factor) for pair in pairs])
-            for name, factor in factors.items()
-        }
+    def scores(self, pairs: Iterable[_Pair], scale: Float[Tensor, " 3"]) -> dict[str, float]:
+        found: dict[str, list[float]] = {}
+        for pair in pairs:
+            for suffix, factor in {"": torch.ones(3), "_aligned": scale}.items():
+                for name, value in self._measure(pair, factor).items():
+                    found.setdefault(name + suffix, []).append(value)
+        if not found:
+            raise ValueError(f"{self.sequence.root}: no frame under a test light shows the head")
+        return {name: _mean(values) for name, values in found.items()}
 
-    def surface(self, records: Sequence[FrameRecord], scale: Tensor) -> dict[str, float]:
+    def surface(self, frames: Comparison, scale: Tensor) -> dict[str, float]:
         appearance = material_appearance(self.avatar)
         angles, albedos = [], []
-        for record in track(records, len(records), "surface", "frames"):
+        for record, frame, inside in self._frames(frames.records, "surface"):
             picture = self.relighter.picture(
                 self.avatar.track[record.timestep],
                 record.camera,
@@ -122,51 +190,64 @@ class _Scene:
                 _BLACK,
                 ("normals", "albedo"),
             )
-            frame = load_frame(self.sequence, record)
-            inside = _foreground(frame)
             known = load_materials(record)
             if known is not None:
-                aligned = picture.layers["albedo"] * scale[:, None, None]
-                albedos.append(_psnr_of(aligned[:, inside], known.albedo[0][:, inside]))
+                aligned = (picture.layers["albedo"] * scale[:, None, None]).clamp(0, 1)
+                value = psnr_foreground(aligned[None], known.albedo, inside[None, None])
+                albedos.append(float(value))
             if frame.normals is not None:
                 pixels = (inside & (frame.normals[0] != 0).any(dim=0))[None, None]
-                angle = normal_angle(picture.layers["normals"][None], frame.normals, pixels)
-                angles.append(float(torch.rad2deg(angle)))
+                if bool(pixels.any()):
+                    angle = normal_angle(picture.layers["normals"][None], frame.normals, pixels)
+                    angles.append(float(torch.rad2deg(angle)))
         found = {"albedo_psnr": albedos, "normal_degrees": angles}
         scores = {name: _mean(values) for name, values in found.items() if values}
-        assert self.truth.train_light is not None
-        true = Surroundings(self.truth.train_light.load()).radiance(appearance.config.map_rows)
+        true = Surroundings(frames.train_light.load()).radiance(appearance.config.map_rows)
         trained = appearance.radiance.detach().cpu()
         scores["light_cosine"] = float(cosine_similarity(trained.flatten(), true.flatten(), dim=0))
         return scores
 
-    def _draw(self, record: FrameRecord, surroundings: Surroundings) -> tuple[Frame, RelitPicture]:
-        pose = self.avatar.track[record.timestep]
-        picture = self.relighter.picture(pose, record.camera, surroundings, _BLACK)
-        return load_frame(self.sequence, record), picture
+    def _frames(
+        self, records: Sequence[FrameRecord], title: str
+    ) -> Iterator[tuple[FrameRecord, Frame, Bool[Tensor, "h w"]]]:
+        """Frames that show the head, and where they do."""
+        for record in track(records, len(records), title, "frames"):
+            frame = load_frame(self.sequence, record)
+            inside = _foreground(frame)
+            if bool(inside.any()):
+                yield record, frame, inside
 
-    def _psnr(self, pair: _Pair, scale: Float[Tensor, " 3"]) -> float:
-        shown = to_display(pair.radiance * scale[:, None], self.truth.film)
-        return _psnr_of(shown, to_display(pair.true, self.truth.film))
-
-
-def _psnr_of(values: Float[Tensor, "3 n"], target: Float[Tensor, "3 n"]) -> float:
-    pixels = torch.ones(1, 1, 1, values.shape[1], dtype=torch.bool)
-    found = psnr_foreground(values[None, :, None].clamp(0, 1), target[None, :, None], pixels)
-    return float(found)
-
-
-def _aligning_scale(
-    radiance: Sequence[Float[Tensor, "3 _"]], true: Sequence[Float[Tensor, "3 _"]]
-) -> Float[Tensor, " 3"]:
-    """Least squares of true = scale * radiance, by channel."""
-    found, wanted = torch.cat(list(radiance), dim=1), torch.cat(list(true), dim=1)
-    if found.shape[1] == 0:
-        raise ValueError("the frames must show the head to align brightness, no pixel does")
-    return (found * wanted).sum(dim=1) / found.square().sum(dim=1).clamp(min=1e-12)
+    def _measure(self, pair: _Pair, scale: Float[Tensor, " 3"]) -> dict[str, float]:
+        shown = to_display(pair.radiance * scale[:, None, None], self.truth.film).clamp(0, 1)
+        inside = pair.inside[None, None]
+        sample = Sample(
+            shown[None], pair.rgb[None], inside, evaluated=inside, networks=self.networks
+        )
+        values = {}
+        for name, metric in MEASURED.items():
+            if name != "lpips" or "alex" in self.networks:
+                values[name] = METRICS[metric].measure(sample)
+        return values
 
 
-def _foreground(frame: Frame) -> Tensor:
+def _aligning_scale(pairs: Sequence[_Pair], truth: RelightTruth) -> Float[Tensor, " 3"]:
+    """Least squares of true = scale * radiance, by channel, over pixels that are not burnt out."""
+    products, squares = torch.zeros(3), torch.zeros(3)
+    num_pixels = 0
+    for pair in pairs:
+        pixels = pair.inside & (pair.rgb < _BURNT).all(dim=0)
+        num_pixels += int(pixels.sum())
+        found, wanted = pair.radiance[:, pixels], truth.radiance(pair.rgb[:, pixels])
+        products += (found * wanted).sum(dim=1)
+        squares += found.square().sum(dim=1)
+    if num_pixels == 0:
+        raise ValueError(
+            "the frames must show the head to align brightness, no pixel does, or all are burnt out"
+        )
+    return products / squares.clamp(min=1e-12)
+
+
+def _foreground(frame: Frame) -> Bool[Tensor, "h w"]:
     mask = frame.mask
     shape = frame.rgb.shape[2:]
     return torch.ones(shape, dtype=torch.bool) if mask is None else mask[0, 0] > _INSIDE
