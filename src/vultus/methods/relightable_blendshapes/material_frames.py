@@ -121,8 +121,12 @@ class TracedTrack:
             return words[0]
 
         if path is None:
-            indices = track(range(len(timesteps)), len(timesteps), "tracing shadows", "frames")
-            words = torch.stack([trace(index) for index in indices])
+            first = trace(0)
+            words = first.new_empty(len(timesteps), *first.shape)
+            words[0] = first
+            rest = range(1, len(timesteps))
+            for index in track(rest, len(rest), "tracing shadows", "frames"):
+                words[index] = trace(index)
         else:
             turns = torch.stack([light_turns[timestep] for timestep in timesteps])
             key = _cache_key(frames, pose, torch.tensor(timesteps), turns)
