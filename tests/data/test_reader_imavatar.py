@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from studio_flame import StandInFlame, film_stand_in
+from vultus.core.image_io import write_radiance
 from vultus.data.check import check_capture
-from vultus.data.readers import detect_format, load_frame, read_sequence
+from vultus.data.readers import detect_format, load_frame, read_relight_truth, read_sequence
 from vultus.data.sequence import HeadSequence
 from vultus.data.studio.config import StudioConfig
 
@@ -132,6 +133,23 @@ def test_the_principal_point_may_lie_beside_a_cropped_picture(capture: Path) -> 
     matrix = read(capture).frames[0].camera.intrinsics[0]
     assert matrix[:2, 2].tolist() == [-0.25 * CONFIG.size, 0.5 * CONFIG.size]
     assert float(matrix.diagonal().min()) > 0
+
+
+def test_relit_pictures_belong_to_one_clip(written: Path, tmp_path: Path) -> None:
+    """Numbers of pictures start again in every clip."""
+    root = shutil.copytree(written / "anyone", tmp_path / "anyone")
+    for folder in (root, root / "MVI_2"):
+        (folder / "light.json").write_text(json.dumps({"train_env": None, "tests": ["b"]}))
+        (folder / "envs").mkdir()
+        write_radiance(folder / "envs/b.exr", torch.ones(3, 4, 8))
+        (folder / "relight/b/images").mkdir(parents=True)
+        shutil.copy(root / "MVI_2/image/2.png", folder / "relight/b/images")
+    sequence = read(root / "MVI_2", held_out=1)
+    truth = read_relight_truth(sequence)
+    assert truth is not None
+    assert [record.timestep for record in truth.relit(sequence.frames, "b")] == [1]
+    with pytest.raises(ValueError, match="pictures must have names of their own"):
+        read_relight_truth(read(root))
 
 
 def _test_moments(sequence: HeadSequence) -> list[int]:

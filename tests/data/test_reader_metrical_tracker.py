@@ -20,10 +20,10 @@ from studio_flame import StandInFlame, film_stand_in
 from synthetic_flame import synthetic_flame
 from vultus.cli.main import run
 from vultus.core.bundles import save_bundle
-from vultus.core.image_io import read_image, read_mask, write_image
+from vultus.core.image_io import read_image, read_mask, write_image, write_radiance
 from vultus.data.check import check_capture
 from vultus.data.frame_store import FrameStore
-from vultus.data.readers import detect_format, load_frame, read_sequence
+from vultus.data.readers import detect_format, load_frame, read_relight_truth, read_sequence
 from vultus.data.relighting import light_to_world
 from vultus.data.semantics import read_parsing, resize_label_map
 from vultus.data.sequence import HeadSequence
@@ -258,6 +258,41 @@ def test_light_stands_still_in_the_cameras_axes(written: Path) -> None:
     assert int(facts["light on the head"].split()[-2]) > 10
     assert facts["jaw"].startswith("0.25 to 0.25")
     assert facts["beside every image"] == "masks, semantics"
+
+
+@pytest.mark.parametrize(
+    ("frame", "space"),
+    [({}, "camera_opengl"), ({"frame": "camera"}, "camera_opengl"), ({"frame": "world"}, "world")],
+)
+def test_a_light_card_tells_the_lights_of_a_capture(
+    capture: Path, frame: dict[str, str], space: str
+) -> None:
+    card = {"train_env": "envs/a.exr", "exposure": 0.5, "tests": ["b"], "color_space": "linear"}
+    (capture / "light.json").write_text(json.dumps({**card, **frame}))
+    (capture / "envs").mkdir()
+    (capture / "relight/b/images").mkdir(parents=True)
+    for value, name in enumerate("ab", start=1):
+        write_radiance(capture / f"envs/{name}.exr", torch.full((3, 4, 8), float(value)))
+    for number in (4, 5):
+        shutil.copy(capture / f"images/{number:05d}.png", capture / "relight/b/images")
+    sequence = read(capture)
+    assert sequence.light_space == space
+    assert sequence.has_linear_colors
+    truth = read_relight_truth(sequence)
+    assert truth is not None
+    assert truth.train_light is not None
+    assert (truth.light_space, truth.film) == (space, "srgb")
+    assert float(truth.train_light.load().radiance.max()) == 0.5
+    assert float(truth.test_lights["b"].load().radiance.max()) == 1.0
+    assert [record.timestep for record in truth.relit(sequence.frames, "b")] == [4, 5]
+    assert check_capture(capture, head=StandInFlame(), held_out=2).errors == ()
+
+
+def test_a_capture_without_a_light_card_stays_as_it_was(capture: Path) -> None:
+    sequence = read(capture)
+    assert read_relight_truth(sequence) is None
+    assert sequence.light_space == "camera_opengl"
+    assert not sequence.has_linear_colors
 
 
 def test_the_mouth_offset_is_a_fact_of_the_capture(capture: Path) -> None:

@@ -353,7 +353,7 @@ def _square(root: Path) -> None:
         (_edited(train_env=3), "train_env must be a path or null, got 3"),
         (_edited(up="+z"), r"up must be one of \+y, got '\+z'"),
         (_edited(frame="room"), "frame must be one of world, camera, got 'room'"),
-        (_edited(color_space="log"), "color_space must be one of srgb, studio, got 'log'"),
+        (_edited(color_space="log"), "color_space must be one of srgb, studio, linear, got 'log'"),
         (_edited(exposure=0), "exposure must be a positive number, got 0"),
         (_edited(exposure=float("nan")), "exposure must be a positive number, got nan"),
         (_edited(tests="left"), "tests must be a list of names without slashes"),
@@ -407,6 +407,18 @@ def test_test_lights_are_exposed_as_the_training_light_unless_told(capture: Path
 def test_a_capture_without_a_card_tells_no_lights(capture: Path) -> None:
     (capture / "light.json").unlink()
     assert read_relight_truth(read_sequence(capture, head=head())) is None
+
+
+def test_linear_pictures_are_encoded_when_they_are_loaded(capture: Path) -> None:
+    encoded = read_sequence(capture, head=head())
+    before, _ = load_colors(encoded, encoded.frames[0])
+    _edited(color_space="linear")(capture)
+    linear = read_sequence(capture, head=head())
+    after, _ = load_colors(linear, linear.frames[0])
+    torch.testing.assert_close(after, linear_to_srgb(before), atol=2e-3, rtol=0)
+    truth = read_relight_truth(linear)
+    assert truth is not None
+    torch.testing.assert_close(truth.radiance(after), before, atol=2e-3, rtol=0)
 
 
 # ---- a scan under several lights ---------------------------------------------------------------

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vultus.core.image_io import read_image, read_image_bytes, read_mask, read_rgba, to_bytes
+from vultus.core.srgb import linear_to_srgb
 from vultus.data.neck_cut import is_above_cut
 from vultus.data.semantics import (
     SEMANTIC_GROUPS,
@@ -72,6 +73,8 @@ def load_colors(
     rgba = read_rgba(record.image_path)
     check_size(record.image_path, rgba, record)
     rgb, alpha = rgba[:3], rgba[3:]
+    if sequence.has_linear_colors:
+        rgb = linear_to_srgb(rgb)
     has_alpha = bool((alpha < 1).any())
     mask = alpha if has_alpha else None
     if record.mask_path is not None:

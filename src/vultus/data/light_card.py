@@ -9,10 +9,10 @@ relight/{light}/images/{picture}.png       pictures under it, named as those in 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from vultus.core.files import read_json, write_json
 from vultus.data.relighting import KnownLight, RelightTruth, check_exposure
@@ -20,7 +20,14 @@ from vultus.data.sequence import HeadSequence, LightSpace
 from vultus.data.studio.tone_curve import Film
 from vultus.render.lighting.environments import read_environment
 
-__all__ = ["CARD_NAME", "TRAIN_LIGHT", "LightCard", "read_relight_folder"]
+__all__ = [
+    "CARD_NAME",
+    "TRAIN_LIGHT",
+    "ColorSpace",
+    "LightCard",
+    "read_relight_folder",
+    "with_light_card",
+]
 
 CARD_NAME = "light.json"
 TRAIN_LIGHT = "train"
@@ -32,6 +39,9 @@ _CONVENTION = (
 )
 _FRAMES: dict[str, LightSpace] = {"world": "world", "camera": "camera_opengl"}
 _SUFFIXES = (".exr", ".hdr")
+ColorSpace = Film | Literal["linear"]
+"""What pictures hold: radiance as a film encodes it, or radiance itself, clipped at 1."""
+_COLOR_SPACES = (*get_args(Film), "linear")
 
 
 @dataclass(frozen=True)
@@ -45,17 +55,22 @@ class LightCard:
     test_exposures: Mapping[str, float] = field(default_factory=dict)
     """Test lights by name, with the factor on each map."""
     space: LightSpace = "world"
-    film: Film = "srgb"
+    color_space: ColorSpace = "srgb"
+    """What the image files hold."""
+
+    @property
+    def film(self) -> Film:
+        """What pictures are encoded with once they are loaded."""
+        return "srgb" if self.color_space == "linear" else self.color_space
 
     def save(self, path: Path, facts: Mapping[str, Any]) -> None:
         """Write the card, with further facts."""
-        frame = next(name for name, space in _FRAMES.items() if space == self.space)
         data = {
             "train_env": self.train_env,
             "exposure": self.exposure,
             "up": "+y",
-            "frame": frame,
-            "color_space": self.film,
+            "frame": _frame_name(self.space),
+            "color_space": self.color_space,
             "tests": list(self.test_exposures),
             "test_exposures": dict(self.test_exposures),
             "convention": _CONVENTION,
@@ -63,8 +78,12 @@ class LightCard:
         write_json(path, {**data, **facts})
 
     @staticmethod
-    def load(path: Path) -> LightCard:
+    def load(path: Path, default_space: LightSpace = "world") -> LightCard:
         """Read the card.
+
+        Args:
+            path: The file.
+            default_space: Of lights whose card has no ``frame``.
 
         Raises:
             FileNotFoundError: If there is none.
@@ -83,13 +102,27 @@ class LightCard:
         if TRAIN_LIGHT in tests:
             raise ValueError(f"{path}: tests must not have {TRAIN_LIGHT!r}, the light of training")
         exposure = check_exposure(f"{path}: exposure", data.get("exposure", 1.0))
+        frame = _frame_name(default_space)
         return LightCard(
             train_env,
             exposure,
             _test_exposures(path, tests, data.get("test_exposures", {}), exposure),
-            _FRAMES[_check_choice(path, data, "frame", tuple(_FRAMES), "world")],
-            _check_choice(path, data, "color_space", get_args(Film), "srgb"),
+            _FRAMES[_check_choice(path, data, "frame", tuple(_FRAMES), frame)],
+            _check_choice(path, data, "color_space", _COLOR_SPACES, "srgb"),
         )
+
+
+def with_light_card(sequence: HeadSequence) -> HeadSequence:
+    """Take from a capture's card, if it has one, where lights stand and what its pictures hold.
+
+    Raises:
+        ValueError: If the card is wrong.
+    """
+    path = sequence.root / CARD_NAME
+    if not path.is_file():
+        return sequence
+    card = LightCard.load(path, sequence.light_space)
+    return replace(sequence, light_space=card.space, has_linear_colors=card.color_space == "linear")
 
 
 def read_relight_folder(sequence: HeadSequence) -> RelightTruth:
@@ -100,7 +133,7 @@ def read_relight_folder(sequence: HeadSequence) -> RelightTruth:
         ValueError: If the card is wrong.
     """
     root = sequence.root
-    card = LightCard.load(root / CARD_NAME)
+    card = LightCard.load(root / CARD_NAME, sequence.light_space)
     train = None
     if card.train_env is not None:
         path = root / card.train_env
@@ -128,10 +161,14 @@ def _map_of(root: Path, name: str) -> Path:
 
 
 def _pictures(sequence: HeadSequence, folder: Path) -> dict[Path, Path]:
-    originals = (record.image_path for record in sequence.frames)
+    originals = {record.image_path for record in sequence.frames}
     found = {path: folder / path.name for path in originals if (folder / path.name).is_file()}
     if not found:
         raise FileNotFoundError(f"{folder}: has no picture named as one of the capture")
+    if len(set(found.values())) < len(found):
+        raise ValueError(
+            f"{folder}: pictures must have names of their own, {sequence.root} has some twice"
+        )
     return found
 
 
@@ -147,6 +184,10 @@ def _test_exposures(
         name: check_exposure(f"{path}: test_exposures.{name}", exposures.get(name, default))
         for name in tests
     }
+
+
+def _frame_name(space: LightSpace) -> str:
+    return next(name for name, known in _FRAMES.items() if known == space)
 
 
 def _check_choice(

@@ -102,6 +102,8 @@ class HeadSequence:
     truncates_colors: bool = False
     """Whether bytes are composited over the background and rounded down, as some published readers
     do; up to one grey level darker at soft edges."""
+    has_linear_colors: bool = False
+    """Whether image files hold linear light (0 to 1); it is encoded when they are loaded."""
     normal_space: Literal["world", "camera_opengl"] = "world"
     depth_kind: Literal["z", "ray"] = "z"
     """What depth files hold: camera z, or the distance along the pixel's ray."""

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any, get_args, get_type_hints
 
 from vultus.data.frames import load_frame
+from vultus.data.light_card import CARD_NAME, read_relight_folder, with_light_card
 from vultus.data.readers.facetalk import is_corpus
 from vultus.data.readers.imavatar import MANIFEST_NAME, find_clips
 from vultus.data.readers.manifest import read_manifest
@@ -57,11 +58,13 @@ def read_sequence(root: Path | str, format: str = "auto", **options: Any) -> Hea
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder")
     reader = _reader(root, format)
-    return reader.read(root, parse_options(reader.Options, options))
+    return with_light_card(reader.read(root, parse_options(reader.Options, options)))
 
 
 def read_relight_truth(sequence: HeadSequence) -> RelightTruth | None:
     """Find out under which lights a capture was taken, for the evaluation of relighting.
+
+    Readers whose layout tells it have a function of their own; others are told by ``light.json``.
 
     Returns:
         ``None`` if the capture does not tell.
@@ -73,7 +76,9 @@ def read_relight_truth(sequence: HeadSequence) -> RelightTruth | None:
     name = str(sequence.info.get("format"))
     reader = import_module(READERS[name]) if name in READERS else None
     find = getattr(reader, "relight_truth", None)
-    return None if find is None else find(sequence)
+    if find is not None:
+        return find(sequence)
+    return read_relight_folder(sequence) if (sequence.root / CARD_NAME).is_file() else None
 
 
 def absolute_options(root: Path, format: str, options: Mapping[str, str]) -> dict[str, str]:

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from vultus.core.files import read_json
 from vultus.data.head_files import open_described_head
-from vultus.data.light_card import CARD_NAME, LightCard, read_relight_folder
+from vultus.data.light_card import CARD_NAME
 from vultus.data.readers import gaussian_avatars
 from vultus.data.readers.vhap_layout import VhapOptions, read_layout, read_track
-from vultus.data.relighting import RelightTruth
 from vultus.data.rig_files import RigCard, read_flame_row, read_rig_row
-from vultus.data.sequence import HeadSequence, LightSpace
+from vultus.data.sequence import HeadSequence
 
-__all__ = ["Options", "read", "relight_truth"]
+__all__ = ["Options", "read"]
 
 RIG_KEY = "rig_param_path"
 
@@ -55,7 +54,6 @@ def read(root: Path, options: Options) -> HeadSequence:
         image_background=background,
         cut_height=options.cut_height,
         expression_names=card.expression_names,
-        light_space=_light_space(root),
         info={"format": "studio", "light": _light(root)},
     )
 
@@ -65,16 +63,6 @@ def _color(shared: Mapping[str, object], path: Path) -> tuple[float, float, floa
     if not isinstance(value, list) or len(value) != 3:
         raise ValueError(f"{path}: background must be three numbers, got {value!r}")
     return float(value[0]), float(value[1]), float(value[2])
-
-
-def relight_truth(sequence: HeadSequence) -> RelightTruth | None:
-    """Lights and relit pictures; ``None`` without ``light.json``. See ``light_card`` for errors."""
-    return read_relight_folder(sequence) if (sequence.root / CARD_NAME).is_file() else None
-
-
-def _light_space(root: Path) -> LightSpace:
-    path = root / CARD_NAME
-    return LightCard.load(path).space if path.is_file() else "world"
 
 
 def _light(root: Path) -> object:
