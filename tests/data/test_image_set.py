@@ -62,13 +62,16 @@ def test_alpha_is_the_mask_for_those_who_take_it(tmp_path: Path) -> None:
     images |= {name: png(picture) for name, picture in zip(names, pixels, strict=True)}
     write_files(tmp_path / "img", images)
     write_files(tmp_path / "seg", masks)
-    found = open_image_set(tmp_path, needs_masks=True, takes_alpha=True)
+    found = open_image_set(tmp_path, needs_masks=True, alpha="mask")
     assert (found.num_channels, found.has_masks, found.masks) == (4, True, None)
     assert torch.equal(found.pixels(2), pixels[2])
     with pytest.raises(ValueError, match="must have 3 channels of 16 x 16, got 4"):
         open_image_set(tmp_path)
+    seen = open_image_set(tmp_path / "img", alpha="ignored")
+    assert (seen.num_channels, seen.has_masks) == (3, False)
+    assert torch.equal(seen.pixels(2), pixels[2, :3])
     with pytest.raises(ValueError, match="alpha channel, which need no --masks"):
-        open_image_set(tmp_path / "img", tmp_path / "seg", takes_alpha=True)
+        open_image_set(tmp_path / "img", tmp_path / "seg", alpha="mask")
 
 
 def test_numbers_may_be_strings(tmp_path: Path) -> None:

@@ -140,8 +140,12 @@ class EvaluateRelightableOptions(EvaluateGeneratorOptions):
 
     def open(self) -> _Evaluation:
         """Open images and weights."""
-        is_masked = not self.scenery
-        images = open_image_set(self.data, self.masks, needs_masks=is_masked, takes_alpha=is_masked)
+        images = open_image_set(
+            self.data,
+            self.masks,
+            needs_masks=not self.scenery,
+            alpha="ignored" if self.scenery else "mask",
+        )
         saved = open_saved(RELIGHTABLE, self.source())
         if self.scenery and saved.generator.background is None:
             raise ValueError("--scenery: this generator has learned nothing behind heads")

@@ -124,7 +124,7 @@ def _plan(method: str, config: AdversarialConfig, options: GeneratorTrainOptions
         source.data,
         source.masks,
         needs_masks=config.needs_masks,
-        takes_alpha=config.takes_alpha,
+        alpha=config.alpha,
     )
     _check_size(images, config.image_size)
     lights = None

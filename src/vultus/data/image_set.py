@@ -7,7 +7,7 @@ A set is a folder or zip archive with images anywhere inside and ``dataset.json`
 The order of labels is free, and numbers may be strings. Masks lie in a second folder or archive
 under the same names (the suffix may differ); a folder that has both as ``img`` and ``seg``, or as
 ``img.zip`` and ``seg.zip``, is a set too. Pictures with an alpha channel are their own masks, for
-those who take them. For the 25 numbers see ``data/camera_labels.py``, for lights
+those who take them; see ``AlphaUse``. For the 25 numbers see ``data/camera_labels.py``, for lights
 ``data/light_labels.py``.
 """
 
@@ -17,6 +17,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import torch
 from jaxtyping import Float, UInt8
@@ -31,6 +32,7 @@ __all__ = [
     "IMAGE_FOLDER",
     "LABEL_FILE",
     "MASK_FOLDER",
+    "AlphaUse",
     "ImageSet",
     "image_set_parts",
     "matching_names",
@@ -39,6 +41,10 @@ __all__ = [
 
 LABEL_FILE = "dataset.json"
 IMAGE_FOLDER, MASK_FOLDER = "img", "seg"
+
+AlphaUse = Literal["refused", "mask", "ignored"]
+"""What becomes of the alpha channel of pictures: they are refused, it is their mask, or they are
+seen with what is behind the person."""
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -58,6 +64,8 @@ class ImageSet:
     """Side of all images."""
     has_alpha: bool = False
     """Whether the images have an alpha channel, which then is the mask."""
+    ignores_alpha: bool = False
+    """Whether images may have an alpha channel that is left out."""
 
     def __len__(self) -> int:
         """Number of images."""
@@ -88,7 +96,9 @@ class ImageSet:
                 channels; names the file.
         """
         channels = 4 if self.has_alpha else 3
-        image = _decode(self.images, self.names[index], self.size, channels)
+        image = _decode(
+            self.images, self.names[index], self.size, channels, ignores_alpha=self.ignores_alpha
+        )
         if self.masks is None:
             return image
         return torch.cat([image, _decode(self.masks, self.mask_names[index], self.size, 1)])
@@ -105,7 +115,7 @@ def open_image_set(
     masks: Path | None = None,
     *,
     needs_masks: bool = False,
-    takes_alpha: bool = False,
+    alpha: AlphaUse = "refused",
 ) -> ImageSet:
     """Open a set, check all labels and names, and decode the first image.
 
@@ -113,8 +123,8 @@ def open_image_set(
         path: Folder or archive of the images, or folder of both (see the module).
         masks: Folder or archive of the masks.
         needs_masks: Refuse a set without masks.
-        takes_alpha: The alpha channel of images, if they have one, is their mask, and masks beside
-            them are not looked at; otherwise such images are refused.
+        alpha: What becomes of the alpha channel of images, if they have one. Where it is the mask,
+            masks beside them are not looked at.
 
     Raises:
         FileNotFoundError: If a path does not exist.
@@ -131,7 +141,7 @@ def open_image_set(
         raise ValueError(f"{path}: holds no PNG or JPEG image")
     labels = _read_labels(images, names, has_file=LABEL_FILE in present)
     first = decode_image(images.read(names[0]), f"{path}: {names[0]}")
-    size, has_alpha = first.shape[-1], takes_alpha and len(first) == 4
+    size, has_alpha = first.shape[-1], alpha == "mask" and len(first) == 4
     if has_alpha and given_masks is not None:
         raise ValueError(f"{path}: has images with an alpha channel, which need no --masks")
     masks = None if has_alpha else masks
@@ -144,7 +154,16 @@ def open_image_set(
             f"{path}: {names[0]} must be square with a power of two as side, "
             f"got {size} x {first.shape[-2]}"
         )
-    image_set = ImageSet(images, mask_archive, tuple(names), mask_names, labels, size, has_alpha)
+    image_set = ImageSet(
+        images,
+        mask_archive,
+        tuple(names),
+        mask_names,
+        labels,
+        size,
+        has_alpha,
+        ignores_alpha=alpha == "ignored",
+    )
     image_set.pixels(0)
     return image_set
 
@@ -168,11 +187,15 @@ def _stem(name: str) -> str:
     return PurePosixPath(name).with_suffix("").as_posix()
 
 
-def _decode(archive: ImageArchive, name: str, size: int, channels: int) -> UInt8[Tensor, "c s s"]:
+def _decode(
+    archive: ImageArchive, name: str, size: int, channels: int, *, ignores_alpha: bool = False
+) -> UInt8[Tensor, "c s s"]:
     where = f"{archive.path}: {name}"
     pixels = decode_image(archive.read(name), where)
     if channels == 1 and pixels.shape[0] == 3 and bool((pixels == pixels[:1]).all()):
         pixels = pixels[:1]
+    if ignores_alpha and pixels.shape[0] == channels + 1:
+        pixels = pixels[:channels]
     if pixels.shape != (channels, size, size):
         found = f"{pixels.shape[0]} channels of {pixels.shape[2]} x {pixels.shape[1]}"
         raise ValueError(f"{where} must have {channels} channels of {size} x {size}, got {found}")

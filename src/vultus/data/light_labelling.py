@@ -127,7 +127,7 @@ def plan_light_labels(
         ValueError: If the set is no folder, has lights already, or an image lacks its normals or
             albedo.
     """
-    images = open_image_set(source, masks, takes_alpha=True)
+    images = open_image_set(source, masks, alpha="mask")
     if not images.path.is_dir():
         raise ValueError(f"{images.path} must be a folder: label files are written into it")
     where = f"{images.path}: {LABEL_FILE}"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vultus.data.image_choice import ChoiceConfig
 from vultus.data.image_feed import Conditions, RealBatch
+from vultus.data.image_set import AlphaUse
 
 __all__ = [
     "AdversarialConfig",
@@ -113,8 +114,8 @@ class AdversarialConfig(Protocol):
         ...
 
     @property
-    def takes_alpha(self) -> bool:
-        """Whether images may have an alpha channel, which then is their mask."""
+    def alpha(self) -> AlphaUse:
+        """What becomes of the alpha channel of images."""
         ...
 
     @property

@@ -26,6 +26,13 @@ def test_presets_come_back_from_json(name: str) -> None:
     assert config_from_data(GSHeadRelightConfig, data, "config") == PRESETS[name]
 
 
+def test_cats_are_seen_with_their_backgrounds_after_a_while() -> None:
+    config = PRESETS["afhq512"]
+    assert (config.objective.background, config.objective.scenery_start) == ("scenery", 50_000)
+    assert (config.needs_masks, config.alpha) == (False, "ignored")
+    assert (PRESETS["ffhq512"].needs_masks, PRESETS["ffhq512"].alpha) == (True, "mask")
+
+
 @pytest.mark.parametrize(
     ("part", "name", "value", "rule"),
     [

@@ -91,7 +91,7 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> ImageFeed:
     }
     files["dataset.json"] = json.dumps({**content, "sh_frame": "camera"}).encode()
     folder = write_files(tmp_path_factory.mktemp("gsheadrelight") / "set", files)
-    images = open_image_set(folder, needs_masks=True, takes_alpha=True)
+    images = open_image_set(folder, needs_masks=True, alpha="mask")
     entries = choose_entries(images.labels, ChoiceConfig(), 0, read_head_lights(images))
     return ImageFeed(images, entries, 0)
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from vultus.data.camera_labels import LABEL_DIM
 from vultus.data.image_choice import ChoiceConfig
+from vultus.data.image_set import AlphaUse
 from vultus.data.light_labels import LIGHT_TERMS
 from vultus.kernels.gaussian_raster import Backend
 from vultus.methods.adversarial import AdversarialSettings
@@ -355,9 +356,9 @@ class GSHeadRelightConfig:
         return self.objective.background != "scenery"
 
     @property
-    def takes_alpha(self) -> bool:
-        """Alpha says where the background is replaced."""
-        return self.needs_masks
+    def alpha(self) -> AlphaUse:
+        """Alpha says where the background is replaced, if it is."""
+        return "mask" if self.needs_masks else "ignored"
 
     @property
     def light_channels(self) -> Literal[1, 3]:
@@ -368,7 +369,7 @@ class GSHeadRelightConfig:
 _FFHQ = GSHeadRelightConfig()
 _AFHQ = replace(
     _FFHQ,
-    objective=ObjectiveConfig(center_weight=10.0, pose_swap=0.8),
+    objective=ObjectiveConfig(center_weight=10.0, pose_swap=0.8, background="scenery"),
     views=ViewConfig(random_share=0.0),
     augmentation=AugmentationConfig(mode="adaptive", transforms=TransformConfig(flip=0.0)),
     training=replace(_FFHQ.training, images=15_000_000, pass_size=4),

@@ -294,9 +294,9 @@ class SphereHeadConfig:
         return self.discriminator.sees_masks
 
     @property
-    def takes_alpha(self) -> bool:
+    def alpha(self) -> Literal["refused"]:
         """Images show their backgrounds, which are generated, too."""
-        return False
+        return "refused"
 
     @property
     def light_channels(self) -> Literal[0]:
