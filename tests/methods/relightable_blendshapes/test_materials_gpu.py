@@ -61,6 +61,41 @@ def test_captured_steps_stay_close_to_launched_ones(capture, visibility, tmp_pat
         assert difference < 1e-3, name
 
 
+@pytest.mark.parametrize("graph", [True, False])
+@pytest.mark.parametrize("visibility", ["cached", "live"])
+def test_training_brings_pictures_closer(capture, visibility, graph, tmp_path: Path) -> None:
+    config, frames = replace(tiny(visibility), steps=20), FrameStore(capture, "train")
+
+    def error(avatar: RelightableBlendshapes) -> float:
+        batch = frames.batch(range(len(frames)))
+        output = avatar.render(avatar.track[batch.timesteps], batch.camera)
+        return float((output.image - batch.rgb.cpu()).abs().mean())
+
+    avatar = RelightableBlendshapes(config, capture, 0, "cuda")
+    before = error(avatar)
+    run = RunFolder.create(tmp_path, config, seed=0)
+    fit(avatar, frames, config, run, 0, graph=graph)
+    assert error(avatar) < 0.85 * before
+
+
+@pytest.mark.parametrize("graph", [True, False])
+@pytest.mark.parametrize("visibility", ["cached", "live"])
+def test_frozen_light_keeps_every_bit(capture, visibility, graph, tmp_path: Path) -> None:
+    """Highlights begin within the steps: the graph is captured again, still without the light."""
+    config, frames = tiny(visibility), FrameStore(capture, "train")
+    lights = {}
+    for start in (9, 10):
+        materials = replace(config.materials, light_start=start, initial_light=0.5)
+        settings = replace(config, materials=materials)
+        avatar = RelightableBlendshapes(settings, capture, 0, "cuda")
+        light = avatar.appearance.parameters()["light"]
+        before = light.detach().clone()
+        run = RunFolder.create(tmp_path / str(start), settings, seed=0)
+        fit(avatar, frames, settings, run, 0, graph=graph)
+        lights[start] = torch.equal(light, before)
+    assert lights == {9: False, 10: True}
+
+
 def test_relit_pictures_are_those_of_the_cpu(capture) -> None:
     surroundings = Surroundings(made_environment("three_point", 32))
     camera, pose = capture.split("val")[0].camera, capture.pose[1]
