@@ -90,5 +90,7 @@ def join_world(device: torch.device) -> Iterator[tuple[World, torch.device]]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield World(int(os.environ[_RANK]), size), device
+        # Who leaves early cuts the connections that others are still closing.
+        dist.barrier()
     finally:
         dist.destroy_process_group()
