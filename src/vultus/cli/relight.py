@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vultus.cli.avatar_run import OpenRun, open_run, output_path
 from vultus.cli.console import console
-from vultus.cli.render import path_cameras
+from vultus.cli.render import path_cameras, path_pose
 from vultus.core.image_io import write_image
 from vultus.core.progress import track
 from vultus.core.video_io import write_video
@@ -180,12 +180,11 @@ def _background(opened: OpenRun, options: RelightOptions) -> tuple[float, float,
 
 def _moments(opened: OpenRun, options: RelightOptions) -> tuple[list[str], HeadPose, Camera]:
     """Names of pictures, their poses and their cameras."""
-    track_ = opened.avatar.track
     if options.path == "dataset":
         records = opened.sequence.split(options.split or "test")
         cameras = Camera.stack([record.camera for record in records])
         names = [f"{record.timestep:05d}_{record.camera_index:02d}" for record in records]
-        pose = track_[torch.tensor([record.timestep for record in records])]
+        pose = opened.avatar.track[torch.tensor([record.timestep for record in records])]
     else:
         count = _num_frames(options)
         names = [f"{index:05d}" for index in range(count)]
@@ -194,8 +193,7 @@ def _moments(opened: OpenRun, options: RelightOptions) -> tuple[list[str], HeadP
             cameras = first[torch.zeros(count, dtype=torch.int64)]
         else:
             cameras = path_cameras(opened, options.path, count)
-        moments = torch.arange(count) % len(track_)
-        pose = track_[moments] if options.timestep is None else opened.pose(options.timestep)
+        pose = path_pose(opened, options.timestep, count)
     return names, pose, cameras if options.size is None else cameras.resized(*options.size)
 
 

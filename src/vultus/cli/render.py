@@ -22,8 +22,9 @@ from vultus.export.films import COMPARISON, film_of
 from vultus.export.shots import CAPTURE_VIEWS, Shot, View, can_show, frame_shots, path_shots
 from vultus.geometry import camera_paths
 from vultus.geometry.cameras import Camera, camera_centers
+from vultus.heads.base import HeadPose
 
-__all__ = ["RenderOptions", "main", "path_cameras", "random_cameras"]
+__all__ = ["RenderOptions", "main", "path_cameras", "path_pose", "random_cameras"]
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,15 @@ def _shots(opened: OpenRun, options: RenderOptions, views: tuple[View, ...]) -> 
     if unknown is not None:
         raise ValueError(f"--views {unknown} needs --path dataset, got {options.path}")
     cameras = path_cameras(opened, options.path, options.frames, options.size)
-    track = avatar.track
-    if options.timestep is None:
-        pose = track[torch.arange(options.frames) % len(track)]
-    else:
-        pose = opened.pose(options.timestep)
-    return path_shots(avatar, pose, cameras)
+    return path_shots(avatar, path_pose(opened, options.timestep, options.frames), cameras)
+
+
+def path_pose(opened: OpenRun, timestep: int | None, frames: int) -> HeadPose:
+    """The pose of a timestep, or those of the track, which plays along."""
+    if timestep is not None:
+        return opened.pose(timestep)
+    track = opened.avatar.track
+    return track[torch.arange(frames) % len(track)]
 
 
 def path_cameras(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -11,7 +13,24 @@ from torch.nn.functional import pad
 
 from vultus.geometry.meshes import TriangleMesh, vertex_normals
 
-__all__ = ["grid_points", "isosurface"]
+__all__ = ["check_grid", "grid_points", "isosurface"]
+
+
+def check_grid(resolution: int, largest: int, length: float | None) -> None:
+    """Raise unless a cubic grid can hold a surface.
+
+    Args:
+        resolution: Points along a side.
+        largest: The most of them.
+        length: Side of the cube, in world units; None if it is not known yet.
+
+    Raises:
+        ValueError: Naming ``resolution`` or ``length``.
+    """
+    if not 2 <= resolution <= largest:
+        raise ValueError(f"resolution must be 2 to {largest}, got {resolution}")
+    if length is not None and not 0.0 < length < math.inf:
+        raise ValueError(f"length must be positive, got {length}")
 
 
 def grid_points(

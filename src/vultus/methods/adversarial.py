@@ -88,6 +88,18 @@ class AdversarialSettings:
         if self.images < self.batch:
             raise ValueError(f"images must be at least one batch of {self.batch}: {self.images}")
 
+    def check_group(self, group_size: int) -> None:
+        """Raise unless passes consist of whole groups, in which a discriminator compares images.
+
+        Raises:
+            ValueError: If ``pass_size`` is above ``group_size`` and no multiple of it.
+        """
+        if self.pass_size % min(group_size, self.pass_size):
+            raise ValueError(
+                "training.pass_size must be a multiple of discriminator.group_size or below it, "
+                f"got {self.pass_size} and {group_size}"
+            )
+
     @property
     def steps(self) -> int:
         """Optimisation steps."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ __all__ = [
     "InversionConfig",
     "InversionState",
     "Invertible",
+    "StyleInvertible",
     "StyleStatistics",
     "find_pivot",
     "moved_label",
@@ -99,6 +100,27 @@ class Invertible(Protocol):
     def copy(self, extras: Extras) -> Invertible:
         """A copy that can be tuned, with all extras in it that belong to its weights."""
         ...
+
+
+class StyleInvertible:
+    """The part of ``Invertible`` that is the same for all networks of styles."""
+
+    network: Any
+    """Maps latents and cameras to styles; has ``num_ws`` and ``config.z_dim``."""
+
+    @property
+    def num_ws(self) -> int:
+        """Styles per head."""
+        return self.network.num_ws
+
+    @property
+    def z_dim(self) -> int:
+        """Numbers of a latent."""
+        return self.network.config.z_dim
+
+    def style(self, z: Float[Tensor, "b z"], labels: Float[Tensor, "b 25"]) -> Float[Tensor, "b w"]:
+        """One style for each latent, not truncated."""
+        return self.network.map(z, labels)[:, 0]
 
 
 @dataclass(frozen=True)

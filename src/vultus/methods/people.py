@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vultus.methods.latents import closed_slerp, closed_spline, mix_styles
+from vultus.methods.head_views import ViewRig
+from vultus.methods.latents import closed_slerp, closed_spline, latents_of_seeds, mix_styles
 
-__all__ = ["Between", "DrawSettings", "People", "mixed_person", "way_through"]
+__all__ = ["Between", "DrawSettings", "People", "StyleSampler", "mixed_person", "way_through"]
 
 Between = Literal["w", "z"]
 """What lies between people: a spline through their styles, or arcs between their latents."""
@@ -112,6 +114,56 @@ def way_through(
     if keys.z is None:
         raise ValueError("between must be 'w' for people of styles: they have no latents")
     return people_of_latents(closed_slerp(keys.z, times), seeds)
+
+
+class StyleSampler(ABC):
+    """Base of samplers: draws people of seeds and of paths between people."""
+
+    generator: Any
+    """Maps latents and cameras to styles; has ``num_ws`` and ``config``."""
+    rig: ViewRig
+    """Cameras of its views."""
+    settings: DrawSettings
+    training_rig: ViewRig | None
+    """Cameras of the training, one of which people are conditioned on; default: ``rig``."""
+
+    @abstractmethod
+    def _people_of_latents(self, z: Float[Tensor, "b z"], seeds: tuple[int, ...]) -> People:
+        """Map latents to people, with seeds of their noise."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where heads are made."""
+        return next(self.generator.parameters()).device
+
+    @property
+    def style_shape(self) -> tuple[int, int]:
+        """Styles of a person, and numbers of a style."""
+        return self.generator.num_ws, self.generator.config.w_dim
+
+    @torch.no_grad()
+    def people(self, seeds: Sequence[int]) -> People:
+        """People of seeds."""
+        z = latents_of_seeds(seeds, self.generator.config.z_dim).to(self.device)
+        return self._people_of_latents(z, tuple(seeds))
+
+    @torch.no_grad()
+    def way(self, keys: People, times: Float[Tensor, " t"], between: Between = "w") -> People:
+        """Go around the closed path through people; see ``way_through``."""
+        return way_through(keys, times, between, self._people_of_latents)
+
+    def _condition(self) -> Float[Tensor, "1 25"]:
+        rig = self.training_rig or self.rig
+        return rig.label(self.settings.condition_yaw).to(self.device)
+
+    def _styles(self, z: Float[Tensor, "b z"]) -> Float[Tensor, "b n w"]:
+        """Styles of latents, one by one: products of other batch sizes round otherwise."""
+        label, settings = self._condition(), self.settings
+        mapped = (
+            self.generator.map(row, label, settings.truncation, settings.cutoff)
+            for row in z.split(1)
+        )
+        return torch.cat(list(mapped))
 
 
 def mixed_person(coarse: People, fine: People, first_fine: int) -> People:

@@ -301,6 +301,10 @@ class ObjectiveConfig:
         ):
             _check_range(name, getattr(self, name), 0.0, _MOST)
 
+    def has_scenery(self, images_seen: int) -> bool:
+        """Whether generated heads have scenery behind them at a moment of the training."""
+        return self.background == "scenery" and images_seen >= self.scenery_start
+
 
 @dataclass(frozen=True)
 class GSHeadRelightConfig:
@@ -338,12 +342,7 @@ class GSHeadRelightConfig:
                 f"objective.compactness_neighbors must be below generator.num_points {points}, "
                 f"got {near}"
             )
-        group, size = self.discriminator.group_size, self.training.pass_size
-        if size % min(group, size):
-            raise ValueError(
-                "training.pass_size must be a multiple of discriminator.group_size or below it, "
-                f"got {size} and {group}"
-            )
+        self.training.check_group(self.discriminator.group_size)
 
     @property
     def image_size(self) -> int:

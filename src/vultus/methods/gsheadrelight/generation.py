@@ -124,7 +124,7 @@ def generate_batch(
     share = (1.0 - progress) + progress * objective.pose_swap
     ws = generator.map(z, swap_with_predecessor(labels, swaps, share))
     gaussians, nodes = generator.gaussians_and_anchors(ws)
-    has_scenery = objective.background == "scenery" and images_seen >= objective.scenery_start
+    has_scenery = objective.has_scenery(images_seen)
     pictures = generator.render(
         gaussians,
         labels_to_light(lights),

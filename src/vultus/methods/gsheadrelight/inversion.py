@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.methods.gsheadrelight.generator import Generator
-from vultus.methods.inversion import Extras
+from vultus.methods.inversion import Extras, StyleInvertible
 
 __all__ = ["LIGHT_EXTRA", "InvertibleRelightable", "LightSearch"]
 
@@ -40,7 +40,7 @@ class LightSearch:
 
 
 @dataclass(frozen=True)
-class InvertibleRelightable:
+class InvertibleRelightable(StyleInvertible):
     """A generator of heads that can be lit; an ``Invertible`` whose extra is the light."""
 
     network: Generator
@@ -49,23 +49,9 @@ class InvertibleRelightable:
     """What the search begins with, in axes of the head."""
 
     @property
-    def num_ws(self) -> int:
-        """Styles per head."""
-        return self.network.num_ws
-
-    @property
-    def z_dim(self) -> int:
-        """Numbers of a latent."""
-        return self.network.config.z_dim
-
-    @property
     def extra_rate(self) -> float | None:
         """Learning rate of the light."""
         return self.search.light_rate
-
-    def style(self, z: Float[Tensor, "b z"], labels: Float[Tensor, "b 25"]) -> Float[Tensor, "b w"]:
-        """One style for each latent, not truncated."""
-        return self.network.map(z, labels)[:, 0]
 
     def first_extras(self, random: torch.Generator) -> dict[str, Tensor]:
         """The first light, with as many colours as are to be found."""

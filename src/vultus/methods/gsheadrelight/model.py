@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -34,9 +32,10 @@ from vultus.methods.gsheadrelight.objectives import (
     real_pictures,
 )
 from vultus.methods.gsheadrelight.rendering import Pictures, ShadeMode, shading
+from vultus.methods.image_gan import ImageGan
 from vultus.metrics.side_light import correlation, side_brightness
-from vultus.nets.augmentation.control import AugmentationControl
 from vultus.nets.ranges import from_signed
+from vultus.nets.stylegan2.mapping import MappingNetwork
 
 __all__ = ["GSHeadRelight"]
 
@@ -44,7 +43,6 @@ _NUM_PREVIEWED = 8
 _PREVIEW_YAWS = (-40.0, -15.0, 15.0, 40.0)
 _PREVIEW_LIGHTS = 4
 _MEASURED_AT_ONCE = 16
-_IMAGES_SEEN = "images_seen"
 _SIDE_TERM = 3
 """Of a light: X, to the right of a frontal picture."""
 
@@ -57,7 +55,7 @@ class _Scenes(NamedTuple):
     swaps: Float[Tensor, " n"]
 
 
-class GSHeadRelight:
+class GSHeadRelight(ImageGan[Generator, Discriminator]):
     """What the adversarial loop trains."""
 
     def __init__(
@@ -85,19 +83,21 @@ class GSHeadRelight:
         self.config = config
         of_generator = torch_generator(seed, "gsheadrelight.generator")
         of_discriminator = torch_generator(seed, "gsheadrelight.discriminator")
-        self.generator = Generator(config.generator, of_generator).to(device)
-        self.discriminator = Discriminator(config.discriminator, of_discriminator).to(device)
-        self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
-        self.augmentation = AugmentationControl(config.augmentation).to(device)
-        self._labels = conditions.labels.to(device)
+        super().__init__(
+            Generator(config.generator, of_generator),
+            Discriminator(config.discriminator, of_discriminator),
+            config.augmentation,
+            config.training.batch,
+            conditions,
+            seed,
+            device,
+        )
         self._lights = conditions.lights.to(device)
-        self._images_seen = 0
-        self._seed = seed
 
     @property
-    def device(self) -> torch.device:
-        """Where the networks are."""
-        return self._labels.device
+    def mapping(self) -> MappingNetwork:
+        """The trained generator's network from latents to styles."""
+        return self.generator.mapping
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -139,24 +139,6 @@ class GSHeadRelight:
         )
         result.records["mean_w"] = made.ws[:, 0].mean(dim=0)
         return result
-
-    def update(self, records: Mapping[str, Tensor], step: int) -> None:
-        """Track the mean style, and adapt the augmentation."""
-        self.generator.mapping.track_mean(records["mean_w"][None])
-        batch = self.config.training.batch
-        self.augmentation.update(records["sign.real"], step, batch)
-        self._images_seen = step * batch
-
-    def tensors(self) -> dict[str, Tensor]:
-        """State beside networks and optimisers."""
-        seen = torch.tensor(self._images_seen)
-        return {**self.augmentation.state_dict(), _IMAGES_SEEN: seen}
-
-    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore ``tensors()``."""
-        rest = dict(tensors)
-        self._images_seen = int(rest.pop(_IMAGES_SEEN))
-        self.augmentation.load_state_dict(rest)
 
     @torch.no_grad()
     def show_real(self, real: RealBatch) -> Float[Tensor, "b 3 h w"]:
@@ -219,12 +201,6 @@ class GSHeadRelight:
             found.append(side_brightness(from_signed(pictures.image), pictures.alpha))
         return {"side_light": float(correlation(torch.cat(wanted), torch.cat(found)))}
 
-    def summary(self) -> dict[str, Any]:
-        """Numbers for the log."""
-        if self.config.augmentation.mode == "none":
-            return {}
-        return {"augmentation": float(self.augmentation.probability)}
-
     def _generator_losses(self, judge: Judge, work: Pass, ground: Tensor | None) -> PhaseResult:
         scenes = self._draw_scenes(work)
         made = self._generate(scenes, work, ground)
@@ -248,12 +224,8 @@ class GSHeadRelight:
         self, batch: int, random: torch.Generator
     ) -> tuple[Float[Tensor, "b 25"], Float[Tensor, "b l"]]:
         """Cameras of the set, each with its light."""
-        rows = torch.randint(len(self._labels), (batch,), generator=random, device=self.device)
+        rows = self._draw_rows(batch, random)
         return self._labels[rows], self._lights[rows]
-
-    def _draw_latents(self, batch: int, random: torch.Generator) -> Float[Tensor, "b z"]:
-        shape = batch, self.config.generator.z_dim
-        return torch.randn(shape, generator=random, device=self.device)
 
     def _draw_ground(self, random: torch.Generator) -> Float[Tensor, 3] | None:
         """The colour behind the heads of a pass; None for black, or where there is scenery."""
@@ -290,10 +262,7 @@ class GSHeadRelight:
         mode: ShadeMode = "lit",
     ) -> Pictures:
         """Pictures of the averaged generator at this moment of the training."""
-        objective = self.config.objective
-        has_scenery = (
-            objective.background == "scenery" and self._images_seen >= objective.scenery_start
-        )
+        has_scenery = self.config.objective.has_scenery(self._images_seen)
         scenery = self.average.scenery(ws) if has_scenery else None
         return self.average.render(
             self.average.gaussians(ws), light, labels, mode=mode, scenery=scenery

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from vultus.core.progress import track
-from vultus.geometry.isosurface import isosurface
+from vultus.geometry.isosurface import check_grid, isosurface
 from vultus.geometry.meshes import TriangleMesh, largest_component
 from vultus.geometry.rotations import quaternion_to_matrix
 from vultus.methods.generated_heads import CarvedHead
@@ -54,12 +54,7 @@ class OccupancySettings:
 
     def __post_init__(self) -> None:
         """Reject grids that hold no surface."""
-        if not 2 <= self.resolution <= _LARGEST_RESOLUTION:
-            raise ValueError(
-                f"resolution must be 2 to {_LARGEST_RESOLUTION}, got {self.resolution}"
-            )
-        if not 0.0 < self.length < float("inf"):
-            raise ValueError(f"length must be positive, got {self.length}")
+        check_grid(self.resolution, _LARGEST_RESOLUTION, self.length)
         if not 0.0 <= self.least_opacity < 1.0:
             raise ValueError(f"least_opacity must be in [0, 1), got {self.least_opacity}")
 

@@ -21,8 +21,7 @@ from vultus.methods.gsheadrelight.rendering import (
     shade,
 )
 from vultus.methods.head_views import ViewRig
-from vultus.methods.latents import latents_of_seeds
-from vultus.methods.people import Between, DrawSettings, People, way_through
+from vultus.methods.people import DrawSettings, People, StyleSampler
 from vultus.nets.ranges import from_signed
 from vultus.nets.weights import count_weights
 
@@ -69,7 +68,7 @@ class RelightableHead:
 
 
 @dataclass(frozen=True)
-class RelightableSampler:
+class RelightableSampler(StyleSampler):
     """A generator with all that decides on its images; a ``PeopleSampler``."""
 
     generator: Generator
@@ -83,16 +82,6 @@ class RelightableSampler:
         """Reject scenery that was never learned."""
         if self.settings.has_scenery and self.generator.background is None:
             raise ValueError("has_scenery: this generator has learned nothing behind heads")
-
-    @property
-    def device(self) -> torch.device:
-        """Where heads are made."""
-        return self.generator.mapping.mean_w.device
-
-    @property
-    def style_shape(self) -> tuple[int, int]:
-        """Styles of a person, and numbers of a style."""
-        return self.generator.num_ws, self.generator.config.w_dim
 
     @property
     def outputs(self) -> tuple[GeneratorOutput, ...]:
@@ -123,21 +112,10 @@ class RelightableSampler:
         )
 
     @torch.no_grad()
-    def people(self, seeds: Sequence[int]) -> People:
-        """People of seeds."""
-        z = latents_of_seeds(seeds, self.generator.config.z_dim).to(self.device)
-        return self._people_of_latents(z, tuple(seeds))
-
-    @torch.no_grad()
     def people_of_styles(self, ws: Float[Tensor, "b n w"]) -> People:
         """People of styles as they are, without truncation."""
         ws = ws.to(self.device)
         return People(ws, ws.new_zeros(len(ws), 3), (0,) * len(ws))
-
-    @torch.no_grad()
-    def way(self, keys: People, times: Float[Tensor, " t"], between: Between = "w") -> People:
-        """Go around the closed path through people; see ``people.way_through``."""
-        return way_through(keys, times, between, self._people_of_latents)
 
     @torch.no_grad()
     def head(self, person: People) -> RelightableHead:
@@ -210,9 +188,5 @@ class RelightableSampler:
         return torch.tensor(self.settings.backdrop, device=self.device)
 
     def _people_of_latents(self, z: Tensor, seeds: tuple[int, ...]) -> People:
-        rig = self.training_rig or self.rig
-        label = rig.label(self.settings.condition_yaw).to(self.device)
-        truncation, cutoff = self.settings.truncation, self.settings.cutoff
-        # One by one: products of other batch sizes round otherwise.
-        ws = torch.cat([self.generator.map(row, label, truncation, cutoff) for row in z.split(1)])
+        ws = self._styles(z)
         return People(ws, ws.new_zeros(len(z), 3), seeds, z)

@@ -276,12 +276,7 @@ class SphereHeadConfig:
             raise ValueError(
                 "discriminator.kind must not be 'parsing': image sets have no semantic maps"
             )
-        group, size = self.discriminator.group_size, self.training.pass_size
-        if size % min(group, size):
-            raise ValueError(
-                "training.pass_size must be a multiple of discriminator.group_size or below it, "
-                f"got {size} and {group}"
-            )
+        self.training.check_group(self.discriminator.group_size)
 
     @property
     def image_size(self) -> int:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.core.progress import Progress
-from vultus.geometry.isosurface import grid_points, isosurface
+from vultus.geometry.isosurface import check_grid, grid_points, isosurface
 from vultus.geometry.meshes import TriangleMesh, largest_component
 from vultus.methods.generated_heads import CarvedHead
 from vultus.methods.people import People
@@ -41,12 +41,7 @@ class DensitySettings:
 
     def __post_init__(self) -> None:
         """Reject grids that hold no surface."""
-        if not 2 <= self.resolution <= _LARGEST_RESOLUTION:
-            raise ValueError(
-                f"resolution must be 2 to {_LARGEST_RESOLUTION}, got {self.resolution}"
-            )
-        if self.length is not None and not 0.0 < self.length < float("inf"):
-            raise ValueError(f"length must be positive, got {self.length}")
+        check_grid(self.resolution, _LARGEST_RESOLUTION, self.length)
         if self.chunk < 1:
             raise ValueError(f"chunk must be positive, got {self.chunk}")
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from vultus.kernels.triplane_volume import VolumeSettings
-from vultus.methods.inversion import Extras
+from vultus.methods.inversion import Extras, StyleInvertible
 from vultus.methods.spherehead.generator import Generator
 from vultus.nets.stylegan2.synthesis import SynthesisLayer
 
@@ -59,7 +59,7 @@ class NoiseSearch:
 
 
 @dataclass(frozen=True)
-class InvertibleSphereHead:
+class InvertibleSphereHead(StyleInvertible):
     """A generator with feature planes; an ``Invertible`` whose extras are noise buffers by name."""
 
     network: Generator
@@ -70,23 +70,9 @@ class InvertibleSphereHead:
         self.search.volume(self.network.config.volume)
 
     @property
-    def num_ws(self) -> int:
-        """Styles per head."""
-        return self.network.num_ws
-
-    @property
-    def z_dim(self) -> int:
-        """Numbers of a latent."""
-        return self.network.config.z_dim
-
-    @property
     def extra_rate(self) -> float | None:
         """Noise is found at the rate of the styles."""
         return None
-
-    def style(self, z: Float[Tensor, "b z"], labels: Float[Tensor, "b 25"]) -> Float[Tensor, "b w"]:
-        """One style for each latent, not truncated."""
-        return self.network.map(z, labels)[:, 0]
 
     def first_extras(self, random: torch.Generator) -> dict[str, Tensor]:
         """White noise, if it is to be found."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from vultus.core.seeding import torch_generator
 from vultus.data.camera_labels import labels_around
 from vultus.data.image_feed import Conditions, RealBatch
 from vultus.methods.adversarial import Pass, Phase, PhaseResult
+from vultus.methods.image_gan import ImageGan
 from vultus.methods.spherehead.config import SphereHeadConfig
 from vultus.methods.spherehead.discriminator import Discriminator
 from vultus.methods.spherehead.generation import (
@@ -36,9 +36,9 @@ from vultus.methods.spherehead.objectives import (
 )
 from vultus.methods.spherehead.random_images import render_people
 from vultus.metrics.mirroring import mirroring_scores
-from vultus.nets.augmentation.control import AugmentationControl
 from vultus.nets.ranges import from_signed, signed_from_bytes
 from vultus.nets.stylegan2.filters import resize_antialiased
+from vultus.nets.stylegan2.mapping import MappingNetwork
 
 __all__ = ["SphereHead"]
 
@@ -47,10 +47,9 @@ _LABEL_CANDIDATES = 8
 _NUM_PREVIEWED = 8
 _PREVIEW_YAWS = (0.0, 45.0, 90.0, 180.0)
 _MEASURED_AT_ONCE = 16
-_IMAGES_SEEN = "images_seen"
 
 
-class SphereHead:
+class SphereHead(ImageGan[Generator, Discriminator]):
     """What the adversarial loop trains."""
 
     def __init__(
@@ -71,18 +70,20 @@ class SphereHead:
         self.config = config
         of_generator = torch_generator(seed, "spherehead.generator")
         of_discriminator = torch_generator(seed, "spherehead.discriminator")
-        self.generator = Generator(config.generator, of_generator).to(device)
-        self.discriminator = Discriminator(config.discriminator, of_discriminator).to(device)
-        self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
-        self.augmentation = AugmentationControl(config.augmentation).to(device)
-        self._labels = conditions.labels.to(device)
-        self._images_seen = 0
-        self._seed = seed
+        super().__init__(
+            Generator(config.generator, of_generator),
+            Discriminator(config.discriminator, of_discriminator),
+            config.augmentation,
+            config.training.batch,
+            conditions,
+            seed,
+            device,
+        )
 
     @property
-    def device(self) -> torch.device:
-        """Where the networks are."""
-        return self._labels.device
+    def mapping(self) -> MappingNetwork:
+        """The trained generator's network from latents to styles."""
+        return self.generator.backbone.mapping
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -117,24 +118,6 @@ class SphereHead:
         result = discriminator_losses(judge, made.images, labels, seen, real.labels, wrong)
         result.records["mean_w"] = made.ws[:, 0].mean(dim=0)
         return result
-
-    def update(self, records: Mapping[str, Tensor], step: int) -> None:
-        """Track the mean style, and adapt the augmentation."""
-        self.generator.backbone.mapping.track_mean(records["mean_w"][None])
-        batch = self.config.training.batch
-        self.augmentation.update(records["sign.real"], step, batch)
-        self._images_seen = step * batch
-
-    def tensors(self) -> dict[str, Tensor]:
-        """State beside networks and optimisers."""
-        seen = torch.tensor(self._images_seen)
-        return {**self.augmentation.state_dict(), _IMAGES_SEEN: seen}
-
-    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore ``tensors()``."""
-        rest = dict(tensors)
-        self._images_seen = int(rest.pop(_IMAGES_SEEN))
-        self.augmentation.load_state_dict(rest)
 
     def show_real(self, real: RealBatch) -> Float[Tensor, "b 3 h w"]:
         """Real images with all that is on them."""
@@ -176,10 +159,7 @@ class SphereHead:
 
     def summary(self) -> dict[str, Any]:
         """Numbers for the log."""
-        numbers: dict[str, Any] = {"neural_size": self.neural_size}
-        if self.config.augmentation.mode != "none":
-            numbers["augmentation"] = float(self.augmentation.probability)
-        return numbers
+        return {"neural_size": self.neural_size, **super().summary()}
 
     @property
     def neural_size(self) -> int:
@@ -188,8 +168,7 @@ class SphereHead:
         return neural_size_at(initial, self.config.objective, self._images_seen)
 
     def _draw_labels(self, batch: int, random: torch.Generator) -> Float[Tensor, "b 25"]:
-        rows = torch.randint(len(self._labels), (batch,), generator=random, device=self.device)
-        return self._labels[rows]
+        return self._labels[self._draw_rows(batch, random)]
 
     def _wrong_labels(self, labels: Tensor, random: torch.Generator) -> Tensor | None:
         objective = self.config.objective
@@ -211,10 +190,6 @@ class SphereHead:
         return generate_batch(
             self.generator, z, labels, draws, objective, images_seen, size, random
         )
-
-    def _draw_latents(self, batch: int, random: torch.Generator) -> Float[Tensor, "b z"]:
-        shape = batch, self.config.generator.z_dim
-        return torch.randn(shape, generator=random, device=self.device)
 
     def _real_images(self, real: RealBatch, images_seen: int) -> HeadImages:
         initial, objective = self.config.generator.neural_size, self.config.objective

@@ -6,7 +6,6 @@ depend neither on who else is generated nor on the number of views, and films do
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -20,8 +19,7 @@ from vultus.geometry.cameras import ray_distance_to_depth
 from vultus.kernels.triplane_volume import VolumeSettings
 from vultus.methods.generated_heads import GeneratorOutput, HeadView
 from vultus.methods.head_views import ViewRig
-from vultus.methods.latents import latents_of_seeds
-from vultus.methods.people import Between, DrawSettings, People, way_through
+from vultus.methods.people import DrawSettings, People, StyleSampler
 from vultus.methods.spherehead.generator import Generator
 from vultus.methods.spherehead.images import HeadImages
 from vultus.nets.ranges import from_signed
@@ -73,7 +71,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class HeadSampler:
+class HeadSampler(StyleSampler):
     """A generator with all that decides on its images."""
 
     generator: Generator
@@ -82,16 +80,6 @@ class HeadSampler:
     settings: SamplingSettings
     training_rig: ViewRig | None = None
     """Cameras of the training, one of which people are conditioned on; default: ``rig``."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where heads are made."""
-        return self.generator.backbone.mapping.mean_w.device
-
-    @property
-    def style_shape(self) -> tuple[int, int]:
-        """Styles of a person, and numbers of a style."""
-        return self.generator.num_ws, self.generator.config.w_dim
 
     @property
     def outputs(self) -> tuple[GeneratorOutput, ...]:
@@ -119,12 +107,6 @@ class HeadSampler:
         )
 
     @torch.no_grad()
-    def people(self, seeds: Sequence[int]) -> People:
-        """People of seeds."""
-        z = latents_of_seeds(seeds, self.generator.config.z_dim).to(self.device)
-        return self._people_of_latents(z, tuple(seeds))
-
-    @torch.no_grad()
     def people_of_styles(self, ws: Float[Tensor, "b n w"]) -> People:
         """People of styles as they are, without truncation; their noise is that of seed 0.
 
@@ -135,11 +117,6 @@ class HeadSampler:
             raise ValueError("camera_offset must not be 'own' for styles: they tell no offset")
         offsets = self._common_offset().expand(len(ws), -1)
         return People(ws.to(self.device), offsets, (0,) * len(ws))
-
-    @torch.no_grad()
-    def way(self, keys: People, times: Float[Tensor, " t"], between: Between = "w") -> People:
-        """Go around the closed path through people; see ``people.way_through``."""
-        return way_through(keys, times, between, self._people_of_latents)
 
     @torch.no_grad()
     def head(self, person: People) -> Head:
@@ -196,21 +173,14 @@ class HeadSampler:
             density_noise=0.0,
         )
 
-    def _condition(self) -> Float[Tensor, "1 25"]:
-        rig = self.training_rig or self.rig
-        return rig.label(self.settings.condition_yaw).to(self.device)
-
     def _people_of_latents(self, z: Tensor, seeds: tuple[int, ...]) -> People:
-        label = self._condition()
-        truncation, cutoff = self.settings.truncation, self.settings.cutoff
-        # One by one: products of other batch sizes round otherwise.
-        rows = z.split(1)
-        ws = [self.generator.map(row, label, truncation, cutoff) for row in rows]
         if self.settings.camera_offset == "own":
-            offsets = torch.cat([self.generator.offset_labels(row, label)[1] for row in rows])
+            label = self._condition()
+            moved = [self.generator.offset_labels(row, label)[1] for row in z.split(1)]
+            offsets = torch.cat(moved)
         else:
             offsets = self._common_offset().expand(len(z), -1)
-        return People(torch.cat(ws), offsets, seeds, z)
+        return People(self._styles(z), offsets, seeds, z)
 
     def _noise(self, person: People) -> torch.Generator:
         (seed,) = person.seeds

@@ -30,6 +30,7 @@ from vultus.core.config import config_to_data
 from vultus.core.environment import package_versions
 from vultus.core.files import read_json, write_json, write_text
 from vultus.core.image_io import read_rgba, to_bytes, write_image
+from vultus.core.srgb import LUMINANCE
 from vultus.data.camera_labels import labels_to_camera
 from vultus.data.semantics import PARSING_CLASSES
 from vultus.data.studio.collection.config import CollectionConfig
@@ -45,8 +46,6 @@ _FORMAT = "vultus-collection-1"
 _LABEL_FILES = ("img/dataset.json", "img/dataset_rgb_sh_2.json", "seg/dataset.json")
 _FILES_A_FOLDER = 1000
 _DIGITS = 8
-_LUMINANCE = (0.2126, 0.7152, 0.0722)
-"""Of linear sRGB."""
 _SHEET_TILES, _SHEET_COLUMNS, _SHEET_TILE = 96, 12, 128
 _CONVENTIONS = {
     "labels": "camera_to_world by rows (16), then intrinsics over the picture's side (9); OpenCV "
@@ -152,7 +151,7 @@ class CollectionFolder:
             labels.append(picture["label"])
             lights.append(torch.tensor(picture["sh"]))
         write_image(self.root / "sheet.png", self._sheet())
-        luminance = torch.tensor(_LUMINANCE)
+        luminance = torch.tensor(LUMINANCE)
         mono = _table(names, [_rounded(sh @ luminance) for sh in lights])
         colored = _table(names, [_rounded(sh.flatten()) for sh in lights])
         cameras = {"labels": _table(names, labels)}

@@ -1,0 +1,97 @@
+"""What trainings of generators of images share: networks, their average, and what they draw."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from vultus.data.image_feed import Conditions
+from vultus.nets.augmentation.control import AugmentationConfig, AugmentationControl
+from vultus.nets.stylegan2.mapping import MappingNetwork
+
+__all__ = ["ImageGan"]
+
+_IMAGES_SEEN = "images_seen"
+_Generator = TypeVar("_Generator", bound=nn.Module)
+_Discriminator = TypeVar("_Discriminator", bound=nn.Module)
+
+
+class ImageGan(ABC, Generic[_Generator, _Discriminator]):
+    """Base of what the adversarial loop trains; methods add phases, losses and pictures."""
+
+    def __init__(
+        self,
+        generator: _Generator,
+        discriminator: _Discriminator,
+        augmentation: AugmentationConfig,
+        batch: int,
+        conditions: Conditions,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        """Take networks with their first weights.
+
+        Args:
+            generator: Is trained.
+            discriminator: Likewise.
+            augmentation: Of what the discriminator sees.
+            batch: Images of a step.
+            conditions: Cameras to generate heads for, with their repetitions.
+            seed: Decides the previewed people.
+            device: Where the networks go.
+        """
+        self.generator = generator.to(device)
+        self.discriminator = discriminator.to(device)
+        self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
+        self.augmentation = AugmentationControl(augmentation).to(device)
+        self._labels = conditions.labels.to(device)
+        self._batch = batch
+        self._images_seen = 0
+        self._seed = seed
+
+    @property
+    @abstractmethod
+    def mapping(self) -> MappingNetwork:
+        """The trained generator's network from latents to styles."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self._labels.device
+
+    def update(self, records: Mapping[str, Tensor], step: int) -> None:
+        """Track the mean style, and adapt the augmentation."""
+        self.mapping.track_mean(records["mean_w"][None])
+        self.augmentation.update(records["sign.real"], step, self._batch)
+        self._images_seen = step * self._batch
+
+    def tensors(self) -> dict[str, Tensor]:
+        """State beside networks and optimisers."""
+        seen = torch.tensor(self._images_seen)
+        return {**self.augmentation.state_dict(), _IMAGES_SEEN: seen}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore ``tensors()``."""
+        rest = dict(tensors)
+        self._images_seen = int(rest.pop(_IMAGES_SEEN))
+        self.augmentation.load_state_dict(rest)
+
+    def summary(self) -> dict[str, Any]:
+        """Numbers for the log."""
+        if self.augmentation.config.mode == "none":
+            return {}
+        return {"augmentation": float(self.augmentation.probability)}
+
+    def _draw_rows(self, batch: int, random: torch.Generator) -> Int[Tensor, " b"]:
+        """Conditions of the set."""
+        return torch.randint(len(self._labels), (batch,), generator=random, device=self.device)
+
+    def _draw_latents(self, batch: int, random: torch.Generator) -> Float[Tensor, "b z"]:
+        shape = batch, self.mapping.z_dim
+        return torch.randn(shape, generator=random, device=self.device)
