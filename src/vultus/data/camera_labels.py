@@ -29,7 +29,7 @@ __all__ = [
 
 LABEL_DIM = 25
 
-_TRANSLATION = [3, 7, 11]
+_TRANSLATION = slice(3, 12, 4)
 _MIRRORED = [1, 2, 3, 4, 8]
 
 
@@ -83,8 +83,10 @@ def shift_labels(
     labels: Float[Tensor, "b 25"], offsets: Float[Tensor, "b 3"]
 ) -> Float[Tensor, "b 25"]:
     """Move cameras in the world."""
-    index = torch.tensor(_TRANSLATION, device=labels.device)
-    return labels.index_add(1, index, offsets)
+    # No index from a list: it would be copied from the host, which a CUDA graph cannot hold.
+    shifts = torch.zeros_like(labels)
+    shifts[:, _TRANSLATION] = offsets
+    return labels + shifts
 
 
 def mirror_labels(labels: Float[Tensor, "*b 25"]) -> Float[Tensor, "*b 25"]:
