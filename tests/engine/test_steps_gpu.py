@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tiny_captures import film_procedural_head, tiny_surfhead
+from training_checks import assert_equal_tensors
 from vultus.core.run_folder import RunFolder
 from vultus.data.frame_store import FrameStore
 from vultus.data.sequence import HeadSequence
@@ -52,12 +53,6 @@ def train(
     return {name: tensor.cpu() for name, tensor in avatar.tensors().items()}
 
 
-def assert_equal(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    assert actual.keys() == expected.keys()
-    for name, tensor in expected.items():
-        assert torch.equal(actual[name], tensor), name
-
-
 @pytest.mark.usefixtures("deterministic")
 @pytest.mark.parametrize("finetune", [True, False])
 @pytest.mark.parametrize("rig", RIGS)
@@ -66,7 +61,7 @@ def test_captured_steps_give_the_bits_of_launched_ones(sequence, frames, tmp_pat
         train(sequence, frames, tmp_path / str(graph), rig, finetune=finetune, graph=graph)
         for graph in (True, False)
     ]
-    assert_equal(*results)
+    assert_equal_tensors(*results)
 
 
 @pytest.mark.usefixtures("deterministic")
@@ -83,7 +78,7 @@ def test_captured_steps_with_specular_eyes_give_the_bits_of_launched_ones(tmp_pa
         run = RunFolder.create(path, config, seed=0)
         fit(avatar, FrameStore(capture, "train"), config, run, 0, graph=graph)
         results.append({name: tensor.cpu() for name, tensor in avatar.tensors().items()})
-    assert_equal(*results)
+    assert_equal_tensors(*results)
 
 
 @pytest.mark.usefixtures("deterministic")
@@ -92,8 +87,8 @@ def test_streamed_images_give_the_bits_of_resident_ones(sequence, frames, tmp_pa
         train(sequence, frames, tmp_path / f"{images}{graph}", images=images, graph=graph)
         for images, graph in (("resident", True), ("streamed", True), ("streamed", False))
     ]
-    assert_equal(results[1], results[0])
-    assert_equal(results[2], results[0])
+    assert_equal_tensors(results[1], results[0])
+    assert_equal_tensors(results[2], results[0])
 
 
 @pytest.mark.usefixtures("deterministic")
@@ -104,7 +99,7 @@ def test_a_run_that_was_stopped_goes_on_bit_by_bit(sequence, frames, tmp_path):
     fit(SurfHead(config, sequence, 0, "cuda"), frames, replace(config, steps=11), run, 0)
     avatar = SurfHead(config, sequence, 0, "cuda")
     assert fit(avatar, frames, config, run, 0).first_step == 11
-    assert_equal({name: tensor.cpu() for name, tensor in avatar.tensors().items()}, whole)
+    assert_equal_tensors({name: tensor.cpu() for name, tensor in avatar.tensors().items()}, whole)
 
 
 def test_captured_steps_stay_close_to_launched_ones_without_determinism(sequence, frames, tmp_path):
@@ -158,7 +153,7 @@ def test_lists_that_outgrow_their_buffers_in_a_graph_cost_steps_but_change_nothi
         results[room] = settled, {n: t.cpu() for n, t in avatar.tensors().items()}
     assert results[4096][0] == [4, 8, 12]
     assert len(results[1][0]) > 3, "no list ever outgrew its buffer"
-    assert_equal(results[1][1], results[4096][1])
+    assert_equal_tensors(results[1][1], results[4096][1])
 
 
 def test_a_captured_step_does_not_wait_for_the_gpu(sequence, frames):

@@ -6,34 +6,26 @@ The gradient of the planes is summed in any order there, unless torch is told to
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from tiny_gaussianhead import MODES, tiny_gaussianhead
+from training_checks import assert_equal_tensors, trained
 from vultus.core.run_folder import RunFolder
-from vultus.data.frame_store import FrameStore
 from vultus.data.sequence import HeadSequence
-from vultus.engine.fit import fit
 from vultus.gaussians.densify import DensifyConfig
+from vultus.methods.gaussianhead.config import GaussianHeadConfig
 from vultus.methods.gaussianhead.derivation import DerivationMode
 from vultus.methods.gaussianhead.model import GaussianHead
 
 pytestmark = pytest.mark.gpu
 
 
-def trained(
-    sequence: HeadSequence, mode: DerivationMode, path: Path, device: str, graph: bool
-) -> GaussianHead:
+def still(mode: DerivationMode) -> GaussianHeadConfig:
     """Twelve steps through the warm-up and all degrees of the colour, without edits."""
-    config = tiny_gaussianhead(mode, steps=12)
-    config = replace(config, densify=DensifyConfig(start_step=0, stop_step=0))
-    avatar = GaussianHead(config, sequence, 0, device)
-    run = RunFolder.create(path, config, seed=0)
-    fit(avatar, FrameStore(sequence, "train"), config, run, 0, graph=graph)
-    return avatar
+    return tiny_gaussianhead(mode, steps=12, densify=DensifyConfig(start_step=0, stop_step=0))
 
 
 @pytest.fixture
@@ -50,12 +42,13 @@ def test_deterministic_steps_give_the_same_bits_launched_or_captured(
     sequence: HeadSequence, mode: DerivationMode, tmp_path: Path
 ) -> None:
     ways = [
-        trained(sequence, mode, tmp_path / str(i), "cuda", graph).tensors()
+        trained(
+            GaussianHead, sequence, still(mode), tmp_path / str(i), device="cuda", graph=graph
+        ).tensors()
         for i, graph in enumerate((True, True, False))
     ]
-    for name, value in ways[0].items():
-        for other in ways[1:]:
-            assert torch.equal(value, other[name]), name
+    for other in ways[1:]:
+        assert_equal_tensors(ways[0], other)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -64,7 +57,7 @@ def test_all_ways_to_train_end_at_the_same_picture(
 ) -> None:
     ways = [("cuda", True), ("cuda", False), ("cpu", False)]
     avatars = [
-        trained(sequence, mode, tmp_path / str(i), device, graph)
+        trained(GaussianHead, sequence, still(mode), tmp_path / str(i), device=device, graph=graph)
         for i, (device, graph) in enumerate(ways)
     ]
     record = sequence.split("val")[0]
@@ -79,10 +72,8 @@ def test_growth_resets_and_captured_steps_go_together(
     sequence: HeadSequence, tmp_path: Path
 ) -> None:
     config = tiny_gaussianhead(steps=30)
-    avatar = GaussianHead(config, sequence, 0, "cuda")
-    run = RunFolder.create(tmp_path, config, seed=0)
-    fit(avatar, FrameStore(sequence, "train"), config, run, 0)
-    assert len({line["gaussians"] for line in run.read_metrics()}) > 1
+    avatar = trained(GaussianHead, sequence, config, tmp_path, device="cuda")
+    assert len({line["gaussians"] for line in RunFolder(tmp_path).read_metrics()}) > 1
     lengths = avatar.gaussians["derivation"].detach().norm(dim=-1)
     assert (lengths - 1).abs().max() < 1e-5
     assert all(value.isfinite().all() for value in avatar.tensors().values())

@@ -7,15 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from tiny_gaussianhead import MODES
 from tiny_gaussianhead import tiny_gaussianhead as tiny
-from vultus.core.run_folder import RunFolder
+from training_checks import (
+    assert_equal_tensors,
+    assert_gradients_reach_everything,
+    assert_reloads_exactly,
+    assert_resumes_exactly,
+    picture_error,
+    trained,
+)
 from vultus.data.frame_store import FrameStore
 from vultus.data.sequence import HeadSequence
-from vultus.engine.checkpoint import restore_weights, take_checkpoint
-from vultus.engine.fit import fit
 from vultus.gaussians.densify import DensifyConfig
 from vultus.geometry.cameras import Camera
 from vultus.methods.gaussianhead.config import PRESETS, GaussianHeadConfig, scale_schedule
@@ -28,38 +32,13 @@ def without_growth(config: GaussianHeadConfig) -> GaussianHeadConfig:
     return replace(config, densify=DensifyConfig(start_step=0, stop_step=0))
 
 
-def run_of(config: GaussianHeadConfig, path: Path) -> RunFolder:
-    return RunFolder.create(path, config, seed=0)
-
-
-def trained(
-    sequence: HeadSequence, config: GaussianHeadConfig, path: Path, seed: int = 0
-) -> GaussianHead:
-    avatar = GaussianHead(config, sequence, seed)
-    fit(avatar, FrameStore(sequence, "train"), config, run_of(config, path), seed)
-    return avatar
-
-
-def picture_error(avatar: GaussianHead, frames: FrameStore) -> float:
-    batch = frames.batch(range(len(frames)))
-    output = avatar.render(avatar.track[batch.timesteps], batch.camera)
-    return float((output.image - batch.rgb).abs().mean())
-
-
-def assert_equal_tensors(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
-    assert left.keys() == right.keys()
-    for name, tensor in left.items():
-        assert torch.equal(tensor, right[name]), name
-
-
 @pytest.mark.parametrize("mode", MODES)
 def test_thirty_steps_bring_the_pictures_closer(
     sequence: HeadSequence, mode: DerivationMode, tmp_path: Path
 ) -> None:
     config = without_growth(tiny(mode, steps=30))
-    frames = FrameStore(sequence, "train")
-    before = picture_error(GaussianHead(config, sequence, 0), frames)
-    after = picture_error(trained(sequence, config, tmp_path), frames)
+    before = picture_error(GaussianHead(config, sequence, 0), sequence)
+    after = picture_error(trained(GaussianHead, sequence, config, tmp_path), sequence)
     assert after < 0.6 * before
 
 
@@ -90,11 +69,7 @@ def test_gradients_reach_every_trained_parameter(
     assert {"means", "log_scales", "quats", "motion.mean_head.weight"} < names
     assert ("derivation" in names) == (mode != "none")
     assert ("opacity_offsets" in names) == (mode != "official")
-    for group in avatar.optimizer.param_groups:
-        (parameter,) = group["params"]
-        assert parameter.grad is not None, group["name"]
-        assert parameter.grad.isfinite().all(), group["name"]
-        assert float(parameter.grad.abs().max()) > 0, group["name"]
+    assert_gradients_reach_everything(avatar.optimizer)
 
 
 def test_the_motion_network_rests_during_the_warm_up(
@@ -103,7 +78,7 @@ def test_the_motion_network_rests_during_the_warm_up(
     config = without_growth(tiny(steps=6))
     config = replace(config, model=replace(config.model, warm_up=7))
     start = GaussianHead(config, sequence, 0).tensors()
-    end = trained(sequence, config, tmp_path).tensors()
+    end = trained(GaussianHead, sequence, config, tmp_path).tensors()
     for name, value in start.items():
         assert torch.equal(value, end[name]) == (not _is_trained(name)), name
 
@@ -117,13 +92,7 @@ def test_a_checkpoint_renders_exactly_the_same_picture(
     sequence: HeadSequence, mode: DerivationMode, tmp_path: Path
 ) -> None:
     config = tiny(mode, steps=6)
-    avatar = trained(sequence, config, tmp_path)
-    again = GaussianHead(config, sequence, seed=99)
-    assert restore_weights(RunFolder.open(tmp_path), again) == 6
-    record = sequence.split("val")[0]
-    for timestep in (0, 4):
-        left, right = (a.render(a.track[timestep], record.camera).image for a in (avatar, again))
-        assert torch.equal(left, right)
+    assert_reloads_exactly(GaussianHead, sequence, config, tmp_path)
 
 
 def test_a_seed_decides_every_bit_and_another_seed_gives_another_avatar(
@@ -131,7 +100,8 @@ def test_a_seed_decides_every_bit_and_another_seed_gives_another_avatar(
 ) -> None:
     config = tiny(steps=9)
     first, again, other = (
-        trained(sequence, config, tmp_path / str(i), seed) for i, seed in enumerate((3, 3, 4))
+        trained(GaussianHead, sequence, config, tmp_path / str(i), seed)
+        for i, seed in enumerate((3, 3, 4))
     )
     assert_equal_tensors(first.tensors(), again.tensors())
     name = "motion.layers.0.weight"
@@ -142,22 +112,7 @@ def test_a_resumed_training_gives_every_bit_of_an_uninterrupted_one(
     sequence: HeadSequence, tmp_path: Path
 ) -> None:
     config = tiny(steps=14, evaluate_every=7)
-    whole = trained(sequence, config, tmp_path / "whole")
-    run, frames = run_of(config, tmp_path / "parts"), FrameStore(sequence, "train")
-
-    def stop(step: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fit(GaussianHead(config, sequence, 0), frames, config, run, 0, evaluate=stop)
-    assert run.checkpoint_steps() == [5]
-    resumed = GaussianHead(config, sequence, 0)
-    assert fit(resumed, frames, config, run, 0).first_step == 5
-    left, right = take_checkpoint(whole, 14), take_checkpoint(resumed, 14)
-    assert_equal_tensors(left.weights, right.weights)
-    assert_equal_tensors(left.optimizer, right.optimizer)
-    log = run.read_metrics()
-    assert log == RunFolder(tmp_path / "whole").read_metrics()
+    log = assert_resumes_exactly(GaussianHead, sequence, config, tmp_path)
     assert [line["step"] for line in log] == list(range(1, 15))
     assert len({line["gaussians"] for line in log}) > 1, "no Gaussian was added or removed"
 
@@ -165,7 +120,7 @@ def test_a_resumed_training_gives_every_bit_of_an_uninterrupted_one(
 def test_quaternions_stay_on_their_spheres_through_growth(
     sequence: HeadSequence, tmp_path: Path
 ) -> None:
-    avatar = trained(sequence, tiny(steps=14), tmp_path)
+    avatar = trained(GaussianHead, sequence, tiny(steps=14), tmp_path)
     quaternions = avatar.gaussians["derivation"].detach()
     start = GaussianHead(tiny(), sequence, 0).gaussians["derivation"][:1]
     assert not torch.allclose(quaternions, start, atol=1e-4), "they never turned"
@@ -181,7 +136,7 @@ def test_a_reset_makes_every_gaussian_faint_and_training_brings_them_back(
     reset = DensifyConfig(start_step=0, stop_step=20, interval=100, opacity_reset_interval=12)
     config = tiny(steps=11, densify=reset)
     config = replace(config, optim=replace(config.optim, opacity_offset_lr=0.5))
-    avatar = trained(sequence, config, tmp_path)
+    avatar = trained(GaussianHead, sequence, config, tmp_path)
     batch = FrameStore(sequence, "train").batch([0])
     assert avatar._drawn_opacities.max() > 0.1
     assert avatar.edits_at(12)

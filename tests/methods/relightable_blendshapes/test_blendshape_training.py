@@ -11,12 +11,17 @@ from torch import Tensor
 
 from tiny_blendshapes import tiny_blendshapes
 from tiny_captures import film_fake_head, film_procedural_head
-from vultus.core.run_folder import RunFolder
+from training_checks import (
+    assert_equal_tensors,
+    assert_gradients_reach_everything,
+    assert_reloads_exactly,
+    assert_resumes_exactly,
+    picture_error,
+    trained,
+)
 from vultus.core.seeding import torch_generator
 from vultus.data.frame_store import FrameStore
 from vultus.data.sequence import HeadSequence
-from vultus.engine.checkpoint import restore_weights, take_checkpoint
-from vultus.engine.fit import fit
 from vultus.gaussians.densify import DensifyConfig
 from vultus.geometry.mesh_sampling import interpolate_on_faces
 from vultus.heads.base import HeadPose
@@ -24,7 +29,6 @@ from vultus.heads.ict import IctHead
 from vultus.kernels.gaussian_raster import rasterize_gaussians
 from vultus.methods.base import ReconstructionMethod
 from vultus.methods.relightable_blendshapes import model
-from vultus.methods.relightable_blendshapes.config import RelightableBlendshapesConfig
 from vultus.methods.relightable_blendshapes.model import RelightableBlendshapes
 from vultus.methods.relightable_blendshapes.mouth import (
     PUBLISHED_OFFSET,
@@ -51,35 +55,10 @@ def sequence(tmp_path_factory: pytest.TempPathFactory) -> HeadSequence:
     return film_procedural_head(tmp_path_factory.mktemp("blendshapes") / "capture")
 
 
-def run_of(config: RelightableBlendshapesConfig, path: Path) -> RunFolder:
-    return RunFolder.create(path, config, seed=0)
-
-
-def trained(
-    sequence: HeadSequence, config: RelightableBlendshapesConfig, path: Path, seed: int = 0
-) -> RelightableBlendshapes:
-    avatar = RelightableBlendshapes(config, sequence, seed)
-    fit(avatar, FrameStore(sequence, "train"), config, run_of(config, path), seed)
-    return avatar
-
-
-def picture_error(avatar: RelightableBlendshapes, frames: FrameStore) -> float:
-    batch = frames.batch(range(len(frames)))
-    output = avatar.render(avatar.track[batch.timesteps], batch.camera)
-    return float((output.image - batch.rgb).abs().mean())
-
-
-def assert_equal_tensors(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
-    assert left.keys() == right.keys()
-    for name, tensor in left.items():
-        assert torch.equal(tensor, right[name]), name
-
-
 def test_twenty_steps_bring_the_pictures_closer(sequence: HeadSequence, tmp_path: Path) -> None:
     config = tiny_blendshapes(densify=STILL)
-    frames = FrameStore(sequence, "train")
-    before = picture_error(RelightableBlendshapes(config, sequence, 0), frames)
-    after = picture_error(trained(sequence, config, tmp_path), frames)
+    before = picture_error(RelightableBlendshapes(config, sequence, 0), sequence)
+    after = picture_error(trained(RelightableBlendshapes, sequence, config, tmp_path), sequence)
     assert after < 0.7 * before
 
 
@@ -98,14 +77,11 @@ def test_gradients_reach_every_trained_parameter(sequence: HeadSequence) -> None
         _, terms = avatar.training_step(batch, step=10)
         torch.stack(list(terms.values())).sum().backward()
     assert set(terms) == {"l1", "ssim", "alpha", "teeth"}
-    for group in avatar.optimizer.param_groups:
-        (parameter,) = group["params"]
-        assert parameter.grad is not None, group["name"]
-        assert parameter.grad.isfinite().all(), group["name"]
-        assert float(parameter.grad.abs().max()) > 0, group["name"]
-        if group["name"].endswith("_deltas"):
+    assert_gradients_reach_everything(avatar.optimizer)
+    for name, parameter in avatar.gaussians.items():
+        if name.endswith("_deltas"):
             # Strips have no blendshapes.
-            assert float(parameter.grad[avatar.part != FACE].abs().max()) == 0, group["name"]
+            assert float(parameter.grad[avatar.part != FACE].abs().max()) == 0, name
 
 
 def distances_to_mesh(sequence: HeadSequence, poses: HeadPose) -> Tensor:
@@ -165,13 +141,7 @@ def test_a_checkpoint_renders_exactly_the_same_picture(
     sequence: HeadSequence, tmp_path: Path
 ) -> None:
     config = tiny_blendshapes(steps=6)
-    avatar = trained(sequence, config, tmp_path)
-    again = RelightableBlendshapes(config, sequence, seed=99)
-    assert restore_weights(RunFolder.open(tmp_path), again) == 6
-    record = sequence.split("val")[0]
-    for timestep in (0, 4):
-        left, right = (a.render(a.track[timestep], record.camera).image for a in (avatar, again))
-        assert torch.equal(left, right)
+    assert_reloads_exactly(RelightableBlendshapes, sequence, config, tmp_path)
 
 
 def test_a_seed_decides_every_bit_and_another_seed_gives_another_avatar(
@@ -179,7 +149,8 @@ def test_a_seed_decides_every_bit_and_another_seed_gives_another_avatar(
 ) -> None:
     config = tiny_blendshapes(steps=9)
     first, again, other = (
-        trained(sequence, config, tmp_path / str(i), seed) for i, seed in enumerate((3, 3, 4))
+        trained(RelightableBlendshapes, sequence, config, tmp_path / str(i), seed)
+        for i, seed in enumerate((3, 3, 4))
     )
     assert_equal_tensors(first.tensors(), again.tensors())
     left, right = (a.gaussians["means"][:100].detach() for a in (first, other))
@@ -190,30 +161,14 @@ def test_a_resumed_training_gives_every_bit_of_an_uninterrupted_one(
     sequence: HeadSequence, tmp_path: Path
 ) -> None:
     config = tiny_blendshapes(steps=14, evaluate_every=7)
-    whole = trained(sequence, config, tmp_path / "whole")
-    run, frames = run_of(config, tmp_path / "parts"), FrameStore(sequence, "train")
-
-    def stop(step: int) -> None:
-        raise KeyboardInterrupt
-
-    avatar = RelightableBlendshapes(config, sequence, 0)
-    with pytest.raises(KeyboardInterrupt):
-        fit(avatar, frames, config, run, 0, evaluate=stop)
-    assert run.checkpoint_steps() == [5]
-    resumed = RelightableBlendshapes(config, sequence, 0)
-    assert fit(resumed, frames, config, run, 0).first_step == 5
-    left, right = take_checkpoint(whole, 14), take_checkpoint(resumed, 14)
-    assert_equal_tensors(left.weights, right.weights)
-    assert_equal_tensors(left.optimizer, right.optimizer)
-    log = run.read_metrics()
-    assert log == RunFolder(tmp_path / "whole").read_metrics()
+    log = assert_resumes_exactly(RelightableBlendshapes, sequence, config, tmp_path)
     assert len({line["gaussians"] for line in log}) > 1, "no Gaussian was added or removed"
 
 
 def test_children_inherit_what_their_parents_hang_on(
     sequence: HeadSequence, tmp_path: Path
 ) -> None:
-    avatar = trained(sequence, tiny_blendshapes(steps=10), tmp_path)
+    avatar = trained(RelightableBlendshapes, sequence, tiny_blendshapes(steps=10), tmp_path)
     started = RelightableBlendshapes(avatar.config, sequence, 0)
     assert avatar.num_gaussians > started.num_gaussians
     rows = {tuple(row) for row in started.anchors.skinning_weights.tolist()}
@@ -271,7 +226,7 @@ def test_hard_confinement_keeps_teeth_in_the_mouth(sequence: HeadSequence, tmp_p
     optim = replace(config.optim, position_lr_init=0.02)
     for confined, is_inside in ((losses, True), (config.losses, False)):
         kept = replace(config, losses=confined, optim=optim)
-        avatar = trained(sequence, kept, tmp_path / str(is_inside))
+        avatar = trained(RelightableBlendshapes, sequence, kept, tmp_path / str(is_inside))
         teeth = avatar.gaussians["means"].detach()[avatar.part != FACE]
         distance = float(cylinder_distance(teeth, mouth_cylinder(PUBLISHED_OFFSET)).max())
         assert (distance < 1e-12) == is_inside
@@ -317,7 +272,7 @@ def test_lower_teeth_follow_the_jaw(sequence: HeadSequence) -> None:
 def test_exported_splats_give_the_picture_of_the_avatar(
     sequence: HeadSequence, tmp_path: Path
 ) -> None:
-    avatar = trained(sequence, tiny_blendshapes(steps=9), tmp_path)
+    avatar = trained(RelightableBlendshapes, sequence, tiny_blendshapes(steps=9), tmp_path)
     record = sequence.split("train")[0]
     pose = avatar.track[record.timestep]
     splats = avatar.splats(pose)

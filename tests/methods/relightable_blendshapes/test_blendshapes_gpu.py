@@ -11,12 +11,9 @@ import torch
 
 from tiny_blendshapes import tiny_blendshapes
 from tiny_captures import film_procedural_head
-from vultus.core.run_folder import RunFolder
-from vultus.data.frame_store import FrameStore
+from training_checks import assert_equal_tensors, trained
 from vultus.data.sequence import HeadSequence
-from vultus.engine.fit import fit
 from vultus.gaussians.densify import DensifyConfig
-from vultus.methods.relightable_blendshapes.config import RelightableBlendshapesConfig
 from vultus.methods.relightable_blendshapes.model import RelightableBlendshapes
 
 pytestmark = pytest.mark.gpu
@@ -37,19 +34,6 @@ def deterministic(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
-def trained(
-    sequence: HeadSequence,
-    config: RelightableBlendshapesConfig,
-    path: Path,
-    device: str,
-    graph: bool,
-) -> RelightableBlendshapes:
-    avatar = RelightableBlendshapes(config, sequence, 0, device)
-    run = RunFolder.create(path, config, seed=0)
-    fit(avatar, FrameStore(sequence, "train"), config, run, 0, graph=graph)
-    return avatar
-
-
 @pytest.mark.usefixtures("deterministic")
 def test_deterministic_steps_give_the_same_bits_launched_or_captured(
     sequence: HeadSequence, tmp_path: Path
@@ -57,19 +41,32 @@ def test_deterministic_steps_give_the_same_bits_launched_or_captured(
     """Growth included: opacity has a picture of its own until it ends."""
     config = tiny_blendshapes(steps=20)
     ways = [
-        trained(sequence, config, tmp_path / str(i), "cuda", graph).tensors()
+        trained(
+            RelightableBlendshapes,
+            sequence,
+            config,
+            tmp_path / str(i),
+            device="cuda",
+            graph=graph,
+        ).tensors()
         for i, graph in enumerate((True, True, False))
     ]
-    for name, value in ways[0].items():
-        for other in ways[1:]:
-            assert torch.equal(value, other[name]), name
+    for other in ways[1:]:
+        assert_equal_tensors(ways[0], other)
 
 
 def test_all_ways_to_train_end_at_the_same_picture(sequence: HeadSequence, tmp_path: Path) -> None:
     config = tiny_blendshapes(steps=12, densify=STILL)
     ways = [("cuda", True), ("cuda", False), ("cpu", False)]
     avatars = [
-        trained(sequence, config, tmp_path / str(i), device, graph)
+        trained(
+            RelightableBlendshapes,
+            sequence,
+            config,
+            tmp_path / str(i),
+            device=device,
+            graph=graph,
+        )
         for i, (device, graph) in enumerate(ways)
     ]
     record = sequence.split("val")[0]

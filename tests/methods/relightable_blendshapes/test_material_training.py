@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from tiny_captures import film_procedural_head
 from tolerances import assert_close
-from vultus.core.run_folder import RunFolder
+from training_checks import (
+    assert_gradients_reach_everything,
+    assert_reloads_exactly,
+    assert_resumes_exactly,
+    picture_error,
+    trained,
+)
 from vultus.data.frame_store import FrameStore
 from vultus.data.sequence import HeadSequence
-from vultus.engine.checkpoint import restore_weights, take_checkpoint
-from vultus.engine.fit import fit
 from vultus.gaussians.densify import DensifyConfig
 from vultus.methods.relightable_blendshapes.config import (
     PRESETS,
@@ -64,32 +66,12 @@ def tiny(
     return replace(config, **changes)
 
 
-def trained(
-    capture: HeadSequence, config: RelightableBlendshapesConfig, path: Path
-) -> RelightableBlendshapes:
-    avatar = RelightableBlendshapes(config, capture, 0)
-    run = RunFolder.create(path, config, seed=0)
-    fit(avatar, FrameStore(capture, "train"), config, run, 0)
-    return avatar
-
-
-def picture_error(avatar: RelightableBlendshapes, frames: FrameStore) -> float:
-    batch = frames.batch(range(len(frames)))
-    output = avatar.render(avatar.track[batch.timesteps], batch.camera)
-    return float((output.image - batch.rgb).abs().mean())
-
-
-def assert_equal_tensors(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
-    assert left.keys() == right.keys()
-    for name, tensor in left.items():
-        assert torch.equal(tensor, right[name]), name
-
-
 @pytest.mark.parametrize("visibility", ["cached", "none"])
 def test_twenty_steps_bring_the_pictures_closer(capture, visibility, tmp_path) -> None:
-    config, frames = tiny(visibility), FrameStore(capture, "train")
-    before = picture_error(RelightableBlendshapes(config, capture, 0), frames)
-    assert picture_error(trained(capture, config, tmp_path), frames) < 0.85 * before
+    config = tiny(visibility)
+    before = picture_error(RelightableBlendshapes(config, capture, 0), capture)
+    after = picture_error(trained(RelightableBlendshapes, capture, config, tmp_path), capture)
+    assert after < 0.85 * before
 
 
 def test_gradients_reach_every_trained_parameter(capture) -> None:
@@ -99,11 +81,7 @@ def test_gradients_reach_every_trained_parameter(capture) -> None:
     torch.stack(list(terms.values())).sum().backward()
     names = {group["name"] for group in avatar.optimizer.param_groups}
     assert {"albedo", "roughness", "specular", "albedo_deltas", "appearance.light"} < names
-    for group in avatar.optimizer.param_groups:
-        (parameter,) = group["params"]
-        assert parameter.grad is not None, group["name"]
-        assert parameter.grad.isfinite().all(), group["name"]
-        assert float(parameter.grad.abs().max()) > 0, group["name"]
+    assert_gradients_reach_everything(avatar.optimizer)
 
 
 def test_light_is_left_alone_until_its_time(capture) -> None:
@@ -132,7 +110,7 @@ def test_every_bit_of_the_light_stays_while_it_is_frozen(
     materials = replace(config.materials, initial_light=0.5, **settings)
     config = replace(config, materials=materials)
     start = RelightableBlendshapes(config, capture, 0).appearance.parameters()["light"]
-    avatar = trained(capture, config, tmp_path)
+    avatar = trained(RelightableBlendshapes, capture, config, tmp_path)
     light = avatar.appearance.parameters()["light"]
     assert torch.equal(light, start) is not changes
 
@@ -161,12 +139,7 @@ def test_shadows_grow_with_the_steps(capture) -> None:
 
 def test_a_checkpoint_renders_exactly_the_same_picture(capture, tmp_path) -> None:
     config = tiny(steps=6)
-    avatar = trained(capture, config, tmp_path)
-    again = RelightableBlendshapes(config, capture, seed=99)
-    assert restore_weights(RunFolder.open(tmp_path), again) == 6
-    camera = capture.split("val")[0].camera
-    left, right = (a.render(a.track[4], camera).image for a in (avatar, again))
-    assert torch.equal(left, right)
+    assert_reloads_exactly(RelightableBlendshapes, capture, config, tmp_path)
 
 
 @pytest.mark.parametrize("binding_gradients", [True, False])
@@ -178,19 +151,7 @@ def test_a_resumed_training_gives_every_bit_of_an_uninterrupted_one(
     # Looks at steps 3, 6 and 9 by densification: Gaussians have moved since when it is resumed.
     materials = replace(config.materials, binding_gradients=binding_gradients, rebind_interval=100)
     config = replace(config, materials=materials)
-    whole = trained(capture, config, tmp_path / "whole")
-    run, frames = RunFolder.create(tmp_path / "parts", config, seed=0), FrameStore(capture, "train")
-
-    def stop(step: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fit(RelightableBlendshapes(config, capture, 0), frames, config, run, 0, evaluate=stop)
-    resumed = RelightableBlendshapes(config, capture, 0)
-    assert fit(resumed, frames, config, run, 0).first_step == 5
-    left, right = take_checkpoint(whole, 10), take_checkpoint(resumed, 10)
-    assert_equal_tensors(left.weights, right.weights)
-    assert_equal_tensors(left.optimizer, right.optimizer)
+    assert_resumes_exactly(RelightableBlendshapes, capture, config, tmp_path)
 
 
 def test_schedules_of_materials_follow_the_number_of_steps() -> None:
@@ -206,7 +167,9 @@ def test_schedules_of_materials_follow_the_number_of_steps() -> None:
 
 @pytest.fixture(scope="module")
 def avatar(capture, tmp_path_factory) -> RelightableBlendshapes:
-    return trained(capture, tiny(steps=12), tmp_path_factory.mktemp("avatar"))
+    return trained(
+        RelightableBlendshapes, capture, tiny(steps=12), tmp_path_factory.mktemp("avatar")
+    )
 
 
 def lamp(toward: tuple[float, float, float], strength: float = 60.0) -> Surroundings:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tiny_captures import film_procedural_head
+from training_checks import picture_error, trained
 from vultus.core.run_folder import RunFolder
 from vultus.data.frame_store import FrameStore
 from vultus.data.sequence import HeadSequence
@@ -50,11 +51,10 @@ def tiny(visibility: VisibilityMode) -> RelightableBlendshapesConfig:
 @pytest.mark.parametrize("visibility", ["cached", "live", "none"])
 def test_captured_steps_stay_close_to_launched_ones(capture, visibility, tmp_path: Path) -> None:
     """Sums of floats in another order, amplified by ten steps of Adam."""
-    config, frames, results = tiny(visibility), FrameStore(capture, "train"), []
+    config, results = tiny(visibility), []
     for graph in (True, False):
-        avatar = RelightableBlendshapes(config, capture, 0, "cuda")
-        run = RunFolder.create(tmp_path / str(graph), config, seed=0)
-        fit(avatar, frames, config, run, 0, graph=graph)
+        path = tmp_path / str(graph)
+        avatar = trained(RelightableBlendshapes, capture, config, path, device="cuda", graph=graph)
         results.append(avatar.tensors())
     for name in ("means", "albedo", "roughness", "specular", "appearance.light"):
         difference = (results[0][name] - results[1][name]).abs().mean()
@@ -64,18 +64,10 @@ def test_captured_steps_stay_close_to_launched_ones(capture, visibility, tmp_pat
 @pytest.mark.parametrize("graph", [True, False])
 @pytest.mark.parametrize("visibility", ["cached", "live"])
 def test_training_brings_pictures_closer(capture, visibility, graph, tmp_path: Path) -> None:
-    config, frames = replace(tiny(visibility), steps=20), FrameStore(capture, "train")
-
-    def error(avatar: RelightableBlendshapes) -> float:
-        batch = frames.batch(range(len(frames)))
-        output = avatar.render(avatar.track[batch.timesteps], batch.camera)
-        return float((output.image - batch.rgb.cpu()).abs().mean())
-
-    avatar = RelightableBlendshapes(config, capture, 0, "cuda")
-    before = error(avatar)
-    run = RunFolder.create(tmp_path, config, seed=0)
-    fit(avatar, frames, config, run, 0, graph=graph)
-    assert error(avatar) < 0.85 * before
+    config = replace(tiny(visibility), steps=20)
+    before = picture_error(RelightableBlendshapes(config, capture, 0, "cuda"), capture)
+    avatar = trained(RelightableBlendshapes, capture, config, tmp_path, device="cuda", graph=graph)
+    assert picture_error(avatar, capture) < 0.85 * before
 
 
 @pytest.mark.parametrize("graph", [True, False])

@@ -10,10 +10,8 @@ import torch
 
 from synthetic_flame import synthetic_flame
 from tiny_captures import tiny_surfhead
-from vultus.core.run_folder import RunFolder
-from vultus.data.frame_store import FrameStore
+from training_checks import trained
 from vultus.data.sequence import HeadSequence
-from vultus.engine.fit import fit
 from vultus.heads.base import HeadPose
 from vultus.heads.flame import FlameHead
 from vultus.methods.surfhead.config import SurfHeadConfig
@@ -45,10 +43,7 @@ def assert_same_faces(left: PosedFaces, right: PosedFaces) -> None:
 
 def test_fine_tuning_changes_training_moments_only(sequence: HeadSequence, tmp_path: Path) -> None:
     config = tiny_surfhead(steps=8)
-    avatar = SurfHead(config, sequence, 0)
-    fit(
-        avatar, FrameStore(sequence, "train"), config, RunFolder.create(tmp_path, config, seed=0), 0
-    )
+    avatar = trained(SurfHead, sequence, config, tmp_path)
     seen = sorted({record.timestep for record in sequence.split("train")})
     held_out = sorted({record.timestep for record in sequence.split("test")})
     assert set(seen).isdisjoint(held_out)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
 from tiny_captures import film_procedural_head, tiny_surfhead
-from vultus.core.run_folder import RunFolder
+from training_checks import assert_reloads_exactly, assert_resumes_exactly, trained
 from vultus.data.frame_store import FrameStore
 from vultus.data.sequence import HeadSequence
-from vultus.engine.checkpoint import restore_weights, take_checkpoint
-from vultus.engine.fit import fit
 from vultus.methods.surfhead.config import PRESETS, SurfHeadConfig
 from vultus.methods.surfhead.model import SurfHead
 from vultus.methods.surfhead.specular import LobeType, SpecularConfig
@@ -29,13 +26,6 @@ def procedural(tmp_path_factory: pytest.TempPathFactory) -> HeadSequence:
 def config_with(lobes: LobeType, steps: int = 6, **specular: object) -> SurfHeadConfig:
     specular_config = SpecularConfig(lobes=lobes, start_step=START, **specular)  # type: ignore[arg-type]
     return replace(tiny_surfhead("jbs", steps), specular=specular_config)
-
-
-def train(capture: HeadSequence, config: SurfHeadConfig, path: Path) -> SurfHead:
-    avatar = SurfHead(config, capture, 0)
-    run = RunFolder.create(path, config, seed=0)
-    fit(avatar, FrameStore(capture, "train"), config, run, 0)
-    return avatar
 
 
 @pytest.mark.parametrize("lobes", ["sg", "asg", "lasg"])
@@ -59,7 +49,7 @@ def test_eyes_shine_from_the_given_step_on_and_nothing_else_does(procedural, lob
 def test_the_network_and_its_features_learn_once_they_are_used(procedural, lobes, tmp_path):
     config = config_with(lobes)
     before = SurfHead(config, procedural, 0).tensors()
-    after = train(procedural, config, tmp_path).tensors()
+    after = trained(SurfHead, procedural, config, tmp_path).tensors()
     names = [n for n in before if n.startswith("specular.") or n == "specular_features"]
     assert len(names) == 9
     changed = {n for n in names if not torch.equal(before[n], after[n])}
@@ -68,25 +58,9 @@ def test_the_network_and_its_features_learn_once_they_are_used(procedural, lobes
 
 
 def test_a_resumed_avatar_with_specular_eyes_gives_every_bit(procedural, tmp_path):
-    config = config_with("asg", steps=8)
-    whole = train(procedural, config, tmp_path / "whole")
-    run, frames = (
-        RunFolder.create(tmp_path / "parts", config, seed=0),
-        FrameStore(procedural, "train"),
-    )
-    fit(SurfHead(config, procedural, 0), frames, replace(config, steps=5), run, 0)
-    resumed = SurfHead(config, procedural, 0)
-    assert fit(resumed, frames, config, run, 0).first_step == 5
-    left, right = take_checkpoint(whole, 8), take_checkpoint(resumed, 8)
-    for name, tensor in left.weights.items():
-        assert torch.equal(tensor, right.weights[name]), name
-    for name, tensor in left.optimizer.items():
-        assert torch.equal(tensor, right.optimizer[name]), name
-    again = SurfHead(config, procedural, seed=9)
-    restore_weights(run, again)
-    record = procedural.split("val")[0]
-    pictures = [a.render(a.track[0], record.camera).image for a in (whole, again)]
-    assert torch.equal(*pictures)
+    config = replace(config_with("asg", steps=8), evaluate_every=7)
+    assert_resumes_exactly(SurfHead, procedural, config, tmp_path)
+    assert_reloads_exactly(SurfHead, procedural, config, tmp_path / "read")
 
 
 def test_a_checkpoint_without_a_network_is_refused(procedural):
@@ -149,7 +123,7 @@ def test_limits_in_metres_differ_from_limits_in_triangle_sizes(procedural, name)
 def test_weights_by_distance_take_the_place_of_learned_ones(procedural, tmp_path):
     config = tiny_surfhead("jbs", steps=4)
     config = replace(config, model=replace(config.model, blend="distance"))
-    avatar = train(procedural, config, tmp_path)
+    avatar = trained(SurfHead, procedural, config, tmp_path)
     assert "blend_weight_logits" not in avatar.surfels
     learned = SurfHead(tiny_surfhead("jbs"), procedural, 0)
     record = procedural.split("train")[1]
