@@ -21,6 +21,8 @@ from torch.autograd.function import once_differentiable
 from vultus.geometry.deformation import deformation_gradients, inverse_edge_matrices
 from vultus.geometry.polar import polar_decomposition
 from vultus.geometry.rotations import matrix_to_quaternion, quaternion_multiply
+from vultus.kernels.dispatch import are_for_kernels
+from vultus.kernels.masked_shapes import blend_shapes
 
 __all__ = [
     "ExpressionMotions",
@@ -68,6 +70,10 @@ def blend_attributes(
     unknown = sorted((deltas.keys() | fixed.keys()) - neutral.keys())
     if unknown:
         raise ValueError(f"deltas of {unknown[0]!r} have no neutral value; got {list(neutral)}")
+    if are_for_kernels(mask, expression, *neutral.values()):
+        trained, constant = ([d.get(name) for name in neutral] for d in (deltas, fixed))
+        blended = blend_shapes([*neutral.values()], trained, constant, mask, expression)
+        return dict(zip(neutral, blended, strict=True))
     batch, num_expressions = expression.shape
     steered = expression[:, None] * mask
     blended = {}
