@@ -11,7 +11,7 @@ from vultus.bench.gpu_timing import memory_of_call
 from vultus.bench.results import BOTH, Row
 from vultus.bench.training import time_modes
 from vultus.methods.gsheadrelight.config import LIGHT_TERMS, GeneratorConfig
-from vultus.methods.gsheadrelight.gaussians import HeadGaussians
+from vultus.methods.gsheadrelight.gaussians import ActivatedHeads, HeadGaussians, activate_heads
 from vultus.methods.gsheadrelight.generator import Generator
 from vultus.methods.head_views import ViewRig
 
@@ -32,8 +32,8 @@ def bench_gsheadrelight(
 ) -> list[Row]:
     """Time a generator of random weights.
 
-    Heads are generated once; relighting is everything from a light to a picture. Memory is what a
-    call takes beyond weights and heads.
+    Heads are generated and activated once; relighting is everything from a light and a label to a
+    picture. Memory is what a call takes beyond weights and heads.
 
     Args:
         config: Which generator.
@@ -80,7 +80,7 @@ class _Model:
         self._many_lights = torch.randn(1, num_lights, LIGHT_TERMS, 3, generator=random).to(device)
         with torch.no_grad():
             self._ws = self._generator.map(z, self._labels)
-            self._heads = self._generator.gaussians(self._ws)
+            self._heads = activate_heads(self._generator.gaussians(self._ws))
 
     def parts(self) -> Mapping[str, Mapping[str, Callable[[], object]]]:
         """What is timed without gradients, by scene and implementation."""
@@ -117,5 +117,7 @@ class _Model:
     def _in_lights(self, lights: Tensor) -> Tensor:
         return self._show(self._heads.select(0), lights, self._labels[:1])
 
-    def _show(self, heads: HeadGaussians, lights: Tensor, labels: Tensor) -> Tensor:
+    def _show(
+        self, heads: HeadGaussians | ActivatedHeads, lights: Tensor, labels: Tensor
+    ) -> Tensor:
         return self._generator.render(heads, lights, labels).image

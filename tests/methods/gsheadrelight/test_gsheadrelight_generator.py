@@ -18,10 +18,20 @@ from vultus.methods.gsheadrelight.config import (
     GSHeadRelightConfig,
     Parity,
 )
-from vultus.methods.gsheadrelight.gaussians import HeadGaussians, Nodes, child_nodes
+from vultus.methods.gsheadrelight.gaussians import (
+    HeadGaussians,
+    Nodes,
+    activate_heads,
+    child_nodes,
+)
 from vultus.methods.gsheadrelight.generator import Generator
 from vultus.methods.gsheadrelight.point_generator import head_scale_rule
-from vultus.methods.gsheadrelight.rendering import label_camera, render_colors, shade
+from vultus.methods.gsheadrelight.rendering import (
+    ShadeMode,
+    label_camera,
+    render_colors,
+    shade,
+)
 
 LEVELS = (20, 80, 320, 1280)
 
@@ -160,6 +170,31 @@ def test_lights_of_one_pass_are_those_of_several(
     for number in range(4):
         alone = generator.render(head, light[:, number], labels, mode=mode)  # pyright: ignore[reportArgumentType]
         assert torch.allclose(together[:, number], alone.image, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["lit", "albedo", "shading"])
+@pytest.mark.parametrize("has_scenery", [False, True])
+def test_activated_heads_give_the_same_pictures(
+    generator: Generator,
+    head: HeadGaussians,
+    ws: Tensor,
+    labels: Tensor,
+    mode: ShadeMode,
+    has_scenery: bool,
+) -> None:
+    scenery = generator.scenery(ws) if has_scenery else None
+    light = lights(2, 3, 9, 1)
+    once = activate_heads(head)
+    found = generator.render(once, light, labels, mode=mode, scenery=scenery)
+    wanted = generator.render(head, light, labels, mode=mode, scenery=scenery)
+    assert torch.equal(found.image, wanted.image)
+    assert torch.equal(found.depth, wanted.depth)
+    camera = label_camera(labels, TINY.image_size)
+    shown = render_colors(head, shade(head, light, mode), camera, scenery=scenery)
+    assert torch.equal(found.image, shown.image)
+    second = generator.render(once.select(1), light[1:], labels[1:], mode=mode)
+    alone = generator.render(head.select(1), light[1:], labels[1:], mode=mode)
+    assert torch.equal(second.image, alone.image)
 
 
 def test_a_transfer_for_each_color_lights_each_color_alone() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from relight_heads import TINY, visible
 from vultus.bench.gpu_timing import captured
 from vultus.methods.gsheadrelight.config import Parity
-from vultus.methods.gsheadrelight.gaussians import HeadGaussians
+from vultus.methods.gsheadrelight.gaussians import HeadGaussians, activate_heads
 from vultus.methods.head_views import ViewRig
 
 pytestmark = pytest.mark.gpu
@@ -41,9 +41,13 @@ def test_heads_and_lights_in_one_pass_are_those_of_the_cpu(parity: Parity) -> No
     moved, device_lights, device_labels = on_gpu(gaussians), lights.cuda(), labels.cuda()
     shown = generator.render(moved, device_lights, device_labels).image
     torch.testing.assert_close(shown.cpu(), wanted, atol=2e-3, rtol=0.0)
+    activated = activate_heads(moved)
+    torch.testing.assert_close(
+        generator.render(activated, device_lights, device_labels).image, shown
+    )
     held = torch.empty_like(shown)
     replay = captured(
-        lambda: held.copy_(generator.render(moved, device_lights, device_labels).image)
+        lambda: held.copy_(generator.render(activated, device_lights, device_labels).image)
     )
     held.zero_()
     replay()

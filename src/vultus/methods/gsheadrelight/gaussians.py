@@ -13,16 +13,21 @@ from dataclasses import dataclass, fields, replace
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import normalize, softplus
 
 from vultus.geometry.rotations import quaternion_to_matrix
+from vultus.kernels.transfer_shading import SH_C0
 
 __all__ = [
+    "ActivatedGaussians",
+    "ActivatedHeads",
     "Gaussians",
     "HeadGaussians",
     "Nodes",
     "ScaleRule",
     "SceneryGaussians",
+    "activate",
+    "activate_heads",
     "child_nodes",
     "points_inside",
 ]
@@ -51,6 +56,11 @@ class HeadGaussians(Gaussians):
     transfer: Float[Tensor, "b n k"]
     """What light is multiplied with: 9 numbers, or 3 times 9, channel by channel."""
 
+    @property
+    def albedo(self) -> Float[Tensor, "b n 3"]:
+        """Share of the light that is thrown back, in [0, 1]."""
+        return (0.5 + SH_C0 * self.albedo_dc).clamp(0.0, 1.0)
+
     def bounded(self) -> HeadGaussians:
         """Centres moved into the box of side 2."""
         return replace(self, means=self.means.clamp(-1.0, 1.0))
@@ -68,6 +78,53 @@ class SceneryGaussians(Gaussians):
 
     color_dc: Float[Tensor, "b n 3"]
     """Colour coefficient of degree 0."""
+
+
+@dataclass(frozen=True)
+class ActivatedGaussians:
+    """Gaussians as the rasterizer takes them."""
+
+    means: Float[Tensor, "b n 3"]
+    unit_quats: Float[Tensor, "b n 4"]
+    scales: Float[Tensor, "b n 3"]
+    opacities: Float[Tensor, "b n"]
+
+
+@dataclass(frozen=True)
+class ActivatedHeads(ActivatedGaussians):
+    """What is the same for every light and camera, computed once: the rest of relighting is short.
+
+    All tensors are contiguous.
+    """
+
+    albedo: Float[Tensor, "b n 3"]
+    """Share of the light that is thrown back, in [0, 1]."""
+    transfer: Float[Tensor, "b n k"]
+
+    def select(self, index: int | slice) -> ActivatedHeads:
+        """Some of the heads; an integer keeps the batch dimension."""
+        if isinstance(index, int):
+            index = slice(index, index + 1 or None)
+        return ActivatedHeads(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+
+def activate(gaussians: Gaussians) -> ActivatedGaussians:
+    """Turn stored geometry into that of the rasterizer."""
+    return ActivatedGaussians(
+        means=gaussians.means,
+        unit_quats=normalize(gaussians.quats, dim=2),
+        scales=gaussians.log_scales.exp(),
+        opacities=gaussians.opacity_logits[..., 0].sigmoid(),
+    )
+
+
+def activate_heads(heads: HeadGaussians) -> ActivatedHeads:
+    """Compute what relighting has in common: do it once for heads that are shown often."""
+    geometry = activate(heads)
+    parts = {f.name: getattr(geometry, f.name).contiguous() for f in fields(geometry)}
+    return ActivatedHeads(
+        **parts, albedo=heads.albedo.contiguous(), transfer=heads.transfer.contiguous()
+    )
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """GSHeadRelight's generator: latents to styles, to Gaussians, to pictures in any light.
 
 Gaussians depend neither on camera nor on light: they are generated once per head (``gaussians``),
-lit (``rendering.shade``) and rendered (``render``) as often as wanted.
+lit (``rendering.shade``) and rendered (``render``) as often as wanted. Heads that are shown often
+are activated before (``gaussians.activate_heads``).
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vultus.methods.gsheadrelight.config import GeneratorConfig
-from vultus.methods.gsheadrelight.gaussians import HeadGaussians, SceneryGaussians
+from vultus.methods.gsheadrelight.gaussians import (
+    ActivatedHeads,
+    HeadGaussians,
+    SceneryGaussians,
+)
 from vultus.methods.gsheadrelight.point_generator import PointGenerator, PointHeads
 from vultus.methods.gsheadrelight.rendering import (
     Pictures,
     ShadeMode,
     label_camera,
-    render_colors,
-    shade,
+    lit_channels,
+    render_channels,
 )
 from vultus.methods.gsheadrelight.scenery import SceneryGenerator
 from vultus.nets.modulated_linear import ModulatedLinear
@@ -119,7 +124,7 @@ class Generator(nn.Module):
 
     def render(
         self,
-        gaussians: HeadGaussians,
+        gaussians: HeadGaussians | ActivatedHeads,
         light: Float[Tensor, "b *m k c"],
         labels: Float[Tensor, "b 25"],
         *,
@@ -131,7 +136,7 @@ class Generator(nn.Module):
         """Light and render heads; all lights of a head in one pass.
 
         Args:
-            gaussians: Of ``gaussians``.
+            gaussians: Of ``gaussians``, activated or not.
             light: One or more for each head, see ``rendering.shading``.
             labels: Cameras.
             mode: What to show.
@@ -141,10 +146,9 @@ class Generator(nn.Module):
         """
         parity = self.config.parity
         camera = label_camera(labels, size or self.config.image_size, parity)
-        colors = shade(gaussians, light, mode)
-        return render_colors(
+        return render_channels(
             gaussians,
-            colors,
+            lit_channels(gaussians, light, mode),
             camera,
             scenery=scenery,
             background=background,

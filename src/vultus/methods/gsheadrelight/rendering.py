@@ -8,27 +8,42 @@ Reference: GSHeadRelight, 2025.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from vultus.data.camera_labels import labels_to_camera
 from vultus.geometry.cameras import Camera
 from vultus.kernels.gaussian_raster import Backend, rasterize_gaussians
+from vultus.kernels.transfer_shading import SH_C0, multiply_transfers, shade_transfers
 from vultus.methods.gsheadrelight.config import LIGHT_TERMS, Parity
-from vultus.methods.gsheadrelight.gaussians import Gaussians, HeadGaussians, SceneryGaussians
+from vultus.methods.gsheadrelight.gaussians import (
+    ActivatedGaussians,
+    ActivatedHeads,
+    Gaussians,
+    HeadGaussians,
+    SceneryGaussians,
+    activate,
+)
 
-__all__ = ["SH_C0", "Pictures", "ShadeMode", "label_camera", "render_colors", "shade", "shading"]
+__all__ = [
+    "SH_C0",
+    "Pictures",
+    "ShadeMode",
+    "label_camera",
+    "lit_channels",
+    "render_channels",
+    "render_colors",
+    "shade",
+    "shading",
+]
 
 ShadeMode = Literal["lit", "albedo", "shading"]
 """Albedo times light, or one of the two."""
 
-SH_C0 = 0.28209479177387814
-"""The constant term of spherical harmonics."""
 _OFFICIAL_TAN_HALF_FOV = 0.1993959684
 """The release takes degrees for radians: tan(12.96 / 2)."""
 
@@ -40,13 +55,27 @@ class Pictures:
     image: Float[Tensor, "b c h w"]
     """In [-1, 1] or brighter; with m lights, 3 m channels, light by light."""
     alpha: Float[Tensor, "b 1 h w"]
-    depth: Float[Tensor, "b 1 h w"]
-    """Mean camera z of what is seen, 0 where nothing is. With official parity: summed, not
-    averaged, and the largest value of the picture where nothing is."""
+    depth_sum: Float[Tensor, "b 1 h w"]
+    """Camera z of Gaussians, times their shares of the pixel."""
+    parity: Parity = "fixed"
+    """Decides what ``depth`` is."""
+
+    @property
+    def depth(self) -> Float[Tensor, "b 1 h w"]:
+        """Mean camera z of what is seen, 0 where nothing is.
+
+        With official parity: summed, not averaged, and the largest value of the picture where
+        nothing is.
+        """
+        summed, alpha = self.depth_sum, self.alpha
+        if self.parity == "official":
+            return torch.where(summed == 0.0, summed.amax(dim=(1, 2, 3), keepdim=True), summed)
+        is_seen = alpha > 0.0
+        return torch.where(is_seen, summed / torch.where(is_seen, alpha, 1.0), 0.0)
 
 
 def shading(
-    gaussians: HeadGaussians, light: Float[Tensor, "b *m k c"]
+    gaussians: HeadGaussians | ActivatedHeads, light: Float[Tensor, "b *m k c"]
 ) -> Float[Tensor, "b *m n 3"]:
     """Multiply transfers with lights of 9 terms.
 
@@ -54,22 +83,12 @@ def shading(
         gaussians: With one transfer vector, or one for each colour.
         light: In the axes of the head; c is 1 for the same light in all colours, or 3.
     """
-    if light.shape[-2] != LIGHT_TERMS or light.shape[-1] not in (1, 3):
-        raise ValueError(
-            f"light must end in the shape ({LIGHT_TERMS}, 1 or 3), got {tuple(light.shape)}"
-        )
-    lights = light.flatten(1, -3) if light.ndim > 3 else light[:, None]
-    if gaussians.transfer.shape[2] == LIGHT_TERMS:
-        summed = gaussians.transfer[:, None] @ lights
-    else:
-        transfer = gaussians.transfer.unflatten(2, (3, LIGHT_TERMS))
-        summed = torch.einsum("bnck,bmkc->bmnc", transfer, lights.expand(-1, -1, -1, 3))
-    summed = (SH_C0 * summed).expand(-1, -1, -1, 3)
+    summed = multiply_transfers(gaussians.transfer, _listed(light))
     return summed.unflatten(1, light.shape[1:-2]) if light.ndim > 3 else summed[:, 0]
 
 
 def shade(
-    gaussians: HeadGaussians,
+    gaussians: HeadGaussians | ActivatedHeads,
     light: Float[Tensor, "b *m k c"],
     mode: ShadeMode = "lit",
     *,
@@ -84,7 +103,7 @@ def shade(
         is_clamped: Cut negative colours off, as pictures do; without, colours are linear in the
             light.
     """
-    albedo = (0.5 + SH_C0 * gaussians.albedo_dc).clamp(0.0, 1.0)
+    albedo = gaussians.albedo
     if light.ndim > 3:
         albedo = albedo.unflatten(0, (-1, *[1] * (light.ndim - 3)))
     if mode == "albedo":
@@ -93,6 +112,34 @@ def shade(
     if mode == "lit":
         color = albedo * color
     return color.clamp(min=0.0) if is_clamped else color
+
+
+def lit_channels(
+    gaussians: HeadGaussians | ActivatedHeads,
+    light: Float[Tensor, "b *m k c"],
+    mode: ShadeMode = "lit",
+) -> Float[Tensor, "b n d"]:
+    """Colours of ``shade`` as channels, light by light; on a GPU without gradients one launch."""
+    if mode == "lit":
+        return shade_transfers(gaussians.albedo, gaussians.transfer, _listed(light))
+    return _as_channels(shade(gaussians, light, mode))
+
+
+def _listed(light: Float[Tensor, "b *m k c"]) -> Float[Tensor, "b l k c"]:
+    """Lights of every head as one list.
+
+    Raises:
+        ValueError: If they are no lights.
+    """
+    if light.shape[-2] != LIGHT_TERMS or light.shape[-1] not in (1, 3):
+        raise ValueError(
+            f"light must end in the shape ({LIGHT_TERMS}, 1 or 3), got {tuple(light.shape)}"
+        )
+    return light.flatten(1, -3) if light.ndim > 3 else light[:, None]
+
+
+def _as_channels(colors: Float[Tensor, "b *m n 3"]) -> Float[Tensor, "b n d"]:
+    return colors.movedim(-2, 1).flatten(2)
 
 
 def label_camera(labels: Float[Tensor, "b 25"], size: int, parity: Parity = "fixed") -> Camera:
@@ -118,7 +165,7 @@ def label_camera(labels: Float[Tensor, "b 25"], size: int, parity: Parity = "fix
 
 
 def render_colors(
-    gaussians: Gaussians,
+    gaussians: Gaussians | ActivatedGaussians,
     colors: Float[Tensor, "b *m n 3"],
     camera: Camera,
     *,
@@ -138,20 +185,41 @@ def render_colors(
         parity: See ``GeneratorConfig``.
         backend: Of the rasterizer.
     """
-    features = colors.movedim(-2, 1).flatten(2)
-    num_lights = features.shape[2] // 3
-    geometry: list[Gaussians] = [gaussians]
+    return render_channels(
+        gaussians,
+        _as_channels(colors),
+        camera,
+        scenery=scenery,
+        background=background,
+        parity=parity,
+        backend=backend,
+    )
+
+
+def render_channels(
+    gaussians: Gaussians | ActivatedGaussians,
+    channels: Float[Tensor, "b n d"],
+    camera: Camera,
+    *,
+    scenery: SceneryGaussians | None = None,
+    background: Float[Tensor, 3] | None = None,
+    parity: Parity = "fixed",
+    backend: Backend = "auto",
+) -> Pictures:
+    """``render_colors`` of colours that are channels already: those of ``lit_channels``."""
+    shown = gaussians if isinstance(gaussians, ActivatedGaussians) else activate(gaussians)
+    num_lights = channels.shape[2] // 3
     if scenery is not None:
         behind = (0.5 + SH_C0 * scenery.color_dc).clamp(min=0.0)
-        features = torch.cat([features, behind.repeat(1, 1, num_lights)], dim=1)
-        geometry.append(scenery)
+        channels = torch.cat([channels, behind.repeat(1, 1, num_lights)], dim=1)
+        shown = _joined(shown, activate(scenery))
     raw = rasterize_gaussians(
-        torch.cat([part.means for part in geometry], dim=1),
-        normalize(torch.cat([part.quats for part in geometry], dim=1), dim=2),
-        torch.cat([part.log_scales for part in geometry], dim=1).exp(),
-        torch.cat([part.opacity_logits for part in geometry], dim=1)[..., 0].sigmoid(),
+        shown.means,
+        shown.unit_quats,
+        shown.scales,
+        shown.opacities,
         camera,
-        features=features,
+        features=channels,
         background=None if background is None else background.repeat(num_lights),
         cull="3sigma" if parity == "official" else "exact",
         gradients="published" if parity == "official" else "exact",
@@ -159,13 +227,10 @@ def render_colors(
         backend=backend,
     )
     assert raw.depth_sum is not None
-    return Pictures(2.0 * raw.image - 1.0, raw.alpha, _depth(raw.depth_sum, raw.alpha, parity))
+    return Pictures(2.0 * raw.image - 1.0, raw.alpha, raw.depth_sum, parity)
 
 
-def _depth(
-    summed: Float[Tensor, "b 1 h w"], alpha: Float[Tensor, "b 1 h w"], parity: Parity
-) -> Float[Tensor, "b 1 h w"]:
-    if parity == "official":
-        return torch.where(summed == 0.0, summed.amax(dim=(1, 2, 3), keepdim=True), summed)
-    is_seen = alpha > 0.0
-    return torch.where(is_seen, summed / torch.where(is_seen, alpha, 1.0), 0.0)
+def _joined(first: ActivatedGaussians, second: ActivatedGaussians) -> ActivatedGaussians:
+    names = [f.name for f in fields(ActivatedGaussians)]
+    pairs = {name: [getattr(part, name) for part in (first, second)] for name in names}
+    return ActivatedGaussians(**{name: torch.cat(pair, dim=1) for name, pair in pairs.items()})

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vultus.methods.generated_heads import GeneratorOutput, HeadView
-from vultus.methods.gsheadrelight.gaussians import HeadGaussians, SceneryGaussians
+from vultus.methods.gsheadrelight.gaussians import (
+    ActivatedHeads,
+    HeadGaussians,
+    SceneryGaussians,
+    activate_heads,
+)
 from vultus.methods.gsheadrelight.generator import Generator
 from vultus.methods.gsheadrelight.light_sources import LightSource, named_light
 from vultus.methods.gsheadrelight.rendering import (
     Pictures,
     ShadeMode,
     label_camera,
-    render_colors,
-    shade,
+    lit_channels,
+    render_channels,
 )
 from vultus.methods.head_views import ViewRig
 from vultus.methods.people import DrawSettings, People, StyleSampler
@@ -65,6 +71,11 @@ class RelightableHead:
 
     gaussians: HeadGaussians
     scenery: SceneryGaussians | None = None
+
+    @cached_property
+    def activated(self) -> ActivatedHeads:
+        """What all pictures of the head have in common."""
+        return activate_heads(self.gaussians)
 
 
 @dataclass(frozen=True)
@@ -128,8 +139,8 @@ class RelightableSampler(StyleSampler):
         """Render one view: in the light of the settings, as albedo and as shading, in one pass."""
         light = self.settings.light.to(self.device)[None]
         modes: tuple[ShadeMode, ...] = (self.settings.mode, "albedo", "shading")
-        colors = torch.stack([shade(head.gaussians, light, mode) for mode in modes], dim=1)
-        seen = self._render(head, colors, label, self._backdrop())
+        channels = [lit_channels(head.activated, light, mode) for mode in modes]
+        seen = self._render(head, channels, label, self._backdrop())
         rgb, albedo, shading = from_signed(seen.image)[0].cpu().split(3)
         alpha, depth = seen.alpha[0].clamp(0.0, 1.0).cpu(), seen.depth[0].cpu()
         if self.generator.config.parity == "official":
@@ -155,11 +166,13 @@ class RelightableSampler(StyleSampler):
         As many lights as the rasterizer takes are rendered at once.
         """
         for first in range(0, len(lights), _MOST_LIGHTS):
-            colors = [
-                shade(head.gaussians, light.light.expand(-1, 3).to(self.device)[None], light.mode)
+            channels = [
+                lit_channels(
+                    head.activated, light.light.expand(-1, 3).to(self.device)[None], light.mode
+                )
                 for light in lights[first : first + _MOST_LIGHTS]
             ]
-            seen = self._render(head, torch.stack(colors, dim=1), label)
+            seen = self._render(head, channels, label)
             alpha = seen.alpha[0].clamp(0.0, 1.0).cpu()
             for picture in from_signed(seen.image)[0].cpu().split(3):
                 yield picture, alpha
@@ -167,14 +180,14 @@ class RelightableSampler(StyleSampler):
     def _render(
         self,
         head: RelightableHead,
-        colors: Float[Tensor, "1 m n 3"],
+        channels: list[Float[Tensor, "1 n 3"]],
         label: Float[Tensor, "1 25"],
         background: Float[Tensor, 3] | None = None,
     ) -> Pictures:
         config = self.generator.config
-        return render_colors(
-            head.gaussians,
-            colors,
+        return render_channels(
+            head.activated,
+            torch.cat(channels, dim=2),
             label_camera(label.to(self.device), self.size, config.parity),
             scenery=head.scenery,
             background=background,
