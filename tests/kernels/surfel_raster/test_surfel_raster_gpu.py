@@ -138,6 +138,18 @@ def test_gpu_draws_nothing_where_nothing_is_visible(device):
     assert all(float(g.detach().abs().sum()) == 0 for g in gradients_of(scene, images).values())
 
 
+@pytest.mark.usefixtures("deterministic")
+@pytest.mark.parametrize("axis", [0, 1])
+def test_gpu_reads_no_unwritten_memory_for_surfels_beside_the_image(device, axis):
+    # Deterministic mode fills new tensors with NaN.
+    scene = make_scene(20)
+    scene.means[..., axis] += 2.5
+    leaves = scene.to(torch.float32, device)
+    images = leaves.render(make_camera(*SIZE).to(device), outputs=OUTPUTS, backend="gpu")
+    random_loss(images).backward()
+    assert all(float(g.detach().abs().sum()) == 0 for g in gradients_of(leaves, images).values())
+
+
 def test_gpu_draws_an_empty_scene(device):
     scene = Scene(*(v[:, :0] for v in vars(make_scene()).values())).to(torch.float32, device)
     images = scene.render(

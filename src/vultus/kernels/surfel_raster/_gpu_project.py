@@ -216,10 +216,10 @@ def project(
     if HAS_PUBLISHED_CULL:
         x0, x1 = tl.maximum(x0, px0), tl.minimum(x1, px1)
         y0, y1 = tl.maximum(y0, py0), tl.minimum(y1, py1)
-    bins_wide = tl.where(is_seen, tl.maximum(x1 - x0, 0), 0)
-    bins_high = tl.where(is_seen, tl.maximum(y1 - y0, 0), 0)
+    visible = is_seen & (x1 > x0) & (y1 > y0)
+    # Both or neither: the backward pass takes a surfel with an extent for one with a record.
+    bins_wide, bins_high = tl.where(visible, x1 - x0, 0), tl.where(visible, y1 - y0, 0)
     num_touched = bins_wide * bins_high
-    visible = num_touched > 0
 
     # The outline as (q - o)^T M (q - o) <= 1; an unbounded one fits everywhere.
     xx = tl.where(is_bounded, fx * fx * xx + OUTLINE_VARIANCE, 1e30)
