@@ -11,6 +11,7 @@ from vultus.cli.ablate import AblateOptions
 from vultus.cli.data import CheckOptions, StudioOptions
 from vultus.cli.data_patch import PatchOptions
 from vultus.cli.demo import DemoOptions
+from vultus.cli.edit_materials import EditMaterialsOptions
 from vultus.cli.envmap_light import EnvmapLightOptions
 from vultus.cli.evaluate import EvaluateOptions
 from vultus.cli.evaluate_relighting import EvaluateRelightingOptions
@@ -50,6 +51,7 @@ from vultus.methods.gsheadrelight.light_sources import LightSettings
 from vultus.methods.gsheadrelight.occupancy import OccupancySettings
 from vultus.methods.registry import GENERATORS, METHODS, method_presets
 from vultus.methods.relightable_blendshapes.geometry_config import GeometryConfig
+from vultus.methods.relightable_blendshapes.material_editing import MaterialEdit
 from vultus.methods.spherehead.config import SphereHeadConfig
 from vultus.methods.spherehead.density import DensitySettings
 from vultus.methods.surfhead.config import SurfHeadConfig
@@ -64,6 +66,7 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "evaluate": (EvaluateOptions,),
     "render": (RenderOptions,),
     "relight": (RelightOptions,),
+    "edit-materials": (EditMaterialsOptions,),
     "evaluate-relighting": (EvaluateRelightingOptions,),
     "reenact": (ReenactOptions,),
     "mesh": (MeshOptions,),
@@ -126,6 +129,7 @@ _OTHER_FLAGS = {
     "train spherehead": {"images": "--data", "choice": "--choice.back-repeat"},
     "ablate surfhead": {"data": "--data"},
     "geometry": {"data": "--data"},
+    "edit-materials": unnamed("edit", MaterialEdit),
     "mesh": unnamed("fusion", FusionSettings),
 }
 

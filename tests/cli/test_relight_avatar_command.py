@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,7 @@ def test_what_cannot_be_is_refused_in_one_line(avatar, refuses, options, parts) 
 
 
 def test_avatars_without_materials_are_refused(trained, refuses) -> None:
-    refuses(["relight", "--run", str(trained)], "an avatar must have materials to be relit")
+    refuses(["relight", "--run", str(trained)], "an avatar must have materials")
 
 
 def test_scores_of_known_lights_are_printed_and_written(avatar, capsys) -> None:
@@ -124,3 +125,56 @@ def test_frames_that_no_other_light_was_on_are_refused_before_rendering(avatar, 
 
 def test_scores_need_materials_and_known_lights(trained, refuses) -> None:
     refuses(["evaluate-relighting", "--run", str(trained)], "an avatar must have materials")
+
+
+def test_edited_hair_shows_in_a_run_of_its_own(avatar, tmp_path, capsys) -> None:
+    out, command = tmp_path / "red", ["edit-materials", "--run", str(avatar), "--label", "hair"]
+    command += ["--color", "0.9", "0.05", "0.05", "--specular", "0.2", "--out", str(out)]
+    assert run([*command, "--dry-run"]) == 0
+    counted = re.search(r"would change (\d+) Gaussians", capsys.readouterr().out)
+    assert counted is not None
+    assert not out.exists()
+    assert run(command) == 0
+    assert f"({counted[1]} Gaussians changed)" in capsys.readouterr().out
+    sheet = read_image(out / "media" / "before_after.png")
+    before, after = sheet[:, :, :40], sheet[:, :, -40:]
+    redder = (after[0] - after[2]) - (before[0] - before[2])
+    assert redder.min() > -0.01
+    assert redder[:40].max() > 0.1
+    card = json.loads((out / "card.json").read_text())
+    assert card["edited_from"] == str(avatar)
+    assert card["edit"]["labels"] == ["hair"]
+    film = ["relight", "--run", str(out), "--envmap", "constant", "--frames", "1"]
+    assert run([*film, "--background", "black", "--images", str(tmp_path / "images")]) == 0
+    relit = read_image(tmp_path / "images" / "image" / "00000.png")
+    assert (relit[0] - relit[2]).max() > 0.2
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--label", "hair"], ["nothing to edit: give --color, --hue"]),
+        (["--label", "--hue", "30"], ["--label must name at least one label"]),
+        (["--label", "hair", "--roughness", "0.1"], ["roughness must be at least the avatar's"]),
+        (["--label", "hair", "--saturation", "-1"], ["saturation must be 0 or more"]),
+        (["--label", "hair", "--hue", "30", "--camera", "9"], ["--camera must be one of 0, 1, 2"]),
+        (["--label", "hair", "--hue", "30", "--timestep", "9"], ["--timestep must be 0 to 4"]),
+    ],
+)
+def test_edits_that_cannot_be_are_refused_before_anything_is_written(
+    avatar, tmp_path, refuses, options, parts
+) -> None:
+    refuses(
+        ["edit-materials", "--run", str(avatar), "--out", str(tmp_path / "e"), *options], *parts
+    )
+    assert not (tmp_path / "e").exists()
+
+
+def test_edits_need_materials_and_a_folder_without_a_run(
+    avatar, trained, refuses, tmp_path
+) -> None:
+    edit = ["--label", "hair", "--hue", "30"]
+    command = ["edit-materials", "--run", str(trained), "--out", str(tmp_path / "e"), *edit]
+    refuses(command, "an avatar must have materials")
+    command = ["edit-materials", "--run", str(avatar), "--out", str(avatar), *edit]
+    refuses(command, "already holds a run")

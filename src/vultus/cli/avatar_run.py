@@ -17,6 +17,7 @@ from vultus.core.run_folder import RunFolder
 from vultus.data.readers import absolute_options, read_sequence
 from vultus.data.sequence import HeadSequence
 from vultus.engine.checkpoint import restore_weights
+from vultus.geometry.cameras import Camera
 from vultus.heads.base import HeadPose
 from vultus.methods.base import ReconstructionMethod
 from vultus.methods.registry import METHODS, build_method, method_presets
@@ -80,6 +81,20 @@ class OpenRun:
         if not 0 <= timestep <= last:
             raise ValueError(f"--timestep must be 0 to {last}, got {timestep}")
         return self.avatar.track[timestep]
+
+    def camera(self, index: int | None) -> Camera:
+        """A camera of the capture as it first stands there, by default the first training camera.
+
+        Raises:
+            ValueError: If the capture has no such camera.
+        """
+        if index is None:
+            return self.sequence.split("train")[0].camera
+        cameras = {record.camera_index: record.camera for record in self.sequence.frames}
+        if index not in cameras:
+            known = ", ".join(map(str, sorted(cameras)))
+            raise ValueError(f"--camera must be one of {known}, got {index}")
+        return cameras[index]
 
 
 def run_settings(method: str, seed: int, data: DataOptions, config: Any) -> Any:

@@ -26,6 +26,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "render": ("vultus.cli.render", "film an avatar along a camera path"),
     "relight": ("vultus.cli.relight", "film an avatar with materials in another light"),
+    "edit-materials": (
+        "vultus.cli.edit_materials",
+        "change what hair, skin or lips of an avatar are made of",
+    ),
     "reenact": ("vultus.cli.reenact", "drive an avatar with another performance"),
     "mesh": ("vultus.cli.mesh", "extract the surface of an avatar"),
     "export": ("vultus.cli.export", "write an avatar in splat and mesh formats"),

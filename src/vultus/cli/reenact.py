@@ -157,18 +157,8 @@ def _cameras(opened: OpenRun, driver: Driver, options: ReenactOptions) -> Camera
     """One camera per frame of the film."""
     if options.camera_of == "driver":
         return Camera.stack([record.camera for record in driver.records(options.camera)])
-    camera = _camera(opened, options.camera)
+    camera = opened.camera(options.camera)
     return camera[torch.zeros(len(driver.moments), dtype=torch.int64)]
-
-
-def _camera(opened: OpenRun, index: int | None) -> Camera:
-    if index is None:
-        return opened.sequence.split("train")[0].camera
-    cameras = {record.camera_index: record.camera for record in opened.sequence.frames}
-    if index not in cameras:
-        known = ", ".join(map(str, sorted(cameras)))
-        raise ValueError(f"--camera must be one of {known}, got {index}")
-    return cameras[index]
 
 
 def _beside_driver(

@@ -147,6 +147,11 @@ class MaterialAppearance:
         return raw_to_radiance(self.light)
 
     @property
+    def labels(self) -> Int[Tensor, " n"]:
+        """What Gaussians are part of: places in ``SEMANTIC_GROUPS``, by the nearest mesh face."""
+        return self._labels_of(self._bound.binding.face_index)
+
+    @property
     def _bound(self) -> _Bound:
         assert self._known is not None, "gaussians_changed comes before shade"
         return self._known

@@ -211,7 +211,7 @@ def material_appearance(avatar: object) -> MaterialAppearance:
     appearance = getattr(avatar, "appearance", None)
     if not isinstance(appearance, MaterialAppearance):
         raise ValueError(
-            "an avatar must have materials to be relit: relightable_blendshapes trained with "
+            "an avatar must have materials for this: relightable_blendshapes trained with "
             "--model.appearance pbr"
         )
     return appearance
