@@ -128,7 +128,7 @@ def test_hostile_files_of_a_capture_are_not_run(
         (["--format", "nerf"], "format must be auto, gaussian_avatars"),
         (["--options", "light", "noon"], "option 'light' is not known"),
         (["--options", "background", "black"], "surfhead-v1 measures over the background"),
-        (["--steps", "0"], "steps, log_every and checkpoint_every must be at least 1"),
+        (["--steps", "0"], "steps must be at least 1, got 0"),
     ],
 )
 def test_training_refuses_wrong_choices_before_it_writes(

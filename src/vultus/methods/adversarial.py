@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vultus.data.image_choice import ChoiceConfig
 from vultus.data.image_feed import Conditions, RealBatch
 from vultus.data.image_set import AlphaUse
+from vultus.methods.schedule import check_schedule
 
 __all__ = [
     "AdversarialConfig",
@@ -72,21 +73,15 @@ class AdversarialSettings:
         """Reject contradictions."""
         if self.batch < 1 or self.pass_size < 1 or self.batch % self.pass_size:
             raise ValueError(f"pass_size must divide batch, got {self.pass_size} and {self.batch}")
-        if self.log_every < 1 or self.checkpoint_every < 1:
-            raise ValueError(
-                "log_every and checkpoint_every must be at least 1, got "
-                f"{self.log_every} and {self.checkpoint_every}"
-            )
+        if self.images < self.batch:
+            raise ValueError(f"images must be at least one batch of {self.batch}: {self.images}")
+        check_schedule(self)
         for name in ("checkpoint_every", "picture_every", "evaluate_every"):
             every = getattr(self, name)
             if every < 0 or every % self.log_every:
                 raise ValueError(
                     f"{name} must be a multiple of log_every, got {every} and {self.log_every}"
                 )
-        if self.keep_checkpoints < 0:
-            raise ValueError(f"keep_checkpoints must be at least 0, got {self.keep_checkpoints}")
-        if self.images < self.batch:
-            raise ValueError(f"images must be at least one batch of {self.batch}: {self.images}")
 
     def check_group(self, group_size: int) -> None:
         """Raise unless passes consist of whole groups, in which a discriminator compares images.

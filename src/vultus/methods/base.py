@@ -13,38 +13,19 @@ from vultus.data.sequence import HeadSequence
 from vultus.gaussians.splat_files import Splats
 from vultus.geometry.cameras import Camera
 from vultus.heads.base import HeadModel, HeadPose
+from vultus.methods.schedule import Schedule
 from vultus.render.output import RenderOutput
 
 __all__ = ["FitSettings", "MethodFactory", "ReconstructionMethod"]
 
 
 @runtime_checkable
-class FitSettings(Protocol):
+class FitSettings(Schedule, Protocol):
     """The part of a method's config that the loop reads."""
-
-    @property
-    def steps(self) -> int:
-        """Optimisation steps."""
-        ...
-
-    @property
-    def checkpoint_every(self) -> int:
-        """Steps between checkpoints; the last step always writes one."""
-        ...
-
-    @property
-    def keep_checkpoints(self) -> int:
-        """How many of the last checkpoints stay; 0 keeps all."""
-        ...
 
     @property
     def evaluate_every(self) -> int:
         """Steps between evaluations of the held-out splits; 0 only at the end."""
-        ...
-
-    @property
-    def log_every(self) -> int:
-        """Steps between lines of the metrics log."""
         ...
 
 

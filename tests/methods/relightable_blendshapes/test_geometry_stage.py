@@ -254,7 +254,7 @@ def test_a_schedule_is_scaled_as_a_whole() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: GeometryConfig(steps=0), "steps must be positive, got 0"),
+        (lambda: GeometryConfig(steps=0), "steps must be at least 1, got 0"),
         (lambda: GeometryModelConfig(subdivisions=-1), "subdivisions must not be negative, got -1"),
         (lambda: GeometryModelConfig(light_height=0), "light_height must be positive, got 0"),
         (lambda: GeometryOptim(batch_size=0), "batch_size must be positive, got 0"),

@@ -8,6 +8,7 @@ from typing import Literal
 from vultus.gaussians.densify import DensifyConfig
 from vultus.methods.gaussianhead.appearance import SH_DEGREE, ColorActivation
 from vultus.methods.gaussianhead.derivation import DerivationMode
+from vultus.methods.schedule import check_schedule
 from vultus.optim.schedules import scale_steps
 
 __all__ = [
@@ -182,12 +183,8 @@ class GaussianHeadConfig:
 
     def __post_init__(self) -> None:
         """Reject settings that contradict each other."""
+        check_schedule(self)
         model = self.model
-        for name in ("steps", "log_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.keep_checkpoints < 0:
-            raise ValueError(f"keep_checkpoints must be at least 0, got {self.keep_checkpoints}")
         for name in ("width", "num_frequencies", "num_gaussians", "sh_degree_interval"):
             if getattr(model, name) < 1:
                 raise ValueError(f"model.{name} must be at least 1, got {getattr(model, name)}")

@@ -8,6 +8,7 @@ from typing import Literal
 from vultus.gaussians.densify import DensifyConfig
 from vultus.methods.relightable_blendshapes.material_config import MaterialConfig, MaterialRates
 from vultus.methods.relightable_blendshapes.mouth import Offset
+from vultus.methods.schedule import check_schedule
 from vultus.optim.schedules import scale_steps
 
 __all__ = [
@@ -134,12 +135,8 @@ class RelightableBlendshapesConfig:
 
     def __post_init__(self) -> None:
         """Reject settings that contradict each other."""
+        check_schedule(self)
         model = self.model
-        for name in ("steps", "log_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.keep_checkpoints < 0:
-            raise ValueError(f"keep_checkpoints must be at least 0, got {self.keep_checkpoints}")
         for name in ("num_points", "num_teeth_points", "sh_degree_interval"):
             if getattr(model, name) < 1:
                 raise ValueError(f"model.{name} must be at least 1, got {getattr(model, name)}")

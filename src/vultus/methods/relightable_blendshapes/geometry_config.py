@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vultus.data.semantics import SEMANTIC_GROUPS
+from vultus.methods.schedule import check_schedule
 from vultus.optim.schedules import scale_steps
 
 __all__ = [
@@ -153,11 +154,7 @@ class GeometryConfig:
 
     def __post_init__(self) -> None:
         """Reject numbers of steps that cannot be meant."""
-        for name in ("steps", "checkpoint_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.keep_checkpoints < 0:
-            raise ValueError(f"keep_checkpoints must be at least 0, got {self.keep_checkpoints}")
+        check_schedule(self)
 
     @property
     def refines(self) -> bool:

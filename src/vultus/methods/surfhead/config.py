@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from vultus.gaussians.densify import DensifyConfig
+from vultus.methods.schedule import check_schedule
 from vultus.methods.surfhead.specular import SpecularConfig
 from vultus.optim.schedules import scale_steps
 
@@ -150,10 +151,7 @@ class SurfHeadConfig:
 
     def __post_init__(self) -> None:
         """Reject settings that contradict each other."""
-        if self.steps < 1 or self.log_every < 1 or self.checkpoint_every < 1:
-            raise ValueError("steps, log_every and checkpoint_every must be at least 1")
-        if self.keep_checkpoints < 0:
-            raise ValueError(f"keep_checkpoints must be at least 0, got {self.keep_checkpoints}")
+        check_schedule(self)
         if not 0 < self.model.initial_opacity < 1 or self.model.initial_scale <= 0:
             raise ValueError(
                 "model.initial_opacity must lie in (0, 1) and model.initial_scale be positive, got "
