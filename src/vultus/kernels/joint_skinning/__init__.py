@@ -1,8 +1,8 @@
-"""Joints posed by axis-angle vectors and vertices that follow them, for training on a GPU.
+"""Joints posed by axis-angle vectors, and vertices and Gaussians that follow them, on a GPU.
 
-Both functions do what their PyTorch forms in ``heads.skinning`` do, which define them and serve
-every other device: those launch four hundred small kernels a step, each of which takes a GPU longer
-to start than to run.
+All functions do what their PyTorch forms do, which define them and serve every other device: those
+of ``heads.skinning``, and ``methods.relightable_blendshapes.posing.pose_gaussians``. Those launch
+hundreds of small kernels, each of which takes a GPU longer to start than to run.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["PosedJoints", "pose_joints", "skin_vertices"]
+__all__ = ["PosedJoints", "pose_joints", "skin_gaussians", "skin_vertices"]
 
 
 @dataclass(frozen=True)
@@ -65,3 +65,33 @@ def skin_vertices(
     from vultus.kernels.joint_skinning import gpu
 
     return gpu.skin_vertices(vertices, transforms, weights, translation)
+
+
+def skin_gaussians(
+    attributes: tuple[
+        Float[Tensor, "b n 3"], Float[Tensor, "b n 4"], Float[Tensor, "b n 3"], Float[Tensor, "b n"]
+    ],
+    transforms: Float[Tensor, "b j 3 4"],
+    weights: Float[Tensor, "n j"],
+    before: tuple[Float[Tensor, "n 3 p"], Float[Tensor, "b p"]],
+    after: tuple[Float[Tensor, "n 3 l"], Float[Tensor, "b l"]],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Carry Gaussians with joints, and activate them.
+
+    Gradients reach the attributes, and are the same bits in every run.
+
+    Args:
+        attributes: Means, quaternions of any norm, logarithms of scales, and logits of opacities at
+            rest, float32 on a GPU.
+        transforms: From ``pose_joints``; constants.
+        weights: Of each joint; constants.
+        before: Shapes that move means before the joints turn, and their weights; constants.
+        after: The same, after the joints have turned.
+
+    Returns:
+        Means, quaternions, scales, opacities; and the rotation of every Gaussian, [b n 3 3]: three
+        steps from the mean of its joints' matrices towards the nearest rotation.
+    """
+    from vultus.kernels.joint_skinning import gpu
+
+    return gpu.skin_gaussians(attributes, transforms, weights, before, after)

@@ -7,11 +7,13 @@ from vultus.kernels.triton_math import add3, apply3, apply_transposed3, scale3
 from vultus.kernels.triton_matrices import load_vector, store_vector
 from vultus.kernels.triton_runtime import constexpr, jit, tl
 
-__all__ = ["skin", "skin_backward"]
+__all__ = ["blend_transforms", "skin", "skin_backward"]
 
 
 @jit
-def _blend(transforms, weights, frame, vertex, mask, NUM_JOINTS: constexpr, LANES: constexpr):
+def blend_transforms(
+    transforms, weights, frame, vertex, mask, NUM_JOINTS: constexpr, LANES: constexpr
+):
     """Weighted mean of the joints' transforms: a matrix and a translation."""
     zero = tl.zeros((LANES,), tl.float32)
     none = (zero, zero, zero)
@@ -49,7 +51,7 @@ def skin(
     vertex = tl.program_id(0) * LANES + tl.arange(0, LANES)
     frame = tl.program_id(1).to(tl.int64)
     mask = vertex < num_vertices
-    matrix, offset = _blend(transforms, weights, frame, vertex, mask, NUM_JOINTS, LANES)
+    matrix, offset = blend_transforms(transforms, weights, frame, vertex, mask, NUM_JOINTS, LANES)
     if HAS_TRANSLATION:
         first = translation + 3 * frame
         offset = add3(offset, (tl.load(first), tl.load(first + 1), tl.load(first + 2)))
@@ -75,7 +77,7 @@ def skin_backward(
     vertex = block * LANES + tl.arange(0, LANES)
     frame = tl.program_id(1).to(tl.int64)
     mask = vertex < num_vertices
-    matrix, _offset = _blend(transforms, weights, frame, vertex, mask, NUM_JOINTS, LANES)
+    matrix, _offset = blend_transforms(transforms, weights, frame, vertex, mask, NUM_JOINTS, LANES)
     row = 3 * (frame * num_vertices + vertex)
     grad = load_vector(grad_posed, row, mask)
     store_vector(grad_vertices, row, apply_transposed3(matrix, grad), mask)

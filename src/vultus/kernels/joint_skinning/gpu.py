@@ -9,16 +9,22 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from vultus.kernels.joint_skinning import PosedJoints
+from vultus.kernels.joint_skinning._gpu_gaussians import skin_attributes, skin_attributes_backward
 from vultus.kernels.joint_skinning._gpu_joints import pose, pose_backward
 from vultus.kernels.joint_skinning._gpu_vertices import skin, skin_backward
+from vultus.kernels.triton_calls import check_tensors, contiguous, empty_like
 from vultus.kernels.triton_runtime import launch
 
-__all__ = ["pose_joints", "skin_vertices"]
+__all__ = ["pose_joints", "skin_gaussians", "skin_vertices"]
 
 _FRAMES = 32
 """Per warp, of joints."""
 _VERTICES = 64
 """Per warp: few, to reach all of a GPU; more, to leave less to add up."""
+_GAUSSIANS, _GAUSSIAN_WARPS = 128, 4
+_MAX_COLUMNS = 8
+
+_Tensors = tuple[Tensor, ...]
 
 
 def pose_joints(axis_angles: Tensor, joints: Tensor, parents: tuple[int, ...]) -> PosedJoints:
@@ -37,6 +43,31 @@ def skin_vertices(
     if weights.requires_grad:
         raise ValueError("weights must be constants, got a tensor that requires a gradient")
     return _Skin.apply(vertices, transforms, weights, translation)
+
+
+def skin_gaussians(
+    attributes: _Tensors,
+    transforms: Tensor,
+    weights: Tensor,
+    before: tuple[Tensor, Tensor],
+    after: tuple[Tensor, Tensor],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """See ``vultus.kernels.joint_skinning.skin_gaussians``.
+
+    Raises:
+        TypeError: If not all is float32 on one GPU.
+        ValueError: If anything but the attributes requires a gradient, which is not computed.
+    """
+    constants = {
+        "transforms": transforms, "weights": weights, "before[0]": before[0],
+        "before[1]": before[1], "after[0]": after[0], "after[1]": after[1],
+    }  # fmt: skip
+    for name, tensor in constants.items():
+        if tensor.requires_grad:
+            raise ValueError(f"{name} must be constant, got a tensor that requires a gradient")
+    trained = {f"attributes[{i}]": tensor for i, tensor in enumerate(attributes)}
+    check_tensors(trained | constants, transforms.device)
+    return _SkinGaussians.apply(contiguous([*constants.values()]), *attributes)
 
 
 class _Pose(Function):
@@ -118,3 +149,44 @@ class _Skin(Function):
             None,
             grad_translation if needs_translation else None,
         )
+
+
+class _SkinGaussians(Function):
+    @staticmethod
+    def forward(ctx: Any, constants: _Tensors, *attributes: Tensor) -> Any:
+        means, quats, log_scales, opacity_logits = contiguous(attributes)
+        transforms, weights, shapes_before, _, shapes_after, _ = constants
+        batch, num = means.shape[:2]
+        results = empty_like((means, quats, log_scales, opacity_logits))
+        rotations = means.new_empty(batch, num, 3, 3)
+        num_before, num_after = shapes_before.shape[2], shapes_after.shape[2]
+        launch(
+            skin_attributes, (-(-num // _GAUSSIANS), batch), means, quats, log_scales,
+            opacity_logits, *constants, *results, rotations, num,
+            NUM_BEFORE=num_before, COLUMNS_BEFORE=_columns(num_before),
+            NUM_AFTER=num_after, COLUMNS_AFTER=_columns(num_after),
+            NUM_JOINTS=weights.shape[1], LANES=_GAUSSIANS, num_warps=_GAUSSIAN_WARPS,
+        )  # fmt: skip
+        _, _, scales, opacities = results
+        ctx.save_for_backward(quats, transforms, weights, scales, opacities)
+        ctx.mark_non_differentiable(rotations)
+        return *results, rotations
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> Any:
+        saved = ctx.saved_tensors
+        quats, weights = saved[0], saved[2]
+        batch, num = quats.shape[:2]
+        given = contiguous(grads[:4])
+        results = empty_like(given)
+        launch(
+            skin_attributes_backward, (-(-num // _GAUSSIANS), batch), *saved, *given, *results,
+            num, NUM_JOINTS=weights.shape[1], LANES=_GAUSSIANS, num_warps=_GAUSSIAN_WARPS,
+        )  # fmt: skip
+        return None, *results
+
+
+def _columns(num_shapes: int) -> int:
+    """Shapes that are looked at together: at most as many as memory delivers at once."""
+    return min(_MAX_COLUMNS, 1 << max(0, num_shapes - 1).bit_length())

@@ -16,6 +16,8 @@ from torch.nn.functional import normalize
 
 from vultus.geometry.rotations import matrix_to_quaternion, quaternion_multiply
 from vultus.heads.skinning import linear_blend_skinning
+from vultus.kernels.dispatch import are_for_kernels
+from vultus.kernels.joint_skinning import skin_gaussians
 from vultus.methods.relightable_blendshapes.blendshapes import rotation_part
 
 __all__ = ["NUM_EYELIDS", "Anchors", "FrameMotion", "PosedGaussians", "pose_gaussians"]
@@ -97,16 +99,27 @@ def pose_gaussians(
         anchors: Constants of the Gaussians.
         motion: Of the frames.
     """
-    corrected = blended["means"] + _shares(anchors.pose_shapes, motion.features)
+    names = ("means", "quats", "log_scales", "opacity_logits")
+    means, quats, log_scales, opacity_logits = (blended[name] for name in names)
+    if are_for_kernels(means, motion.transforms):
+        skinned = skin_gaussians(
+            (means, quats, log_scales, opacity_logits),
+            motion.transforms,
+            anchors.skinning_weights,
+            (anchors.pose_shapes, motion.features),
+            (anchors.eyelid_shapes, motion.eyelids),
+        )
+        return PosedGaussians(*skinned)
+    corrected = means + _shares(anchors.pose_shapes, motion.features)
     means = linear_blend_skinning(corrected, motion.transforms, anchors.skinning_weights)
     means = means + _shares(anchors.eyelid_shapes, motion.eyelids)
     rotations = _blended_rotations(motion.transforms, anchors.skinning_weights)
-    local = normalize(blended["quats"], dim=-1, eps=_MIN_QUAT_NORM)
+    local = normalize(quats, dim=-1, eps=_MIN_QUAT_NORM)
     return PosedGaussians(
         means=means,
         quats=quaternion_multiply(matrix_to_quaternion(rotations), local),
-        scales=blended["log_scales"].exp(),
-        opacities=blended["opacity_logits"].sigmoid(),
+        scales=log_scales.exp(),
+        opacities=opacity_logits.sigmoid(),
         rotations=rotations,
     )
 
