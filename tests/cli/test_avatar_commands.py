@@ -85,6 +85,40 @@ def test_render_films_along_a_path(own_run: Path, path: str) -> None:
     assert not torch.equal(frames[0], frames[2])
 
 
+def test_render_shows_single_expressions_in_turns(trained: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    command = ["render", "--run", str(trained), "--out", str(tmp_path / "film.mp4")]
+    command += ["--one-hot", "jawOpen", "0", "--frames", "6", "--images", str(images)]
+    assert run([*command, "--path", "still"]) == 0
+    shown = [read_image(images / "rgb" / f"{index:05d}.png") for index in range(6)]
+    # Each rises and falls: the first is as far as the third, and the middle one is farthest.
+    assert torch.equal(shown[0], shown[2])
+    assert torch.equal(shown[3], shown[5])
+    opened = open_run(trained)
+    camera, place = opened.sequence.split("train")[0].camera, opened.pose(0)
+    for index, (name, weight) in {0: ("jawOpen", 0.25), 1: ("jawOpen", 1.0)}.items():
+        coeffs = torch.zeros(1, 52)
+        coeffs[0, opened.sequence.head.expression_names.index(name)] = weight
+        pose = place.replace(expression_coeffs=coeffs, jaw_pose=None, eye_pose=None)
+        expected = opened.avatar.render(pose, camera).image[0].clamp(0, 1)
+        torch.testing.assert_close(shown[index], expected, atol=0.51 / 255, rtol=0)
+    assert not torch.equal(shown[1], shown[4])
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (["--one-hot", "grin"], "expression must be all, 0 to 51 or one of"),
+        (["--one-hot", "all", "--frames", "9"], "--frames must be at least 52"),
+        (["--one-hot", "0", "--path", "dataset"], "--one-hot is not for --path dataset"),
+        (["--weight", "2"], "--weight is of --one-hot"),
+        (["--one-hot", "0", "--weight", "nan"], "--weight must be finite"),
+    ],
+)
+def test_expressions_that_cannot_be_shown_are_refused(trained, refuses, options, part) -> None:
+    refuses(["render", "--run", str(trained), *options], part)
+
+
 def test_render_shows_views_side_by_side_at_the_size_and_rate_asked_for(
     trained: Path, tmp_path: Path
 ) -> None:

@@ -37,6 +37,7 @@ from vultus.cli.light_options import LightOptions
 from vultus.cli.main import COMMANDS, run
 from vultus.cli.mesh import MeshOptions
 from vultus.cli.mix_styles import MixStylesOptions
+from vultus.cli.one_hot import OneHotOptions
 from vultus.cli.reenact import ReenactOptions
 from vultus.cli.relight import RelightOptions
 from vultus.cli.render import RenderOptions
@@ -130,6 +131,8 @@ _OTHER_FLAGS = {
     "ablate surfhead": {"data": "--data"},
     "geometry": {"data": "--data"},
     "edit-materials": unnamed("edit", MaterialEdit),
+    "render": unnamed("expressions", OneHotOptions),
+    "relight": unnamed("expressions", OneHotOptions),
     "mesh": unnamed("fusion", FusionSettings),
 }
 

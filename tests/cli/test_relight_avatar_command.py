@@ -59,6 +59,21 @@ def test_a_light_goes_around_a_still_head(avatar, lamp, tmp_path) -> None:
     assert len({float(each.mean()) for each in lit}) == 4
 
 
+def test_a_single_expression_is_seen_from_all_sides(avatar, tmp_path) -> None:
+    images = tmp_path / "images"
+    command = ["relight", "--run", str(avatar), "--envmap", "constant", "--path", "arc"]
+    command += ["--frames", "2", "--one-hot", "jawOpen", "--weight", "0.8"]
+    for name, more in {"open": [], "shut": ["--weight", "0"]}.items():
+        out = ["--out", str(tmp_path / f"{name}.mp4"), "--images", str(images / name)]
+        assert run([*command, *more, *out]) == 0
+    for index in range(2):
+        opened, shut = (
+            read_image(images / name / "image" / f"{index:05d}.png") for name in ("open", "shut")
+        )
+        assert not torch.equal(opened, shut)
+        assert torch.equal(opened[:, :10], shut[:, :10])
+
+
 def test_exposure_multiplies_the_light(avatar, lamp, tmp_path) -> None:
     command = ["relight", "--run", str(avatar), "--envmap", str(lamp), "--timestep", "1"]
     command += ["--frames", "1", "--background", "black", "--out", str(tmp_path / "film.mp4")]
@@ -91,6 +106,7 @@ def test_held_out_frames_are_shown_in_the_trained_light(avatar, tmp_path, capsys
         (["--split", "val"], ["--split is for --path dataset, got --path still"]),
         (["--path", "dataset", "--frames", "3"], ["--frames is not for --path dataset"]),
         (["--path", "dataset", "--timestep", "0"], ["--timestep is not for --path dataset"]),
+        (["--path", "dataset", "--one-hot", "0"], ["--one-hot is not for --path dataset"]),
         (["--envmap", "sun", "--layout", "mirrored"], ["--layout is of maps that are read"]),
         (["--out", "film.gif"], ["--out must end in .mp4"]),
     ],

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import torch
 import tyro
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vultus.cli.avatar_run import OpenRun, open_run, output_path
 from vultus.cli.console import console
+from vultus.cli.one_hot import OneHotOptions
 from vultus.cli.render import path_cameras, path_pose
 from vultus.core.image_io import write_image
 from vultus.core.progress import track
@@ -83,6 +84,9 @@ class RelightOptions:
     """Frames of --path dataset; default: test."""
     timestep: int | None = None
     """Pose of the other paths; default: the track plays along."""
+    expressions: Annotated[OneHotOptions, tyro.conf.arg(name="")] = field(
+        default_factory=OneHotOptions
+    )
     frames: int | None = None
     """Length of the other paths; default: 120."""
     size: tuple[int, int] | None = None
@@ -151,6 +155,8 @@ def _check_effects(options: RelightOptions) -> None:
         for name in ("frames", "timestep"):
             if getattr(options, name) is not None:
                 raise ValueError(f"--{name} is not for --path dataset, whose frames are the split")
+        if options.expressions.one_hot:
+            raise ValueError("--one-hot is not for --path dataset, which shows the track")
 
 
 def _num_frames(options: RelightOptions) -> int:
@@ -188,12 +194,8 @@ def _moments(opened: OpenRun, options: RelightOptions) -> tuple[list[str], HeadP
     else:
         count = _num_frames(options)
         names = [f"{index:05d}" for index in range(count)]
-        if options.path == "still":
-            first = opened.sequence.split("train")[0].camera
-            cameras = first[torch.zeros(count, dtype=torch.int64)]
-        else:
-            cameras = path_cameras(opened, options.path, count)
-        pose = path_pose(opened, options.timestep, count)
+        cameras = path_cameras(opened, options.path, count)
+        pose = path_pose(opened, options.path, options.timestep, count, options.expressions)
     return names, pose, cameras if options.size is None else cameras.resized(*options.size)
 
 

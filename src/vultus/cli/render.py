@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import tyro
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vultus.cli.avatar_run import OpenRun, open_run, output_path
 from vultus.cli.console import console
+from vultus.cli.one_hot import OneHotOptions
 from vultus.core.video_io import write_video
 from vultus.data.frames import load_frame
 from vultus.data.sequence import Split
@@ -35,16 +36,20 @@ class RenderOptions:
     """Folder that train wrote."""
     out: Path | None = None
     """Film to write (.mp4); default: RUN/media/render_PATH.mp4."""
-    path: Literal["turntable", "arc", "yaw", "dataset"] = "turntable"
+    path: Literal["turntable", "arc", "yaw", "still", "dataset"] = "turntable"
     """turntable: once around; arc: left to right in front of the face; yaw: 15 degrees to either
     side from the mean distance of the training cameras, a sweep per 100 frames, the published novel
-    views of GaussianHead; dataset: the capture's own cameras beside the truth."""
+    views of GaussianHead; still: the first training camera; dataset: the capture's own cameras
+    beside the truth."""
     split: Split = "test"
     """Frames of --path dataset."""
     timestep: int | None = None
-    """Pose of turntable, arc and yaw; default: the track plays along."""
+    """Pose of all paths but dataset; default: the track plays along."""
+    expressions: Annotated[OneHotOptions, tyro.conf.arg(name="")] = field(
+        default_factory=OneHotOptions
+    )
     frames: int = 120
-    """Length of turntable, arc and yaw."""
+    """Length of all paths but dataset."""
     size: tuple[int, int] | None = None
     """Width and height; default: those of the capture."""
     views: tuple[View, ...] | None = None
@@ -89,6 +94,8 @@ def _shots(opened: OpenRun, options: RenderOptions, views: tuple[View, ...]) -> 
     if options.path == "dataset":
         records = sequence.split(options.split)
         first = load_frame(sequence, records[0])
+        if options.expressions.one_hot:
+            raise ValueError("--one-hot is not for --path dataset, which shows the track")
         missing = next((view for view in views if not can_show(first, view)), None)
         if missing is not None:
             raise ValueError(f"--views {missing}: {records[0].image_path} has none")
@@ -97,11 +104,17 @@ def _shots(opened: OpenRun, options: RenderOptions, views: tuple[View, ...]) -> 
     if unknown is not None:
         raise ValueError(f"--views {unknown} needs --path dataset, got {options.path}")
     cameras = path_cameras(opened, options.path, options.frames, options.size)
-    return path_shots(avatar, path_pose(opened, options.timestep, options.frames), cameras)
+    pose = path_pose(opened, options.path, options.timestep, options.frames, options.expressions)
+    return path_shots(avatar, pose, cameras)
 
 
-def path_pose(opened: OpenRun, timestep: int | None, frames: int) -> HeadPose:
-    """The pose of a timestep, or those of the track, which plays along."""
+def path_pose(
+    opened: OpenRun, path: str, timestep: int | None, frames: int, expressions: OneHotOptions
+) -> HeadPose:
+    """The pose of a timestep, or those of the track, which plays along, or single expressions."""
+    if expressions.one_hot:
+        head, place = opened.sequence.head, opened.pose(timestep or 0)
+        return expressions.poses(head, place, frames, is_swinging=path == "still")
     if timestep is not None:
         return opened.pose(timestep)
     track = opened.avatar.track
@@ -113,6 +126,8 @@ def path_cameras(
 ) -> Camera:
     """Cameras around the head, framed as the first training image is; ``yaw`` as all of them are.
 
+    ``still`` is the first training camera itself.
+
     Raises:
         ValueError: If ``frames`` is not positive.
     """
@@ -120,6 +135,8 @@ def path_cameras(
         raise ValueError(f"a camera path needs at least 1 frame, got {frames}")
     if path == "yaw":
         cameras = _yaw_cameras(opened, frames)
+    elif path == "still":
+        cameras = opened.camera(None)[torch.zeros(frames, dtype=torch.int64)]
     else:
         center, radius, first = _framing(opened)
         sweep = 2.0 * math.pi if path == "turntable" else math.pi / 2.0
