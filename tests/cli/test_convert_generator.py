@@ -107,7 +107,9 @@ def test_models_that_are_not_what_is_said_are_refused(tmp_path: Path, refuses: R
     refuses([*command, "spherehead"], "holds a generator of eg3d, got --source spherehead")
     refuses([*command, "eg3d", "--iteration", "3"], "a pickle of eg3d holds one model, got 3")
     refuses([*command, "eg3d", "--to", "run"], "--source eg3d needs --to generator, got run")
-    refuses([*command, "generator_run"], "holds no run")
+    refuses([*command, "generator_run"], "is a pickle: --source must be the program that wrote it")
+    empty = ["convert-checkpoint", str(tmp_path), *out, "--source", "generator_run"]
+    refuses(empty, "holds no run")
     refuses(["convert-checkpoint", str(tmp_path / "no"), *out, "--source", "eg3d"], "no does not")
     other = ["--out", str(tmp_path / "g.pkl"), "--source", "eg3d"]
     refuses(["convert-checkpoint", str(model), *other], "--out must end in .safetensors")

@@ -13,7 +13,6 @@ import torch
 from tiny_generators import tiny_generator, write_tiny_generator, write_tiny_run
 from tiny_image_sets import labels_at
 from tolerances import assert_close
-from vultus.cli import generator_weights
 from vultus.cli.generate import read_cameras
 from vultus.cli.generator_options import parse_seeds
 from vultus.cli.generator_weights import SPHERE_HEAD, SavedSource, open_saved
@@ -83,6 +82,26 @@ def test_single_images_come_with_their_cameras(weights: Path, tmp_path: Path) ->
     assert run(command("generate", weights, tmp_path / "again", *again)) == 0
     images = [tmp_path / folder / "rgb/seed0002_001.png" for folder in ("set", "again")]
     assert torch.equal(*(read_image_bytes(path) for path in images))
+
+
+def test_a_contact_sheet_has_a_column_for_each_person(weights: Path, tmp_path: Path) -> None:
+    more = ["--seeds", "1,4-5", "--yaws", "0", "90", "180", "--outputs", "rgb", "mask"]
+    sheet = command("generate", weights, tmp_path / "sheet", *more, "--layout", "contact")
+    assert run(sheet) == 0
+    assert [path.name for path in (tmp_path / "sheet").iterdir()] == ["contact.png"]
+    picture = read_image_bytes(tmp_path / "sheet/contact.png")
+    assert picture.shape == (3, 6 * 64 + 5 * 4, 3 * 64 + 2 * 4)
+    # Every tile is the single picture of that person, output and camera.
+    assert run(command("generate", weights, tmp_path, *more, "--layout", "images")) == 0
+    labels = read_cameras(tmp_path / "rgb/dataset.json")[:3]
+    # In front of the face, at the subject's left, behind.
+    expected = torch.tensor([[0.0, 0.0, 2.7], [2.7, 0.0, 0.0], [0.0, 0.0, -2.7]])
+    assert_close(labels[:, [3, 7, 11]], expected)
+    for column, seed in enumerate((1, 4, 5)):
+        for row in range(6):
+            path = tmp_path / ("rgb", "mask")[row // 3] / f"seed{seed:04d}_{row % 3:03d}.png"
+            tile = picture[:, 68 * row :, 68 * column :][:, :64, :64]
+            assert torch.equal(tile, read_image_bytes(path))
 
 
 def test_a_film_of_a_grid_is_written(
@@ -223,6 +242,9 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "cutoff": (["--cutoff", "99"], "--cutoff must be 0 to 6, got 99"),
     "count": (["--views", "orbit", "--count", "0"], "--count must be positive, got 0"),
     "step": (["--step", "3"], "--step needs a run folder"),
+    "yaws": (["--yaws"], "--yaws must name at least one"),
+    "infinite": (["--yaws", "0", "inf"], "--yaws must be finite, got (0.0, inf)"),
+    "views": (["--yaws", "0", "--views", "strip"], "--views and --yaws must not be given together"),
     "outputs": (["--outputs"], "--outputs must name at least one"),
     "cameras": (["--cameras", "none.json"], "--cameras: none.json does not exist"),
 }
@@ -254,11 +276,9 @@ def test_cameras_that_are_no_rotations_are_refused_by_name(
 
 
 def test_weights_that_are_none_are_refused(
-    trained_run: Path, tmp_path: Path, refuses: Refuses, monkeypatch: pytest.MonkeyPatch
+    trained_run: Path, tmp_path: Path, refuses: Refuses
 ) -> None:
     out = tmp_path / "out"
-    monkeypatch.setattr(generator_weights, "files", lambda _: tmp_path)
-    refuses(["generate", "spherehead", "--out", str(out)], "has no built-in generator")
     refuses(command("generate", tmp_path / "no", out), "no does not exist")
     refuses(command("generate", tmp_path, out), "holds no run: config.json is missing")
     refuses(command("generate", trained_run, out, "--step", "3"), "no checkpoint of step 3")
@@ -276,18 +296,6 @@ def test_weights_that_are_none_are_refused(
     offset = ["--camera-offset", "own"]
     refuses(command("generate", trained_run, out, *offset), "has learned no offset")
     assert not out.exists()
-
-
-def test_the_built_in_generator_needs_no_options(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "assets").mkdir()
-    write_tiny_generator(tmp_path / "assets/spherehead.safetensors")
-    monkeypatch.setattr(generator_weights, "files", lambda _: tmp_path)
-    monkeypatch.chdir(tmp_path)
-    assert run(["generate", "spherehead"]) == 0
-    assert "5 views of 1 person" in capsys.readouterr().out
-    assert (tmp_path / "people/seed0000.png").is_file()
 
 
 def test_places_that_cannot_be_written_are_refused(

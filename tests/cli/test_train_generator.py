@@ -59,7 +59,9 @@ def test_a_generator_is_trained_stopped_and_continued(
     assert folder.read_card()["protocol_ids"] == ["random-feature-distance-v1"]
     assert {"augmentation", "neural_size"} < folder.read_metrics()[0].keys()
     assert folder.read_card()["method"] == "spherehead"
-    assert len(folder.read_card()["data_id"]) == 16
+    data_id = folder.read_card()["data_id"]
+    assert len(data_id) == 16
+    assert folder.read_card()["data"] == {"name": "set", "images": 5, "size": 64, "id": data_id}
     assert folder.read_card()["rig"] == config_to_data(mean_rig(LABELS), "rig")
     # Eight people from four sides; the first five real images with repetitions.
     assert read_image_bytes(folder.media_path / "fakes_0000004.png").shape == (3, 256, 512)

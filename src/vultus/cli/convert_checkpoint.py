@@ -59,7 +59,7 @@ class ConvertOptions:
 
     model: Positional[Path]
     """Folder with point_cloud/iteration_K (and specular/, deform/, cfg_args), as the programs write
-    it; pickle of a generator; run folder of a generator."""
+    it; pickle of a generator; run folder or file of a generator of ours."""
     out: Path
     """surfhead, run: new folder; ply: file to write; generator: file to write (.safetensors)."""
     source: (
@@ -70,7 +70,7 @@ class ConvertOptions:
     along their thinnest axis. Models of gaussianhead and gaussian_blendshapes (the folder of
     fix_chkpnt<K>.pth) become runs (--data). Pickles of spherehead,
     panohead, eg3d and gsheadrelight become files for generate; so does generator_run, a run folder
-    of train."""
+    of train, or a file of invert or of this command."""
     to: Literal["surfhead", "ply", "run", "generator"] | None = None
     """surfhead: model folder in the layout of the program; ply: one moment posed in the world, for
     splat viewers (needs FLAME; without specular colour); run: a run folder for render, evaluate,
@@ -80,6 +80,10 @@ class ConvertOptions:
     """Which one; default: the last. The step of a generator_run."""
     half: bool = False
     """generator: round weights to float16, for a file of half the size."""
+    license: str | None = None
+    """generator: what the file's header names as its licence, such as Apache-2.0."""
+    note: str | None = None
+    """generator: what the header says beside what a run knows of its training."""
     third_edge: ThirdEdge | None = None
     """Rule of the deformation gradient: unit for models of October 2024; default: sqrt_area."""
     rig: Literal["similarity", "jacobian", "jbs"] | None = None
@@ -114,6 +118,7 @@ def main(arguments: list[str]) -> None:
             cast("GeneratorSource", options.source),
             step=options.iteration,
             is_half=options.half,
+            about=_about(options),
             is_dry=options.dry_run,
         )
         return
@@ -140,6 +145,12 @@ def main(arguments: list[str]) -> None:
         _write_run(avatar, options)
     else:
         _write_folder(avatar, options)
+
+
+def _about(options: ConvertOptions) -> dict[str, str]:
+    """What the user says of a generator's origin."""
+    facts = {"license": options.license, "note": options.note}
+    return {name: text for name, text in facts.items() if text is not None}
 
 
 def _target(options: ConvertOptions) -> str:

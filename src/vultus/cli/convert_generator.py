@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -10,7 +12,7 @@ from torch import nn
 
 from vultus.cli.avatar_run import output_path
 from vultus.cli.console import console, print_table
-from vultus.cli.generator_weights import RELIGHTABLE, SPHERE_HEAD, method_of_run, read_run
+from vultus.cli.generator_weights import RELIGHTABLE, SPHERE_HEAD, method_of_weights, read_saved
 from vultus.methods.gsheadrelight import generator_file as gsheadrelight_file
 from vultus.methods.gsheadrelight import official_pickle as gsheadrelight
 from vultus.methods.gsheadrelight.config import LIGHT_TERMS
@@ -33,16 +35,18 @@ def convert_generator(
     *,
     step: int | None = None,
     is_half: bool = False,
+    about: Mapping[str, str] | None = None,
     is_dry: bool = False,
 ) -> None:
     """Read a generator, say what was found, write it as one file.
 
     Args:
-        model: Pickle of a published program, or run folder.
+        model: Pickle of a published program, run folder, or file of ours.
         out: ``.safetensors``.
         source: What the model is.
         step: Checkpoint of a run.
         is_half: Round weights to float16.
+        about: What the file's header says of its origin, beside what the model tells.
         is_dry: Write nothing.
 
     Raises:
@@ -50,16 +54,19 @@ def convert_generator(
         ValueError: If the model is damaged or another one, or a pickle asks for code to be run.
     """
     path = output_path(out, out, [".safetensors"])
-    if step is not None and source != "generator_run":
-        raise ValueError(f"--iteration: a pickle of {source} holds one model, got {step}")
     is_run = source == "generator_run"
-    if source == "gsheadrelight" or (is_run and method_of_run(model) == "gsheadrelight"):
+    if step is not None and (not is_run or model.is_file()):
+        what = "generator's file" if is_run else f"pickle of {source}"
+        raise ValueError(f"--iteration: a {what} holds one model, got {step}")
+    if source == "gsheadrelight" or (is_run and method_of_weights(model) == "gsheadrelight"):
         read = gsheadrelight.read_official_generator
-        relightable = read_run(RELIGHTABLE, model, step) if is_run else read(model)
+        relightable = read_saved(RELIGHTABLE, model, step) if is_run else read(model)
+        relightable = replace(relightable, origin={**relightable.origin, **(about or {})})
         facts = _relightable_facts(relightable.generator)
         save = partial(gsheadrelight_file.save_generator, path, relightable)
     else:
-        saved = read_run(SPHERE_HEAD, model, step) if is_run else _published(model, source)
+        saved = read_saved(SPHERE_HEAD, model, step) if is_run else _published(model, source)
+        saved = replace(saved, origin={**saved.origin, **(about or {})})
         facts, save = _facts(saved), partial(save_generator, path, saved)
     print_table(str(model), ["", ""], [[name, text] for name, text in facts.items()])
     if is_dry:

@@ -70,7 +70,8 @@ class EvaluateGeneratorOptions(ABC):
     data: Path
     """Folder or zip archive of the real images with dataset.json."""
     weights: Path | None = None
-    """Run folder of train, or file of convert-checkpoint; default: the built-in generator."""
+    """Run folder of train, or file of convert-checkpoint; default, or demo: the built-in
+    generator."""
     step: int | None = None
     """Checkpoint of a run folder, by its step; default: the last one."""
     quality: Annotated[QualityConfig, tyro.conf.arg(name="")] = field(default_factory=QualityConfig)

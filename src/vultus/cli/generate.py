@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal
@@ -26,11 +27,17 @@ from vultus.core.progress import Progress
 from vultus.data.camera_labels import LABEL_DIM, check_label
 from vultus.data.image_set import LABEL_FILE
 from vultus.data.label_files import label_table, parse_label, read_label_file
-from vultus.export.generator_pictures import save_outputs, view_sheet
+from vultus.export.generator_pictures import save_outputs, view_column, view_sheet
+from vultus.export.pictures import contact_sheet
 from vultus.methods.generated_heads import GeneratorOutput, HeadView, PeopleSampler
 from vultus.methods.head_views import face_labels, ring_labels, strip_labels
 
 __all__ = ["GenerateOptions", "check_outputs", "main", "read_cameras"]
+
+
+Layout = Literal["sheets", "contact", "images"]
+
+_CONTACT = "contact.png"
 
 
 @dataclass(frozen=True)
@@ -47,14 +54,18 @@ class GenerateOptions(Generic[OptionsT]):
     heads have a back, else face."""
     count: int = 8
     """Views of --views orbit."""
+    yaws: tuple[float, ...] | None = None
+    """Views in degrees, at the height of the eyes, instead of --views: 0 is frontal, 90 sees the
+    subject's left side, 180 the back."""
     cameras: Path | None = None
     """Label file (dataset.json) with the cameras to see everyone from, instead of --views."""
     outputs: tuple[GeneratorOutput, ...] = ("rgb",)
     """Rows of a sheet: rgb, depth, mask, normals of the depth; with SphereHead raw before
     super-resolution; with GSHeadRelight albedo and shading."""
-    layout: Literal["sheets", "images"] = "sheets"
-    """sheets: a picture for each person with all views and outputs. images: OUTPUT/NAME.png for
-    each view, depth and normals as .npy too, and rgb/dataset.json with the cameras."""
+    layout: Layout = "sheets"
+    """sheets: a picture for each person with all views and outputs. contact: one of all people,
+    contact.png, with a column for each and views in rows. images: OUTPUT/NAME.png for each view,
+    depth and normals as .npy too, and rgb/dataset.json with the cameras."""
     dry_run: bool = False
     """Check everything, write nothing."""
 
@@ -76,15 +87,21 @@ def main(arguments: list[str]) -> None:
         return
     options.out.mkdir(exist_ok=True)
     names: list[str] = []
+    columns: list[Float[Tensor, "3 h w"]] = []
     with Progress("generating", total, "images") as progress:
         for name, person in people:
             head, views = sampler.head(person), []
             for label in labels.split(1):
                 views.append(sampler.look(head, label))
                 progress.advance()
-            names += _write(options, name, views)
+            if options.layout == "contact":
+                columns.append(view_column(views, options.outputs))
+            else:
+                names += _write(options, name, views)
     if options.layout == "images":
         _write_labels(options, names, labels.repeat(len(people), 1))
+    elif options.layout == "contact":
+        write_image(options.out / _CONTACT, contact_sheet([columns]))
     console.print(f"pictures: {options.out} ({total} views of {count_people(len(people))})")
 
 
@@ -126,8 +143,14 @@ def read_cameras(path: Path) -> Float[Tensor, "b 25"]:
 def _cameras(
     options: GenerateOptions[OptionsT], sampler: PeopleSampler[Any]
 ) -> Float[Tensor, "b 25"]:
+    given = {"views": options.views, "yaws": options.yaws, "cameras": options.cameras}
+    chosen = [f"--{name}" for name, value in given.items() if value is not None]
+    if len(chosen) > 1:
+        raise ValueError(f"{' and '.join(chosen)} must not be given together")
     if options.cameras is not None:
         return read_cameras(options.cameras)
+    if options.yaws is not None:
+        return _yaw_labels(options.yaws, sampler)
     views = options.views or ("strip" if sampler.shows_all_sides else "face")
     if views == "strip":
         return strip_labels(sampler.rig)
@@ -137,6 +160,15 @@ def _cameras(
     if count < 1:
         raise ValueError(f"--count must be positive, got {count}")
     return ring_labels(sampler.rig, count)
+
+
+def _yaw_labels(yaws: tuple[float, ...], sampler: PeopleSampler[Any]) -> Float[Tensor, "b 25"]:
+    if not yaws:
+        raise ValueError("--yaws must name at least one")
+    if not all(math.isfinite(yaw) for yaw in yaws):
+        raise ValueError(f"--yaws must be finite, got {yaws}")
+    yaw = torch.deg2rad(torch.tensor(yaws))
+    return sampler.rig.labels(yaw, torch.zeros_like(yaw))
 
 
 def _write(options: GenerateOptions[OptionsT], name: str, views: list[HeadView]) -> list[str]:

@@ -89,7 +89,7 @@ class GeneratorOptions(ABC):
 
     weights: Path | None = None
     """Run folder of train, whose averaged weights are taken, or file of convert-checkpoint or
-    invert; default: the built-in generator."""
+    invert; default, or demo: the built-in generator."""
     step: int | None = None
     """Checkpoint of a run folder, by its step; default: the last one."""
     truncation: float = 0.7

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, Generic
 
 import torch
 
+from vultus.cli.built_in_generators import is_built_in, open_built_in
+from vultus.core.bundles import load_bundle
 from vultus.core.config import add_new_fields, config_from_data
 from vultus.core.files import read_json
 from vultus.core.run_folder import RunFolder
@@ -29,9 +30,9 @@ __all__ = [
     "SPHERE_HEAD",
     "GeneratorFamily",
     "SavedSource",
-    "method_of_run",
+    "method_of_weights",
     "open_saved",
-    "read_run",
+    "read_saved",
 ]
 
 _PICKLES = (".pkl", ".pickle", ".pt", ".pth")
@@ -53,7 +54,9 @@ class SavedSource:
     """Where the weights of a command are."""
 
     weights: Path | None = None
+    """Run folder or file; None, or ``demo``, is the built-in generator."""
     step: int | None = None
+    """Checkpoint of a run folder; None is the last one."""
     device: torch.device | str = "cpu"
 
 
@@ -78,41 +81,54 @@ def open_saved(family: GeneratorFamily[NetworkT], source: SavedSource) -> SavedG
         ValueError: If it is of another method or configuration; names the file.
     """
     weights = source.weights
-    if weights is None:
-        return _built_in(family, source.device)
-    if weights.is_dir():
-        return read_run(family, weights, source.step, source.device)
+    if weights is None or is_built_in(weights):
+        if source.step is not None:
+            raise ValueError("--step needs a run folder, got the built-in generator")
+        return open_built_in(family.file, source.device)
     if weights.suffix.lower() in _PICKLES and weights.is_file():
         raise ValueError(
             f"--weights: {weights} is a pickle; read it first with "
             f"vultus convert-checkpoint --source {family.sources}"
         )
-    if source.step is not None:
+    if source.step is not None and not weights.is_dir():
         raise ValueError(f"--step needs a run folder, got {weights}")
-    return family.file.load(weights, source.device)
+    return read_saved(family, weights, source.step, source.device)
 
 
-def method_of_run(path: Path) -> object:
-    """What the config of a run says its method is.
+def method_of_weights(path: Path) -> object:
+    """What a run folder, or a file of ours, says its method is.
 
     Raises:
-        FileNotFoundError: If the folder holds no run.
+        FileNotFoundError: If there is no such file, or the folder holds no run.
+        ValueError: If the file is damaged, or a pickle of a published program.
     """
+    if path.is_file():
+        if path.suffix.lower() in _PICKLES:
+            raise ValueError(f"{path} is a pickle: --source must be the program that wrote it")
+        return load_bundle(path).metadata.get("method")
     return _stored_config(path).get("method")
 
 
-def read_run(
+def read_saved(
     family: GeneratorFamily[NetworkT],
     path: Path,
     step: int | None = None,
     device: torch.device | str = "cpu",
 ) -> SavedGenerator[NetworkT]:
-    """Read the averaged generator of a training, which may be going on.
+    """Read a generator of a file, or the averaged one of a training, which may be going on.
+
+    Args:
+        family: Of the method that it must be of.
+        path: File, or run folder.
+        step: Checkpoint of a run folder; None is the last one.
+        device: Where it goes.
 
     Raises:
         FileNotFoundError: If the folder holds no run or no such checkpoint.
         ValueError: If the run is of another method, or its files do not fit; names them.
     """
+    if not path.is_dir():
+        return family.file.load(path, device)
     run, stored, wanted = RunFolder(path), _stored_config(path), family.file.method
     method = stored.get("method")
     if method != wanted:
@@ -125,15 +141,35 @@ def read_run(
     found = restore_average(run, generator, step)
     images_seen = found * config.training.batch
     generator.config = family.config_at(config, images_seen)
-    origin = {"run": str(path.resolve()), "step": found, "images_seen": images_seen}
+    card = run.read_card() if run.card_path.is_file() else {}
+    origin = {"run": path.resolve().name, "step": found, "images_seen": images_seen}
     return SavedGenerator(
-        generator.to(device).eval().requires_grad_(False), _rig_of_run(run), origin
+        generator.to(device).eval().requires_grad_(False),
+        _rig_of_run(run, card),
+        origin | _training_facts(stored, card),
     )
 
 
-def _rig_of_run(run: RunFolder) -> ViewRig:
+def _training_facts(stored: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Any]:
+    """How a generator was trained, for the header of its file; no paths, as files travel."""
+    start, hardware = stored.get("start"), card.get("hardware", {})
+    config = stored.get("config", {})
+    facts = {
+        "vultus": card.get("versions", {}).get("vultus"),
+        "code_revision": card.get("code_revision"),
+        "hardware": hardware.get("gpus") or hardware.get("cpu"),
+        "seconds": card.get("timings", {}).get("training"),
+        "seed": stored.get("seed"),
+        "start": None if start is None else Path(start).name,
+        "data": card.get("data"),
+        "data_id": card.get("data_id"),
+        "training": {name: part for name, part in config.items() if name != "generator"},
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _rig_of_run(run: RunFolder, card: Mapping[str, Any]) -> ViewRig:
     """Cameras of the training images, or the usual ones for runs that do not tell."""
-    card = run.read_card() if run.card_path.is_file() else {}
     if "rig" not in card:
         return ViewRig()
     return config_from_data(ViewRig, card["rig"], f"{run.card_path}: rig")
@@ -145,17 +181,3 @@ def _stored_config(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{path} holds no run: {run.config_path.name} is missing")
     stored = read_json(run.config_path)
     return stored if isinstance(stored, dict) else {}
-
-
-def _built_in(
-    family: GeneratorFamily[NetworkT], device: torch.device | str
-) -> SavedGenerator[NetworkT]:
-    method = family.file.method
-    resource = files("vultus") / "assets" / f"{method}.safetensors"
-    if not resource.is_file():
-        raise FileNotFoundError(
-            "--weights: this version has no built-in generator; give the run folder of vultus "
-            f"train {method} or a file of vultus convert-checkpoint"
-        )
-    with as_file(resource) as path:
-        return family.file.load(path, device)

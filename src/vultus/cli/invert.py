@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.cli.avatar_run import check_run_folder, open_or_create_run
+from vultus.cli.built_in_generators import is_built_in
 from vultus.cli.console import console
 from vultus.cli.generator_options import method_help, split_method
 from vultus.cli.invert_methods import SEARCHES, InversionMethod, open_inversion
@@ -74,7 +75,8 @@ class InvertOptions(Generic[SearchT]):
     mask: Path | None = None
     """Only what is white in this image must look like the photo; default: everything."""
     weights: Path | None = None
-    """Run folder of train, or file of convert-checkpoint; default: the built-in generator."""
+    """Run folder of train, or file of convert-checkpoint; default, or demo: the built-in
+    generator."""
     distance: DistanceName = "auto"
     """Perceptual distance: lpips (VGG16 weights imported with vultus assets), pyramid (colours and
     edges at several sizes, no weights); auto takes lpips where it is imported. The run's card says
@@ -168,7 +170,7 @@ def _settings(options: InvertOptions[Any], method: str, distance: str) -> Any:
         "photo": (Path, options.photo.resolve()),
         "label": (Path, options.label.resolve()),
         "mask": (Path | None, None if options.mask is None else options.mask.resolve()),
-        "weights": (Path | None, None if options.weights is None else options.weights.resolve()),
+        "weights": (Path | None, _located(options.weights)),
         "distance": (str, distance),
         "config": (InversionConfig, options.config),
         "search": (SEARCHES[method], options.search),
@@ -176,6 +178,11 @@ def _settings(options: InvertOptions[Any], method: str, distance: str) -> Any:
     fields = [(name, kind) for name, (kind, _) in stored.items()]
     values = {name: value for name, (_, value) in stored.items()}
     return make_dataclass("InversionRun", fields, frozen=True)(**values)
+
+
+def _located(weights: Path | None) -> Path | None:
+    """Absolute; None for the built-in generator, by whatever name."""
+    return None if weights is None or is_built_in(weights) else weights.resolve()
 
 
 def _find_distance(name: DistanceName, device: torch.device) -> tuple[str, Distance]:

@@ -17,6 +17,7 @@ from vultus.core.devices import find_device
 from vultus.core.run_folder import RunFolder
 from vultus.core.seeding import make_deterministic, seed_everything
 from vultus.data.image_choice import Entries, choose_entries
+from vultus.data.image_facts import image_set_facts
 from vultus.data.image_feed import Conditions, ImageFeed, StorageChoice
 from vultus.data.image_set import ImageSet, open_image_set
 from vultus.data.light_labels import read_head_lights
@@ -156,6 +157,7 @@ def _train(plan: _Plan, world: World, device: torch.device) -> None:
         open_or_create_run(options.out, plan.settings, resume=options.resume)
         run.update_card(
             data_id=plan.images.fingerprint(),
+            data=image_set_facts(plan.images),
             processes=world.size,
             protocol_ids=[RANDOM_FEATURE_PROTOCOL],
             rig=config_to_data(mean_rig(plan.entries.labels), "rig"),

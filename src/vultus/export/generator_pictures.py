@@ -16,7 +16,7 @@ from vultus.core.image_io import write_image
 from vultus.export.pictures import contact_sheet, depth_picture, depth_range, normal_picture
 from vultus.methods.generated_heads import GeneratorOutput, HeadView
 
-__all__ = ["mixing_sheet", "picture_of_head", "save_outputs", "view_sheet"]
+__all__ = ["mixing_sheet", "picture_of_head", "save_outputs", "view_column", "view_sheet"]
 
 _NUMBERS: tuple[GeneratorOutput, ...] = ("depth", "normals")
 _OPAQUE = 0.5
@@ -55,10 +55,14 @@ def view_sheet(
     views: Sequence[HeadView], outputs: Sequence[GeneratorOutput]
 ) -> Float[Tensor, "3 h w"]:
     """A row for each output, a column for each view; all depths have the same colours."""
-    bounds = _common_range(views) if "depth" in outputs else None
-    return contact_sheet(
-        [[picture_of_head(seen, output, bounds) for seen in views] for output in outputs]
-    )
+    return contact_sheet(_pictures(views, outputs))
+
+
+def view_column(
+    views: Sequence[HeadView], outputs: Sequence[GeneratorOutput]
+) -> Float[Tensor, "3 h w"]:
+    """All views of the first output under each other, then those of the next."""
+    return contact_sheet([[picture] for row in _pictures(views, outputs) for picture in row])
 
 
 def save_outputs(
@@ -84,6 +88,14 @@ def mixing_sheet(
     corner = torch.ones_like(coarse[0])
     rows = [[own, *row] for own, row in zip(coarse, mixed, strict=True)]
     return contact_sheet([[corner, *fine], *rows])
+
+
+def _pictures(
+    views: Sequence[HeadView], outputs: Sequence[GeneratorOutput]
+) -> list[list[Float[Tensor, "3 h w"]]]:
+    """A row for each output."""
+    bounds = _common_range(views) if "depth" in outputs else None
+    return [[picture_of_head(seen, output, bounds) for seen in views] for output in outputs]
 
 
 def _common_range(views: Sequence[HeadView]) -> tuple[float, float] | None:

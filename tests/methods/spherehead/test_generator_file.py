@@ -13,6 +13,8 @@ from tolerances import assert_close
 from vultus.core.bundles import load_bundle, save_bundle
 from vultus.methods.head_views import ViewRig
 from vultus.methods.spherehead.generator_file import SavedGenerator, load_generator, save_generator
+from vultus.methods.spherehead.sampling import HeadSampler, SamplingSettings
+from vultus.metrics.image import psnr
 
 RIG = ViewRig(2.5, 3.0, (0.0, 0.1, 0.2))
 
@@ -44,6 +46,28 @@ def test_half_precision_halves_the_file(tmp_path: Path) -> None:
     saved.generator.decoder.out.bias.data[0] = 1e6
     with pytest.raises(ValueError, match=r"decoder\.out\.bias has values that are too large"):
         save_generator(half, saved, is_half=True)
+
+
+def test_half_precision_halves_the_file_of_many_weights_and_keeps_its_pictures(
+    tmp_path: Path,
+) -> None:
+    config = replace(TINY, channel_base=1024, channel_max=64, w_dim=64)
+    saved = SavedGenerator(tiny_generator(config), ViewRig(), {})
+    paths = [tmp_path / name for name in ("whole.safetensors", "half.safetensors")]
+    for path, is_half in zip(paths, (False, True), strict=True):
+        save_generator(path, saved, is_half=is_half)
+    whole, half = (path.stat().st_size for path in paths)
+    assert 0.45 < half / whole < 0.55
+    pictures = []
+    for path in paths:
+        loaded = load_generator(path)
+        source = HeadSampler(loaded.generator, loaded.rig, SamplingSettings())
+        heads = [source.head(source.people((seed,))) for seed in range(3)]
+        labels = [loaded.rig.label(yaw) for yaw in (0.0, 2.0)]
+        views = [source.look(head, label).rgb for head in heads for label in labels]
+        pictures.append(torch.stack(views))
+    assert float(pictures[0].std()) > 0.05
+    assert float(psnr(*pictures).min()) >= 50.0
 
 
 def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
