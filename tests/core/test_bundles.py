@@ -70,11 +70,22 @@ def test_every_truncation_is_refused_with_the_file_name(tmp_path: Path) -> None:
             load_bundle(cut)
 
 
-def test_foreign_metadata_under_our_key_are_refused(tmp_path: Path) -> None:
-    for text, reason in (("{", "are not JSON"), ("[1]", "must be an object, got list")):
-        save_file({"w": torch.ones(2)}, tmp_path / "a.safetensors", {"vultus": text})
-        with pytest.raises(ValueError, match=rf"a\.safetensors: the metadata {reason}"):
-            load_bundle(tmp_path / "a.safetensors")
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", ":1: not JSON"),
+        ("{", ":1: not JSON"),
+        ("[" * 100_000, ": not JSON: nested too deeply"),
+        ('{"a": ' + "9" * 400 + "}", ": whole numbers must fit 64 bits"),
+        ("[1]", " must be an object, got list"),
+        ("NaN", " must be an object, got float"),
+    ],
+)
+def test_foreign_metadata_under_our_key_are_refused(text: str, reason: str, tmp_path: Path) -> None:
+    save_file({"w": torch.ones(2)}, tmp_path / "a.safetensors", {"vultus": text})
+    with pytest.raises(ValueError, match=rf"a\.safetensors: the metadata{reason}") as caught:
+        load_bundle(tmp_path / "a.safetensors")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -96,10 +96,51 @@ def test_a_torn_last_line_is_left_out_and_rewinding_removes_it(run: RunFolder) -
     assert run.read_metrics()[2]["loss"] == 9.0
 
 
-def test_a_damaged_line_in_the_middle_is_named(run: RunFolder) -> None:
-    run.metrics_path.write_text('{"step": 1}\nnot json\n{"step": 2}\n')
-    with pytest.raises(ValueError, match=r"metrics\.jsonl:2: not JSON"):
-        run.read_metrics()
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"not json", "not JSON"),
+        (b'{"step": 2, "lo', "not JSON"),
+        (b"\xff\xfe\x00", "not JSON"),
+        (b"[" * 100_000, "not JSON: nested too deeply"),
+        (b'{"step": ' + b"9" * 400 + b"}", "whole numbers must fit 64 bits"),
+        (b"[2]", "must be an object with a whole step"),
+        (b'{"loss": 1.0}', "must be an object with a whole step"),
+        (b'{"step": NaN}', "must be an object with a whole step"),
+        (b'{"step": true}', "must be an object with a whole step"),
+    ],
+)
+def test_a_damaged_line_in_the_middle_is_named(line: bytes, reason: str, run: RunFolder) -> None:
+    run.metrics_path.write_bytes(b'{"step": 1}\n' + line + b'\n{"step": 2}\n')
+    for read in (run.read_metrics, lambda: run.rewind_metrics(1)):
+        with pytest.raises(ValueError, match=rf"metrics\.jsonl:2: {reason}") as caught:
+            read()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_card_that_is_no_object_is_refused(run: RunFolder) -> None:
+    run.card_path.write_text("[1]")
+    with pytest.raises(ValueError, match=r"card\.json must be an object, got list"):
+        run.update_card(data_id="b")
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        b"[]",
+        b'{"step": 3}',
+        b'{"step": "3", "data": {}}',
+        b'{"step": 3.0, "data": {}}',
+        b'{"step": true, "data": {}}',
+        b'{"step": 3, "data": [1]}',
+        b'{"step": 3, "data": {}, "more": 1}',
+    ],
+)
+def test_the_state_of_a_checkpoint_is_checked(state: bytes, run: RunFolder) -> None:
+    run.save_checkpoint(_checkpoint(3))
+    (run.checkpoint_path(3) / "state.json").write_bytes(state)
+    with pytest.raises(ValueError, match=r"state\.json must hold step and data"):
+        run.load_checkpoint()
 
 
 def test_checkpoints_come_back_and_the_last_one_is_found_by_number(run: RunFolder) -> None:

@@ -87,3 +87,17 @@ def test_a_state_of_other_generators_is_refused() -> None:
         restore_random_state(state, {"cameras": torch_generator(0, "cameras")})
     with pytest.raises(ValueError, match=r"generator\.frames"):
         restore_random_state(state)
+
+
+@pytest.mark.parametrize("key", ["python", "numpy", "torch_cpu", "generator.a", "generator.b"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[", b"\xff\xfe", b"[" * 100_000, b"[1, 2]", b'{"state": NaN}', b"[3, [1e400], null]"],
+)
+def test_a_damaged_state_is_named_in_one_line(key: str, content: bytes) -> None:
+    generators = {"a": numpy_generator(0, "a"), "b": torch_generator(0, "b")}
+    state = capture_random_state(generators)
+    state[key] = torch.tensor(list(content), dtype=torch.uint8)
+    with pytest.raises(ValueError, match=f"^random state {key!r} cannot be put back: ") as caught:
+        restore_random_state(state, generators)
+    assert "\n" not in str(caught.value)

@@ -218,17 +218,65 @@ def test_wrong_lines_of_an_obj_are_named(tmp_path: Path, line: str, message: str
         read_mesh(tmp_path / "bad.obj")
 
 
-def test_unsupported_glb_features_are_named(tmp_path: Path) -> None:
-    write_glb(tmp_path / "mesh.glb", mesh_with())
-    document, blob = glb_parts(tmp_path / "mesh.glb")
-    document["nodes"][0]["translation"] = [0, 1, 0]
-    text = json.dumps(document).encode()
+def write_glb_parts(path: Path, text: bytes, blob: bytes) -> None:
     text += b" " * (-len(text) % 4)
     data = struct.pack("<4sIII4s", b"glTF", 2, 28 + len(text) + len(blob), len(text), b"JSON")
-    data += text + struct.pack("<I4s", len(blob), b"BIN\0") + blob
-    (tmp_path / "moved.glb").write_bytes(data)
-    with pytest.raises(ValueError, match="nodes with a transform are not supported"):
-        read_glb(tmp_path / "moved.glb")
+    path.write_bytes(data + text + struct.pack("<I4s", len(blob), b"BIN\0") + blob)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (("nodes", 0, "translation"), [0, 1, 0], "nodes with a transform are not supported"),
+        (("nodes",), 7, "not iterable"),
+        (("meshes",), [], "it holds no mesh"),
+        (("meshes", 0, "primitives", 0, "mode"), 5, "only uncompressed triangles"),
+        (("meshes", 0, "primitives", 0, "attributes"), {"NORMAL": 0}, "'POSITION' is missing"),
+        (("meshes", 0, "primitives", 0, "attributes", "POSITION"), -1, "index must be a whole"),
+        (("meshes", 0, "primitives", 0, "attributes", "POSITION"), 99, "out of range"),
+        (("meshes", 0, "primitives", 0, "indices"), 0, "21 indices of type float32"),
+        (("accessors", 0, "count"), 2**62, "the binary chunk ends early"),
+        (("accessors", 0, "count"), -1, "count must be a whole number from 0 on, got -1"),
+        (("accessors", 0, "count"), 6, "attributes must be of one length"),
+        (("accessors", 0, "type"), "VEC2", "POSITION has 2 numbers a vertex"),
+        (("accessors", 0, "type"), "MAT9", "'MAT9' is missing"),
+        (("accessors", 0, "byteOffset"), -4, "byteOffset must be a whole number from 0 on"),
+        (("accessors", 2, "count"), 8, "8 indices of type uint32 make no triangles"),
+        (("bufferViews", 0, "byteStride"), 0, "byteStride must be a whole number from 12 on"),
+        (("bufferViews", 0), "view", "no attribute 'get'"),
+        (("bufferViews",), None, "not subscriptable"),
+    ],
+)
+def test_glb_tables_that_cannot_be_used_are_named(
+    tmp_path: Path, keys: tuple[str | int, ...], value: object, message: str
+) -> None:
+    path = tmp_path / "mesh.glb"
+    write_glb(path, mesh_with("normals"))
+    document, blob = glb_parts(path)
+    inner = document
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    write_glb_parts(path, json.dumps(document).encode(), blob)
+    with pytest.raises(ValueError, match=rf"mesh\.glb: not a GLB .*{message}"):
+        read_glb(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"{", "the first chunk:1: not JSON"),
+        (b"[1]", "the first chunk must be an object, got list"),
+        (b"\xff\xff", "the first chunk: not JSON"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"nodes": [' + b"9" * 400 + b"]}", "whole numbers must fit 64 bits"),
+    ],
+)
+def test_a_glb_of_other_tables_is_refused(tmp_path: Path, text: bytes, message: str) -> None:
+    write_glb_parts(tmp_path / "mesh.glb", text, b"")
+    with pytest.raises(ValueError, match=rf"mesh\.glb: not a GLB .*{message}") as caught:
+        read_glb(tmp_path / "mesh.glb")
+    assert "\n" not in str(caught.value)
 
 
 def test_unknown_suffixes_and_missing_files_are_named(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vultus.core.files import atomic_path
+from vultus.core.files import atomic_path, parse_json
 
 __all__ = ["Bundle", "load_bundle", "save_bundle"]
 
@@ -97,10 +97,7 @@ def load_bundle(path: Path, device: torch.device | str = "cpu") -> Bundle:
         raise ValueError(f"{path}: not a complete safetensors file: {error}") from error
     if _METADATA_KEY not in header:
         return Bundle(path, tensors, dict(header))
-    try:
-        metadata = json.loads(header[_METADATA_KEY])
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: the metadata are not JSON: {error}") from error
+    metadata = parse_json(header[_METADATA_KEY], f"{path}: the metadata")
     if not isinstance(metadata, dict):
         raise ValueError(f"{path}: the metadata must be an object, got {type(metadata).__name__}")
     return Bundle(path, tensors, metadata)

@@ -137,26 +137,28 @@ def read_json(path: Path) -> Any:
     return parse_json(path.read_bytes(), str(path))
 
 
-def parse_json(data: bytes | str, name: str) -> Any:
+def parse_json(data: bytes | str, name: str, line: int | None = None) -> Any:
     """Parse the content of a JSON file. NaN and infinity pass, whole numbers of 64 bits at most.
 
     Args:
         data: The content.
         name: Of the file, for messages.
+        line: Of the file, if the content is no more than that line.
 
     Raises:
         ValueError: If it is not JSON, or a whole number is too large; names file and line.
     """
+    where = name if line is None else f"{name}:{line}"
     try:
         return json.loads(data, parse_int=_parse_integer)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{name}:{error.lineno}: not JSON: {error.msg}") from error
+        raise ValueError(f"{name}:{line or error.lineno}: not JSON: {error.msg}") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{name}: not JSON: {error.reason} at byte {error.start}") from error
+        raise ValueError(f"{where}: not JSON: {error.reason} at byte {error.start}") from error
     except RecursionError as error:
-        raise ValueError(f"{name}: not JSON: nested too deeply") from error
+        raise ValueError(f"{where}: not JSON: nested too deeply") from error
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+        raise ValueError(f"{where}: {error}") from error
 
 
 def _parse_integer(text: str) -> int:

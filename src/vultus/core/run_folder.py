@@ -19,7 +19,14 @@ from torch import Tensor
 from vultus.core.bundles import load_bundle, save_bundle
 from vultus.core.config import load_config, save_config
 from vultus.core.environment import code_revision, describe_hardware, package_versions
-from vultus.core.files import atomic_directory, is_temporary, read_json, write_bytes, write_json
+from vultus.core.files import (
+    atomic_directory,
+    is_temporary,
+    parse_json,
+    read_json,
+    write_bytes,
+    write_json,
+)
 
 __all__ = ["Checkpoint", "RunFolder"]
 
@@ -129,8 +136,16 @@ class RunFolder:
         return load_config(self.config_path, config_class)
 
     def read_card(self) -> dict[str, Any]:
-        """Read the card."""
-        return read_json(self.card_path)
+        """Read the card.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            ValueError: If it is damaged; names the file.
+        """
+        card = read_json(self.card_path)
+        if not isinstance(card, dict):
+            raise ValueError(f"{self.card_path} must be an object, got {type(card).__name__}")
+        return card
 
     def update_card(self, **facts: Any) -> None:
         """Set facts on the card."""
@@ -165,14 +180,14 @@ class RunFolder:
         """
         if not self.metrics_path.exists():
             return []
-        *lines, _tail = self.metrics_path.read_text(encoding="utf-8").split("\n")
-        rows = []
-        for number, line in enumerate(lines, start=1):
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{self.metrics_path}:{number}: not JSON: {error.msg}") from error
-        return rows
+        *lines, _tail = self.metrics_path.read_bytes().split(b"\n")
+        return [self._metrics_row(line, number) for number, line in enumerate(lines, start=1)]
+
+    def _metrics_row(self, line: bytes, number: int) -> dict[str, Any]:
+        row = parse_json(line, str(self.metrics_path), number)
+        if not isinstance(row, dict) or type(row.get("step")) is not int:
+            raise ValueError(f"{self.metrics_path}:{number}: must be an object with a whole step")
+        return row
 
     def rewind_metrics(self, step: int) -> None:
         """Drop the lines beyond ``step`` and a torn last line: call it before resuming there."""
@@ -222,14 +237,12 @@ class RunFolder:
             known = ", ".join(map(str, steps)) or "none"
             raise FileNotFoundError(f"{self.checkpoints_path}: {wanted}; complete steps: {known}")
         folder = self.checkpoint_path(steps[-1] if step is None else step)
-        state = read_json(folder / "state.json")
-        if not isinstance(state, dict) or set(state) != {"step", "data"}:
-            raise ValueError(f"{folder / 'state.json'} must hold step and data")
+        saved, data = _read_state(folder / "state.json")
         return Checkpoint(
-            state["step"],
+            saved,
             load_bundle(folder / "weights.safetensors").tensors,
             load_bundle(folder / "optimizer.safetensors").tensors,
-            state["data"],
+            data,
         )
 
     def keep_checkpoints(self, count: int) -> None:
@@ -244,3 +257,12 @@ class RunFolder:
             return
         for step in self.checkpoint_steps()[:-count]:
             shutil.rmtree(self.checkpoint_path(step))
+
+
+def _read_state(path: Path) -> tuple[int, dict[str, Any]]:
+    """Step and data of a checkpoint."""
+    state = read_json(path)
+    is_state = isinstance(state, dict) and state.keys() == {"step", "data"}
+    if not is_state or type(state["step"]) is not int or not isinstance(state["data"], dict):
+        raise ValueError(f"{path} must hold step and data, a whole number and an object")
+    return state["step"], state["data"]

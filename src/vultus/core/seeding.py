@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -97,26 +98,42 @@ def restore_random_state(
     A CUDA state is put back only where that device exists.
 
     Raises:
-        ValueError: If the state of a generator is missing, or belongs to a generator not given.
+        ValueError: If the state of a generator is missing, damaged, or belongs to a generator not
+            given.
     """
     given = generators or {}
     wanted = {"python", "numpy", "torch_cpu"} | {_GENERATOR_PREFIX + name for name in given}
     known = {key for key in state if not key.startswith("torch_cuda_")}
     if wanted != known:
         raise ValueError(f"random state must have {sorted(wanted)}, got {sorted(known)}")
-    version, words, gauss = _from_bytes(state["python"])
-    random.setstate((version, tuple(words), gauss))
-    np.random.set_state(_from_bytes(state["numpy"]))  # noqa: NPY002 - see seed_everything
-    torch.set_rng_state(state["torch_cpu"].cpu())
+    with _naming("python"):
+        version, words, gauss = _from_bytes(state["python"])
+        random.setstate((version, tuple(words), gauss))
+    with _naming("numpy"):
+        np.random.set_state(_from_bytes(state["numpy"]))  # noqa: NPY002 - see seed_everything
+    with _naming("torch_cpu"):
+        torch.set_rng_state(state["torch_cpu"].cpu())
     for index in range(torch.cuda.device_count()):
         if f"torch_cuda_{index}" in state:
-            torch.cuda.set_rng_state(state[f"torch_cuda_{index}"].cpu(), index)
+            with _naming(f"torch_cuda_{index}"):
+                torch.cuda.set_rng_state(state[f"torch_cuda_{index}"].cpu(), index)
     for name, generator in given.items():
         stored = state[_GENERATOR_PREFIX + name].cpu()
-        if isinstance(generator, torch.Generator):
-            generator.set_state(stored)
-        else:
-            generator.bit_generator.state = _from_bytes(stored)
+        with _naming(_GENERATOR_PREFIX + name):
+            if isinstance(generator, torch.Generator):
+                generator.set_state(stored)
+            else:
+                generator.bit_generator.state = _from_bytes(stored)
+
+
+@contextmanager
+def _naming(key: str) -> Iterator[None]:
+    """Tell which state it is that a generator cannot take."""
+    try:
+        yield
+    except (LookupError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"random state {key!r} cannot be put back: {reason}") from error
 
 
 def _to_bytes(value: Any) -> Tensor:
@@ -125,4 +142,5 @@ def _to_bytes(value: Any) -> Tensor:
 
 
 def _from_bytes(data: Tensor) -> Any:
+    # States of NumPy have whole numbers of 128 bits, which files.parse_json refuses.
     return json.loads(bytes(data.cpu().tolist()))

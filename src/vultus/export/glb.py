@@ -14,7 +14,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from vultus.core.files import write_bytes
+from vultus.core.files import parse_json, write_bytes
 from vultus.core.srgb import linear_to_srgb, srgb_to_linear
 from vultus.geometry.meshes import TriangleMesh
 
@@ -27,6 +27,8 @@ _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 _FLOAT, _UINT32 = 5126, 5125
 _VERTEX_BUFFER, _INDEX_BUFFER = 34962, 34963
 _TRIANGLES = 4
+_ATTRIBUTES = {"POSITION": (3,), "NORMAL": (3,), "COLOR_0": (3, 4), "TEXCOORD_0": (2,)}
+"""What is read, and how many numbers a vertex may have of it."""
 
 
 def write_glb(
@@ -154,6 +156,8 @@ def read_glb(path: Path) -> TriangleMesh:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not a GLB, or uses moved nodes, compression or sparse data.
     """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist")
     data = path.read_bytes()
     try:
         document, blob = _chunks(data)
@@ -161,11 +165,16 @@ def read_glb(path: Path) -> TriangleMesh:
             if {"matrix", "translation", "rotation", "scale"}.intersection(node):
                 raise ValueError("nodes with a transform are not supported")
         primitives = [p for mesh in document["meshes"] for p in mesh["primitives"]]
+        if not primitives:
+            raise ValueError("it holds no mesh")
         if any(p.get("mode", _TRIANGLES) != _TRIANGLES or "extensions" in p for p in primitives):
             raise ValueError("only uncompressed triangles are supported")
         return _merge([_read_primitive(document, blob, p) for p in primitives])
-    except (ValueError, KeyError, IndexError, TypeError, struct.error) as error:
-        raise ValueError(f"{path}: not a GLB that can be read: {error}") from None
+    except KeyError as error:
+        raise ValueError(f"{path}: not a GLB that can be read: {error} is missing") from error
+    # The tables refer to each other by key and index; a wrong type anywhere ends here.
+    except (ValueError, IndexError, TypeError, AttributeError, struct.error) as error:
+        raise ValueError(f"{path}: not a GLB that can be read: {error}") from error
 
 
 def _chunks(data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -177,7 +186,9 @@ def _chunks(data: bytes) -> tuple[dict[str, Any], bytes]:
     length, kind = struct.unpack_from("<II", data, 12)
     if kind != _JSON:
         raise ValueError("the first chunk must be JSON")
-    document = json.loads(data[20 : 20 + length])
+    document = parse_json(data[20 : 20 + length], "the first chunk")
+    if not isinstance(document, dict):
+        raise ValueError(f"the first chunk must be an object, got {type(document).__name__}")
     start = 20 + length
     if start + 8 > size:
         return document, b""
@@ -186,35 +197,47 @@ def _chunks(data: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def _read_accessor(document: dict[str, Any], blob: bytes, index: int) -> np.ndarray:
-    accessor = document["accessors"][index]
+    accessor = document["accessors"][_whole(index, "an accessor's index")]
     if "sparse" in accessor:
         raise ValueError("sparse data is not supported")
-    view = document["bufferViews"][accessor["bufferView"]]
+    view = document["bufferViews"][_whole(accessor["bufferView"], "bufferView")]
     dtype, width = np.dtype(_DTYPES[accessor["componentType"]]), _WIDTHS[accessor["type"]]
-    start = view.get("byteOffset", 0) + accessor.get("byteOffset", 0)
-    stride = view.get("byteStride", dtype.itemsize * width)
-    count = accessor["count"]
-    if start + (count - 1) * stride + dtype.itemsize * width > len(blob):
+    start = sum(_whole(table.get("byteOffset", 0), "byteOffset") for table in (view, accessor))
+    size = dtype.itemsize * width
+    stride = _whole(view.get("byteStride", size), "byteStride", size)
+    count = _whole(accessor["count"], "count")
+    if count and start + (count - 1) * stride + size > len(blob):
         raise ValueError("the binary chunk ends early")
+    if not count:
+        return np.empty((0, width), dtype)
     array = np.ndarray((count, width), dtype, blob, start, (stride, dtype.itemsize)).copy()
-    if accessor.get("normalized"):
+    if accessor.get("normalized") and dtype.kind in "iu":
         return (array / np.iinfo(dtype).max).astype(np.float32)
     return array
+
+
+def _whole(value: object, name: str, least: int = 0) -> int:
+    if type(value) is not int or value < least:
+        raise ValueError(f"{name} must be a whole number from {least} on, got {value!r:.40}")
+    return value
 
 
 def _read_primitive(
     document: dict[str, Any], blob: bytes, primitive: dict[str, Any]
 ) -> TriangleMesh:
-    named = {
-        name: torch.from_numpy(_read_accessor(document, blob, index).astype(np.float32))
-        for name, index in primitive["attributes"].items()
-        if name in ("POSITION", "NORMAL", "COLOR_0", "TEXCOORD_0")
-    }
-    count = len(named["POSITION"])
-    indices = np.arange(count)
-    if "indices" in primitive:
-        indices = _read_accessor(document, blob, primitive["indices"])
-    faces = torch.from_numpy(indices.astype(np.int64)).reshape(-1, 3)
+    named: dict[str, Tensor] = {}
+    for name, index in primitive["attributes"].items():
+        if name not in _ATTRIBUTES:
+            continue
+        array = _read_accessor(document, blob, index)
+        if array.shape[1] not in _ATTRIBUTES[name]:
+            raise ValueError(f"{name} has {array.shape[1]} numbers a vertex")
+        named[name] = torch.from_numpy(array.astype(np.float32))
+    lengths = {name: len(values) for name, values in named.items()}
+    count = lengths["POSITION"]
+    if set(lengths.values()) != {count}:
+        raise ValueError(f"attributes must be of one length, got {lengths}")
+    faces = _read_faces(document, blob, primitive, count)
     colors, uv = named.get("COLOR_0"), named.get("TEXCOORD_0")
     if uv is not None:
         uv = torch.stack([uv[:, 0], 1 - uv[:, 1]], dim=-1)
@@ -226,6 +249,18 @@ def _read_primitive(
         uv,
         None if uv is None else faces,
     )
+
+
+def _read_faces(
+    document: dict[str, Any], blob: bytes, primitive: dict[str, Any], count: int
+) -> Tensor:
+    """Corners of triangles; without indices, vertices follow each other."""
+    indices = np.arange(count)
+    if "indices" in primitive:
+        indices = _read_accessor(document, blob, primitive["indices"])
+    if indices.dtype.kind not in "iu" or indices.size % 3:
+        raise ValueError(f"{indices.size} indices of type {indices.dtype} make no triangles")
+    return torch.from_numpy(indices.astype(np.int64)).reshape(-1, 3)
 
 
 def _merge(parts: list[TriangleMesh]) -> TriangleMesh:

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int, Int32
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from vultus.core.files import atomic_path
+from vultus.core.files import atomic_path, parse_json
 from vultus.core.progress import track
 from vultus.kernels.env_shade import Backend, trace_words
 from vultus.kernels.ray_mesh import Bvh
@@ -157,8 +157,8 @@ class VisibilityCache:
             raise FileNotFoundError(f"{path} does not exist")
         try:
             with safe_open(path, "pt") as file:
-                found = json.loads((file.metadata() or {}).get("key", "null"))
-        except (SafetensorError, json.JSONDecodeError) as error:
+                found = parse_json((file.metadata() or {}).get("key", "null"), "its key")
+        except (SafetensorError, ValueError) as error:
             raise ValueError(f"{path}: not a file of visibility: {error}") from error
         if found != asdict(key):
             raise ValueError(f"{path}: must be of {asdict(key)}, is of {found}")
