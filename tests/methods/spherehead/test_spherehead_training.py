@@ -268,7 +268,7 @@ def test_augmentation_moves_images_and_masks_alike() -> None:
 
 def test_presets_fit_together_and_scale() -> None:
     presets = method_presets("spherehead")
-    assert list(presets) == ["official", "small", "gpu-small"]
+    assert list(presets) == ["official", "small", "gpu-small", "demo"]
     official = presets["official"]
     assert (official.training.images, official.training.batch) == (25_000_000, 32)
     assert official.generator.image_size == 512

@@ -360,14 +360,43 @@ _GPU_SMALL = SphereHeadConfig(
         use_tf32=True,
     ),
 )
+_DEMO = replace(
+    _GPU_SMALL,
+    generator=replace(
+        _GPU_SMALL.generator,
+        z_dim=128,
+        w_dim=128,
+        channel_base=8192,
+        channel_max=96,
+        plane_size=64,
+        sphere_channels=(96, 96),
+        neural_size=32,
+        super_resolution="2x_64",
+    ),
+    discriminator=replace(
+        _GPU_SMALL.discriminator, image_size=64, channel_base=8192, channel_max=96
+    ),
+    objective=ObjectiveConfig(
+        pose_swap_fade=200_000,
+        blur_sigma=1.25,
+        blur_fade=30_000,
+        noise_fade=30_000,
+        # Fewer pixels add up to the gradient.
+        r1_weight=0.3,
+        mask_r1_weight=0.3,
+    ),
+    training=replace(_GPU_SMALL.training, images=1_000_000),
+)
 
 PRESETS: dict[str, SphereHeadConfig] = {
     "official": SphereHeadConfig(),
     "small": _SMALL,
     "gpu-small": _GPU_SMALL,
+    "demo": _DEMO,
 }
-"""512 pixels as published; 64 pixels on a CPU; 128 pixels on one GPU. The small ones expect exact
-cameras, as those of the studio's collections, and learn no camera offset."""
+"""512 pixels as published; 64 pixels on a CPU; 128 pixels on one GPU; 64 pixels on a GPU within
+minutes. All but the first expect exact cameras, as those of the studio's collections, and learn no
+camera offset."""
 
 
 def scale_schedule(config: SphereHeadConfig, factor: float) -> SphereHeadConfig:
