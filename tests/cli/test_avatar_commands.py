@@ -89,13 +89,13 @@ def test_render_shows_single_expressions_in_turns(trained: Path, tmp_path: Path)
     images = tmp_path / "images"
     command = ["render", "--run", str(trained), "--out", str(tmp_path / "film.mp4")]
     command += ["--one-hot", "jawOpen", "0", "--frames", "6", "--images", str(images)]
-    assert run([*command, "--path", "still"]) == 0
+    assert run([*command, "--path", "still", "--camera", "2"]) == 0
     shown = [read_image(images / "rgb" / f"{index:05d}.png") for index in range(6)]
     # Each rises and falls: the first is as far as the third, and the middle one is farthest.
     assert torch.equal(shown[0], shown[2])
     assert torch.equal(shown[3], shown[5])
     opened = open_run(trained)
-    camera, place = opened.sequence.split("train")[0].camera, opened.pose(0)
+    camera, place = opened.camera(2), opened.pose(0)
     for index, (name, weight) in {0: ("jawOpen", 0.25), 1: ("jawOpen", 1.0)}.items():
         coeffs = torch.zeros(1, 52)
         coeffs[0, opened.sequence.head.expression_names.index(name)] = weight
@@ -112,10 +112,13 @@ def test_render_shows_single_expressions_in_turns(trained: Path, tmp_path: Path)
         (["--one-hot", "all", "--frames", "9"], "--frames must be at least 52"),
         (["--one-hot", "0", "--path", "dataset"], "--one-hot is not for --path dataset"),
         (["--weight", "2"], "--weight is of --one-hot"),
+        (["--camera", "2"], "--camera is of --path still, got --path turntable"),
+        (["--camera", "2", "--path", "dataset"], "--camera is of --path still, got --path dataset"),
+        (["--camera", "7", "--path", "still"], "--camera must be one of 0, 1, 2, got 7"),
         (["--one-hot", "0", "--weight", "nan"], "--weight must be finite"),
     ],
 )
-def test_expressions_that_cannot_be_shown_are_refused(trained, refuses, options, part) -> None:
+def test_what_paths_cannot_show_is_refused(trained, refuses, options, part) -> None:
     refuses(["render", "--run", str(trained), *options], part)
 
 

@@ -106,6 +106,8 @@ def test_held_out_frames_are_shown_in_the_trained_light(avatar, tmp_path, capsys
         (["--split", "val"], ["--split is for --path dataset, got --path still"]),
         (["--path", "dataset", "--frames", "3"], ["--frames is not for --path dataset"]),
         (["--path", "dataset", "--timestep", "0"], ["--timestep is not for --path dataset"]),
+        (["--path", "dataset", "--camera", "0"], ["--camera is not for --path dataset"]),
+        (["--path", "arc", "--camera", "0"], ["--camera is of --path still, got --path arc"]),
         (["--path", "dataset", "--one-hot", "0"], ["--one-hot is not for --path dataset"]),
         (["--envmap", "sun", "--layout", "mirrored"], ["--layout is of maps that are read"]),
         (["--out", "film.gif"], ["--out must end in .mp4"]),

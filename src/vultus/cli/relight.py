@@ -78,8 +78,9 @@ class RelightOptions:
     layers: tuple[LayerName, ...] = ()
     """Maps beside the picture: what the avatar is made of, and what light did."""
     path: Literal["still", "turntable", "arc", "dataset"] = "still"
-    """still: the first training camera; turntable, arc: as in render; dataset: the capture's own
-    cameras."""
+    """still: one camera of the capture; turntable, arc: as in render; dataset: all of them."""
+    camera: int | None = None
+    """Camera of --path still; default: the first training camera."""
     split: Split | None = None
     """Frames of --path dataset; default: test."""
     timestep: int | None = None
@@ -152,7 +153,7 @@ def _check_effects(options: RelightOptions) -> None:
     if options.path != "dataset" and options.split is not None:
         raise ValueError(f"--split is for --path dataset, got --path {options.path}")
     if options.path == "dataset":
-        for name in ("frames", "timestep"):
+        for name in ("frames", "timestep", "camera"):
             if getattr(options, name) is not None:
                 raise ValueError(f"--{name} is not for --path dataset, whose frames are the split")
         if options.expressions.one_hot:
@@ -194,7 +195,7 @@ def _moments(opened: OpenRun, options: RelightOptions) -> tuple[list[str], HeadP
     else:
         count = _num_frames(options)
         names = [f"{index:05d}" for index in range(count)]
-        cameras = path_cameras(opened, options.path, count)
+        cameras = path_cameras(opened, options.path, count, camera=options.camera)
         pose = path_pose(opened, options.path, options.timestep, count, options.expressions)
     return names, pose, cameras if options.size is None else cameras.resized(*options.size)
 

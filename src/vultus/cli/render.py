@@ -39,8 +39,10 @@ class RenderOptions:
     path: Literal["turntable", "arc", "yaw", "still", "dataset"] = "turntable"
     """turntable: once around; arc: left to right in front of the face; yaw: 15 degrees to either
     side from the mean distance of the training cameras, a sweep per 100 frames, the published novel
-    views of GaussianHead; still: the first training camera; dataset: the capture's own cameras
-    beside the truth."""
+    views of GaussianHead; still: one camera of the capture; dataset: all of them, beside the
+    truth."""
+    camera: int | None = None
+    """Camera of --path still; default: the first training camera."""
     split: Split = "test"
     """Frames of --path dataset."""
     timestep: int | None = None
@@ -96,6 +98,8 @@ def _shots(opened: OpenRun, options: RenderOptions, views: tuple[View, ...]) -> 
         first = load_frame(sequence, records[0])
         if options.expressions.one_hot:
             raise ValueError("--one-hot is not for --path dataset, which shows the track")
+        if options.camera is not None:
+            raise ValueError("--camera is of --path still, got --path dataset")
         missing = next((view for view in views if not can_show(first, view)), None)
         if missing is not None:
             raise ValueError(f"--views {missing}: {records[0].image_path} has none")
@@ -103,7 +107,8 @@ def _shots(opened: OpenRun, options: RenderOptions, views: tuple[View, ...]) -> 
     unknown = next((view for view in views if view in CAPTURE_VIEWS), None)
     if unknown is not None:
         raise ValueError(f"--views {unknown} needs --path dataset, got {options.path}")
-    cameras = path_cameras(opened, options.path, options.frames, options.size)
+    path, size = options.path, options.size
+    cameras = path_cameras(opened, path, options.frames, size, options.camera)
     pose = path_pose(opened, options.path, options.timestep, options.frames, options.expressions)
     return path_shots(avatar, pose, cameras)
 
@@ -122,21 +127,27 @@ def path_pose(
 
 
 def path_cameras(
-    opened: OpenRun, path: str, frames: int, size: tuple[int, int] | None = None
+    opened: OpenRun,
+    path: str,
+    frames: int,
+    size: tuple[int, int] | None = None,
+    camera: int | None = None,
 ) -> Camera:
     """Cameras around the head, framed as the first training image is; ``yaw`` as all of them are.
 
-    ``still`` is the first training camera itself.
+    ``still`` is one camera of the capture, by default the first training camera.
 
     Raises:
-        ValueError: If ``frames`` is not positive.
+        ValueError: If ``frames`` is not positive, or ``camera`` unknown or of no use.
     """
+    if camera is not None and path != "still":
+        raise ValueError(f"--camera is of --path still, got --path {path}")
     if frames < 1:
         raise ValueError(f"a camera path needs at least 1 frame, got {frames}")
     if path == "yaw":
         cameras = _yaw_cameras(opened, frames)
     elif path == "still":
-        cameras = opened.camera(None)[torch.zeros(frames, dtype=torch.int64)]
+        cameras = opened.camera(camera)[torch.zeros(frames, dtype=torch.int64)]
     else:
         center, radius, first = _framing(opened)
         sweep = 2.0 * math.pi if path == "turntable" else math.pi / 2.0
