@@ -10,6 +10,7 @@ from relight_heads import write_relightable
 from tiny_generators import write_tiny_generator
 from tiny_image_sets import labels_at, write_image_set, write_lit_set
 from vultus.cli.main import run
+from vultus.core.image_io import image_size
 
 
 def test_numbers_are_printed_and_written(
@@ -43,10 +44,16 @@ def test_lights_are_measured_of_generators_that_have_them(
     command += ["--data", str(data), "--count", "5", "--batch", "5"]
     lit = ["--light-count", "4", "--light-views", "2"]
     out = tmp_path / "quality.json"
-    assert run([*command, *lit, "--out", str(out)]) == 0
+    sheet = tmp_path / "lights.png"
+    assert run([*command, *lit, "--out", str(out), "--light-sheet", str(sheet)]) == 0
+    assert image_size(sheet) == (4 * 32 + 3 * 4, 3 * 32 + 2 * 4)
     written = json.loads(out.read_text())
     assert written["protocol"] == "generator-all-rendered-5-black-v1, light-probe-4x2-v1"
     assert list(written["results"])[:2] == ["random_feature_distance", "light_error"]
+    asked = [*command, "--light-sheet"]
+    refuses([*asked, str(sheet), "--light-count", "0"], "--light-sheet needs --light-count above 0")
+    refuses([*asked, str(tmp_path / "x.mp4")], "--light-sheet must end in .png, .jpg, .jpeg")
+    refuses([*asked, str(tmp_path / "no/x.png")], "no does not exist")
     refuses([*command, "--light-views", "1"], "light_views at least 2")
     few = write_lit_set(tmp_path / "few", labels_at([0.01 * k for k in range(39)]))
     refuses([*command, "--data", str(few), "--dry-run"], "lights need at least 40 real images")

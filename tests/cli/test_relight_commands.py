@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -129,6 +130,22 @@ def test_relit_films_and_sheets_are_written(
     assert image_size(tmp_path / "sheet.png") == (3 * 32 + 8, 3 * 32 + 8)
 
 
+def test_a_sheet_shows_light_on_its_way(weights: Path, envmap: Path, tmp_path: Path) -> None:
+    lights = ["--lights", str(envmap), "left", "--turns", "-1", "--steps", "4"]
+    sheet = command("generate-relit", weights, tmp_path / "sheet.png", *lights)
+    assert run(sheet) == 0
+    found = read_image_bytes(tmp_path / "sheet.png")
+    assert found.shape == (3, 2 * 32 + 4, 8 * 32 + 7 * 4)
+    source = RelightableSampler(visible(), OFFICIAL_RIG, SamplingSettings())
+    head = source.head(source.people((0,)))
+    sky, left = (open_light(name, LightSettings()) for name in (str(envmap), "left"))
+    for column, (light, turn) in enumerate((light, k) for light in (sky, left) for k in range(4)):
+        turned = light.turned(-0.5 * math.pi * turn)
+        ((picture, _),) = source.relit(head, [turned], OFFICIAL_RIG.label())
+        tile = found[:, 36:, 36 * column :][:, :, :32]
+        assert torch.equal(tile, to_bytes(picture.clamp(0.0, 1.0)))
+
+
 def test_splats_hold_the_colours_of_each_light(weights: Path, tmp_path: Path) -> None:
     more = ["--lights", "left", "right", "albedo", "--truncation", "1"]
     assert run(command("generate-splats", weights, tmp_path / "splats", *more)) == 0
@@ -232,7 +249,9 @@ def test_what_relighting_cannot_do_is_refused(
     refuses(["generate-relit", "spherehead"], "method must be one of gsheadrelight, got 'spherehe")
     for option, value in {"frames": "2", "turns": "0", "motion": "face", "fps": "5"}.items():
         sheet = command("generate-relit", weights, tmp_path / "a.png", f"--{option}", value)
-        refuses(sheet, f"--{option} needs a film (.mp4), got --out")
+        refuses(sheet, f"--{option} needs a film (.mp4)", "got --out")
+    refuses([*relit, "--steps", "2"], "--steps needs a sheet (.png, .jpg), got --out")
+    refuses([*relit, "--steps", "0"], "--steps must be positive, got 0")
     splats = command("generate-splats", weights, tmp_path / "s", "--lights", "left", "left")
     refuses(splats, "--lights must have different names")
     refuses(

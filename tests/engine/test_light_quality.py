@@ -14,9 +14,10 @@ from vultus.core.image_io import to_bytes
 from vultus.data.image_choice import ChoiceConfig, choose_entries
 from vultus.data.image_feed import Conditions, ImageFeed, RealBatch
 from vultus.data.image_set import open_image_set
-from vultus.data.light_labels import head_to_camera_lights
+from vultus.data.light_labels import camera_to_head_lights, head_to_camera_lights
 from vultus.engine.light_quality import LightQualityConfig, light_protocol, measure_lights
 from vultus.geometry.spherical_harmonics import light_sh_basis
+from vultus.metrics.light_probe import light_distance
 
 SIZE, COUNT = 16, 240
 QUICK = LightQualityConfig(light_count=60, light_views=3)
@@ -72,22 +73,35 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> ImageFeed:
 
 
 def test_who_shows_the_light_asked_for_is_as_good_as_real_pictures(feed: ImageFeed) -> None:
-    found = measure_lights(Balls(), feed, QUICK, 30)
+    found = measure_lights(Balls(), feed, QUICK, 30).figures
     assert found["light_correlation.real"] > 0.8
     assert found["light_correlation"] > 0.8
     assert found["light_error"] < 0.6 * found["light_error.blind"]
     assert found["light_error"] == pytest.approx(found["light_error.real"], rel=0.5)
-    assert found == measure_lights(Balls(), feed, QUICK, 30)
+    assert found["light_slope"] == pytest.approx(found["light_slope.real"], abs=0.15)
+    assert 0.6 < found["light_slope"] < 1.1
+    assert found == measure_lights(Balls(), feed, QUICK, 30).figures
 
 
 def test_who_does_not_listen_is_no_better_than_blind(feed: ImageFeed) -> None:
     known = feed.conditions.lights
     assert known is not None
-    deaf = measure_lights(Balls(fixed=known[:1]), feed, QUICK, 30)
-    obeying = measure_lights(Balls(), feed, QUICK, 30)
+    deaf = measure_lights(Balls(fixed=known[:1]), feed, QUICK, 30).figures
+    obeying = measure_lights(Balls(), feed, QUICK, 30).figures
+    assert abs(deaf["light_slope"]) < 0.3
     assert abs(deaf["light_correlation"]) < 0.35
     assert deaf["light_error"] > 0.9 * deaf["light_error.blind"]
     assert deaf["light_error.real"] == obeying["light_error.real"]
+
+
+def test_people_are_kept_with_the_lights_that_they_were_asked_for(feed: ImageFeed) -> None:
+    kept = measure_lights(Balls(), feed, QUICK, 30)
+    assert len(kept.pictures) == len(kept.wanted) == len(kept.found) == 8
+    frontal = labels_at([0.0]).expand(8, -1)
+    labels = Conditions(frontal, camera_to_head_lights(kept.wanted, frontal))
+    assert torch.equal(to_bytes(balls(labels)), to_bytes(kept.pictures))
+    errors = light_distance(kept.found, kept.wanted)
+    assert float(errors.mean()) < 0.6 * kept.figures["light_error.blind"]
 
 
 def test_light_that_follows_the_camera_is_instable(feed: ImageFeed) -> None:
@@ -96,8 +110,8 @@ def test_light_that_follows_the_camera_is_instable(feed: ImageFeed) -> None:
             front = labels_at([0.0]).expand(len(ws), -1)
             return balls(Conditions(front, conditions.lights))
 
-    steady = measure_lights(Balls(), feed, QUICK, 30)["light_instability"]
-    following = measure_lights(Following(), feed, QUICK, 30)["light_instability"]
+    steady = measure_lights(Balls(), feed, QUICK, 30).figures["light_instability"]
+    following = measure_lights(Following(), feed, QUICK, 30).figures["light_instability"]
     assert following > 1.3 * steady
 
 

@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from vultus.metrics.light_probe import fit_light_probe, light_correlation, light_distance
+from vultus.metrics.light_probe import (
+    fit_light_probe,
+    light_correlation,
+    light_distance,
+    light_slope,
+)
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -42,3 +47,9 @@ def test_correlations_are_means_over_coefficients() -> None:
     found = torch.stack([5.0 * lights[:, 0] + 1.0, -lights[:, 1]], dim=1)
     assert float(light_correlation(found, lights)) == pytest.approx(0.0, abs=1e-6)
     assert float(light_correlation(found[:, :1], lights[:, :1])) == pytest.approx(1.0)
+
+
+def test_slopes_tell_the_contrast_of_lights() -> None:
+    lights = drawn(300, 9)
+    assert float(light_slope(0.5 * lights + 2.0, lights)) == pytest.approx(0.5)
+    assert abs(float(light_slope(drawn(300, 9, seed=1), lights))) < 0.1

@@ -17,6 +17,7 @@ from vultus.cli.generator_options import split_method
 from vultus.cli.generator_weights import RELIGHTABLE, SPHERE_HEAD, SavedSource, open_saved
 from vultus.core.devices import find_device
 from vultus.core.files import write_json
+from vultus.core.image_io import write_image
 from vultus.data.image_choice import Entries
 from vultus.data.image_feed import ImageFeed
 from vultus.data.image_set import ImageSet, open_image_set
@@ -35,6 +36,7 @@ from vultus.engine.light_quality import (
     light_protocol,
     measure_lights,
 )
+from vultus.export.relit_people import measured_lights_sheet
 from vultus.methods.gsheadrelight.random_images import RandomImages as RandomLitImages
 from vultus.methods.head_views import ViewRig
 from vultus.methods.spherehead.random_images import RandomImages
@@ -45,6 +47,8 @@ __all__ = [
     "EvaluateSphereHeadOptions",
     "main",
 ]
+
+_PICTURES = (".png", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -138,9 +142,13 @@ class EvaluateRelightableOptions(EvaluateGeneratorOptions):
         default_factory=LightQualityConfig
     )
     """How light is measured."""
+    light_sheet: Path | None = None
+    """Picture (.png, .jpg) of eight of the people whose light is measured: as they are, and white
+    balls in the light asked for and in the light found."""
 
     def open(self) -> _Evaluation:
         """Open images and weights."""
+        self._check_sheet()
         images = open_image_set(
             self.data,
             self.masks,
@@ -165,8 +173,23 @@ class EvaluateRelightableOptions(EvaluateGeneratorOptions):
         if self.light.light_count:
             assert isinstance(opened.make, RandomLitImages)
             batch = self.quality.batch
-            results |= measure_lights(opened.make, feed, self.light, batch, self.seed)
+            lights = measure_lights(opened.make, feed, self.light, batch, self.seed)
+            results |= lights.figures
+            if self.light_sheet is not None:
+                sheet = measured_lights_sheet(lights.pictures, lights.wanted, lights.found)
+                write_image(self.light_sheet, sheet)
         return results
+
+    def _check_sheet(self) -> None:
+        path = self.light_sheet
+        if path is None:
+            return
+        if not self.light.light_count:
+            raise ValueError(f"--light-sheet needs --light-count above 0, got {path}")
+        if path.suffix.lower() not in _PICTURES:
+            raise ValueError(f"--light-sheet must end in {', '.join(_PICTURES)}, got {path}")
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"--light-sheet: the folder {path.parent} does not exist")
 
 
 _OPTIONS: dict[str, type[EvaluateGeneratorOptions]] = {

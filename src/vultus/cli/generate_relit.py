@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Literal
@@ -32,8 +33,10 @@ __all__ = ["RELIGHTABLE_METHODS", "GenerateRelitOptions", "main", "open_lights"]
 
 RELIGHTABLE_METHODS = ("gsheadrelight",)
 _PICTURES = (".png", ".jpg", ".jpeg")
-_OF_FILMS = ("frames", "turns", "around", "motion", "arrange", "fps")
+_OF_FILMS = ("frames", "motion", "arrange", "fps")
 """Options that mean nothing for a sheet."""
+_OF_TURNS = ("turns", "around")
+"""Options that mean nothing where light stands still."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,9 @@ class GenerateRelitOptions:
     )
     out: Path = Path("relit.mp4")
     """Film (.mp4), or sheet (.png, .jpg) whose first row shows the lights."""
+    steps: int = 1
+    """Of a sheet: columns for each light on its way around people (--turns); 1 shows lights as they
+    are."""
     people: Annotated[PeopleOptions, tyro.conf.arg(name="")] = field(default_factory=PeopleOptions)
     lights: tuple[str, ...] = ("front",)
     """front, left, right, above, below, even, or albedo for none; or files: maps of surroundings
@@ -90,8 +96,7 @@ def main(arguments: list[str]) -> None:
     if not options.fps > 0:
         raise ValueError(f"--fps must be positive, got {options.fps}")
     is_film = out.suffix.lower() == ".mp4"
-    if not is_film:
-        _refuse_film_options(options)
+    _check_kind(options, is_film=is_film)
     lights = open_lights(options.lights, options.settings)
     sampler = options.generator.open_sampler()
     people = People.join([person for _, person in options.people.named(sampler)])
@@ -106,14 +111,31 @@ def main(arguments: list[str]) -> None:
         count = write_video(out, film_relit(sampler, people, lights, film), options.fps)
         console.print(f"film: {out} ({count} frames)")
         return
-    write_image(out, relit_sheet(sampler, people, lights, sampler.rig.label(), options.show))
-    console.print(f"sheet: {out} ({count_people(len(people))} in {len(lights)} lights)")
+    columns = [turned for light in lights for turned in _turn(light, options)]
+    write_image(out, relit_sheet(sampler, people, columns, sampler.rig.label(), options.show))
+    console.print(f"sheet: {out} ({count_people(len(people))} in {len(columns)} lights)")
 
 
-def _refuse_film_options(options: GenerateRelitOptions) -> None:
+def _check_kind(options: GenerateRelitOptions, *, is_film: bool) -> None:
+    """Refuse what has no effect on a film, or on a sheet."""
+    if options.steps < 1:
+        raise ValueError(f"--steps must be positive, got {options.steps}")
+    if is_film:
+        if options.steps > 1:
+            raise ValueError(f"--steps needs a sheet (.png, .jpg), got --out {options.out}")
+        return
+    needs = {name: "a film (.mp4)" for name in _OF_FILMS}
+    if options.steps == 1:
+        needs |= {name: "a film (.mp4), or --steps of a sheet" for name in _OF_TURNS}
     for option in fields(options):
-        if option.name in _OF_FILMS and getattr(options, option.name) != option.default:
-            raise ValueError(f"--{option.name} needs a film (.mp4), got --out {options.out}")
+        if option.name in needs and getattr(options, option.name) != option.default:
+            raise ValueError(f"--{option.name} needs {needs[option.name]}, got --out {options.out}")
+
+
+def _turn(light: LightSource, options: GenerateRelitOptions) -> list[LightSource]:
+    """A light at equal steps of its way around people."""
+    step = 2.0 * math.pi * options.turns / options.steps
+    return [light.turned(index * step, options.around) for index in range(options.steps)]
 
 
 def open_lights(texts: tuple[str, ...], settings: LightSettings) -> list[LightSource]:

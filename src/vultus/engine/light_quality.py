@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -19,11 +19,13 @@ from vultus.metrics.light_probe import (
     fit_light_probe,
     light_correlation,
     light_distance,
+    light_slope,
 )
 from vultus.nets.random_features import RandomFeatures
 from vultus.nets.stylegan2.filters import resize_antialiased
 
 __all__ = [
+    "LightMeasurement",
     "LightQualityConfig",
     "LitImageMaker",
     "check_light_images",
@@ -36,6 +38,8 @@ _HELD_OUT = 4
 _LEAST_IMAGES = 40
 _LAYOUT_SIZE = 8
 """Side of the small pictures that the probe sees beside random features."""
+_SHOWN = 8
+"""People whose pictures are kept."""
 
 
 @runtime_checkable
@@ -75,6 +79,19 @@ class LightQualityConfig:
             )
 
 
+@dataclass(frozen=True)
+class LightMeasurement:
+    """What was measured, and the first people that it was measured of."""
+
+    figures: dict[str, float]
+    pictures: Float[Tensor, "n 3 s s"]
+    """People in [0, 1], each from one camera."""
+    wanted: Float[Tensor, "n l"]
+    """The lights that were asked for, in axes of these cameras."""
+    found: Float[Tensor, "n l"]
+    """The lights that the probe read off."""
+
+
 def light_protocol(config: LightQualityConfig) -> str:
     """Id that every number carries."""
     return f"light-probe-{config.light_count}x{config.light_views}-v1"
@@ -97,14 +114,15 @@ def measure_lights(
     config: LightQualityConfig,
     batch: int,
     seed: int = 0,
-) -> dict[str, float]:
+) -> LightMeasurement:
     """Ask for lights of the set, and read them off the pictures.
 
     A probe is fitted to three quarters of the real images. Of lights in axes of the cameras:
-    ``light_error``, their mean distance whatever their strengths, and ``light_correlation``, the
-    mean over coefficients; both also for the other real images (``.real``), and the error of always
-    answering the mean light (``light_error.blind``). ``light_instability`` is by how much the light
-    of one head, brought into its axes, differs between cameras.
+    ``light_error``, their mean distance whatever their strengths, ``light_correlation``, the mean
+    over coefficients, and ``light_slope`` of the regression of found on wanted ones; all also for
+    the other real images (``.real``), and the error of always answering the mean light
+    (``light_error.blind``). ``light_instability`` is by how much the light of one head, brought
+    into its axes, differs between cameras.
 
     Args:
         make: The generator.
@@ -127,16 +145,32 @@ def measure_lights(
     features, lights = (torch.cat(parts) for parts in zip(*real, strict=True))
     held = torch.arange(total, device=feed.device) % _HELD_OUT == 0
     probe = fit_light_probe(features[~held], lights[~held], features[held], lights[held])
-    found, wanted, spread = _generated_lights(make, feed, describe, probe, config, batch, seed)
+    read = _generated_lights(make, feed, describe, probe, config, batch, seed)
+    found, wanted = read.found, read.wanted
     of_real, blind = probe(features[held]), probe.mean_light.to(lights).expand_as(lights[held])
-    return {
+    figures = {
         "light_error": float(light_distance(found, wanted).mean()),
         "light_error.real": float(light_distance(of_real, lights[held]).mean()),
         "light_error.blind": float(light_distance(blind, lights[held]).mean()),
         "light_correlation": float(light_correlation(found, wanted)),
         "light_correlation.real": float(light_correlation(of_real, lights[held])),
-        "light_instability": float(spread),
+        "light_slope": float(light_slope(found, wanted)),
+        "light_slope.real": float(light_slope(of_real, lights[held])),
+        "light_instability": float(read.spread),
     }
+    shown = slice(len(read.pictures))
+    return LightMeasurement(figures, read.pictures, wanted[shown].cpu(), found[shown].cpu())
+
+
+class _ReadLights(NamedTuple):
+    """Lights of all pictures in axes of their cameras, the first view of the first people first."""
+
+    found: Float[Tensor, "n l"]
+    wanted: Float[Tensor, "n l"]
+    spread: Float[Tensor, ""]
+    """Mean over people of how much their lights differ between cameras."""
+    pictures: Float[Tensor, "m 3 s s"]
+    """Of the first lights."""
 
 
 class _Describer(torch.nn.Module):
@@ -166,15 +200,14 @@ def _generated_lights(
     config: LightQualityConfig,
     batch: int,
     seed: int,
-) -> tuple[Float[Tensor, "n l"], Float[Tensor, "n l"], Float[Tensor, ""]]:
-    """Lights found and asked for, in axes of the cameras, and the mean spread over cameras."""
+) -> _ReadLights:
     random = torch_generator(seed, "light_quality", feed.device)
 
     def draw(count: int) -> Conditions:
         rows = torch.randint(len(feed.labels), (count,), generator=random, device=feed.device)
         return feed.conditions.at(rows)
 
-    found, wanted, spreads = [], [], []
+    found, wanted, spreads, shown = [], [], [], []
     sizes = [min(batch, config.light_count - at) for at in range(0, config.light_count, batch)]
     for count in track(sizes, len(sizes), "generated lights", "batches"):
         lit = draw(count)
@@ -182,10 +215,13 @@ def _generated_lights(
         for view in range(config.light_views):
             labels = draw(count).labels if view else lit.labels
             seen = Conditions(labels, lit.lights)
-            light = probe(describe(to_bytes(make.show(ws, seen))))
+            pixels = to_bytes(make.show(ws, seen))
+            if not shown:
+                shown.append(pixels[:_SHOWN].float().cpu() / 255.0)
+            light = probe(describe(pixels))
             found.append(light)
             wanted.append(_seen_lights(seen))
             in_head.append(camera_to_head_lights(light, labels))
         views = torch.nn.functional.normalize(torch.stack(in_head), dim=2)
         spreads.append((views - views.mean(dim=0)).norm(dim=2).mean(dim=0))
-    return torch.cat(found), torch.cat(wanted), torch.cat(spreads).mean()
+    return _ReadLights(torch.cat(found), torch.cat(wanted), torch.cat(spreads).mean(), shown[0])

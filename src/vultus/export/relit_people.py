@@ -17,7 +17,7 @@ from vultus.core.srgb import linear_to_srgb
 from vultus.export.pictures import contact_sheet
 from vultus.geometry.cameras import Camera
 from vultus.methods.gsheadrelight.light_sources import LightSource, TurnAxis
-from vultus.methods.gsheadrelight.lights import lit_ball
+from vultus.methods.gsheadrelight.lights import labels_to_light, lit_ball
 from vultus.methods.gsheadrelight.rendering import label_camera
 from vultus.methods.gsheadrelight.sampling import RelightableHead, RelightableSampler
 from vultus.methods.head_views import Motion, motion_labels
@@ -31,6 +31,7 @@ __all__ = [
     "ball_picture",
     "film_relit",
     "light_picture",
+    "measured_lights_sheet",
     "relit_sheet",
 ]
 
@@ -103,6 +104,23 @@ def relit_sheet(
     for person in track(list(people), label="lighting", unit="people"):
         rows.append(_row(sampler, sampler.head(person), lights, label, surroundings))
     return contact_sheet(rows)
+
+
+def measured_lights_sheet(
+    pictures: Float[Tensor, "n 3 s s"],
+    wanted: Float[Tensor, "n l"],
+    found: Float[Tensor, "n l"],
+) -> Float[Tensor, "3 h w"]:
+    """People above white balls in the lights asked for, and in those that were read off.
+
+    Args:
+        pictures: One of each person.
+        wanted: Lights of 9 or 27 numbers in axes of the cameras.
+        found: The same.
+    """
+    size = pictures.shape[-1]
+    rows = [[ball_picture(light, size) for light in labels_to_light(ls)] for ls in (wanted, found)]
+    return contact_sheet([list(pictures), *rows])
 
 
 def light_picture(light: LightSource, size: int) -> Float[Tensor, "3 s s"]:

@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 
 from vultus.metrics.side_light import correlation
 
-__all__ = ["LightProbe", "fit_light_probe", "light_correlation", "light_distance"]
+__all__ = ["LightProbe", "fit_light_probe", "light_correlation", "light_distance", "light_slope"]
 
 _STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Of the ridge, relative to the mean variance of a description's numbers, which is 1."""
@@ -84,3 +84,13 @@ def light_correlation(
     """Mean of Pearson's correlations of the coefficients of lights."""
     pairs = zip(found.T, wanted.T, strict=True)
     return torch.stack([correlation(one, other) for one, other in pairs]).mean()
+
+
+def light_slope(found: Float[Tensor, "n l"], wanted: Float[Tensor, "n l"]) -> Float[Tensor, ""]:
+    """Slope of the regression of found on wanted coefficients, all in one, about their means.
+
+    1 where lights are found at their full contrast, 0 where they do not follow; a ridge holds them
+    back, so that it is below 1 for real pictures, too.
+    """
+    one, other = found - found.mean(dim=0), wanted - wanted.mean(dim=0)
+    return (one * other).sum() / other.square().sum()
