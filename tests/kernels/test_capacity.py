@@ -36,8 +36,10 @@ def test_a_list_close_to_its_end_fits_and_grows_the_buffer():
     assert sizes.per_list == 1024
 
 
-@pytest.mark.parametrize(("longest", "grown"), [(513, 1024), (900, 2048), (100_000, 131_072)])
-def test_a_list_that_does_not_fit_grows_the_buffer_to_a_power_of_two_with_headroom(longest, grown):
+@pytest.mark.parametrize(
+    ("longest", "grown"), [(520, 1024), (900, 2048), (4066, 5120), (100_000, 125_952)]
+)
+def test_a_list_that_does_not_fit_grows_the_buffer_to_a_round_size_with_headroom(longest, grown):
     sizes = Capacity(per_list=512)
     assert not sizes.update(longest)
     assert not sizes.is_settled

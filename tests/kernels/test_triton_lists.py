@@ -11,9 +11,14 @@ from triton_support import is_interpreting, triton_device
 pytestmark = pytest.mark.triton
 
 
-def sort(lists: list[Tensor], capacity: int, largest: int) -> tuple[list[Tensor], int]:
-    """Sort lists of 64-bit keys on the device; returns rows, and the longest length reported."""
-    from vultus.kernels.triton_lists import sort_lists
+def sort(
+    lists: list[Tensor], capacity: int, largest: int, bits: int = 0
+) -> tuple[list[Tensor], int]:
+    """Sort lists of 64-bit keys on the device; returns rows, and the longest length reported.
+
+    With ``bits``, longer lists are sorted in chunks of 2^bits.
+    """
+    from vultus.kernels.triton_lists import merge_chunks, sort_chunks, sort_lists
     from vultus.kernels.triton_runtime import launch
     from vultus.kernels.triton_tiles import COUNT_LONGEST, NUM_COUNTERS
 
@@ -28,10 +33,15 @@ def sort(lists: list[Tensor], capacity: int, largest: int) -> tuple[list[Tensor]
     counters = [0] * NUM_COUNTERS.value
     counts = torch.tensor([*counters, *lengths], dtype=torch.int32, device=device)
     scratch = torch.zeros(len(lists), 2 * capacity, dtype=torch.int32, device=device)
+    chunks = counts.new_empty(len(lists) * -(-capacity >> bits)) if bits else counts
     launch(
-        sort_lists, (len(lists),), keys, words, scratch, counts, capacity,
-        LARGEST=largest, num_warps=4,
+        sort_lists, (len(lists),), keys, words, scratch, counts, chunks, capacity,
+        LARGEST=largest, CHUNK=1 << bits if bits else 0, num_warps=4,
     )  # fmt: skip
+    if bits:
+        constants = {"CHUNK": 1 << bits, "BITS": bits, "num_warps": 4}
+        launch(sort_chunks, (3,), keys, words, scratch, counts, chunks, capacity, **constants)
+        launch(merge_chunks, (3,), words, scratch, counts, chunks, capacity, **constants)
     rows = [row[: min(len(v), capacity)] for row, v in zip(words.cpu(), lists, strict=True)]
     return rows, int(counts[COUNT_LONGEST.value])
 
@@ -65,13 +75,34 @@ def test_lists_are_sorted_by_depth_then_row(largest):
         assert torch.equal(rows, expected_rows(keys))
 
 
+def test_lists_are_sorted_in_chunks_by_depth_then_row():
+    rng = torch.Generator().manual_seed(3)
+    near = 1 + 0.1 * torch.rand(150, generator=rng)
+    lists = [
+        make_keys(near[:33]),
+        make_keys(near[:32]),
+        make_keys(near[:5]),
+        make_keys(near),
+        make_keys(near[:50].repeat(2)),
+        make_keys((near * 20).round() / 20),
+        make_keys(torch.rand(97, generator=rng) * 1000),
+        make_keys(torch.full((64,), 2.0)),
+        make_keys(torch.rand(161, generator=rng)),
+    ]
+    actual, longest = sort(lists, 160, 0, bits=5)
+    assert longest == 161
+    for rows, keys in zip(actual[:-1], lists[:-1], strict=True):
+        assert torch.equal(rows, expected_rows(keys))
+    assert torch.equal(actual[-1][0::2], (lists[-1] & 0xFFFFFFFF).int()[:80])
+
+
 @pytest.mark.parametrize("depths", ["different", "equal"])
 @pytest.mark.parametrize("num", [127, 128, 257, 1024, 1025, 2049, 5000])
 def test_long_lists_are_sorted(num, depths):
     rng = torch.Generator().manual_seed(num)
     span = 0.3 if depths == "different" else 0.0
     keys = make_keys(1 + span * torch.rand(num, generator=rng))
-    actual, longest = sort([keys], 8192, 0 if is_interpreting() else 1024)
+    actual, longest = sort([keys], 8192, *((0, 0) if is_interpreting() else (1024, 10)))
     assert torch.equal(actual[0], expected_rows(keys))
     assert longest == (num if 2 * num > 8192 else 0)
 

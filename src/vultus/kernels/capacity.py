@@ -38,6 +38,8 @@ __all__ = [
 _INITIAL = 512
 _HEADROOM = 1.25
 """Lists may grow by this factor before buffers must."""
+_LARGE_STEP = 1024
+"""Large buffers are multiples of this, small ones powers of two: few sizes, little waste."""
 _MAX_REPEATS = 16
 
 T = TypeVar("T")
@@ -164,11 +166,16 @@ class Capacity:
         """
         fits = longest <= self.per_list
         if longest * _HEADROOM > self.per_list:
-            self.per_list = 1 << int(longest * _HEADROOM).bit_length()
+            self.per_list = _round_up(int(longest * _HEADROOM))
         if pairs > self.pairs:
             self.pairs = int(pairs * _HEADROOM)
         self.is_settled = self.is_settled or fits
         return fits
+
+
+def _round_up(length: int) -> int:
+    """The next size of buffers above a length."""
+    return min(1 << length.bit_length(), (length // _LARGE_STEP + 1) * _LARGE_STEP)
 
 
 _shared: dict[tuple[object, ...], Capacity] = {}

@@ -4,19 +4,28 @@ A bin owns ``capacity`` 64-bit keys (depth bits above, row below), in order of a
 many 32-bit words of scratch. Lists are short and almost all of their keys share the upper depth
 bits, so a network sorts 32-bit words: depth above the list's nearest one, then the position of
 arrival. Pairs of equal depth, which some lists of every scene contain, are then ordered by row.
-Where more depths are equal, their range is too large or the list too long for the networks, whole
-keys are sorted by merging: the result never depends on the order of arrival.
+Where more depths are equal or their range is too large, whole keys are sorted by merging: the
+result never depends on the order of arrival.
+
+Lists that are too long for the networks are sorted in chunks, by as many programs, and then merged:
+a key goes to the number of smaller ones in all chunks.
 """
 
 from __future__ import annotations
 
 from vultus.kernels.triton_runtime import constexpr, is_interpreted, jit, tl
-from vultus.kernels.triton_tiles import COUNT_LONGEST, NUM_COUNTERS
+from vultus.kernels.triton_tiles import COUNT_CHUNKS, COUNT_LONGEST, NUM_COUNTERS
 
-__all__ = ["LARGEST_NETWORK", "largest_network", "sort_lists"]
+__all__ = [
+    "LARGEST_NETWORK",
+    "largest_network",
+    "merge_chunks",
+    "sort_chunks",
+    "sort_lists",
+]
 
 LARGEST_NETWORK = 1024
-"""Larger networks take long to compile, from 18 seconds on; longer lists are merged."""
+"""Larger networks take long to compile, from 18 seconds on; longer lists are sorted in chunks."""
 
 _TILE, _COLUMNS = tl.constexpr(128), tl.constexpr(16)
 _LAST = tl.constexpr(0x7FFFFFFFFFFFFFFF)
@@ -31,10 +40,10 @@ def largest_network(capacity: int) -> int:
 
 
 @jit
-def _order_twins(words, scratch, start, count, k, mask, word, row, BITS: constexpr):
+def _order_twins(scratch, count, k, mask, word, row, BITS: constexpr):
     """Order pairs of equal depth by row; ``word`` and ``row`` are sorted by depth.
 
-    Returns 1, or 0 where more than two depths are equal.
+    Returns the rows; and 1, or 0 where more than two depths are equal.
     """
     tl.store(scratch + k, word.to(tl.int32, bitcast=True), mask=mask)
     tl.store(scratch + count + k, row, mask=mask)
@@ -48,16 +57,17 @@ def _order_twins(words, scratch, start, count, k, mask, word, row, BITS: constex
     row_before = tl.load(scratch + count + k - 1, mask=is_second, other=0)
     row = tl.maximum(tl.minimum(row, row_after), row_before)
     is_sorted = (tl.sum((is_first & is_second).to(tl.int32), 0) == 0).to(tl.int32)
-    if is_sorted > 0:
-        tl.store(words + 2 * start + k, row, mask=mask)
-    return is_sorted
+    return row, is_sorted
 
 
 @jit
-def _sort_by_network(words, scratch, start, count, SIZE: constexpr, BITS: constexpr):
+def _sort_by_network(
+    words, scratch, start, count, SIZE: constexpr, BITS: constexpr, AS_KEYS: constexpr
+):  # fmt: skip
     """Sort ``count <= SIZE = 2^BITS`` keys; the rows take the front of the segment.
 
-    Returns 1, or 0 where keys were left as they are because depths alone do not order them.
+    With ``AS_KEYS`` whole keys take the scratch memory instead. Returns 1, or 0 where keys were
+    left as they are because depths alone do not order them.
     """
     k = tl.arange(0, SIZE)
     mask = k < count
@@ -69,7 +79,15 @@ def _sort_by_network(words, scratch, start, count, SIZE: constexpr, BITS: conste
         word = ((depth - nearest).to(tl.uint32) << BITS) | k.to(tl.uint32)
         word = tl.sort(tl.where(mask, word, 0xFFFFFFFF))
         row = tl.load(words + 2 * (start + (word & (SIZE - 1)).to(tl.int64)), mask=mask, other=0)
-        is_sorted = _order_twins(words, scratch, start, count, k, mask, word, row, BITS)
+        row, is_sorted = _order_twins(scratch, count, k, mask, word, row, BITS)
+        if is_sorted > 0:
+            if AS_KEYS:
+                tl.debug_barrier()
+                depth = nearest + (word >> BITS).to(tl.int32)
+                tl.store(scratch + 2 * k, row, mask=mask)
+                tl.store(scratch + 2 * k + 1, depth, mask=mask)
+            else:
+                tl.store(words + 2 * start + k, row, mask=mask)
     return is_sorted
 
 
@@ -114,15 +132,8 @@ def _merge_runs(keys, target, count, width):
 
 
 @jit
-def _sort_by_merging(keys, words, scratch, count):
-    """Sort ``count`` keys; their rows take the front of the segment.
-
-    Args:
-        keys: The segment.
-        words: The same memory as 32-bit words.
-        scratch: Room for as many keys.
-        count: Any number.
-    """
+def _sort_by_merging(keys, scratch, count):
+    """Sort ``count`` keys, any number, into the scratch memory, which holds as many."""
     other = scratch.to(tl.pointer_type(tl.int64), bitcast=True)
     tl.debug_barrier()
     _sort_tiles(keys, other, count)
@@ -131,16 +142,24 @@ def _sort_by_merging(keys, words, scratch, count):
         _merge_runs(other, keys, count, width)
         _merge_runs(keys, other, count, 2 * width)
         width *= 4
+
+
+@jit
+def _store_rows(words, scratch, count):
+    """Put the rows of sorted keys to the front of the segment."""
+    keys = scratch.to(tl.pointer_type(tl.int64), bitcast=True)
     i = 0
     while i < count:
         k = i + tl.arange(0, _TILE)
-        key = tl.load(other + k, mask=k < count, other=0)
+        key = tl.load(keys + k, mask=k < count, other=0)
         tl.store(words + k, (key & 0xFFFFFFFF).to(tl.int32), mask=k < count)
         i += _TILE
 
 
 @jit
-def sort_lists(keys, words, scratch, counts, capacity, LARGEST: constexpr):
+def sort_lists(
+    keys, words, scratch, counts, chunks, capacity, LARGEST: constexpr, CHUNK: constexpr
+):  # fmt: skip
     """Sort the list of every bin; one program each picks the smallest network that holds it.
 
     Args:
@@ -148,10 +167,12 @@ def sort_lists(keys, words, scratch, counts, capacity, LARGEST: constexpr):
         words: The same memory as 32-bit words; on return a segment starts with the sorted rows.
         scratch: Two 32-bit words per key.
         counts: The counters of `triton_tiles`, of which one receives the length of lists beyond
-            half of the capacity; then the length of every list. One beyond the capacity is left as
-            it is.
+            half of the capacity, another the number of chunks; then the length of every list. One
+            beyond the capacity is left as it is.
+        chunks: Receives the chunks of lists that are longer than one: numbers of ``_chunk``.
         capacity: Keys per bin.
         LARGEST: Size of the largest network to compile; 0 for none.
+        CHUNK: Keys of a chunk; 0 sorts long lists here.
     """
     index = tl.program_id(0)
     count = tl.load(counts + NUM_COUNTERS + index)
@@ -162,15 +183,82 @@ def sort_lists(keys, words, scratch, counts, capacity, LARGEST: constexpr):
         is_sorted = 0
         if LARGEST >= 256:
             if count <= 256:
-                is_sorted = _sort_by_network(words, scratch, start, count, 256, 8)
+                is_sorted = _sort_by_network(words, scratch, start, count, 256, 8, False)
         if LARGEST >= 512:
             if (count > 256) & (count <= 512):
-                is_sorted = _sort_by_network(words, scratch, start, count, 512, 9)
+                is_sorted = _sort_by_network(words, scratch, start, count, 512, 9, False)
         if LARGEST >= 1024:
             if (count > 512) & (count <= 1024):
-                is_sorted = _sort_by_network(words, scratch, start, count, 1024, 10)
-        if LARGEST >= 2048:
-            if (count > 1024) & (count <= 2048):
-                is_sorted = _sort_by_network(words, scratch, start, count, 2048, 11)
+                is_sorted = _sort_by_network(words, scratch, start, count, 1024, 10, False)
+        if CHUNK > 0:
+            if count > CHUNK:
+                num = (count + CHUNK - 1) // CHUNK
+                slot = tl.atomic_add(counts + COUNT_CHUNKS, num, sem="relaxed")
+                first = index * ((capacity + CHUNK - 1) // CHUNK)
+                for j in range(num):
+                    tl.store(chunks + slot + j, first + j)
+                is_sorted = 1
         if is_sorted == 0:
-            _sort_by_merging(keys + start, words + 2 * start, scratch, count)
+            _sort_by_merging(keys + start, scratch, count)
+            _store_rows(words + 2 * start, scratch, count)
+
+
+@jit
+def _chunk(chunks, counts, i, capacity, CHUNK: constexpr):
+    """The i-th chunk: first key of its list, length of the list, first key within the list."""
+    per_list = (capacity + CHUNK - 1) // CHUNK
+    number = tl.load(chunks + i)
+    index = number // per_list
+    count = tl.load(counts + NUM_COUNTERS + index)
+    return index.to(tl.int64) * capacity, count, (number - index * per_list) * CHUNK
+
+
+@jit
+def sort_chunks(keys, words, scratch, counts, chunks, capacity, CHUNK: constexpr, BITS: constexpr):
+    """Sort the chunks of long lists into the scratch memory; any number of programs.
+
+    Args: those of ``sort_lists``; ``CHUNK = 2^BITS``.
+    """
+    i = tl.program_id(0)
+    num = tl.load(counts + COUNT_CHUNKS)
+    while i < num:
+        start, count, first = _chunk(chunks, counts, i, capacity, CHUNK)
+        start += first
+        size = tl.minimum(count - first, CHUNK)
+        own = scratch + 2 * start
+        if _sort_by_network(words, own, start, size, CHUNK, BITS, True) == 0:
+            _sort_by_merging(keys + start, own, size)
+        # The next chunk is another part of the memory, but shares what sorting exchanges.
+        tl.debug_barrier()
+        i += tl.num_programs(0)
+
+
+@jit
+def merge_chunks(words, scratch, counts, chunks, capacity, CHUNK: constexpr, BITS: constexpr):
+    """Merge the sorted chunks of long lists; the rows take the front of the segments.
+
+    Args: those of ``sort_lists``; ``CHUNK = 2^BITS``.
+    """
+    i = tl.program_id(0)
+    num = tl.load(counts + COUNT_CHUNKS)
+    while i < num:
+        start, count, first = _chunk(chunks, counts, i, capacity, CHUNK)
+        keys = scratch.to(tl.pointer_type(tl.int64), bitcast=True) + start
+        k = tl.arange(0, CHUNK)
+        mask = first + k < count
+        key = tl.load(keys + first + k, mask=mask, other=_LAST)
+        rank = k
+        other = 0
+        while other < count:
+            if other != first:
+                size = tl.minimum(count - other, CHUNK)
+                found = tl.zeros([CHUNK], tl.int32)
+                for bit in tl.static_range(BITS + 1):
+                    probe = found + (CHUNK >> bit)
+                    value = tl.load(keys + other + probe - 1, mask=probe <= size, other=_LAST)
+                    found = tl.where(value < key, probe, found)
+                rank += found
+            other += CHUNK
+        row = (key & 0xFFFFFFFF).to(tl.int32)
+        tl.store(words + 2 * start + rank, row, mask=mask)
+        i += tl.num_programs(0)

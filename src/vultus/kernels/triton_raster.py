@@ -15,7 +15,13 @@ import torch
 from torch import Tensor
 
 from vultus.kernels import triton_tiles as tiles
-from vultus.kernels.triton_lists import largest_network, sort_lists
+from vultus.kernels.triton_lists import (
+    LARGEST_NETWORK,
+    largest_network,
+    merge_chunks,
+    sort_chunks,
+    sort_lists,
+)
 from vultus.kernels.triton_pairs import Pairs, number_pairs, sum_pairs
 from vultus.kernels.triton_runtime import launch
 
@@ -34,6 +40,7 @@ __all__ = [
 
 # Launch parameters, chosen by measurement on an H100.
 _LARGE_PROGRAMS, _LARGE_LANES, _LARGE_WARPS, _SORT_WARPS, _FILTER_LANES = 512, 128, 4, 4, 64
+_CHUNK_PROGRAMS = 1024
 _FEATURES_PER_LAUNCH = 16
 
 
@@ -188,10 +195,7 @@ def order_lists(
         list_large, (min(_LARGE_PROGRAMS, sizes.rows),), lists.records, lists.counts, keys, large,
         sizes.num, bins_x, bins_y, lists.per_list, LANES=_LARGE_LANES, num_warps=_LARGE_WARPS,
     )  # fmt: skip
-    launch(
-        sort_lists, (sizes.num_bins,), keys, words, lists.lists, lists.counts, lists.per_list,
-        LARGEST=largest_network(lists.per_list), num_warps=_SORT_WARPS,
-    )  # fmt: skip
+    _sort(lists, keys, words, sizes)
     if filter_lists is None:
         return replace(lists, bin_rows=words)
     launch(
@@ -199,6 +203,30 @@ def order_lists(
         lists.lengths, bins_x, bins_y, lists.per_list, LANES=_FILTER_LANES,
     )  # fmt: skip
     return lists
+
+
+def _sort(lists: Lists, keys: Tensor, words: Tensor, sizes: Sizes) -> None:
+    """Sort the bins' lists; those longer than the largest network in chunks."""
+    largest = largest_network(lists.per_list)
+    has_chunks = 0 < largest < lists.per_list
+    chunk = LARGEST_NETWORK if has_chunks else 0
+    most = sizes.num_bins * -(-lists.per_list // chunk) if has_chunks else 0
+    chunks = lists.counts.new_empty(most) if has_chunks else lists.counts
+    launch(
+        sort_lists, (sizes.num_bins,), keys, words, lists.lists, lists.counts, chunks,
+        lists.per_list, LARGEST=largest, CHUNK=chunk, num_warps=_SORT_WARPS,
+    )  # fmt: skip
+    if not has_chunks:
+        return
+    programs, bits = (min(_CHUNK_PROGRAMS, most),), chunk.bit_length() - 1
+    launch(
+        sort_chunks, programs, keys, words, lists.lists, lists.counts, chunks, lists.per_list,
+        CHUNK=chunk, BITS=bits, num_warps=_SORT_WARPS,
+    )  # fmt: skip
+    launch(
+        merge_chunks, programs, words, lists.lists, lists.counts, chunks, lists.per_list,
+        CHUNK=chunk, BITS=bits, num_warps=_SORT_WARPS,
+    )  # fmt: skip
 
 
 def feature_groups(num_features: int) -> list[tuple[int, int]]:

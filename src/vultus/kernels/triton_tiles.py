@@ -11,6 +11,7 @@ from vultus.kernels.triton_runtime import constexpr, jit, tl
 __all__ = [
     "BIN",
     "CHUNK",
+    "COUNT_CHUNKS",
     "COUNT_LARGE",
     "COUNT_LONGEST",
     "COUNT_PROBLEMS",
@@ -45,7 +46,7 @@ PUBLISHED_TILE = tl.constexpr(2)
 # Counters in front of the bins' counts; four of them keep those aligned.
 COUNT_LARGE = tl.constexpr(0)
 COUNT_LONGEST = tl.constexpr(1)
-COUNT_PAIRS = tl.constexpr(2)
+COUNT_CHUNKS = tl.constexpr(2)
 COUNT_PROBLEMS = tl.constexpr(3)
 NUM_COUNTERS = tl.constexpr(4)
 

@@ -11,6 +11,7 @@ import torch
 from gaussian_scenes import OUTPUTS, make_scene, with_covariances
 from raster_scenes import make_camera, random_loss
 from triton_support import compile_launch, is_interpreting
+from vultus.kernels import capacity
 
 CAPABILITIES = (80, 90)
 MAX_PLANES = 10
@@ -82,6 +83,14 @@ def test_whole_bins_are_blended_in_registers(capability, outputs):
     launches = launches_of(2, has_color=True, has_gradients=False, outputs=outputs)
     assert "filter_lists" not in {launch.kernel.fn.__name__ for launch in launches}
     check_launches([x for x in launches if x.kernel.fn.__name__ == "blend"], capability)
+
+
+def test_long_lists_are_sorted_in_chunks_by_kernels_that_compile(monkeypatch):
+    monkeypatch.setattr(capacity, "_shared", {})
+    monkeypatch.setattr(capacity, "_INITIAL", 3072)
+    launches = {x.kernel.fn.__name__: x for x in launches_of(0, has_color=True)}
+    assert launches["sort_lists"].constants["CHUNK"] == 1024
+    check_launches([launches["sort_chunks"], launches["merge_chunks"]], CAPABILITIES[-1])
 
 
 @pytest.mark.slow
