@@ -28,12 +28,14 @@ class FakeHead(torch.nn.Module):
     expression_names = ("jawOpen", "mouthSmile_L")
     joint_names = ("root",)
     joint_parents = (-1,)
+    points: torch.Tensor
+    weights: torch.Tensor
 
     def __init__(self, rings: int = 8, segments: int = 12, radius: float = 0.1) -> None:
         super().__init__()
         points, faces = _sphere(rings, segments)
-        self.register_buffer("neutral", radius * points)
-        self.register_buffer("skinning_weights", torch.ones(len(points), 1))
+        self.register_buffer("points", radius * points)
+        self.register_buffer("weights", torch.ones(len(points), 1))
         none = torch.zeros(len(points), dtype=torch.bool)
         names = ("left_eyeball", "right_eyeball", "teeth", "boundary", "neck")
         self.topology = Topology(
@@ -42,6 +44,14 @@ class FakeHead(torch.nn.Module):
             uv_faces=faces,
             regions={"skin": ~none, **{name: none.clone() for name in names}},
         )
+
+    @property
+    def neutral(self) -> torch.Tensor:
+        return self.points
+
+    @property
+    def skinning_weights(self) -> torch.Tensor:
+        return self.weights
 
     def vertices(self, pose: HeadPose) -> torch.Tensor:
         rest = self.neutral.expand(len(pose), -1, -1)

@@ -46,6 +46,6 @@ def film_bumpy_head(out: Path, height: float = 0.008) -> HeadSequence:
     bumpy, plain = JointedHead(12, 18), JointedHead(12, 18)
     x, y, z = (bumpy.neutral / bumpy.neutral.norm(dim=1, keepdim=True)).unbind(dim=1)
     bumps = torch.sin(4.0 * x + 1.0) * torch.cos(3.0 * y) + z
-    bumpy.neutral = bumpy.neutral * (1.0 + height / 0.1 * bumps[:, None])
+    bumpy.points = bumpy.points * (1.0 + height / 0.1 * bumps[:, None])
     film(_STUDIO, out, subject=Subject(bumpy, torch.zeros(1, 1), plain_appearance(bumpy, 0, 64)))
     return read_sequence(out, head=plain)

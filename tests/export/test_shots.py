@@ -62,7 +62,7 @@ def sphere_seen_from(camera: Camera, radius: float) -> tuple[Tensor, Tensor]:
 
 def test_a_mesh_is_shaded_by_its_angle_to_the_ray() -> None:
     head = FakeHead(rings=48, segments=72)
-    vertices, faces = head.get_buffer("neutral"), head.topology.faces
+    vertices, faces = head.neutral, head.topology.faces
     camera = Camera(
         look_at(torch.tensor([[0.3, 0.2, 0.5]]), torch.zeros(3)),
         torch.tensor([[[90.0, 0, 32], [0, 90, 24], [0, 0, 1]]]),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 from torch import Tensor
 
+from fakes import FakeHead
+from jointed_head import JointedHead as JointedSphere
 from synthetic_flame import synthetic_flame
-from vultus.heads.base import HeadPose, JointedHead
+from vultus.heads.base import HeadModel, HeadPose, JointedHead, RiggedHead
 from vultus.heads.flame import FlameHead
 from vultus.heads.procedural import ProceduralHead, named_expressions
 from vultus.heads.skinning import translate_transforms
@@ -106,6 +110,18 @@ def test_a_translation_follows_every_transform() -> None:
         moved[..., 3] - transforms[..., 3], torch.tensor([1.0, 2.0, 3.0]).expand(2, 5, 3)
     )
     assert translate_transforms(transforms, None) is transforms
+
+
+@pytest.mark.parametrize("protocol", [HeadModel, RiggedHead, JointedHead])
+def test_no_member_of_a_protocol_is_a_buffer(protocol: type, flame: FlameHead) -> None:
+    """Since Python 3.12 ``isinstance`` does not find what only ``Module.__getattr__`` does."""
+    mesh = TrackedMesh(torch.rand(3, 3), torch.tensor([[0, 1, 2]]))
+    for head in (flame, ProceduralHead(), mesh, FakeHead(), JointedSphere()):
+        members = [name for name in dir(protocol) if not name.startswith("_")]
+        seen = [name for name in members if hasattr(head, name)]
+        missing = object()
+        unseen = [n for n in seen if inspect.getattr_static(head, n, missing) is missing]
+        assert unseen == [], type(head).__name__
 
 
 def test_a_mesh_without_joints_is_no_jointed_head(flame: FlameHead) -> None:

@@ -186,6 +186,9 @@ class Topology:
 class HeadModel(Protocol):
     """A rigged head. Implementations are ``torch.nn.Module``s that hold only buffers.
 
+    Members are attributes or properties, never buffers of that name: since Python 3.12
+    ``isinstance`` looks past ``Module.__getattr__``, and would not see them.
+
     World: +x the subject's left, +y up, +z out of the face, metres.
     """
 

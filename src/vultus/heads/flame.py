@@ -139,7 +139,7 @@ class FlameHead(nn.Module):
     template: Tensor
     identity_basis: Tensor
     expression_basis: Tensor
-    pose_basis: Tensor
+    correctives: Tensor
     joint_regressor: Tensor
     joint_expression_basis: Tensor
     weights: Tensor
@@ -177,7 +177,7 @@ class FlameHead(nn.Module):
         self.register_buffer("template", data.template)
         self.register_buffer("identity_basis", data.identity_basis)
         self.register_buffer("expression_basis", data.expression_basis)
-        self.register_buffer("pose_basis", data.pose_basis)
+        self.register_buffer("correctives", data.pose_basis)
         self.register_buffer("joint_regressor", data.joint_regressor)
         # Joints are linear in the vertices: this is what expressions do to them.
         self.register_buffer(
@@ -263,6 +263,11 @@ class FlameHead(nn.Module):
     def skinning_weights(self) -> Float[Tensor, "v j"]:
         """Rows sum to 1."""
         return self.weights
+
+    @property
+    def pose_basis(self) -> Float[Tensor, "p v 3"]:
+        """Correctives per entry of the four non-root rotation matrices minus identity."""
+        return self.correctives
 
     def vertices(self, pose: HeadPose) -> Float[Tensor, "b v 3"]:
         """Pose the mesh; ``static_offset`` is added before joints are found.
