@@ -2,35 +2,124 @@
 
 from __future__ import annotations
 
+import struct
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vultus.core.npz_io import read_npz_array
+from vultus.core.npz_io import finite_floats, read_npz, read_npz_array
 
 
-def test_an_array_is_found_by_its_name(tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", w=np.arange(3), other=np.zeros(2))
-    assert read_npz_array(tmp_path / "a.npz", "w").tolist() == [0, 1, 2]
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    np.savez_compressed(tmp_path / "a.npz", w=np.arange(3), other=np.zeros(2))
+    return tmp_path / "a.npz"
 
 
-def test_what_is_no_such_file_is_refused_by_name(tmp_path: Path) -> None:
-    path = tmp_path / "a.npz"
-    with pytest.raises(FileNotFoundError, match=r"a\.npz does not exist"):
-        read_npz_array(path, "w")
+def test_arrays_are_found_by_their_names(path: Path) -> None:
+    assert set(read_npz(path)) == {"w", "other"}
+    assert set(read_npz(path, ("w", "absent"))) == {"w"}
+    assert read_npz_array(path, "w").tolist() == [0, 1, 2]
+
+
+def test_missing_files_and_arrays_are_named(path: Path) -> None:
+    with pytest.raises(ValueError, match=r"a\.npz: array 'absent' is missing"):
+        read_npz_array(path, "absent")
+    with pytest.raises(FileNotFoundError, match=r"b\.npz does not exist"):
+        read_npz(path.with_name("b.npz"))
+
+
+def _with_header(text: str) -> Callable[[Path], None]:
+    """An array of 24 bytes whose header says something else."""
+
+    def write(path: Path) -> None:
+        header = text.encode()
+        with zipfile.ZipFile(path, "w") as archive:
+            start = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header))
+            archive.writestr("w.npy", start + header + bytes(24))
+
+    return write
+
+
+def _with_entries(offset: int, value: int) -> Callable[[Path], None]:
+    """Change a byte of all entries of the archive; it comes 2 later in the directory at the end."""
+
+    def write(path: Path) -> None:
+        data = bytearray(path.read_bytes())
+        for signature, where in ((b"PK\x03\x04", offset), (b"PK\x01\x02", offset + 2)):
+            at = data.find(signature)
+            while at >= 0:
+                data[at + where] = value
+                at = data.find(signature, at + 1)
+        path.write_bytes(data)
+
+    return write
+
+
+def _damaged_stream(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    start = data.find(b"w.npy") + 5
+    data[start + 20 : start + 60] = b"\xff" * 40
+    path.write_bytes(data)
+
+
+def _single(path: Path) -> None:
     with path.open("wb") as file:
         np.save(file, np.zeros(9))
-    refusal = r"a\.npz must be an \.npz file with an array w: "
-    with pytest.raises(ValueError, match=refusal + "it holds a single array"):
-        read_npz_array(path, "w")
-    np.savez(path, other=np.zeros(2))
-    with pytest.raises(ValueError, match=refusal):
-        read_npz_array(path, "w")
-    np.savez(path, w=np.array([{}], dtype=object))
-    with pytest.raises(ValueError, match=refusal):
-        read_npz_array(path, "w")
-    for data in (b"", b"text", path.read_bytes()[:40]):
-        path.write_bytes(data)
-        with pytest.raises(ValueError, match=refusal):
-            read_npz_array(path, "w")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"text"),
+        lambda path: path.write_bytes(path.read_bytes()[:40]),
+        lambda path: path.write_bytes(path.read_bytes()[:-30]),
+        lambda path: np.savez(path, w=np.array([{}], dtype=object)),
+        _single,
+        _with_entries(6, 1),  # encrypted
+        _with_entries(8, 99),  # compressed by something else
+        _damaged_stream,
+        _with_header("{'descr': '<f8', 'fortran_order': False, 'shape': (3,"),
+        _with_header(f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({2**62},)}}\n"),
+        _with_header(f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({2**40},)}}\n"),
+        _with_header("{'descr': '<f8', 'fortran_order': False, 'shape': (-3,)}\n"),
+        _with_header("{'descr': 'x9', 'fortran_order': False, 'shape': (3,)}\n"),
+        _with_header("[" * 900),
+    ],
+)
+def test_what_is_no_such_file_is_refused_by_name(
+    damage: Callable[[Path], object], path: Path
+) -> None:
+    damage(path)
+    for read in (read_npz, lambda path: read_npz_array(path, "w")):
+        with pytest.raises(ValueError, match=r"a\.npz: not a readable \.npz file: \S") as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_numbers_of_any_type_become_floats() -> None:
+    for dtype in (np.uint8, np.int64, np.float16, ">f8"):
+        values = finite_floats(np.array([[1, 2]], dtype), "a.npz: w")
+        assert values.dtype == np.float32
+        assert values.tolist() == [[1.0, 2.0]]
+    assert finite_floats(np.array(3.5), "a.npz: w").shape == ()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.array([1.0, np.nan]), "a.npz: w must be finite"),
+        (np.array([np.inf]), "a.npz: w must be finite"),
+        (np.array([1e300]), "a.npz: w must be finite"),
+        (np.array(["1"]), "a.npz: w must be numbers, got <U1"),
+        (np.array([True]), "a.npz: w must be numbers, got bool"),
+        (np.array([1j]), "a.npz: w must be numbers, got complex128"),
+    ],
+)
+def test_what_are_no_finite_numbers_is_refused(values: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        finite_floats(values, "a.npz: w")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vultus.core.npz_io import read_npz
 from vultus.core.safe_pickle import load_pickle
 from vultus.core.torch_pickle import load_state_dict_file
 
@@ -99,16 +99,7 @@ def check_arrays(*names: str) -> Callable[[Path], None]:
     """
 
     def check(path: Path) -> None:
-        try:
-            # NumPy leaves the file open when it is damaged, so it is opened here.
-            with path.open("rb") as stream:
-                loaded = np.load(stream, allow_pickle=False)
-                if not isinstance(loaded, np.lib.npyio.NpzFile):
-                    raise ValueError("it holds a single array")
-                arrays = dict(loaded)
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise ValueError(f"{path}: not a readable .npz file: {reason}") from error
+        arrays = read_npz(path)
         for name in names:
             if name not in arrays:
                 raise ValueError(f"{path}: array {name!r} is missing")

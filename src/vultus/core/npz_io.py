@@ -2,32 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-__all__ = ["read_npz_array"]
+__all__ = ["finite_floats", "read_npz", "read_npz_array"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def read_npz_array(path: Path, name: str) -> np.ndarray[Any, np.dtype[Any]]:
+def read_npz(path: Path, names: Collection[str] | None = None) -> dict[str, Array]:
+    """Read arrays by name; nothing that is pickled.
+
+    Args:
+        path: The file.
+        names: Which arrays to read, of those that the file has; by default all.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged or no ``.npz`` file; names the file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist")
+    try:
+        # Opened here: NumPy leaves a file open that turns out to be damaged.
+        with path.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
+            if not isinstance(archive, NpzFile):
+                raise ValueError("it holds a single array")
+            return {name: archive[name] for name in archive.files if names is None or name in names}
+    # Archives, compressed streams and headers have errors of a dozen types between them.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path}: not a readable .npz file: {reason}") from error
+
+
+def read_npz_array(path: Path, name: str) -> Array:
     """Read one array; nothing that is pickled.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is damaged, no ``.npz`` file, or has no such array; names the file.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist")
-    rule = f"{path} must be an .npz file with an array {name}"
-    try:
-        # Opened here: numpy leaves a file open that turns out to be damaged.
-        with path.open("rb") as stream:
-            archive = np.load(stream, allow_pickle=False)
-            if not isinstance(archive, NpzFile):
-                raise ValueError("it holds a single array")
-            return np.asarray(archive[name])
-    except (BadZipFile, EOFError, KeyError, NotImplementedError, OSError, ValueError) as error:
-        raise ValueError(f"{rule}: {error}") from error
+    arrays = read_npz(path, (name,))
+    if name not in arrays:
+        raise ValueError(f"{path}: array {name!r} is missing")
+    return arrays[name]
+
+
+def finite_floats(array: Array, where: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Turn numbers of any type into float32.
+
+    Args:
+        array: Of a file.
+        where: File and name, for messages.
+
+    Raises:
+        ValueError: If they are no real numbers, or not finite as float32.
+    """
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{where} must be numbers, got {array.dtype}")
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(array, np.float32).reshape(array.shape)
+    if not np.isfinite(values).all():
+        raise ValueError(f"{where} must be finite, it holds NaN or infinity")
+    return values

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from vultus.core.npz_io import read_npz
 from vultus.data.flame_tracks import FLAME_SIZES, read_flame_track
 from vultus.data.sequence import FrameRecord, HeadSequence
 from vultus.heads.base import HeadModel, HeadPose
@@ -81,9 +80,8 @@ def capture_driver(sequence: HeadSequence, track: HeadPose | None = None) -> Dri
 def is_flame_track(path: Path) -> bool:
     """Whether an ``.npz`` holds FLAME parameters, by its keys; False for what is no such file."""
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return {"expr", "rotation"} <= set(file.files)
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile):
+        return len(read_npz(path, ("expr", "rotation"))) == 2
+    except (FileNotFoundError, ValueError):
         return False
 
 

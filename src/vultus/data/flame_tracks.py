@@ -6,7 +6,6 @@ Keys are those of VHAP's files (``rig_files.FLAME_KEYS``) with one row per frame
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import get_args
 
@@ -16,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.core.files import atomic_path
+from vultus.core.npz_io import finite_floats, read_npz
 from vultus.data.rig_files import FLAME_KEYS
 from vultus.heads.base import HeadPose
 from vultus.heads.flame import FlameVersion
@@ -37,7 +37,7 @@ def read_flame_track(path: Path) -> HeadPose:
         ValueError: If a key of the motion is missing, numbers of frames differ, or a value is not a
             finite number; one line that names file and key.
     """
-    arrays = _load(path)
+    arrays = read_npz(path, FLAME_KEYS)
     missing = [key for key in FLAME_KEYS if key not in arrays and key not in _SUBJECT_KEYS]
     if missing:
         raise ValueError(f"{path}: {missing[0]!r} is missing")
@@ -94,24 +94,8 @@ def flame_version_of(pose: HeadPose) -> FlameVersion:
     raise ValueError(f"identity and expression must have {known} coefficients, got {found}")
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
-    try:
-        # Opened here, since np.load leaves a damaged file open.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return {key: file[key] for key in FLAME_KEYS if key in file.files}
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist") from None
-    except (ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
-        text = " ".join(str(error).split())
-        raise ValueError(f"{path}: not a readable .npz file ({text})") from error
-
-
 def _tensor(path: Path, key: str, array: np.ndarray) -> Float[Tensor, "t ..."]:
-    if array.dtype.kind not in "fiu":
-        raise ValueError(f"{path}: {key} must be numbers, got {array.dtype}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{path}: {key} must be finite, it holds NaN or infinity")
-    values = torch.from_numpy(np.array(array, dtype=np.float32))
+    values = torch.from_numpy(finite_floats(array, f"{path}: {key}"))
     if key == "static_offset":
         values = values[None] if values.ndim == 2 else values
         if values.ndim != 3 or values.shape[0] != 1 or values.shape[2] != 3:

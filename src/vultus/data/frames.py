@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vultus.core.image_io import read_image, read_image_bytes, read_mask, read_rgba, to_bytes
+from vultus.core.npz_io import read_npz_array
 from vultus.core.srgb import linear_to_srgb
 from vultus.data.neck_cut import is_above_cut
 from vultus.data.semantics import (
@@ -159,7 +159,10 @@ def load_depth(sequence: HeadSequence, record: FrameRecord) -> Float[Tensor, "1 
     """Read camera z in metres; zero where unknown."""
     if record.depth_path is None:
         return None
-    depth = _read_depth_file(record.depth_path)
+    values = read_npz_array(record.depth_path, "depth")
+    if values.dtype.kind not in "fiu":
+        raise ValueError(f"{record.depth_path}: depth must be numbers, got {values.dtype}")
+    depth = torch.from_numpy(values.astype(np.float32))
     if record.depth_index is not None:
         if depth.ndim != 3 or depth.shape[0] <= record.depth_index:
             raise ValueError(
@@ -192,16 +195,6 @@ def _load_semantics(
     if sequence.cut_height is not None and mask is not None:
         semantics[mask[0] == 0] = SEMANTIC_GROUPS.index("background")
     return semantics[None, None]
-
-
-def _read_depth_file(path: Path) -> Tensor:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return torch.from_numpy(file["depth"].astype(np.float32))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist") from None
-    except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not an .npz file with 'depth' ({error})") from error
 
 
 def _exchange_background(

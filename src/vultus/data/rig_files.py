@@ -6,7 +6,6 @@ names of ``HeadPose``.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.core.files import atomic_path, read_json, write_json
+from vultus.core.npz_io import finite_floats, read_npz
 from vultus.heads.base import HeadModel, HeadPose, ParameterSpec
 from vultus.heads.blendshapes import check_pose
 from vultus.heads.flame import pad_offsets
@@ -121,7 +121,7 @@ def read_rig_row(path: Path) -> HeadPose:
         FileNotFoundError: If there is no such file.
         ValueError: If a key is no field of ``HeadPose`` or a value is not finite.
     """
-    arrays = _load(path)
+    arrays = read_npz(path)
     known = HeadPose.__dataclass_fields__
     for name in arrays:
         if name not in known:
@@ -145,7 +145,7 @@ def read_flame_row(path: Path) -> HeadPose:
         FileNotFoundError: If there is no such file.
         ValueError: If a key is missing or a value is not finite.
     """
-    arrays = _load(path)
+    arrays = read_npz(path)
     missing = [key for key in FLAME_KEYS if key not in arrays and key != "static_offset"]
     if missing:
         raise ValueError(f"{path}: {missing[0]!r} is missing")
@@ -208,24 +208,9 @@ def _save(path: Path, arrays: Mapping[str, Tensor]) -> None:
         np.savez(file, allow_pickle=False, **plain)
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
-    try:
-        # Opened here, since np.load leaves a damaged file open.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist") from None
-    except (ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not a readable .npz file ({error})") from error
-
-
 def _as_row(path: Path, name: str, array: np.ndarray, is_offset: bool = False) -> Tensor:
     """One frame: [1 k], or [1 v 3] for offsets."""
-    if array.dtype.kind not in "fiu":
-        raise ValueError(f"{path}: {name} must be numbers, got {array.dtype}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{path}: {name} must be finite, it holds NaN or infinity")
-    values = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    values = torch.from_numpy(finite_floats(array, f"{path}: {name}"))
     if is_offset or name in _OFFSETS:
         if values.numel() % 3:
             raise ValueError(f"{path}: {name} must have shape (1, v, 3), got {array.shape}")

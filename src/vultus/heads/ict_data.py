@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vultus.core.asset_registry import import_command
+from vultus.core.npz_io import read_npz
 
 __all__ = ["ICT_MATERIALS", "IctData", "read_ict"]
 
@@ -72,11 +72,7 @@ def read_ict(path: Path) -> IctData:
             f"{path}: no packed ICT head there; import one with '{import_command('ict_full')}' "
             f"or '{import_command('ict_light')}' and leave the path out"
         )
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not an npz archive of plain arrays ({error})") from error
+    arrays = read_npz(path)
     is_full = "identity_q" in arrays
     version = "full" if is_full else "light"
     try:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vultus.core.npz_io import finite_floats, read_npz
 from vultus.heads.blendshapes import ARKIT_NAMES
 
 __all__ = ["Performance", "load_arkit_performance", "talking", "turns"]
@@ -40,6 +39,8 @@ _GAZE_EVERY = (0.5, 1.6)
 _TURN_AMPLITUDE = (0.28, 0.76, 0.18)
 """Largest nod, turn and tilt in radians: wide, as capture protocols ask for, because every turn
 shows the standing cameras another outline of the head."""
+
+_ARKIT_KEYS = ("names", "weights", "head_pose", "fps")
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,22 @@ def load_arkit_performance(
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no ARKit sequence here")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            names = tuple(str(name) for name in file["names"])
-            weights = torch.from_numpy(file["weights"].astype(np.float32))
-            head_rotation = torch.from_numpy(file["head_pose"].astype(np.float32))
-            fps = float(file["fps"])
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not an ARKit sequence ({error})") from error
+    arrays = read_npz(path, _ARKIT_KEYS)
+    missing = [key for key in _ARKIT_KEYS if key not in arrays]
+    if missing:
+        raise ValueError(f"{path}: not an ARKit sequence: array {missing[0]!r} is missing")
+    names = tuple(str(name) for name in arrays["names"].ravel())
+    weights, head_rotation, fps = (
+        torch.from_numpy(finite_floats(arrays[key], f"{path}: {key}")) for key in _ARKIT_KEYS[1:]
+    )
+    shapes = [tuple(array.shape) for array in arrays.values()]
+    count = len(weights) if weights.ndim else 0
+    has_shapes = weights.shape == (count, len(names)) and head_rotation.shape == (count, 3)
+    if not has_shapes or fps.numel() != 1 or float(fps) <= 0:
+        raise ValueError(
+            f"{path}: not an ARKit sequence: weights must be (t, c) with c names, head_pose (t, 3) "
+            f"and fps a positive number, got shapes {shapes}"
+        )
     needed = start + (num_frames - 1) * stride + 1
     if weights.shape[0] < needed:
         raise ValueError(
@@ -100,7 +109,7 @@ def load_arkit_performance(
             f"stride {stride} from frame {start} on"
         )
     picked = slice(start, needed, stride)
-    return Performance(names, weights[picked], head_rotation[picked], fps / stride)
+    return Performance(names, weights[picked], head_rotation[picked], float(fps) / stride)
 
 
 def talking(num_frames: int, seed: int) -> Performance:
