@@ -53,6 +53,7 @@ from vultus.methods.relightable_blendshapes.shading import (
     encode_radiance,
     put_over_color,
     shade_gaussians,
+    share_of_light,
     to_display,
 )
 from vultus.methods.relightable_blendshapes.start import FACE, StartPoints
@@ -271,15 +272,13 @@ class MaterialAppearance:
         colors = shading.color
         if self.config.tonemap == "gaussian":
             colors = encode_radiance(colors, keeps_gradients=not is_finished)
-        shadows = None if visibility is None else replace(visibility, strength=None)
-        found = make_layers(
-            {"diffuse", *layers},
-            materials,
-            shading,
-            normals,
-            self.frames.grid.even_light(lights),
-            None if shadows is None else shadows.shadows(binding),
-        )
+
+        def seen() -> Float[Tensor, "b n 1"]:
+            whole = None if visibility is None else replace(visibility, strength=None)
+            shadows = None if whole is None else whole.shadows(binding)
+            return share_of_light(normals, self.frames.grid.even_light(lights), shadows)
+
+        found = make_layers({"diffuse", *layers}, materials, shading, normals, seen)
         return ShadedGaussians(colors, found)
 
     def picture(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Literal, get_args
 
 from jaxtyping import Float
 from torch import Tensor
 
-from vultus.kernels.env_shade import Materials, Shading, Shadows, TexelLights
-from vultus.methods.relightable_blendshapes.shading import share_of_light
+from vultus.kernels.env_shade import Materials, Shading
 
 __all__ = ["LAYERS", "LayerName", "make_layers"]
 
@@ -26,8 +25,7 @@ def make_layers(
     materials: Materials,
     shading: Shading,
     normals: Float[Tensor, "b n 3"],
-    even_light: TexelLights,
-    shadows: Shadows | None,
+    share_of_light: Callable[[], Float[Tensor, "b n 1"]],
 ) -> dict[str, Float[Tensor, "b n c"]]:
     """Find the layers that are asked for.
 
@@ -36,15 +34,14 @@ def make_layers(
         materials: Activated.
         shading: In the light that is shown.
         normals: Unit, in the world.
-        even_light: Radiance 1 from everywhere.
-        shadows: What Gaussians see of it.
+        share_of_light: Finds what arrives of even light.
     """
     made = {
         "albedo": lambda: materials.albedo,
         "roughness": lambda: materials.roughness[..., None],
         "specular": lambda: materials.specular[..., :1],
         "normals": lambda: normals,
-        "visibility": lambda: share_of_light(normals, even_light, shadows),
+        "visibility": share_of_light,
         "diffuse": lambda: shading.diffuse,
         "highlights": lambda: materials.specular * shading.specular,
     }

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from vultus.data.semantics import SEMANTIC_GROUPS, SemanticGroup
 from vultus.geometry.mesh_sampling import SurfacePoints, interpolate_on_faces
+from vultus.kernels import material_activations
+from vultus.kernels.dispatch import are_for_kernels
 from vultus.kernels.env_shade import Materials
 
 __all__ = [
@@ -63,6 +65,11 @@ def activate_materials(
         specular: Stored; one number for all colours.
         min_roughness: Lobes narrower than a texel flicker: 0.3 is safe for 16 x 32 texels [3.4].
     """
+    if are_for_kernels(albedo, roughness, specular):
+        activated = material_activations.activate_materials(
+            albedo, roughness, specular, min_roughness
+        )
+        return Materials(*activated)
     return Materials(
         albedo.sigmoid(),
         (min_roughness + (1.0 - min_roughness) * roughness.sigmoid())[..., 0],

@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from vultus.geometry.mesh_sampling import closest_barycentrics, closest_points
+from vultus.kernels.dispatch import are_for_kernels
+from vultus.kernels.surface_lookup import bound_barycentrics, find_facing
 
 __all__ = ["MeshBinding", "bind_to_mesh"]
 
@@ -35,12 +37,36 @@ class MeshBinding:
         mixed = vertex_normals[:, self.corners] * self.barycentrics[..., None]
         return normalize(mixed.sum(dim=2), dim=-1)
 
+    def facing(
+        self,
+        vertex_normals: Float[Tensor, "b v 3"],
+        means: Float[Tensor, "b n 3"],
+        camera_centers: Float[Tensor, "b 3"],
+    ) -> tuple[Float[Tensor, "b n 3"], Float[Tensor, "b n 3"]]:
+        """Unit normals, and unit directions to the camera.
+
+        Gradients reach the barycentrics and the means.
+
+        Args:
+            vertex_normals: Unit, of the posed mesh; constants.
+            means: Posed.
+            camera_centers: In the same frame; constants.
+        """
+        if are_for_kernels(vertex_normals, means):
+            return find_facing(
+                self.barycentrics, self.corners, vertex_normals, means, camera_centers
+            )
+        views = normalize(camera_centers[:, None] - means, dim=-1)
+        return self.normals(vertex_normals), views
+
     def following(
         self, means: Float[Tensor, "n 3"], rest_vertices: Float[Tensor, "v 3"]
     ) -> MeshBinding:
         """The same faces for moved Gaussians; gradients of barycentrics reach ``means``."""
-        corners = rest_vertices[self.corners]
-        weights = closest_barycentrics(means, corners)
+        if are_for_kernels(means, rest_vertices):
+            weights = bound_barycentrics(means, rest_vertices, self.corners)
+        else:
+            weights = closest_barycentrics(means, rest_vertices[self.corners])
         return MeshBinding(self.face_index, self.corners, weights)
 
     def __getitem__(self, rows: Tensor) -> MeshBinding:

@@ -11,7 +11,6 @@ from typing import Literal
 import torch
 from jaxtyping import Float, Int32
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from vultus.core.srgb import linear_to_srgb
 from vultus.data.studio.tone_curve import tone_map
@@ -81,8 +80,7 @@ def shade_gaussians(
     Returns:
         Linear radiance, and the normals that it was made with.
     """
-    normals = binding.normals(vertex_normals)
-    views = normalize(camera_centers[:, None] - means, dim=-1)
+    normals, views = binding.facing(vertex_normals, means, camera_centers)
     shadows = None if visibility is None else visibility.shadows(binding)
     shading = shade(
         normals, views, materials, lights, shadows, has_specular=has_specular, backend=backend
