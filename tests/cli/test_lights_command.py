@@ -14,7 +14,7 @@ from vultus.cli.main import run
 from vultus.core.image_io import write_image
 from vultus.core.srgb import LUMINANCE
 from vultus.data.image_set import open_image_set
-from vultus.data.light_labels import read_head_lights
+from vultus.data.light_labels import head_to_camera_lights, read_head_lights
 
 SIZE = 16
 LABELS = labels_at([0.0, 0.5, -0.5])
@@ -59,6 +59,73 @@ def test_lights_are_written_into_both_label_files(
     assert torch.allclose(mono, expected, atol=1e-5)
     # The heads turn before the same light: in their axes it comes from elsewhere.
     assert float((mono[0] - mono[1]).abs().max()) > 0.05
+
+
+def write_texts(folder: Path, names: list[str], lights: torch.Tensor) -> Path:
+    """Text files as DPR writes them: a number a line."""
+    for name, light in zip(names, lights.tolist(), strict=True):
+        path = (folder / name).with_suffix(".txt")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{number:.18e}\n" for number in light))
+    return folder
+
+
+@pytest.mark.parametrize("count", [9, 27])
+def test_lights_of_estimators_are_taken_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], count: int
+) -> None:
+    source = write_image_set(tmp_path / "set", LABELS, SIZE)
+    names = list(open_image_set(source).names)
+    lights = torch.randn(len(LABELS), count, generator=torch.Generator().manual_seed(0))
+    texts = write_texts(tmp_path / "texts", names, lights)
+    command = ["data", "lights", str(source), "--labels", str(texts)]
+    assert run([*command, "--dry-run"]) == 0
+    assert f"would take over the lights of 3 images, {count} numbers" in capsys.readouterr().out
+    assert "sh" not in json.loads((source / "img/dataset.json").read_text())
+    assert run(command) == 0
+    images = open_image_set(source)
+    # In axes of the camera, as they are seen: what turns with it is the head.
+    channels = 1 if count == 9 else 3
+    found = head_to_camera_lights(read_head_lights(images, channels), images.labels)
+    assert torch.allclose(found, lights, atol=1e-5)
+    mono = head_to_camera_lights(read_head_lights(images), images.labels)
+    weights = torch.tensor(LUMINANCE) if channels == 3 else torch.ones(1)
+    assert torch.allclose(mono, lights.unflatten(1, (9, channels)) @ weights, atol=1e-5)
+    assert run([*command, "--frame", "head", "--replace"]) == 0
+    assert torch.allclose(read_head_lights(open_image_set(source), channels), lights)
+
+
+def test_lights_that_cannot_be_taken_over_are_refused(
+    pictures: Path, refuses: Callable[..., str]
+) -> None:
+    source, normals = pictures / "set", str(pictures / "normals")
+    names = list(open_image_set(source).names)
+    texts = write_texts(pictures / "texts", names, torch.ones(3, 9))
+    command = ["data", "lights", str(source)]
+    labels = [*command, "--labels", str(texts)]
+    refuses(command, "--normals or --labels must say where lights come from")
+    refuses([*labels, "--normals", normals], "and not both")
+    refuses([*labels, "--axes", "world"], "--axes needs --normals")
+    refuses([*command, "--normals", normals, "--frame", "head"], "--frame needs --labels")
+    refuses([*command, "--labels", str(pictures / "none")], "none does not exist")
+    last = (texts / names[2]).with_suffix(".txt")
+    for text, message in (
+        ("1 " * 8, "must hold 9 or 27 numbers, got 8"),
+        ("1 " * 27, "must hold 9 numbers, got 27"),
+        ("a " * 9, "must hold the numbers of a light"),
+        ("inf " * 9, "must hold finite numbers"),
+    ):
+        last.write_text(text)
+        refuses(labels, last.name, message)
+    last.unlink()
+    refuses(labels, f"has no .txt for the image {names[2]}")
+    last.write_text("1\n" * 9)
+    (source / "img/dataset_rgb_sh_2.json").write_text("{}")
+    refuses(labels, "lights must have 27 numbers", "dataset_rgb_sh_2.json")
+    (source / "img/dataset_rgb_sh_2.json").unlink()
+    assert "sh" not in json.loads((source / "img/dataset.json").read_text())
+    assert run(labels) == 0
+    refuses(labels, "has lights already; ask for their replacement")
 
 
 def test_what_cannot_be_labelled_is_refused(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,25 +11,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vultus.core.files import write_text
 from vultus.core.image_io import decode_image
 from vultus.core.progress import track
 from vultus.core.srgb import LUMINANCE, srgb_to_linear
 from vultus.core.threads import map_in_threads
 from vultus.data.image_archive import ImageArchive, open_archive
 from vultus.data.image_set import LABEL_FILE, ImageSet, matching_names, open_image_set
-from vultus.data.label_files import read_label_file
 from vultus.data.light_estimation import (
     EstimatedLight,
     NormalAxes,
     decode_normals,
     estimate_light,
 )
-from vultus.data.light_labels import FRAME_KEY, RGB_LIGHT_FILE
+from vultus.data.light_labels import RGB_LIGHT_FILE, unlit_label_content, write_light_labels
 
 __all__ = ["LabelledLights", "LightLabelling", "plan_light_labels"]
-
-_DIGITS = 8
 
 
 @dataclass(frozen=True)
@@ -65,17 +60,10 @@ class LightLabelling:
         found = list(track(self._estimates(), len(self.images), "estimating lights", "images"))
         colored = torch.stack([each.light for each in found])
         mono = colored @ torch.tensor(LUMINANCE)
-        root = self.images.path
-        contents = {
-            root / RGB_LIGHT_FILE: {"labels": self.content["labels"], "sh": colored.flatten(1)},
-            root / LABEL_FILE: {**self.content, "sh": mono},
-        }
-        for path, content in contents.items():
-            rows = zip(self.images.names, content["sh"].tolist(), strict=True)
-            table = [[name, [float(f"{v:.{_DIGITS}g}") for v in row]] for name, row in rows]
-            write_text(path, json.dumps({**content, "sh": table, FRAME_KEY: "camera"}))
+        tables = {RGB_LIGHT_FILE: colored.flatten(1), LABEL_FILE: mono}
+        files = write_light_labels(self.images, self.content, tables, "camera")
         shares = torch.tensor([each.explained for each in found])
-        return LabelledLights(tuple(contents), float(shares.median()))
+        return LabelledLights(files, float(shares.median()))
 
     def _estimates(self) -> Iterator[EstimatedLight]:
         return map_in_threads(self._estimate, range(len(self.images)))
@@ -128,12 +116,7 @@ def plan_light_labels(
             albedo.
     """
     images = open_image_set(source, masks, alpha="mask")
-    if not images.path.is_dir():
-        raise ValueError(f"{images.path} must be a folder: label files are written into it")
-    where = f"{images.path}: {LABEL_FILE}"
-    content = read_label_file(images.images.read(LABEL_FILE), where)
-    if "sh" in content and not replace:
-        raise ValueError(f"{where} has lights already; ask for their replacement")
+    content = unlit_label_content(images, replace=replace)
     of_normals, of_albedo = open_archive(normals), None if albedo is None else open_archive(albedo)
     names, albedo_names = images.names, ()
     if of_albedo is not None:

@@ -9,13 +9,16 @@ frame of the head is that of a frontal camera, whatever the picture's camera.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vultus.core.files import write_text
 from vultus.data.image_set import LABEL_FILE, ImageSet
 from vultus.data.label_files import label_table, parse_label, read_label_file
 from vultus.geometry.spherical_harmonics import light_sh_rotation, num_sh_terms
@@ -32,6 +35,8 @@ __all__ = [
     "mirror_lights",
     "read_head_lights",
     "stated_frame",
+    "unlit_label_content",
+    "write_light_labels",
 ]
 
 LightFrame = Literal["camera", "head"]
@@ -42,6 +47,7 @@ RGB_LIGHT_FILE = "dataset_rgb_sh_2.json"
 """Has lights of three channels."""
 FRAME_KEY = "sh_frame"
 _DEGREE = 2
+_DIGITS = 8
 HEAD_AXES = ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0))
 """X, Y and Z of a light in the world, by rows: right, into the scene, up of a frontal picture."""
 
@@ -95,6 +101,50 @@ def stated_frame(content: Mapping[str, Any], where: str) -> LightFrame:
     if frame not in known:
         raise ValueError(f"{where}: {FRAME_KEY} must be one of {', '.join(known)}, got {frame!r}")
     return frame
+
+
+def unlit_label_content(images: ImageSet, *, replace: bool) -> Mapping[str, Any]:
+    """Read the label file of a set that gets lights.
+
+    Args:
+        images: The set.
+        replace: Whether it may have lights already.
+
+    Raises:
+        ValueError: If it has, or is no folder.
+    """
+    if not images.path.is_dir():
+        raise ValueError(f"{images.path} must be a folder: label files are written into it")
+    where = f"{images.path}: {LABEL_FILE}"
+    content = read_label_file(images.images.read(LABEL_FILE), where)
+    if "sh" in content and not replace:
+        raise ValueError(f"{where} has lights already; ask for their replacement")
+    return content
+
+
+def write_light_labels(
+    images: ImageSet,
+    content: Mapping[str, Any],
+    tables: Mapping[str, Float[Tensor, "n l"]],
+    frame: LightFrame,
+) -> tuple[Path, ...]:
+    """Write lights into the label files of a set, in the order of ``tables``.
+
+    Args:
+        images: The set.
+        content: Of its label file, which keeps what else it holds.
+        tables: File name -> lights in the order of the images.
+        frame: Whose axes they have.
+    """
+    paths = []
+    for name, lights in tables.items():
+        rows = zip(images.names, lights.tolist(), strict=True)
+        table = [[image, [float(f"{v:.{_DIGITS}g}") for v in row]] for image, row in rows]
+        kept = content if name == LABEL_FILE else {"labels": content["labels"]}
+        path = images.path / name
+        write_text(path, json.dumps({**kept, "sh": table, FRAME_KEY: frame}))
+        paths.append(path)
+    return tuple(paths)
 
 
 def camera_to_head_lights(

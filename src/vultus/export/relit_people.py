@@ -41,6 +41,9 @@ what is before the face in its middle; or the map behind heads, as the camera wo
 
 _INSET_SHARE = 4
 """The inset's height is so many times smaller than the picture."""
+_BALL_TERM, _LEAST_TERM = 0.7, 1e-6
+"""Largest coefficient of lights that are compared, the published brightness; and the least one that
+is made as large."""
 
 
 @dataclass(frozen=True)
@@ -113,14 +116,20 @@ def measured_lights_sheet(
 ) -> Float[Tensor, "3 h w"]:
     """People above white balls in the lights asked for, and in those that were read off.
 
+    Balls have one brightness: it is directions that are compared.
+
     Args:
         pictures: One of each person.
         wanted: Lights of 9 or 27 numbers in axes of the cameras.
         found: The same.
     """
     size = pictures.shape[-1]
-    rows = [[ball_picture(light, size) for light in labels_to_light(ls)] for ls in (wanted, found)]
-    return contact_sheet([list(pictures), *rows])
+    rows = [list(pictures)]
+    for labels in (wanted, found):
+        largest = labels.abs().amax(dim=1, keepdim=True).clamp(min=_LEAST_TERM)
+        lights = labels_to_light(_BALL_TERM * labels / largest)
+        rows.append([ball_picture(light, size) for light in lights])
+    return contact_sheet(rows)
 
 
 def light_picture(light: LightSource, size: int) -> Float[Tensor, "3 s s"]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from vultus.core.files import atomic_path, read_json, write_bytes
 from vultus.core.npz_io import read_npz_array
 from vultus.data.light_labels import LIGHT_TERMS
+from vultus.data.light_texts import parse_light_text
 from vultus.methods.gsheadrelight.lights import (
     labels_to_light,
     light_to_labels,
@@ -52,9 +53,7 @@ def read_light(path: Path) -> Float[Tensor, "9 c"]:
     elif suffix == ".npz":
         numbers = _numbers(read_npz_array(path, _KEY), path)
     elif suffix == ".txt":
-        numbers = _numbers(path.read_text(errors="replace").split(), path)
-        if len(numbers) != 3 * LIGHT_TERMS:
-            numbers = numbers[:LIGHT_TERMS]
+        numbers = parse_light_text(path.read_text(errors="replace"), str(path))
     else:
         raise ValueError(f"a light must end in {', '.join(LIGHT_SUFFIXES)}, got {path}")
     light = _light_of_numbers(numbers, path)

@@ -1,0 +1,127 @@
+"""Lights as estimators of others write them: a text file of numbers for each picture.
+
+DPR (Deep Single Portrait Image Relighting) and programs that follow it write one number a line: 9
+real spherical harmonics in axes of the picture, X to the right, Y into the scene, Z up, in units in
+which a white matte surface shows its light's brightness. These are the axes and the scale of
+``light_labels``, so that the numbers become labels as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vultus.core.srgb import LUMINANCE
+from vultus.data.image_archive import ImageArchive, open_archive
+from vultus.data.image_set import LABEL_FILE, ImageSet, open_image_set
+from vultus.data.light_labels import (
+    LIGHT_TERMS,
+    RGB_LIGHT_FILE,
+    LightFrame,
+    unlit_label_content,
+    write_light_labels,
+)
+
+__all__ = [
+    "LightTexts",
+    "parse_light_text",
+    "plan_light_texts",
+    "read_light_texts",
+]
+
+_SUFFIX = ".txt"
+
+
+def parse_light_text(text: str, where: str) -> Float[Tensor, " l"]:
+    """Read the numbers of a light: 27 where there are as many, otherwise the first 9, as DPR does.
+
+    Raises:
+        ValueError: If there are fewer, or something else; names ``where``.
+    """
+    try:
+        numbers = torch.tensor([float(word) for word in text.split()])
+    except ValueError as error:
+        raise ValueError(f"{where} must hold the numbers of a light: {error}") from error
+    if len(numbers) < LIGHT_TERMS:
+        raise ValueError(f"{where} must hold 9 or 27 numbers, got {len(numbers)}")
+    if len(numbers) != 3 * LIGHT_TERMS:
+        numbers = numbers[:LIGHT_TERMS]
+    if not bool(numbers.isfinite().all()):
+        raise ValueError(f"{where} must hold finite numbers")
+    return numbers
+
+
+def read_light_texts(archive: ImageArchive, images: Sequence[str]) -> Float[Tensor, "n l"]:
+    """Read the light of each image: of the text file of its name.
+
+    Raises:
+        ValueError: If an image has none, or one holds no light or another number of colours than
+            the first; names it.
+    """
+    by_stem = {_stem(name): name for name in archive.names() if name.lower().endswith(_SUFFIX)}
+    lights: list[Float[Tensor, " l"]] = []
+    for image in images:
+        name = by_stem.get(_stem(image))
+        if name is None:
+            raise ValueError(f"{archive.path}: has no {_SUFFIX} for the image {image}")
+        where = f"{archive.path}: {name}"
+        light = parse_light_text(archive.read(name).decode(errors="replace"), where)
+        if lights and len(light) != len(lights[0]):
+            raise ValueError(f"{where} must hold {len(lights[0])} numbers, got {len(light)}")
+        lights.append(light)
+    return torch.stack(lights)
+
+
+@dataclass(frozen=True)
+class LightTexts:
+    """A set and the lights of its images, which were checked."""
+
+    images: ImageSet
+    lights: Float[Tensor, "n l"]
+    frame: LightFrame
+    content: Mapping[str, Any]
+    """Of the set's label file."""
+
+    def write(self) -> tuple[Path, ...]:
+        """Write lights of 9 numbers beside the cameras; of 27 into their own file, too."""
+        tables = {LABEL_FILE: self.lights}
+        if self.lights.shape[1] != LIGHT_TERMS:
+            mono = self.lights.unflatten(1, (LIGHT_TERMS, 3)) @ torch.tensor(LUMINANCE)
+            tables = {RGB_LIGHT_FILE: self.lights, LABEL_FILE: mono}
+        return write_light_labels(self.images, self.content, tables, self.frame)
+
+
+def plan_light_texts(
+    source: Path, labels: Path, *, frame: LightFrame = "camera", replace: bool = False
+) -> LightTexts:
+    """Read and check all lights without writing anything.
+
+    Args:
+        source: Folder of an image set.
+        labels: Folder or archive of text files under the names of the images.
+        frame: Whose axes the lights have.
+        replace: Replace lights that the set has.
+
+    Raises:
+        FileNotFoundError: If a path does not exist.
+        ValueError: If the set is no folder, has lights already, or an image has no light.
+    """
+    images = open_image_set(source, alpha="mask")
+    content = unlit_label_content(images, replace=replace)
+    lights = read_light_texts(open_archive(labels), images.names)
+    if lights.shape[1] == LIGHT_TERMS and RGB_LIGHT_FILE in images.images.names():
+        raise ValueError(
+            f"{labels}: lights must have 27 numbers, as {images.path / RGB_LIGHT_FILE} is there, "
+            f"got {LIGHT_TERMS}"
+        )
+    return LightTexts(images, lights, frame, content)
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name).with_suffix("").as_posix()
