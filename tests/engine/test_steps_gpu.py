@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import torch
 from tiny_captures import film_procedural_head, tiny_surfhead
 from training_checks import assert_equal_tensors
 from vultus.core.run_folder import RunFolder
-from vultus.data.frame_store import FrameStore
+from vultus.data.frame_feed import ResidentFeed
+from vultus.data.frame_store import Batch, FrameStore
 from vultus.data.sequence import HeadSequence
 from vultus.engine.fit import fit
 from vultus.engine.steps import CapturedSteps, make_steps
@@ -89,6 +91,25 @@ def test_streamed_images_give_the_bits_of_resident_ones(sequence, frames, tmp_pa
     ]
     assert_equal_tensors(results[1], results[0])
     assert_equal_tensors(results[2], results[0])
+
+
+def test_a_capture_bears_threads_that_wait_for_streams_of_their_own(sequence, frames):
+    """As that of streamed images does at any moment."""
+    stream = torch.cuda.Stream()
+
+    class WaitingFeed(ResidentFeed):
+        def batch(self) -> Batch:
+            thread.submit(stream.synchronize).result()
+            return super().batch()
+
+    avatar = SurfHead(replace(tiny_surfhead("jbs"), steps=100), sequence, 0, "cuda")
+    with ThreadPoolExecutor(1) as thread:
+        steps = CapturedSteps(avatar, WaitingFeed(frames, [0]))
+        with steps.context():
+            # Phases change until step 12; the second step of a phase is captured.
+            for step in (20, 21, 22):
+                steps.run(step)
+            assert steps.settle() == 22
 
 
 @pytest.mark.usefixtures("deterministic")

@@ -11,7 +11,14 @@ from torch import Tensor
 
 from vultus.data.frame_store import Batch, FrameStore
 
-__all__ = ["FeedChoice", "FrameFeed", "ResidentFeed", "StreamedFeed", "make_feed"]
+__all__ = [
+    "FeedChoice",
+    "FrameFeed",
+    "ResidentFeed",
+    "StreamedFeed",
+    "check_order",
+    "make_feed",
+]
 
 FeedChoice = Literal["auto", "resident", "streamed"]
 
@@ -46,8 +53,10 @@ def make_feed(frames: FrameStore, order: Sequence[int], choice: FeedChoice) -> F
         choice: ``auto`` asks how much memory is free.
 
     Raises:
-        ValueError: If ``resident`` is asked for and there is no room.
+        ValueError: If ``order`` is empty or holds what is no row of the images, or if ``resident``
+            is asked for and there is no room.
     """
+    check_order(order, len(frames))
     free, _ = torch.cuda.mem_get_info()
     fits = frames.num_bytes <= _USABLE_SHARE * free
     if choice == "resident" and not fits:
@@ -59,6 +68,24 @@ def make_feed(frames: FrameStore, order: Sequence[int], choice: FeedChoice) -> F
     if fits and choice != "streamed":
         return ResidentFeed(frames, order)
     return StreamedFeed(frames, order)
+
+
+def check_order(order: Sequence[int], count: int) -> None:
+    """Refuse an order that a GPU could not: it reads rows without looking at them.
+
+    Args:
+        order: Rows of one epoch.
+        count: Number of images.
+
+    Raises:
+        ValueError: If there is no row, or one that is not in 0 ... ``count - 1``.
+    """
+    if len(order) == 0:
+        raise ValueError("order must hold at least one row, got none")
+    low, high = min(order), max(order)
+    if low < 0 or high >= count:
+        wrong = low if low < 0 else high
+        raise ValueError(f"order must hold rows of the {count} images, got row {wrong}")
 
 
 class ResidentFeed:

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from vultus.data.frame_feed import FeedChoice, FrameFeed, make_feed
+from vultus.data.frame_feed import FeedChoice, FrameFeed, check_order, make_feed
 from vultus.data.frame_store import Batch, FrameStore
 from vultus.kernels.capacity import (
     CapacityExceededError,
@@ -69,8 +69,10 @@ def make_steps(
         images: Where images are kept while a GPU trains.
 
     Raises:
-        ValueError: If the images are to stay on the GPU and do not fit.
+        ValueError: If ``order`` is empty or holds what is no row of the images, or if the images
+            are to stay on the GPU and do not fit.
     """
+    check_order(order, len(frames))
     if method.device.type == "cpu":
         return EagerSteps(method, _HostFeed(frames, order))
     with torch.cuda.device(method.device):
@@ -204,7 +206,10 @@ class CapturedSteps:
 
     def _capture(self, step: int) -> None:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._stream):
+        # The thread of streamed images waits for its own stream meanwhile. In the default mode,
+        # "global", a wait in any thread breaks the capture.
+        mode = "thread_local"
+        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode=mode):
             output, self.terms = _forward_and_backward(self._method, self._feed, step)
             self._finish(output, step)
         self._graph = graph
