@@ -65,6 +65,21 @@ def test_faint_primitives_go_and_clones_inherit_everything() -> None:
     assert not moment[4].any(), "clones start without momentum"
 
 
+def test_primitives_that_are_all_too_faint_stay_and_may_recover(caplog) -> None:
+    """One that is not is enough to let the others go."""
+    opacities = torch.full((NUM,), 0.05)
+    before, edited, _ = edit([2], opacities)
+    assert (edited.num_cloned, edited.num_pruned) == (1, 0)
+    rows = [*range(NUM), 2]
+    assert torch.equal(edited.parameters["means"], before["means"][rows])
+    assert f"step 1: all {NUM + 1} primitives are too faint or too large" in caplog.text
+    caplog.clear()
+    opacities[4] = 0.5
+    _, edited, _ = edit([], opacities)
+    assert (len(edited.parameters["means"]), edited.num_pruned) == (1, NUM - 1)
+    assert not caplog.text
+
+
 def test_resets_of_decoded_opacities_are_left_to_the_caller() -> None:
     before, edited, _ = edit([], torch.full((NUM,), 0.5), step=7)
     assert torch.equal(edited.extras["opacities"], torch.full((NUM,), 0.5))

@@ -6,6 +6,7 @@ GaussianAvatars and SurFhead (arXiv 2410.11682).
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from vultus.optim.schedules import scale_steps
 
 __all__ = ["AdaptiveDensity", "DensifyConfig", "DensityEdit", "protect_faces"]
 
+_LOG = logging.getLogger(__name__)
 _CHILDREN = 2
 # Children of a split are this much smaller than their parent: 0.8 per child, as in 3DGS.
 _SHRINKAGE = 0.8 * _CHILDREN
@@ -193,8 +195,9 @@ class AdaptiveDensity:
         """Do what is due at a step; call it after the optimiser's step.
 
         The order is that of 3DGS: clone, split, prune, then the opacity reset. If primitives are
-        bound, no face loses its last one. Survivors keep their order; clones follow them, then the
-        first and then the second children of all splits.
+        bound, no face loses its last one; if they are free and all would go, as may happen soon
+        after a reset, all stay and the log says so. Survivors keep their order; clones follow them,
+        then the first and then the second children of all splits.
 
         Args:
             step: Steps taken, counted from 1.
@@ -302,6 +305,14 @@ class AdaptiveDensity:
                 prune |= radius > config.prune_screen_radius
         if "face_index" in work.extras:
             prune = protect_faces(prune, work.extras["face_index"])
+        elif bool(prune.all()):
+            _LOG.warning(
+                "step %d: all %d primitives are too faint or too large and would be pruned; all "
+                "stay",
+                step,
+                len(prune),
+            )
+            prune = torch.zeros_like(prune)
         work.keep(~prune)
         self._clear(work.num_rows, prune.device)
         return int(clone.sum()), int(split.sum()), int(prune.sum())
