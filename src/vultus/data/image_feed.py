@@ -86,6 +86,7 @@ class ImageFeed:
         self.images = images
         self._order = ShuffledOrder(len(entries.rows), seed)
         self.entries = entries
+        self._rows, self._is_mirrored = entries.rows.to(device), entries.is_mirrored.to(device)
         self.conditions = Conditions(entries.labels, entries.lights).to(device)
         """Those of all entries, on the device."""
         self._resident: Tensor | None = None
@@ -106,15 +107,17 @@ class ImageFeed:
     def batches(self, places: Iterable[tuple[int, int]]) -> Iterator[RealBatch]:
         """Yield a batch for each (first place, number of places), decoded ahead in threads."""
         if self._resident is not None:
-            yield from (self._gather(self._order.take(*place)) for place in places)
+            for place in places:
+                entries = self._moved(self._order.take(*place))
+                yield self._batch(entries, self._resident[self._rows[entries]])
             return
         taken = (self._order.take(*place) for place in places)
         for entries, pixels in map_in_threads(self._decode, taken):
-            yield self._batch(entries, pixels.to(self.device, non_blocking=True))
+            yield self._batch(*(t.to(self.device, non_blocking=True) for t in (entries, pixels)))
 
     def conditions_at(self, first: int, count: int) -> Conditions:
         """Those of ``count`` places from place ``first`` on."""
-        return self.conditions.at(self._order.take(first, count).to(self.device))
+        return self.conditions.at(self._moved(self._order.take(first, count)))
 
     def draw_labels(
         self, shape: tuple[int, ...], generator: torch.Generator
@@ -124,19 +127,23 @@ class ImageFeed:
         rows = torch.randint(count, shape, generator=generator, device=self.device)
         return self.labels[rows]
 
-    def _gather(self, entries: Int[Tensor, " b"]) -> RealBatch:
-        assert self._resident is not None
-        rows = self.entries.rows[entries].to(self.device)
-        return self._batch(entries, self._resident[rows])
-
     def _decode(self, entries: Int[Tensor, " b"]) -> tuple[Tensor, Tensor]:
         pixels = [self.images.pixels(row) for row in self.entries.rows[entries].tolist()]
-        return entries, torch.stack(pixels)
+        return self._staged(entries), self._staged(torch.stack(pixels))
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        """Copy from the host without waiting for what the device is at."""
+        return self._staged(tensor).to(self.device, non_blocking=True)
+
+    def _staged(self, tensor: Tensor) -> Tensor:
+        """In memory from which a GPU copies by itself."""
+        return tensor.pin_memory() if self.device.type == "cuda" else tensor
 
     def _batch(self, entries: Int[Tensor, " b"], pixels: Tensor) -> RealBatch:
-        mirrored = self.entries.is_mirrored[entries].to(self.device)[:, None, None, None]
+        """Make a batch of entries from their pixels, both on the device."""
+        mirrored = self._is_mirrored[entries][:, None, None, None]
         pixels = torch.where(mirrored, pixels.flip(3), pixels)
-        return RealBatch(pixels, self.conditions.at(entries.to(self.device)))
+        return RealBatch(pixels, self.conditions.at(entries))
 
     def _decode_all(self) -> UInt8[Tensor, "n c s s"]:
         size = self.images.size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from tiny_image_sets import labels_at, png, write_files
 from vultus.core.run_folder import RunFolder
 from vultus.data.image_choice import ChoiceConfig, choose_entries
-from vultus.data.image_feed import Conditions, ImageFeed
+from vultus.data.image_feed import Conditions, ImageFeed, StorageChoice
 from vultus.data.image_set import open_image_set
 from vultus.engine.adversarial import train_adversarial
 from vultus.engine.adversarial_checkpoint import restore_average
@@ -38,6 +39,7 @@ from vultus.methods.spherehead.model import SphereHead
 from vultus.methods.spherehead.objectives import discriminator_losses, mismatched_labels
 from vultus.nets.augmentation.control import AugmentationConfig, AugmentationControl
 from vultus.nets.augmentation.draws import TransformConfig
+from waits import refusing_to_wait
 
 TINY = SphereHeadConfig(
     generator=GeneratorConfig(
@@ -167,18 +169,38 @@ def test_schedules_run_from_their_start_to_their_end(whole: tuple[SphereHead, Pa
     assert noises == [1.0, 0.75, 0.0, 0.0]
 
 
-def test_gradients_of_all_phases_reach_every_parameter(feed: ImageFeed) -> None:
-    method = SphereHead(TINY, feed.conditions, 0, torch.device("cpu"))
-    # Strengths of noise in super-resolution are not used, as its noise mode is "none".
+def run_all_phases(method: SphereHead, feed: ImageFeed) -> None:
+    """Leave the gradients of every loss in the networks."""
     real = next(feed.batches([(0, 4)]))
     for phase in method.phases:
-        random = torch.Generator().manual_seed(1)
-        work = Pass(real, 0, real.conditions, 0, random, torch.Generator().manual_seed(2))
+        of_pass, of_step = (torch.Generator(feed.device).manual_seed(seed) for seed in (1, 2))
+        work = Pass(real, 0, feed.conditions_at(0, 4), 0, of_pass, of_step)
         result = method.losses(phase, work)
         torch.stack(list(result.losses.values())).sum().backward()
+
+
+def test_gradients_of_all_phases_reach_every_parameter(feed: ImageFeed) -> None:
+    method = SphereHead(TINY, feed.conditions, 0, torch.device("cpu"))
+    run_all_phases(method, feed)
+    # Strengths of noise in super-resolution are not used, as its noise mode is "none".
     missing = [n for n, p in method.generator.named_parameters() if p.grad is None]
     assert all("super_resolution" in n and n.endswith("noise_strength") for n in missing)
     assert [n for n, p in method.discriminator.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("mismatch_angle", [0.0, 30.0])
+@pytest.mark.parametrize("storage", ["resident", "streamed"])
+def test_losses_do_not_wait_for_a_gpu(
+    feed: ImageFeed, device: str, mismatch_angle: float, storage: StorageChoice
+) -> None:
+    moved = ImageFeed(feed.images, feed.entries, 0, device=device, storage=storage)
+    objective = replace(TINY.objective, mismatch_weight=1.0, mismatch_angle=mismatch_angle)
+    method = SphereHead(replace(TINY, objective=objective), moved.conditions, 0, moved.device)
+    # The first passes compile kernels, and keep what they read from lists.
+    for around in (nullcontext(), refusing_to_wait(moved.device)):
+        with around:
+            run_all_phases(method, moved)
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

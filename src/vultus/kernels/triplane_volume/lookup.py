@@ -111,7 +111,7 @@ def sample_tri_plane(
         planes: The first axis of a pair runs along w.
         points: In half boxes.
     """
-    grid = torch.stack([points[..., list(axes)] for axes in _TRI_PLANE_AXES], dim=1)
+    grid = torch.stack([_take(points, axes) for axes in _TRI_PLANE_AXES], dim=1)
     return _sample(planes, grid)
 
 
@@ -127,9 +127,14 @@ def sample_tri_grid(
     """
     batch, _, _, height, width = planes.shape
     volumes = planes.reshape(batch * 3, -1, depth, height, width)
-    grid = torch.stack([points[..., list(axes)] for axes in _TRI_GRID_AXES], dim=1)
+    grid = torch.stack([_take(points, axes) for axes in _TRI_GRID_AXES], dim=1)
     sampled = grid_sample(volumes, grid.flatten(0, 1)[:, None, None], align_corners=False)
     return sampled[:, :, 0, 0].transpose(1, 2).unflatten(0, (batch, 3))
+
+
+def _take(points: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Coordinates by axis; an index from a list would be copied from the host to a GPU."""
+    return torch.stack([points[..., axis] for axis in axes], dim=-1)
 
 
 def _sample(planes: Float[Tensor, "b 3 d h w"], grid: Float[Tensor, "b 3 p 2"]) -> Tensor:

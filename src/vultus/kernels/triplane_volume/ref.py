@@ -74,7 +74,7 @@ def decode_points(
     if noise is not None:
         density = density + settings.density_noise * noise
     if is_cropped and settings.crop_margin is not None:
-        reach = points[..., [0, 2]].abs().amax(dim=-1)
+        reach = points[..., ::2].abs().amax(dim=-1)
         is_outside = reach > 0.5 * settings.box_size - settings.crop_margin
         density = torch.where(is_outside, CROPPED_DENSITY, density)
     return decoded, density

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import pad, softplus
 
 from vultus.methods.adversarial import PhaseResult
 from vultus.methods.spherehead.config import ObjectiveConfig
@@ -40,6 +40,8 @@ __all__ = [
 _MONOTONIC_WEIGHT = 10.0
 _PLANE_STEPS = 256
 """Published length of a monotonic step, as a share of the box."""
+_FORWARD = slice(2, 11, 4)
+"""Of a label: the viewing direction. A list of places would be copied to a GPU in every step."""
 
 
 class DensityDraws(NamedTuple):
@@ -173,7 +175,8 @@ def density_losses(
     losses = {}
     distance = config.density_distance
     if config.density_kind != "smooth":
-        front, behind = densities(draws[0], z.new_tensor([0.0, 0.0, -step]))
+        # (0, 0, -step); a tensor of a list would be copied from the host, which waits for a GPU.
+        front, behind = densities(draws[0], pad(z.new_full((1,), -step), (2, 0)))
         if config.density_kind == "monotonic_detached":
             front = front.detach()
         losses["monotonic"] = _MONOTONIC_WEIGHT * (front - behind).relu().mean()
@@ -209,8 +212,7 @@ def turned_away_labels(
         angle: Least angle between viewing directions, in degrees; where no candidate reaches it,
             the farthest is taken.
     """
-    forward = labels[:, [2, 6, 10]]
-    others = candidates[:, :, [2, 6, 10]]
+    forward, others = labels[:, _FORWARD], candidates[:, :, _FORWARD]
     cosine = (others * forward[:, None]).sum(dim=2)
     is_far = cosine <= math.cos(math.radians(angle))
     chosen = torch.where(is_far.any(dim=1), is_far.int().argmax(dim=1), cosine.argmin(dim=1))

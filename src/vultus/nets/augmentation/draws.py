@@ -152,10 +152,9 @@ def draw_colors(
 
 def _hue_rotation(angle: Float[Tensor, " b"]) -> Float[Tensor, "b 3 3"]:
     """Rotation about the grey axis (Rodrigues)."""
-    third = 1.0 / math.sqrt(3.0)
-    cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) * third
-    cross = cross.to(angle.device)
     eye = torch.eye(3, device=angle.device)
+    # The cross product with (1, 1, 1), made where it is used: a copy would wait for the GPU.
+    cross = (eye.roll(2, 1) - eye.roll(1, 1)) * (1.0 / math.sqrt(3.0))
     sine, cosine = angle.sin()[:, None, None], angle.cos()[:, None, None]
     return eye + sine * cross + (1.0 - cosine) * (cross @ cross)
 

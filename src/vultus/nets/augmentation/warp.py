@@ -8,6 +8,7 @@ Reference: Karras et al., Training Generative Adversarial Networks with Limited 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -69,13 +70,15 @@ def transform_colors(
     return colors.view_as(images)
 
 
-def _taps(like: Tensor) -> Float[Tensor, "1 1 12 1"]:
-    return like.new_tensor(_FILTER)[None, None, :, None]
+@cache
+def _taps(dtype: torch.dtype, device: torch.device) -> Float[Tensor, "1 1 12 1"]:
+    """Kept on the device: a copy in every step would wait for the GPU."""
+    return torch.tensor(_FILTER, dtype=dtype, device=device)[None, None, :, None]
 
 
 def _upsample(x: Float[Tensor, "b c m m"]) -> Float[Tensor, "b c n n"]:
     """Double the size and cut off what the filter does not fully cover."""
-    taps = _taps(x)
+    taps = _taps(x.dtype, x.device)
     flat = x.flatten(0, 1)[:, None]
     flat = conv_transpose2d(flat, taps, stride=(2, 1))
     flat = conv_transpose2d(flat, taps.transpose(2, 3), stride=(1, 2))
@@ -84,7 +87,7 @@ def _upsample(x: Float[Tensor, "b c m m"]) -> Float[Tensor, "b c n n"]:
 
 
 def _downsample(x: Float[Tensor, "b c n n"]) -> Float[Tensor, "b c s s"]:
-    taps = _taps(x)
+    taps = _taps(x.dtype, x.device)
     flat = x.flatten(0, 1)[:, None]
     flat = conv2d(flat, taps, stride=(2, 1))
     flat = conv2d(flat, taps.transpose(2, 3), stride=(1, 2))
