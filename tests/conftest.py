@@ -45,6 +45,15 @@ def one_thread() -> Generator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def exact_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convolve in float32 on a GPU as well, so that results compare with those of the CPU.
+
+    By default cuDNN rounds what it multiplies to TF32's 10 bits, an error of about 1e-3.
+    """
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]

@@ -12,7 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-__all__ = ["CompiledKernel", "compile_launch", "is_interpreting", "triton_device"]
+__all__ = [
+    "CompiledKernel",
+    "compile_launch",
+    "is_interpreting",
+    "serve_with_kernels",
+    "triton_device",
+]
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,19 @@ def triton_device() -> torch.device:
     if not is_interpreting():
         pytest.skip("needs a GPU, or TRITON_INTERPRET=1 as make test sets it")
     return torch.device("cpu")
+
+
+def serve_with_kernels(monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """Where tensors must lie to be served by kernels from now on, which so far none on the CPU was.
+
+    That is a GPU; in the interpreter it is the CPU, to which nothing else serves any more.
+    """
+    from vultus.kernels import dispatch
+
+    device = triton_device()
+    if device.type == "cpu":
+        monkeypatch.setattr(dispatch, "_serves_cpu", True)
+    return device
 
 
 def compile_launch(launch: Any, capability: int) -> CompiledKernel:

@@ -176,9 +176,9 @@ def test_memory_does_not_grow_with_gaussians_times_texels() -> None:
 
 
 def test_backends_refuse_what_they_cannot_compute(backend) -> None:
-    single(backend)
+    doubles = make_scene().to(single(backend).double())
     with pytest.raises(TypeError, match="normals must be float32"):
-        make_scene().shade(backend)
+        doubles.shade(backend)
 
 
 def test_the_gpu_is_not_replaced_where_there_is_none() -> None:

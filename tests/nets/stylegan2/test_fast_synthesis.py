@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from triton_support import triton_device
-from vultus.kernels import dispatch
+from triton_support import serve_with_kernels
 from vultus.nets.stylegan2.doubling import doubling_kernels
 from vultus.nets.stylegan2.fast_synthesis import FastSynthesis
 from vultus.nets.stylegan2.layers import EqualizedConv2d, draw_weights
@@ -145,23 +144,24 @@ def test_optimisers_are_followed_unless_what_is_derived_is_to_be_kept():
 
 
 @pytest.mark.triton
+@pytest.mark.usefixtures("exact_convolutions")
 def test_kernels_synthesize_what_the_network_does(monkeypatch):
-    device = triton_device()
-    monkeypatch.setattr(dispatch, "_serves_cpu", True)
+    device = serve_with_kernels(monkeypatch)
     exact, built = network(), network().float().to(device)
     ws = draw(2, exact.num_ws, W_DIM, seed=3)
     mine = ws.float().to(device).requires_grad_()
     ws.requires_grad_()
     expected = exact(ws, "const")
     found = fast(built)(built.block_styles(mine), noise_mode="const")
-    assert_same(found, expected, 1e-5)
+    # Which algorithm convolves on a GPU, and so how it rounds, is up to cuDNN.
+    assert_same(found, expected, 5e-5)
     weight = draw(*expected.shape, seed=4)
     (expected * weight).sum().backward()
     (found * weight.to(found)).sum().backward()
     for (name, one), other in zip(built.named_parameters(), exact.parameters(), strict=True):
         assert one.grad is not None, name
         assert other.grad is not None, name
-        assert_same(one.grad, other.grad, 1e-5 * float(other.grad.abs().max()))
+        assert_same(one.grad, other.grad, 5e-5 * float(other.grad.abs().max()))
     with torch.no_grad():
         half = fast(built)(built.block_styles(mine), noise_mode="const", dtype=torch.float16)
     assert half.dtype == torch.float16
