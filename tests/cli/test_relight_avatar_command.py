@@ -103,6 +103,7 @@ def test_held_out_frames_are_shown_in_the_trained_light(avatar, tmp_path, capsys
         (["--lobe", "-1"], ["--lobe must be 0 or more and finite, got -1.0"]),
         (["--lobe", "inf"], ["--lobe must be 0 or more and finite, got inf"]),
         (["--lobe", "nan"], ["--lobe must be 0 or more and finite, got nan"]),
+        (["--map-rows", "0"], ["--map-rows must be positive, got 0"]),
         (["--split", "val"], ["--split is for --path dataset, got --path still"]),
         (["--path", "dataset", "--frames", "3"], ["--frames is not for --path dataset"]),
         (["--path", "dataset", "--timestep", "0"], ["--timestep is not for --path dataset"]),
@@ -131,7 +132,8 @@ def test_scores_of_known_lights_are_printed_and_written(avatar, capsys) -> None:
         assert name in printed
         assert 3 < values["psnr_aligned"] < 60
         assert 0 < values["ssim_aligned"] <= 1
-    assert {"albedo_psnr", "normal_degrees", "light_cosine"} == set(scores["surface"])
+    cosines = {"light_cosine", "lit_light_cosine"}
+    assert {"albedo_psnr", "normal_degrees", *cosines} == set(scores["surface"])
     assert scores["surface"]["normal_degrees"] < 60
 
 

@@ -11,6 +11,7 @@ from tolerances import assert_close
 from vultus.data.relighting import light_to_world
 from vultus.geometry.cameras import Camera, look_at
 from vultus.methods.relightable_blendshapes.environment import (
+    light_cosines,
     light_energy,
     light_variation,
     radiance_to_raw,
@@ -72,3 +73,18 @@ def test_energy_is_the_mean_luminance_over_the_sphere() -> None:
     upper = torch.ones(3, 8, 16)
     upper[:, 4:] = 0.0
     assert light_energy(upper, angles).item() == pytest.approx(0.25, rel=1e-4)
+
+
+def test_maps_are_compared_by_direction_over_all_and_over_lit_texels() -> None:
+    true = torch.full((3, 2, 4), 0.1)
+    true[:, 0, :2] = torch.tensor([1.0, 2.0])
+    found = 3.0 * true
+    assert light_cosines(found, true) == pytest.approx(
+        {"light_cosine": 1.0, "lit_light_cosine": 1.0}
+    )
+    found[:, 1] = 5.0
+    wrong_in_the_dark = light_cosines(found, true)
+    assert wrong_in_the_dark["lit_light_cosine"] == pytest.approx(1.0)
+    # (3 x 5 + 2 x 0.3 x 0.1 + 4 x 5 x 0.1) over both lengths.
+    lengths = math.sqrt(9 * 5 + 2 * 0.09 + 4 * 25) * math.sqrt(5 + 6 * 0.01)
+    assert wrong_in_the_dark["light_cosine"] == pytest.approx((15 + 0.06 + 2) / lengths, rel=1e-5)

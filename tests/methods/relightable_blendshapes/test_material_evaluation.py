@@ -101,6 +101,7 @@ def test_colour_that_lights_share_is_taken_out(capture) -> None:
         assert values["psnr"] < 25
         assert values["ssim"] < values["ssim_aligned"] <= 1
     assert scores.surface["light_cosine"] == pytest.approx(1.0)
+    assert scores.surface["lit_light_cosine"] == pytest.approx(1.0)
     assert "albedo_psnr" not in scores.surface
 
 

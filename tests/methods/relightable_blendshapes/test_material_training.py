@@ -18,6 +18,7 @@ from training_checks import (
     trained,
 )
 from vultus.data.frame_store import FrameStore
+from vultus.data.relighting import distant_light
 from vultus.data.sequence import HeadSequence
 from vultus.gaussians.densify import DensifyConfig
 from vultus.methods.relightable_blendshapes.config import (
@@ -266,6 +267,34 @@ def test_the_trained_light_gives_what_the_avatar_renders(avatar, capture) -> Non
     camera = capture.split("val")[0].camera
     picture = Relighter(avatar).picture(avatar.track[1], camera, None, capture.background)
     assert_close(picture.image, avatar.render(avatar.track[1], camera).image[0].clamp(0, 1))
+
+
+def test_maps_of_another_size_light_the_same_avatar(avatar, capture) -> None:
+    camera, pose = capture.split("val")[0].camera, avatar.track[0]
+    trained = Relighter(avatar).picture(pose, camera, None, (0.0, 0.0, 0.0))
+    same = Relighter(avatar, 4).picture(pose, camera, None, (0.0, 0.0, 0.0))
+    finer = Relighter(avatar, 8).picture(pose, camera, None, (0.0, 0.0, 0.0))
+    assert_close(same.image, trained.image)
+    # Four texels of one radiance for each: sums become integrals, and shadows have finer edges.
+    assert 0 < (finer.image - trained.image).abs().mean() < 0.02
+    appearance = material_appearance(avatar)
+    assert (appearance.config.map_rows, appearance.radiance.shape) == (4, (3, 4, 8))
+
+
+def test_more_rows_tell_where_in_a_texel_a_lamp_stands(avatar, capture) -> None:
+    camera, pose = capture.split("val")[0].camera, avatar.track[0]
+    # Texels of four rows span 45 degrees; both lamps are in the one to the left of the middle.
+    toward = [torch.tensor([math.sin(angle), 0.2, math.cos(angle)]) for angle in (0.15, 0.6)]
+    lamps = [Surroundings(distant_light(each, torch.ones(3), 32)) for each in toward]
+    changes = []
+    for rows in (4, 16):
+        relighter = Relighter(avatar, rows)
+        first, second = (
+            relighter.picture(pose, camera, each, (0.0, 0.0, 0.0)).radiance for each in lamps
+        )
+        changes.append(float((first - second).abs().mean() / first.mean()))
+    assert changes[0] < 1e-4
+    assert changes[1] > 0.05
 
 
 def test_surroundings_stand_behind_the_head(avatar, capture) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import cosine_similarity, softplus
 
 from vultus.core.srgb import LUMINANCE
 
 __all__ = [
+    "light_cosines",
     "light_energy",
     "light_variation",
     "radiance_to_raw",
@@ -21,6 +22,9 @@ __all__ = [
 
 _LEAST_RADIANCE = 1e-6
 """Of a texel that can be lit again: softplus of -13.8. Also what logarithms start from."""
+
+_JUST_BELOW = 0.999
+"""In even light the mean is off by its rounding."""
 
 
 def raw_to_radiance(raw: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h w"]:
@@ -50,3 +54,19 @@ def light_energy(
     red, green, blue = (radiance.flatten(1) * shares).sum(dim=1).unbind()
     r, g, b = LUMINANCE
     return (r * red + g * green + b * blue - 1.0).square()
+
+
+def light_cosines(found: Float[Tensor, "3 h w"], true: Float[Tensor, "3 h w"]) -> dict[str, float]:
+    """How alike two maps are, whatever their brightness [10.1].
+
+    Returns:
+        Cosines over all texels, and over those that are lit: at least as bright as the mean of the
+        true map.
+    """
+    luminance = torch.einsum("c,chw->hw", true.new_tensor(LUMINANCE), true)
+    is_lit = luminance >= _JUST_BELOW * luminance.mean()
+    parts = {
+        "light_cosine": (found.flatten(), true.flatten()),
+        "lit_light_cosine": (found[:, is_lit].flatten(), true[:, is_lit].flatten()),
+    }
+    return {name: float(cosine_similarity(*maps, dim=0)) for name, maps in parts.items()}

@@ -7,6 +7,7 @@ specification.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, replace
 
@@ -131,6 +132,21 @@ class MaterialAppearance:
         self._geometry_digest = torch.tensor(list(geometry_digest), dtype=torch.uint8).to(device)
         self._traced: TracedTrack | None = None
         self._known: _Bound | None = None
+
+    def with_map_rows(self, rows: int) -> MaterialAppearance:
+        """The materials of a finished avatar, lit by maps of another size; its light is resized.
+
+        Raises:
+            ValueError: If there are no rows.
+        """
+        other = copy.copy(self)
+        other.config = replace(self.config, map_rows=rows)
+        grid = TexelGrid.build(rows, 2 * rows, device=self.light.device)
+        other.frames = self.frames.with_grid(grid)
+        light = resize_envmap(self.radiance.detach()[None], rows, 2 * rows)[0]
+        other.light = Parameter(radiance_to_raw(light))
+        other._traced = None
+        return other
 
     @property
     def mesh(self) -> ShadingMesh:

@@ -15,13 +15,13 @@ from typing import get_args
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 
 from vultus.core.progress import track
 from vultus.data.frames import load_frame
 from vultus.data.relighting import KnownLight, RelightTruth, load_materials
 from vultus.data.sequence import Frame, FrameRecord, HeadSequence
 from vultus.data.studio.tone_curve import Film
+from vultus.methods.relightable_blendshapes.environment import light_cosines
 from vultus.methods.relightable_blendshapes.material_relighting import (
     Relighter,
     Surroundings,
@@ -61,8 +61,8 @@ class RelightingScores:
     scale: tuple[float, float, float]
     """Factors that align radiance, by channel."""
     surface: Mapping[str, float]
-    """PSNR of the aligned albedo, angle of normals in degrees, cosine of the trained light with the
-    true one; what the capture does not tell is left out."""
+    """PSNR of the aligned albedo, angle of normals in degrees, ``light_cosines`` of the trained
+    light; what the capture does not tell is left out."""
 
 
 @dataclass(frozen=True)
@@ -203,9 +203,7 @@ class _Scene:
         found = {"albedo_psnr": albedos, "normal_degrees": angles}
         scores = {name: _mean(values) for name, values in found.items() if values}
         true = Surroundings(frames.train_light.load()).radiance(appearance.config.map_rows)
-        trained = appearance.radiance.detach().cpu()
-        scores["light_cosine"] = float(cosine_similarity(trained.flatten(), true.flatten(), dim=0))
-        return scores
+        return scores | light_cosines(appearance.radiance.detach().cpu(), true)
 
     def _frames(
         self, records: Sequence[FrameRecord], title: str

@@ -6,6 +6,7 @@ are sections of our specification.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,6 +58,12 @@ class MeshFrames:
         """Where no light arrives at rest."""
         self._exposed = exposed_faces(mesh.faces, self.is_covered, mesh.labels)
         self._occluder = OccluderMesh.build(mesh.rest_vertices, mesh.occluders, backend)
+
+    def with_grid(self, grid: TexelGrid) -> MeshFrames:
+        """The same mesh in a light of other texels; only what is traced differs."""
+        other = copy.copy(self)
+        other.grid = grid
+        return other
 
     def bind(self, means: Float[Tensor, "n 3"]) -> MeshBinding:
         """Nearest points of exposed faces; rows are those of ``mesh.faces``. Waits for a GPU."""

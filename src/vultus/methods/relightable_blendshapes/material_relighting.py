@@ -114,14 +114,19 @@ class Relighter:
     another ``EnvironmentMap`` is given.
     """
 
-    def __init__(self, avatar: RelightableBlendshapes) -> None:
+    def __init__(self, avatar: RelightableBlendshapes, map_rows: int | None = None) -> None:
         """Take an avatar whose training is over.
 
+        Args:
+            avatar: With materials.
+            map_rows: Rows of the light, which is twice as wide; ``None`` for those of the training.
+
         Raises:
-            ValueError: If it has no materials.
+            ValueError: If the avatar has no materials, or the light no rows.
         """
         self._avatar = avatar
-        self._appearance = material_appearance(avatar)
+        appearance = material_appearance(avatar)
+        self._appearance = appearance if map_rows is None else appearance.with_map_rows(map_rows)
         self._traced: tuple[HeadPose, Tensor, PosedMesh] | None = None
         self._reduced: _ReducedMap | None = None
 
