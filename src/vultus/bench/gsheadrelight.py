@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +21,7 @@ __all__ = ["AT_ONCE", "ONE_BY_ONE", "bench_gsheadrelight"]
 
 AT_ONCE, ONE_BY_ONE = "one pass", "one by one"
 """Ways to render several heads or lights; the second is what the first is compared with."""
+_GRADIENT_PRECISIONS: tuple[Literal["single", "bfloat16"], ...] = ("single", "bfloat16")
 
 
 def bench_gsheadrelight(
@@ -41,7 +44,7 @@ def bench_gsheadrelight(
         training_batch: Heads of a pass with gradients of all weights; 0 for no such pass.
         num_lights: Lights of a single head that are rendered at once.
         repeats: Timed calls of each part.
-        device: On a GPU, calls are launched and captured.
+        device: On a GPU, calls are launched and captured, and gradients have both precisions.
     """
     size = f"{config.image_size} x {config.image_size}"
     name = f"GSHeadRelight, {config.num_gaussians} Gaussians, {size}"
@@ -57,11 +60,15 @@ def bench_gsheadrelight(
         ]
     if training_batch == 0:
         return rows
-    trained = _Model(config, training_batch, 1, device)
-    memory = memory_of_call(trained.pass_with_gradients, device)
-    times = time_modes({"all weights": trained.pass_with_gradients}, repeats, device)
     scene = f"{name}: gradients of {training_batch} pictures"
-    rows += [Row(scene, *key, {BOTH: timing}, memory, facts) for key, timing in times.items()]
+    is_on_gpu = torch.device(device).type == "cuda"
+    for precision in _GRADIENT_PRECISIONS if is_on_gpu else _GRADIENT_PRECISIONS[:1]:
+        short = replace(config, gradient_precision=precision)
+        trained = _Model(short, training_batch, 1, device)
+        memory = memory_of_call(trained.pass_with_gradients, device)
+        call = {f"all weights, {precision}": trained.pass_with_gradients}
+        times = time_modes(call, repeats, device)
+        rows += [Row(scene, *key, {BOTH: timing}, memory, facts) for key, timing in times.items()]
     return rows
 
 

@@ -13,9 +13,9 @@ import math
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import gelu, linear, scaled_dot_product_attention
+from torch.nn.functional import gelu, leaky_relu, linear, scaled_dot_product_attention
 
-from vultus.nets.stylegan2.layers import EqualizedLinear, activate
+from vultus.nets.stylegan2.layers import EqualizedLinear
 
 __all__ = [
     "AdaptiveNorm",
@@ -31,6 +31,8 @@ __all__ = [
 
 _EPSILON = 1e-8
 _EXPANSION = 4
+_SLOPE, _GAIN = 0.2, math.sqrt(2.0)
+"""Of leaky ReLUs; the gain keeps the variance of normal input, also through GELUs."""
 
 
 class AdaptiveNorm(nn.Module):
@@ -61,21 +63,41 @@ class StyledResidual(nn.Module):
 
     def forward(self, x: Float[Tensor, "b n c"], w: Float[Tensor, "b d"]) -> Float[Tensor, "b n c"]:
         """Apply the branch."""
-        return x + self.branch(self.norm(x, w)) * self.scale(w)[:, None]
+        return torch.addcmul(x, self.branch(self.norm(x, w)), self.scale(w)[:, None])
 
 
 class ScaledResidual(nn.Module):
     """Add a branch, times learned factors that are zero at the start."""
 
-    def __init__(self, width: int, branch: nn.Module) -> None:
+    def __init__(self, width: int, branch: PointMlp | SiblingEdges) -> None:
         """Wrap a branch that keeps the width."""
         super().__init__()
         self.branch = branch
         self.scale = nn.Parameter(torch.zeros(width))
 
-    def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
-        """Apply the branch."""
-        return x + self.branch(x) * self.scale
+    def forward(
+        self, x: Float[Tensor, "b n c"], dtype: torch.dtype | None = None
+    ) -> Float[Tensor, "b n c"]:
+        """Apply the branch, between whose layers features have the dtype, by default that of x."""
+        return x + self.branch(x, dtype, self.scale)
+
+
+def _apply(
+    layer: EqualizedLinear,
+    x: Float[Tensor, "*b i"],
+    *,
+    gain: float = 1.0,
+    scale: Float[Tensor, " o"] | None = None,
+) -> Float[Tensor, "*b o"]:
+    """A linear layer of ``gain`` times the input, times ``scale``, in the dtype of the input.
+
+    There are far more features than weights: factors are multiplied into those.
+    """
+    weight, bias = layer.effective_weights()
+    weight = gain * weight
+    if scale is not None:
+        weight, bias = scale[:, None] * weight, scale * bias
+    return linear(x, weight.to(x.dtype), bias.to(x.dtype))
 
 
 class PointMlp(nn.Module):
@@ -87,9 +109,21 @@ class PointMlp(nn.Module):
         self.widen = EqualizedLinear(width, _EXPANSION * width)
         self.narrow = EqualizedLinear(_EXPANSION * width, width)
 
-    def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
-        """Apply the layers; the factor keeps the variance through the GELU."""
-        return self.narrow(gelu(self.widen(x)) * math.sqrt(2.0))
+    def forward(
+        self,
+        x: Float[Tensor, "b n c"],
+        dtype: torch.dtype | None = None,
+        scale: Float[Tensor, " c"] | None = None,
+    ) -> Float[Tensor, "b n c"]:
+        """Apply the layers; a gain keeps the variance through the GELU.
+
+        Args:
+            x: Features.
+            dtype: Between layers; default: that of x.
+            scale: Factors of the result.
+        """
+        hidden = gelu(_apply(self.widen, x.to(dtype or x.dtype)))
+        return _apply(self.narrow, hidden, gain=_GAIN, scale=scale)
 
 
 class PointAttention(nn.Module):
@@ -138,17 +172,19 @@ class _EdgeLayers(nn.Module):
         message, message_bias = self.message_in.effective_weights()
         weight, weight_bias = self.weight_in.effective_weights()
         of_self, of_difference = message.chunk(2, dim=1)
-        own = torch.cat([of_self - of_difference, -weight])
-        bias = torch.cat([message_bias, weight_bias])
-        seen = torch.cat([of_difference, weight])
+        own = torch.cat([of_self - of_difference, -weight]).to(x.dtype)
+        bias = torch.cat([message_bias, weight_bias]).to(x.dtype)
+        seen = torch.cat([of_difference, weight]).to(x.dtype)
         return linear(x, own, bias), linear(x, seen)
 
-    def mix(self, edges: Float[Tensor, "*b k e"]) -> Float[Tensor, "*b c"]:
-        """Finish both networks and sum over the k edges of every point."""
+    def mix(
+        self, edges: Float[Tensor, "*b k e"], scale: Float[Tensor, " c"] | None = None
+    ) -> Float[Tensor, "*b c"]:
+        """Finish both networks and sum over the k edges of every point, times factors."""
         width = self.message_out.weight.shape[0]
-        message, weight = activate(edges, "lrelu").tensor_split([width], dim=-1)
-        shares = self.weight_out(weight).softmax(dim=-2)
-        return (self.message_out(message) * shares).sum(dim=-2)
+        message, weight = leaky_relu(edges, _SLOPE).tensor_split([width], dim=-1)
+        shares = _apply(self.weight_out, weight, gain=_GAIN).softmax(dim=-2)
+        return (_apply(self.message_out, message, gain=_GAIN, scale=scale) * shares).sum(dim=-2)
 
 
 class NeighborEdges(nn.Module):
@@ -178,10 +214,17 @@ class SiblingEdges(nn.Module):
         self.num_siblings = num_siblings
         self.layers = _EdgeLayers(width)
 
-    def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
-        """Mix; a point is its own sibling, too."""
+    def forward(
+        self,
+        x: Float[Tensor, "b n c"],
+        dtype: torch.dtype | None = None,
+        scale: Float[Tensor, " c"] | None = None,
+    ) -> Float[Tensor, "b n c"]:
+        """Mix; a point is its own sibling, too. Arguments as in ``PointMlp``."""
+        x = x.to(dtype or x.dtype)
         own, seen = self.layers.parts(x.unflatten(1, (-1, self.num_siblings)))
-        return self.layers.mix(own[..., None, :] + seen[..., None, :, :]).flatten(1, 2)
+        edges = own[..., None, :] + seen[..., None, :, :]
+        return self.layers.mix(edges, scale).flatten(1, 2)
 
 
 class PointRefinement(nn.Module):
@@ -194,11 +237,16 @@ class PointRefinement(nn.Module):
         self.own = EqualizedLinear(in_width, out_width * num_children, activation="lrelu")
         self.skip = None if in_width == out_width else EqualizedLinear(in_width, out_width)
 
-    def forward(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b m o"]:
-        """Make the children's features."""
-        own = self.own(x).unflatten(2, (self.num_children, -1))
-        inherited = x if self.skip is None else self.skip(x)
-        return ((own + inherited[:, :, None]) * math.sqrt(0.5)).flatten(1, 2)
+    def forward(
+        self, x: Float[Tensor, "b n c"], dtype: torch.dtype | None = None
+    ) -> Float[Tensor, "b m o"]:
+        """Make the children's features; their own part in the dtype, by default that of x.
+
+        Its gain of sqrt(2) and the factor sqrt(1/2) of both parts cancel.
+        """
+        own = leaky_relu(_apply(self.own, x.to(dtype or x.dtype)), _SLOPE)
+        inherited = (x if self.skip is None else self.skip(x)) / _GAIN
+        return (own.unflatten(2, (self.num_children, -1)) + inherited[:, :, None]).flatten(1, 2)
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from torch import Tensor
 from relight_heads import TINY, built
 from vultus.data.camera_labels import labels_to_camera, look_at_labels
 from vultus.geometry.rotations import quaternion_to_matrix
+from vultus.kernels import dispatch
 from vultus.methods.gsheadrelight.config import (
     SPLIT_COUNT,
     DiscriminatorConfig,
@@ -224,6 +225,26 @@ def test_heads_do_not_depend_on_others_of_the_batch(
         alone = generator.gaussians(ws[1:])
     assert torch.allclose(alone.means, head.means[1:], atol=1e-5)
     assert torch.allclose(alone.transfer, head.transfer[1:], atol=1e-4)
+
+
+def test_short_features_change_gradients_little_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, ws: Tensor
+) -> None:
+    monkeypatch.setattr(dispatch, "_serves_cpu", True)
+    single, short = built(), built(replace(TINY, gradient_precision="bfloat16"))
+
+    def gradient(generator: Generator) -> Tensor:
+        head = generator.gaussians(ws)
+        total = torch.stack([value.square().mean() for value in vars(head).values()]).sum()
+        weights = [p for n, p in generator.head.named_parameters() if not n.startswith("heads.3")]
+        found = torch.autograd.grad(total, weights)
+        return torch.cat([each.flatten() for each in found]).double()
+
+    exact, found = gradient(single), gradient(short)
+    assert not torch.equal(found, exact)
+    assert float(torch.cosine_similarity(found, exact, dim=0)) > 0.999
+    with torch.no_grad():
+        assert torch.equal(short.gaussians(ws).means, single.gaussians(ws).means)
 
 
 def test_a_seed_decides_all_weights() -> None:

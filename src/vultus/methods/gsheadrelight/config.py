@@ -104,6 +104,9 @@ class GeneratorConfig:
     divided by alpha."""
     backend: Backend = "auto"
     """Of the rasterizer."""
+    gradient_precision: Literal["single", "bfloat16"] = "single"
+    """On a GPU: between the layers of the levels after the third, where gradients are asked for;
+    ``bfloat16`` halves what they keep for the backward pass."""
 
     def __post_init__(self) -> None:
         """Reject contradictions."""

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize, softplus
 
-from vultus.geometry.rotations import quaternion_to_matrix
+from vultus.geometry.rotations import quaternion_rotate
 from vultus.kernels.transfer_shading import SH_C0
 
 __all__ = [
@@ -142,11 +142,6 @@ class Nodes:
         parts = {f.name: [getattr(level, f.name) for level in levels] for f in fields(Nodes)}
         return Nodes(**{name: torch.cat(tensors, dim=1) for name, tensors in parts.items()})
 
-    def repeat(self, count: int) -> Nodes:
-        """Every node ``count`` times in a row."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(Nodes)}
-        return Nodes(**{n: t.repeat_interleave(count, dim=1) for n, t in tensors.items()})
-
     def as_head(self) -> HeadGaussians:
         """Nodes whose values are rotation, opacity, albedo and transfer."""
         values = self.values.tensor_split([4, 5, 8], dim=2)
@@ -170,33 +165,39 @@ class ScaleRule:
     """Bound of log scales."""
 
     def child_scales(
-        self, parents: Float[Tensor, "b n 3"], offsets: Float[Tensor, "b n 3"]
-    ) -> Float[Tensor, "b n 3"]:
+        self, parents: Float[Tensor, "*#b 3"], offsets: Float[Tensor, "*#b 3"]
+    ) -> Float[Tensor, "*#b 3"]:
         """Log scales of children: always below those of their parents."""
-        is_large = parents.amax(dim=2, keepdim=True) > self.finest_log_scale
+        is_large = parents.amax(dim=-1, keepdim=True) > self.finest_log_scale
         shrunk = (parents - self.log_shrinkage).clamp(_LEAST_SHRUNK, 0.0)
         start = torch.where(is_large, shrunk, parents)
         return (start - softplus(-offsets)).clamp(self.least, 0.0)
 
 
-def child_nodes(parents: Nodes, raw: Float[Tensor, "b n r"], rule: ScaleRule) -> Nodes:
-    """Make a child of every node.
+def child_nodes(parents: Nodes, raw: Float[Tensor, "b m r"], rule: ScaleRule) -> Nodes:
+    """Make as many children of every node; those of a node follow each other.
 
     Args:
-        parents: Nodes, one for each child.
+        parents: Nodes.
         raw: What a network says of the children: move, size, changes of the values.
         rule: Of the sizes.
     """
-    moves, sizes, changes = raw.tensor_split([3, 6], dim=2)
-    return Nodes(
-        means=points_inside(parents, moves),
-        log_scales=rule.child_scales(parents.log_scales, sizes),
-        values=parents.values + changes,
+    families = raw.unflatten(1, (parents.means.shape[1], -1))
+    moves, sizes, changes = families.tensor_split([3, 6], dim=3)
+    children = (
+        _points_inside(parents, moves),
+        rule.child_scales(parents.log_scales[:, :, None], sizes),
+        parents.values[:, :, None] + changes,
     )
+    return Nodes(*(tensor.flatten(1, 2) for tensor in children))
 
 
 def points_inside(parents: Nodes, moves: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 3"]:
     """Points in the parents' boxes, whose half sides are their scales."""
-    rotations = quaternion_to_matrix(parents.values[..., :_QUAT_DIM])
-    local = parents.log_scales.exp() * moves.tanh()
-    return parents.means + (rotations @ local[..., None])[..., 0]
+    return _points_inside(parents, moves[:, :, None])[:, :, 0]
+
+
+def _points_inside(parents: Nodes, moves: Float[Tensor, "b n k 3"]) -> Float[Tensor, "b n k 3"]:
+    unit_quats = normalize(parents.values[..., :_QUAT_DIM], dim=2)
+    local = parents.log_scales.exp()[:, :, None] * moves.tanh()
+    return parents.means[:, :, None] + quaternion_rotate(unit_quats[:, :, None], local)

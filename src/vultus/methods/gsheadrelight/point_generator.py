@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from vultus.kernels.dispatch import are_where_kernels_run
 from vultus.methods.gsheadrelight.config import SPLIT_COUNT, STYLED_LEVELS, GeneratorConfig
 from vultus.methods.gsheadrelight.gaussians import Nodes, ScaleRule, child_nodes, points_inside
 from vultus.nets.point_blocks import (
@@ -125,8 +126,8 @@ class _LocalLevel(nn.Module):
         self.refinement = PointRefinement(before, after, SPLIT_COUNT)
         self.mlp = ScaledResidual(after, PointMlp(after))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.mlp(self.refinement(self.edge(x)))
+    def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        return self.mlp(self.refinement(self.edge(x, dtype), dtype), dtype)
 
 
 class PointGenerator(nn.Module):
@@ -167,18 +168,24 @@ class PointGenerator(nn.Module):
         points = self.start.tanh()
         encoded = torch.cat([self.waves(points), self.tables(points)], dim=1)
         styles = ws.split([2 * config.transformer_layers, *[2] * STYLED_LEVELS], dim=1)
+        dtype = self._local_dtype(ws)
         x = self.levels[0](encoded.expand(len(ws), -1, -1), styles[0])
         nodes, gaussians = self._roots(*self.heads[0](x))
         all_nodes, drawn = [nodes], [gaussians]
         for index in range(1, config.num_levels):
             level = self.levels[index]
-            x = level(x, styles[index]) if index <= STYLED_LEVELS else level(x)
+            x = level(x, styles[index] if index <= STYLED_LEVELS else dtype)
             of_nodes, of_gaussians = self.heads[index](x)
-            parents = all_nodes[-1].repeat(SPLIT_COUNT)
+            parents = all_nodes[-1]
             drawn.append(child_nodes(parents, of_gaussians, rule))
             if index < config.num_levels - 1:
                 all_nodes.append(child_nodes(parents, of_nodes, rule))
         return Nodes.stack(drawn), Nodes.stack(all_nodes)
+
+    def _local_dtype(self, ws: Tensor) -> torch.dtype:
+        """Of features between the layers of local levels, where almost all points are."""
+        is_short = self.config.gradient_precision == "bfloat16" and torch.is_grad_enabled()
+        return torch.bfloat16 if is_short and are_where_kernels_run(ws) else ws.dtype
 
     def _roots(
         self, of_nodes: Float[Tensor, "b n r"], of_gaussians: Float[Tensor, "b n r"]

@@ -99,7 +99,7 @@ class SceneryGenerator(nn.Module):
         x, raw = self.levels[0](encoded, w)
         roots = self._roots(raw)
         _, raw = self.levels[1](x, w)
-        children = child_nodes(roots.repeat(SPLIT_COUNT), raw, _RULE)
+        children = child_nodes(roots, raw, _RULE)
         on_sphere = _RADIUS * normalize(children.means, dim=2)
         children = Nodes(on_sphere, children.log_scales, children.values)
         return Nodes.stack([roots, children]).as_scenery()
