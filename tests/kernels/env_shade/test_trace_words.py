@@ -1,4 +1,4 @@
-"""Visibility of probes in packed words: traced, golden, and packed on a GPU."""
+"""Visibility of probes in packed words: against golden ones."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from triton_support import compile_launch, is_interpreting, triton_device
+from triton_support import is_interpreting, triton_device
 from vultus.kernels.env_shade import Backend, trace_words
-from vultus.kernels.ray_mesh import Bvh, pack_visibility, unpack_visibility
+from vultus.kernels.ray_mesh import Bvh, unpack_visibility
 from vultus.render.lighting.envmap import envmap_directions
 
 
@@ -40,28 +40,3 @@ def test_words_are_the_golden_ones(golden_dir, backend, name) -> None:
     if not is_slow:
         is_same = words.cpu().T == golden[f"{name}.words"]
         assert is_same.float().mean() > 0.95
-
-
-@pytest.mark.triton
-@pytest.mark.parametrize("lights", [1, 31, 32, 33, 70])
-@pytest.mark.parametrize("points", [0, 1, 65])
-def test_flags_are_packed_on_a_gpu_as_elsewhere(points, lights) -> None:
-    from vultus.kernels.env_shade import gpu
-
-    generator = torch.Generator().manual_seed(lights)
-    flags = torch.randint(0, 3, (points, lights), generator=generator).to(torch.uint8)
-    words = gpu.pack_words(flags.to(triton_device()))
-    assert torch.equal(words.cpu(), pack_visibility(flags))
-
-
-def test_the_packing_kernel_compiles() -> None:
-    pytest.importorskip("triton")
-    if is_interpreting():
-        pytest.skip("interpreted functions cannot be compiled")
-    from vultus.kernels.env_shade import gpu
-    from vultus.kernels.triton_runtime import recorded_launches
-
-    with recorded_launches() as launches:
-        gpu.pack_words(torch.zeros(100, 512, dtype=torch.uint8))
-    (launch,) = launches
-    assert compile_launch(launch, 90).stack == 0

@@ -11,7 +11,9 @@ from vultus.kernels.ray_mesh import (
     any_hit,
     first_hit,
     morton_order,
+    pack_visibility,
     vertex_visibility,
+    visibility_words,
 )
 
 SQUARE = torch.tensor([[-1.0, -1.0, 0.0], [1.0, -1.0, 0.0], [1.0, 1.0, 0.0], [-1.0, 1.0, 0.0]])
@@ -217,6 +219,32 @@ def test_points_that_are_not_wanted_see_nothing(backend: Backend) -> None:
     assert torch.equal(visible, everything * is_wanted[:, None])
     none = is_wanted & ~is_wanted
     assert not vertex_visibility(bvh, points, None, lights, 0.0, is_wanted=none).any()
+
+
+@pytest.mark.parametrize("backend", ["cpu", "ref"])
+@pytest.mark.parametrize("use_normals", [True, False])
+def test_words_are_packed_visibility_of_the_rows_that_are_looked_at(
+    backend: Backend, use_normals: bool
+) -> None:
+    vertices, faces = triangle_soup(80, seed=4)
+    bvh = Bvh.build(vertices, faces)
+    points, normals = random_rays(60, seed=2)
+    lights, _ = random_rays(40, seed=3)
+    along = normals if use_normals else None
+    visible = vertex_visibility(bvh, points, along, lights, 1e-3, backend=backend)
+    assert 0.1 < float(visible.float().mean()) < 0.95
+    words = visibility_words(bvh, points, along, lights, 1e-3, backend=backend)
+    assert torch.equal(words, pack_visibility(visible))
+    rows = torch.randperm(60, generator=torch.Generator().manual_seed(1))[:25]
+    some = visibility_words(bvh, points, along, lights, 1e-3, rows=rows, backend=backend)
+    is_looked_at = torch.zeros(60, 1, dtype=torch.int32).index_fill(0, rows, 1)
+    assert torch.equal(some, words * is_looked_at)
+
+
+def test_words_of_lights_without_a_direction_are_refused() -> None:
+    bvh, point = Bvh.build(SQUARE, SQUARE_FACES), torch.zeros(1, 3)
+    with pytest.raises(ValueError, match=r"lights must not have the direction \(0, 0, 0\)"):
+        visibility_words(bvh, point, None, torch.zeros(2, 3), 0.0)
 
 
 def test_a_light_at_a_position_is_not_hidden_by_what_lies_behind_it() -> None:

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from triton_support import compile_launch, is_interpreting, triton_device
-from vultus.kernels.ray_mesh import Backend, Bvh, any_hit, first_hit, vertex_visibility
+from vultus.kernels.ray_mesh import (
+    Backend,
+    Bvh,
+    any_hit,
+    first_hit,
+    pack_visibility,
+    vertex_visibility,
+    visibility_words,
+)
 
 triton_test = pytest.mark.triton
 
@@ -154,6 +162,27 @@ def test_points_that_are_not_wanted_see_nothing_on_the_gpu(device):
 
 
 @triton_test
+def test_gpu_words_are_packed_visibility_of_the_rows_that_are_looked_at(device):
+    vertices, faces = bumpy_sphere(4, device)
+    generator = torch.Generator().manual_seed(1)
+    points = 1.2 * torch.randn(20, 3, generator=generator)
+    normals = torch.nn.functional.normalize(torch.randn(20, 3, generator=generator), dim=1)
+    # Two bytes, the second of which is not full.
+    lights = torch.randn(9, 3, generator=generator)
+    exact = Bvh.build(vertices.double().cpu(), faces.cpu())
+    visible = bake(exact, points.double(), normals, lights, "ref")
+    assert 0.1 < visible.float().mean() < 0.95
+    expected = pack_visibility(visible)
+    bvh = Bvh.build(vertices, faces)
+    rays = (points.to(device), normals.to(device), lights.to(device), 1e-3)
+    assert torch.equal(visibility_words(bvh, *rays, backend="gpu").cpu(), expected)
+    rows = torch.tensor([19, 3, 4, 0])
+    some = visibility_words(bvh, *rays, rows=rows.to(device), backend="gpu")
+    is_looked_at = torch.zeros(20, 1, dtype=torch.int32).index_fill(0, rows, 1)
+    assert torch.equal(some.cpu(), expected * is_looked_at)
+
+
+@triton_test
 def test_gpu_rays_miss_degenerate_faces_and_empty_meshes(device):
     line = torch.tensor([[0.0, 0.0, 1.0], [0.5, 0.5, 1.0], [1.0, 1.0, 1.0]], device=device)
     faces = torch.tensor([[0, 1, 2], [0, 0, 0]], device=device)
@@ -215,12 +244,15 @@ def test_ray_kernels_compile_without_spilling(capability):
             vertex_visibility(
                 bvh, origins, normals, directions, 1e-3, is_wanted=is_wanted, backend="gpu"
             )
+        rows = torch.arange(50)
+        for normals, some in ((None, None), (directions, rows)):
+            visibility_words(bvh, origins, normals, directions, 1e-3, rows=some, backend="gpu")
     names = [launch.kernel.fn.__name__ for launch in launches]
     assert names[:2] == ["place_triangles", "bound_nodes"]
-    assert names[2:] == ["trace_rays"] * 2 + ["bake_visibility"] * 3
+    assert names[2:] == ["trace_rays"] * 2 + ["bake_visibility"] * 3 + ["bake_words"] * 2
     for launch in launches:
         kernel = compile_launch(launch, capability)
         assert kernel.stack == 0
-        if launch.kernel.fn.__name__ in ("trace_rays", "bake_visibility"):
+        if launch.kernel.fn.__name__ in ("trace_rays", "bake_visibility", "bake_words"):
             assert "ld.global.v4" in kernel.ptx, "nodes must be read as vectors"
             assert "st.shared" not in kernel.ptx, "a lane must keep what it has read"

@@ -19,12 +19,12 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Float, Int32
+from jaxtyping import Float, Int, Int32
 from torch import Tensor
 
 from vultus.kernels.env_shade import ref
 from vultus.kernels.env_shade._types import Materials, Shading, Shadows, TexelLights
-from vultus.kernels.ray_mesh import Bvh, pack_visibility, vertex_visibility
+from vultus.kernels.ray_mesh import Bvh, visibility_words
 
 __all__ = [
     "PROBE_BIAS",
@@ -101,31 +101,29 @@ def trace_words(
     normals: Float[Tensor, "v 3"] | None,
     directions: Float[Tensor, "t 3"],
     *,
+    rows: Int[Tensor, " m"] | None = None,
     bias: float = PROBE_BIAS,
     check_values: bool = True,
     backend: Backend = "auto",
 ) -> Int32[Tensor, "v w"]:
     """Trace which texels probes see, as words of ``Shadows``.
 
-    Arguments and errors are those of ``ray_mesh.vertex_visibility``, which explains them.
+    Arguments and errors are those of ``ray_mesh.visibility_words``, which explains them.
 
     Args:
         bvh: The posed mesh.
         points: The probes: its vertices, and others that hide nothing.
         normals: Texels below their horizon are hidden without a ray; ``None`` for no horizon.
         directions: Towards the texels, rotated into the frame of the mesh.
+        rows: Probes that are looked at; ``None`` for all.
         bias: Where rays start, along the normal.
         check_values: ``False`` where all is known to be finite; nothing then waits for a GPU.
         backend: ``"auto"`` follows the device of ``points``.
     """
-    visible = vertex_visibility(
-        bvh, points, normals, directions, bias, check_values=check_values, backend=backend
-    )
-    if not visible.is_cuda and backend != "gpu":
-        return pack_visibility(visible)
-    from vultus.kernels.env_shade import gpu
-
-    return gpu.pack_words(visible)
+    return visibility_words(
+        bvh, points, normals, directions, bias,
+        rows=rows, check_values=check_values, backend=backend,
+    )  # fmt: skip
 
 
 def _choose(backend: Backend, normals: Tensor) -> Backend:

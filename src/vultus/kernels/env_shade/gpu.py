@@ -6,24 +6,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int32, UInt8
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from vultus.kernels.env_shade._gpu_texels import WORD_BITS, shade_texels
 from vultus.kernels.env_shade._gpu_texels_backward import shade_texels_backward
-from vultus.kernels.env_shade._gpu_words import pack_bits
 from vultus.kernels.env_shade._types import Materials, Shading, Shadows, TexelLights
 from vultus.kernels.triton_calls import check_tensors, contiguous, or_other
 from vultus.kernels.triton_runtime import is_interpreted, launch
 
-__all__ = ["pack_words", "shade"]
+__all__ = ["shade"]
 
 _LANES = 64
 """Two Gaussians a thread share what is loaded of a texel; more would leave processors idle."""
 _MAX_PROGRAMS = 2048
 """Maps that gradients of irradiances are summed in: 12 MiB for 512 texels."""
-_PACK_LANES, _PACK_WARPS = 64, 4
 
 
 def shade(
@@ -52,17 +50,6 @@ def shade(
     }
     check_tensors({**trained, **others}, normals.device)
     return Shading(*_Shade.apply(scene, *trained.values()))  # pyright: ignore[reportGeneralTypeIssues]
-
-
-def pack_words(visible: UInt8[Tensor, "v t"]) -> Int32[Tensor, "v w"]:
-    """Pack flags as ``ray_mesh.pack_visibility`` does."""
-    num_points, num_lights = visible.shape
-    words = visible.new_empty(num_points, -(-num_lights // WORD_BITS), dtype=torch.int32)
-    launch(
-        pack_bits, (-(-words.numel() // _PACK_LANES),), visible.contiguous(), words, num_points,
-        num_lights, words.shape[1], LANES=_PACK_LANES, num_warps=_PACK_WARPS,
-    )  # fmt: skip
-    return words
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Int32, UInt8
 from torch import Tensor
 
 from vultus.core.threads import num_threads as available_threads
@@ -31,6 +31,7 @@ __all__ = [
     "pack_visibility",
     "unpack_visibility",
     "vertex_visibility",
+    "visibility_words",
 ]
 
 Backend = Literal["auto", "ref", "cpu", "gpu"]
@@ -164,6 +165,54 @@ def vertex_visibility(
     order = torch.arange(points.shape[0]) if is_sorted else morton_order(points)
     threads = num_threads or available_threads()
     return cpu.vertex_visibility(bvh, points, normals, lights, order, bias, threads)
+
+
+def visibility_words(
+    bvh: Bvh,
+    points: Float[Tensor, "v 3"],
+    normals: Float[Tensor, "v 3"] | None,
+    directions: Float[Tensor, "k 3"],
+    bias: float,
+    *,
+    rows: Int[Tensor, " m"] | None = None,
+    check_values: bool = True,
+    backend: Backend = "auto",
+) -> Int32[Tensor, "v words"]:
+    """Bake which lights at infinity each point sees, as ``pack_visibility`` packs it.
+
+    Other arguments and errors are those of ``vertex_visibility``.
+
+    Args:
+        bvh: The mesh that casts the shadows.
+        points: Often its vertices.
+        normals: Unit and pointing outwards, or ``None``.
+        directions: Towards the lights.
+        bias: Offset along the normal.
+        rows: Points to look at, each once and best with neighbours close in space; by default all.
+            Words of the others are 0.
+        check_values: ``False`` where all is known to be valid.
+        backend: ``"auto"`` follows the device of ``points``.
+    """
+    chosen = _resolve(backend, points)
+    if check_values and not is_capturing(points):
+        _check_lights(torch.nn.functional.pad(directions, (0, 1)))
+        _check_finite(points=points, lights=directions)
+        if normals is not None:
+            _check_finite(normals=normals)
+    if chosen == "gpu":
+        directions = directions.to(points)
+        return _load(chosen).visibility_words(bvh, points, normals, directions, bias, rows)
+    if rows is None:
+        visible = vertex_visibility(
+            bvh, points, normals, directions, bias, check_values=False, backend=chosen
+        )
+        return pack_visibility(visible)
+    found = vertex_visibility(
+        bvh, points[rows], None if normals is None else normals[rows], directions, bias,
+        is_sorted=True, check_values=False, backend=chosen,
+    )  # fmt: skip
+    packed = pack_visibility(found)
+    return packed.new_zeros(len(points), packed.shape[1]).index_copy(0, rows, packed)
 
 
 def _resolve(backend: Backend, tensor: Tensor) -> Literal["ref", "cpu", "gpu"]:

@@ -9,7 +9,7 @@ need not agree, but are faster when they do. Calls can be captured into CUDA gra
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, Int32, UInt8
 from torch import Tensor
 
 from vultus.kernels.ray_mesh import _packets, _tree
@@ -25,11 +25,14 @@ from vultus.kernels.triton_runtime import (
     tl,
 )
 
-__all__ = ["any_hit", "first_hit", "vertex_visibility"]
+__all__ = ["any_hit", "first_hit", "vertex_visibility", "visibility_words"]
 
 _LANES, _WARPS = 32, 1
 # Lights that a program looks at from its points, one after the other.
 _LIGHTS = 4
+# Lights of a program whose bits are written: one byte.
+_BYTE_LIGHTS = tl.constexpr(8)
+_WORD_BITS = 32
 # Nodes between two votes whether all lanes have found a leaf.
 _STEPS = tl.constexpr(2)
 _LEAF_STRIDE = tl.constexpr(_tree.LEAF_STRIDE)
@@ -94,6 +97,32 @@ def vertex_visibility(
         LIGHTS=_LIGHTS, IS_FAST=not is_interpreted(), LANES=_LANES, num_warps=_WARPS,
     )  # fmt: skip
     return visible
+
+
+def visibility_words(
+    bvh: Bvh,
+    points: Float[Tensor, "v 3"],
+    normals: Float[Tensor, "v 3"] | None,
+    directions: Float[Tensor, "k 3"],
+    bias: float,
+    rows: Int[Tensor, " m"] | None,
+) -> Int32[Tensor, "v words"]:
+    """Bake visibility into words; see ``vultus.kernels.ray_mesh.visibility_words``."""
+    _check_device(bvh, points)
+    num_lights = directions.shape[0]
+    num_words = -(-num_lights // _WORD_BITS)
+    words = torch.zeros(points.shape[0], num_words, dtype=torch.int32, device=points.device)
+    points, tree = _plain(points), bvh.gpu_tree
+    num_rows = points.shape[0] if rows is None else rows.shape[0]
+    num_programs = -(-num_rows // _LANES) * -(-num_lights // _BYTE_LIGHTS.value)
+    launch(
+        bake_words, (num_programs,), tree.nodes, tree.triangles, len(tree.nodes), points,
+        points if normals is None else _plain(normals), _plain(directions),
+        words if rows is None else rows.contiguous(), words.view(torch.uint8), num_rows,
+        num_lights, 4 * num_words, float(bias), HAS_NORMALS=normals is not None,
+        HAS_ROWS=rows is not None, IS_FAST=not is_interpreted(), LANES=_LANES, num_warps=_WARPS,
+    )  # fmt: skip
+    return words
 
 
 def _trace(
@@ -338,3 +367,49 @@ def bake_visibility(
         is_seen = is_above & (hit < 0)
         tl.store(out + light, is_seen.to(tl.uint8), mask=is_above)
         light += 1
+
+
+@jit
+def bake_words(
+    nodes, triangles, num_nodes, points, normals, directions, rows, flags, num_rows, num_lights,
+    stride, bias, HAS_NORMALS: constexpr, HAS_ROWS: constexpr, IS_FAST: constexpr,
+    LANES: constexpr,
+):  # fmt: skip
+    """Visibility of eight lights at infinity from LANES points: a byte of their words.
+
+    Args:
+        rows: Which points.
+        flags: Words as bytes; others stay unwritten.
+        stride: Bytes of a point.
+    """
+    num_blocks = tl.cdiv(num_rows, LANES)
+    first = tl.program_id(0) // num_blocks * _BYTE_LIGHTS
+    point = (tl.program_id(0) % num_blocks * LANES + tl.arange(0, LANES)).to(tl.int64)
+    is_live = point < num_rows
+    if HAS_ROWS:
+        point = tl.load(rows + point, mask=is_live, other=0)
+    origin = _load_rows(points, point, is_live)
+    if HAS_NORMALS:
+        normal = _load_rows(normals, point, is_live)
+        origin = (
+            origin[0] + normal[0] * bias, origin[1] + normal[1] * bias, origin[2] + normal[2] * bias
+        )  # fmt: skip
+    end = tl.full([LANES], float("inf"), tl.float32)
+    byte = tl.zeros([LANES], tl.int32)
+    light = first
+    while light < tl.minimum(first + _BYTE_LIGHTS, num_lights):
+        direction = (
+            tl.load(directions + 3 * light),
+            tl.load(directions + 3 * light + 1),
+            tl.load(directions + 3 * light + 2),
+        )
+        is_above = is_live
+        if HAS_NORMALS:
+            is_above = is_live & (dot3(normal, direction) >= 0.0)
+        _, hit, _, _ = _walk(
+            nodes, triangles, num_nodes, origin, direction, 0.0, end, is_above, True, IS_FAST
+        )
+        bit = tl.full([LANES], 1, tl.int32) << (light - first)
+        byte = tl.where(is_above & (hit < 0), byte | bit, byte)
+        light += 1
+    tl.store(flags + point * stride + first // _BYTE_LIGHTS, byte.to(tl.uint8), mask=is_live)
