@@ -77,6 +77,20 @@ def test_a_traced_frame_is_the_posed_mesh_in_the_turned_light(frames) -> None:
         assert torch.equal(traced.normals[index], normals)
 
 
+def test_probes_that_nothing_looks_up_are_not_traced(frames) -> None:
+    turns = torch.stack([torch.eye(3), TURN])
+    everything = frames.traced(MOVES[1:3], turns)
+    probes = torch.tensor([6, 0, 3])
+    some = frames.traced(MOVES[1:3], turns, probes)
+    assert everything.words is not None
+    assert some.words is not None
+    assert torch.equal(some.normals, everything.normals)
+    assert torch.equal(some.words[:, probes], everything.words[:, probes])
+    is_other = torch.ones(8, dtype=torch.bool).index_fill(0, probes, False)
+    assert bool((everything.words[:, is_other] != 0).any())
+    assert bool((some.words[:, is_other] == 0).all())
+
+
 @pytest.mark.parametrize("has_file", [False, True])
 def test_a_track_keeps_the_words_of_its_timesteps(frames, has_file, tmp_path) -> None:
     turns = {3: torch.eye(3), 1: TURN}

@@ -77,6 +77,14 @@ def test_normals_of_a_ball_point_outwards() -> None:
     assert bool(((found * normalize(means, dim=-1)).sum(dim=-1) > 0.98).all())
 
 
+def test_probes_are_the_vertices_of_bound_faces_each_once() -> None:
+    _, binding, _, _ = scene(6)
+    vertices, _ = ball()
+    probes = binding.probes(vertices)
+    assert len(probes) < len(vertices)
+    assert probes.sort().values.tolist() == sorted(set(binding.corners.flatten().tolist()))
+
+
 def test_recomputed_barycentrics_are_those_of_the_binding_and_have_gradients() -> None:
     means, binding, _, _ = scene(6)
     vertices, _ = ball()

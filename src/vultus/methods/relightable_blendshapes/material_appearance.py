@@ -87,6 +87,8 @@ class _Bound:
     means: Float[Tensor, "n 3"]
     """Neutral; the trained parameter itself."""
     binding: MeshBinding
+    probes: Int[Tensor, " p"]
+    """What the binding looks up: all vertices that must be traced."""
     priors: MaterialPriors
 
 
@@ -230,7 +232,8 @@ class MaterialAppearance:
 
     def _bind(self, means: Tensor, binding: MeshBinding, pairs: Int[Tensor, "pairs 2"]) -> None:
         priors = MaterialPriors.of(self._labels_of(binding.face_index), pairs)
-        self._known = _Bound(means, binding, priors)
+        probes = binding.probes(self.mesh.rest_vertices)
+        self._known = _Bound(means, binding, probes, priors)
 
     def _labels_of(self, face_index: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
         return face_labels(self.mesh.labels, self.mesh.faces)[face_index]
@@ -374,7 +377,7 @@ class MaterialAppearance:
         if mode == "none":
             return PosedMesh(self.frames.normals(view.pose), None)
         if mode == "live" or view.timesteps is None:
-            return self.frames.traced(view.pose, turns)
+            return self.frames.traced(view.pose, turns, self._bound.probes)
         if self._traced is None:
             self._traced = self._trace_capture()
         return PosedMesh(self.frames.normals(view.pose), self._traced.at(view.timesteps))

@@ -20,6 +20,7 @@ from vultus.data.relighting import light_to_world
 from vultus.data.sequence import HeadSequence, LightSpace
 from vultus.heads.base import HeadPose
 from vultus.kernels.env_shade import Backend
+from vultus.kernels.ray_mesh import morton_order
 from vultus.methods.relightable_blendshapes.material_mesh import (
     ShadingMesh,
     covered_vertices,
@@ -58,6 +59,7 @@ class MeshFrames:
         """Where no light arrives at rest."""
         self._exposed = exposed_faces(mesh.faces, self.is_covered, mesh.labels)
         self._occluder = OccluderMesh.build(mesh.rest_vertices, mesh.occluders, backend)
+        self._all_probes = morton_order(mesh.rest_vertices)
 
     def with_grid(self, grid: TexelGrid) -> MeshFrames:
         """The same mesh in a light of other texels; only what is traced differs."""
@@ -77,17 +79,25 @@ class MeshFrames:
         return posed_normals(self.mesh.vertices(pose), self.mesh.faces)
 
     @torch.no_grad()
-    def traced(self, pose: HeadPose, light_turns: Float[Tensor, "b 3 3"]) -> PosedMesh:
+    def traced(
+        self,
+        pose: HeadPose,
+        light_turns: Float[Tensor, "b 3 3"],
+        probes: Int[Tensor, " p"] | None = None,
+    ) -> PosedMesh:
         """Pose, refit and trace.
 
         Args:
             pose: Of b frames.
             light_turns: Rotations from the map's frame into the world.
+            probes: Vertices whose words are looked up, as of ``MeshBinding.probes``; ``None`` for
+                all. The others are told to see nothing.
         """
         vertices = self.mesh.vertices(pose)
         normals = posed_normals(vertices, self.mesh.faces)
         directions = (self.grid.directions @ light_turns.mT).contiguous()
-        return PosedMesh(normals, self._occluder.trace(vertices, normals, directions))
+        probes = self._all_probes if probes is None else probes
+        return PosedMesh(normals, self._occluder.trace(vertices, normals, directions, probes))
 
 
 @dataclass(frozen=True)

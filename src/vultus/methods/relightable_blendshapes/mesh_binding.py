@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 
 from vultus.geometry.mesh_sampling import closest_barycentrics, closest_points
 from vultus.kernels.dispatch import are_for_kernels
+from vultus.kernels.ray_mesh import morton_order
 from vultus.kernels.surface_lookup import bound_barycentrics, find_facing
 
 __all__ = ["MeshBinding", "bind_to_mesh"]
@@ -58,6 +59,11 @@ class MeshBinding:
             )
         views = normalize(camera_centers[:, None] - means, dim=-1)
         return self.normals(vertex_normals), views
+
+    def probes(self, rest_vertices: Float[Tensor, "v 3"]) -> Int[Tensor, " p"]:
+        """Vertices of the faces, each once and neighbours near each other; waits for a GPU."""
+        used = self.corners.unique()
+        return used[morton_order(rest_vertices[used])]
 
     def following(
         self, means: Float[Tensor, "n 3"], rest_vertices: Float[Tensor, "v 3"]

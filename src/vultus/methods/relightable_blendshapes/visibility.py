@@ -64,24 +64,27 @@ class OccluderMesh:
         vertices: Float[Tensor, "b v 3"],
         normals: Float[Tensor, "b v 3"],
         directions: Float[Tensor, "b t 3"],
+        probes: Int[Tensor, " p"] | None = None,
     ) -> Int32[Tensor, "b v w"]:
-        """Trace all vertices of b poses; a CUDA graph may capture it.
+        """Trace vertices of b poses; a CUDA graph may capture it.
 
         Args:
             vertices: Posed.
             normals: Unit; texels below their horizon are hidden.
             directions: Towards the texels, turned into the frame of the vertices.
+            probes: Vertices to look at, best with neighbours close in space; ``None`` for all. The
+                others are told to see nothing.
         """
         posed = vertices.detach()
         frames = zip(posed, normals.detach(), directions, strict=True)
         words = [
             trace_words(
                 self.bvh.refit(points, check_values=False), points, up, lights,
-                check_values=False, backend=self.backend,
+                rows=probes, check_values=False, backend=self.backend,
             )
             for points, up, lights in frames
         ]  # fmt: skip
-        return torch.stack(words)
+        return words[0][None] if len(words) == 1 else torch.stack(words)
 
 
 @dataclass(frozen=True)
