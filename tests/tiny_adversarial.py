@@ -93,6 +93,9 @@ class ToyGan:
             losses, {"center": fake.detach().mean(dim=0), "sign": logits.sign().mean()}
         )
 
+    def moment(self, images_seen: int) -> int:
+        return images_seen
+
     def update(self, records: Mapping[str, Tensor], step: int) -> None:
         self.generator.get_buffer("center").lerp_(records["center"].mean(), 0.1)
         self.total += records["sign"]

@@ -74,6 +74,9 @@ class GeneratorTrainOptions:
     deterministic: bool = False
     """On a GPU, the same bits in every run, or an error where PyTorch has no such way; slower. The
     CPU always gives the same bits."""
+    graph: bool = True
+    """On a GPU, replay passes as CUDA graphs. Launching op by op is slower, gives the same numbers
+    and shows in a debugger where an error comes from."""
     schedule: float = 1.0
     """Multiply the number of images and the lengths of all fades in the settings below: 0.1 takes
     the same course in a tenth of the time."""
@@ -177,6 +180,7 @@ def _train(plan: _Plan, world: World, device: torch.device) -> None:
             world=world,
             evaluate=evaluate,
             seconds=limit,
+            graph=options.graph,
         )
     if world.is_first:
         _report(run, result.last_step, training)

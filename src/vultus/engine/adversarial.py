@@ -18,6 +18,7 @@ from vultus.core.run_folder import RunFolder
 from vultus.core.seeding import torch_generator
 from vultus.data.image_feed import Conditions, ImageFeed, RealBatch
 from vultus.engine.adversarial_checkpoint import restore_training, take_training_checkpoint
+from vultus.engine.adversarial_passes import Passes, make_passes
 from vultus.engine.network_trainer import NetworkTrainer, lazy_adam
 from vultus.engine.training_means import Meter, StepMeans
 from vultus.engine.world import World
@@ -65,6 +66,7 @@ def train_adversarial(
     world: World | None = None,
     evaluate: Callable[[int], Mapping[str, float | int]] | None = None,
     seconds: float | None = None,
+    graph: bool = False,
 ) -> TrainingResult:
     """Train until all images are shown, starting from the run's last checkpoint if it has one.
 
@@ -83,6 +85,7 @@ def train_adversarial(
         evaluate: Called in the first process with the step every ``evaluate_every`` steps and at
             the end; what it returns is logged.
         seconds: Stop at the first line of the log after that time, with a checkpoint.
+        graph: On a GPU, replay passes as CUDA graphs; the numbers stay the same.
 
     Raises:
         FloatingPointError: If a loss is no longer finite; names the terms.
@@ -98,7 +101,7 @@ def train_adversarial(
         run.rewind_metrics(first)
     world.wait()
     _choose_algorithms(settings)
-    batches = feed.batches(_places(first, settings, own))
+    batches, passes = feed.batches(_places(first, settings, own)), make_passes(method, graph=graph)
     started, step, meter = time.perf_counter(), first, Meter()
     with _progress(world, (settings.steps - first) * settings.batch) as advance:
         while step < settings.steps:
@@ -107,7 +110,7 @@ def train_adversarial(
                 dict(zip(own, islice(batches, len(own)), strict=True)),
                 feed.conditions_at((step - 1) * settings.batch, settings.batch),
             )
-            means = _train(method, trainers, real, settings, step, seed, world)
+            means = _train(method, trainers, passes, real, settings, step, seed, world)
             method.update(means, step)
             _update_average(method, settings, step)
             meter.add(means)
@@ -185,6 +188,7 @@ def _trainers(
 def _train(
     method: AdversarialMethod,
     trainers: Mapping[str, NetworkTrainer],
+    passes: Passes,
     real: _StepImages,
     settings: AdversarialSettings,
     step: int,
@@ -193,6 +197,7 @@ def _train(
 ) -> dict[str, Tensor]:
     """Run the phases that are due and step their networks; means over the whole batch."""
     means = StepMeans(settings.num_passes)
+    images_seen = settings.moment(step) * settings.batch
 
     def generator(phase: Phase, part: str) -> torch.Generator:
         return torch_generator(seed, f"adversarial/{step}/{phase.name}/{part}", method.device)
@@ -207,14 +212,11 @@ def _train(
                     real=images,
                     first=index * settings.pass_size,
                     step_conditions=real.conditions,
-                    images_seen=(step - 1) * settings.batch,
+                    images_seen=images_seen,
                     random=generator(phase, str(index)),
                     step_random=generator(phase, "step"),
                 )
-                result = method.losses(phase, work)
-                loss = torch.stack(list(result.losses.values())).sum()
-                (loss * (phase.interval / settings.num_passes)).backward()
-                means.add(phase, result)
+                means.add(phase, passes.run(phase, work, phase.interval / settings.num_passes))
             means.faults(phase, trainer.step(world), world)
     return means.gather(world)
 

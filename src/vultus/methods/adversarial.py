@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -66,6 +66,9 @@ class AdversarialSettings:
     ``log_every``; 0 for none but at the end."""
     evaluate_images: int = 2000
     """Images of each kind in a measurement; 0 for no measurement."""
+    schedule_every: int = 1
+    """Steps for which fades stand still. On a GPU, passes are captured into CUDA graphs anew
+    whenever a fade has moved."""
     use_tf32: bool = False
     """On a GPU, multiply matrices and convolve in TensorFloat-32: faster, 10 bits of mantissa."""
 
@@ -76,6 +79,8 @@ class AdversarialSettings:
         if self.images < self.batch:
             raise ValueError(f"images must be at least one batch of {self.batch}: {self.images}")
         check_schedule(self)
+        if self.schedule_every < 1:
+            raise ValueError(f"schedule_every must be at least 1, got {self.schedule_every}")
         for name in ("checkpoint_every", "picture_every", "evaluate_every"):
             every = getattr(self, name)
             if every < 0 or every % self.log_every:
@@ -99,6 +104,10 @@ class AdversarialSettings:
     def steps(self) -> int:
         """Optimisation steps."""
         return self.images // self.batch
+
+    def moment(self, step: int) -> int:
+        """Steps after which fades are where they are in a step, counted from 1."""
+        return (step - 1) // self.schedule_every * self.schedule_every
 
     @property
     def num_passes(self) -> int:
@@ -162,7 +171,7 @@ class Pass:
     step_conditions: Conditions
     """How all real images of the step are taken."""
     images_seen: int
-    """Real images of the steps before."""
+    """Real images of the steps before, or where fades stand still, of those before they did."""
     random: torch.Generator
     """Random numbers of this pass, on the device."""
     step_random: torch.Generator
@@ -218,6 +227,10 @@ class AdversarialMethod(Protocol):
 
     def losses(self, phase: Phase, work: Pass) -> PhaseResult:
         """Compute the loss of one pass of one of ``phases``; nothing in it waits for a GPU."""
+        ...
+
+    def moment(self, images_seen: int) -> Hashable:
+        """What of the course of the training ``losses`` depends on: the same after all fades."""
         ...
 
     def update(self, records: Mapping[str, Tensor], step: int) -> None:

@@ -61,9 +61,18 @@ class ImageGan(ABC, Generic[_Generator, _Discriminator]):
         """The trained generator's network from latents to styles."""
 
     @property
+    @abstractmethod
+    def fades_end(self) -> int:
+        """Images after which no schedule moves any more."""
+
+    @property
     def device(self) -> torch.device:
         """Where the networks are."""
         return self._labels.device
+
+    def moment(self, images_seen: int) -> int:
+        """What of the course of the training losses depend on."""
+        return min(images_seen, self.fades_end)
 
     def update(self, records: Mapping[str, Tensor], step: int) -> None:
         """Track the mean style, and adapt the augmentation."""

@@ -148,6 +148,21 @@ def test_a_resumed_training_equals_an_uninterrupted_one(feed: ImageFeed, tmp_pat
 
 
 @pytest.mark.gpu
+def test_captured_passes_give_the_numbers_of_launched_ones(feed: ImageFeed, tmp_path: Path) -> None:
+    moved = ImageFeed(feed.images, feed.entries, 0, device="cuda")
+    settings = replace(TINY.training, images=60, schedule_every=3)
+    logs = []
+    for graph in (False, True):
+        run = RunFolder.create(tmp_path / str(graph), TINY, seed=0)
+        train_adversarial(build(moved), moved, settings, run, 0, graph=graph)
+        logs.append(run.read_metrics())
+    for launched, captured in zip(*logs, strict=True):
+        for name, value in launched.items():
+            if name.startswith(("loss.", "logit.")):
+                assert captured[name] == pytest.approx(value, rel=0.05, abs=0.02), name
+
+
+@pytest.mark.gpu
 def test_a_training_on_a_gpu_goes_on_and_is_read_on_the_cpu(
     feed: ImageFeed, tmp_path: Path
 ) -> None:

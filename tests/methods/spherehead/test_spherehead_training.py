@@ -223,6 +223,22 @@ def test_a_training_on_any_device_goes_on_and_is_read_on_the_cpu(
     assert torch.equal(loaded.decoder.out.weight, expected)
 
 
+@pytest.mark.gpu
+def test_captured_passes_give_the_numbers_of_launched_ones(feed: ImageFeed, tmp_path: Path) -> None:
+    moved = ImageFeed(feed.images, feed.entries, 0, device="cuda")
+    settings = replace(TINY.training, images=60, schedule_every=3)
+    logs = []
+    for graph in (False, True):
+        method = SphereHead(TINY, moved.conditions, 0, torch.device("cuda"))
+        run = RunFolder.create(tmp_path / str(graph), TINY, seed=0)
+        train_adversarial(method, moved, settings, run, 0, graph=graph)
+        logs.append(run.read_metrics())
+    for launched, captured in zip(*logs, strict=True):
+        for name, value in launched.items():
+            if name.startswith(("loss.", "logit.")):
+                assert captured[name] == pytest.approx(value, rel=0.05, abs=0.02), name
+
+
 def test_the_discriminator_learns_to_tell_real_from_generated(
     feed: ImageFeed, tmp_path: Path
 ) -> None:

@@ -100,6 +100,12 @@ class GSHeadRelight(ImageGan[Generator, Discriminator]):
         return self.generator.mapping
 
     @property
+    def fades_end(self) -> int:
+        """Images after which no schedule moves any more."""
+        objective = self.config.objective
+        return max(objective.pose_swap_fade, objective.blur_fade, objective.scenery_start)
+
+    @property
     def phases(self) -> tuple[Phase, ...]:
         """Parts of a step, in their order."""
         objective = self.config.objective

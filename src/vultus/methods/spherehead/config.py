@@ -357,6 +357,7 @@ _GPU_SMALL = SphereHeadConfig(
         checkpoint_every=1000,
         picture_every=1000,
         evaluate_every=1000,
+        schedule_every=100,
         use_tf32=True,
     ),
 )

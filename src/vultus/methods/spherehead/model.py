@@ -86,6 +86,17 @@ class SphereHead(ImageGan[Generator, Discriminator]):
         return self.generator.backbone.mapping
 
     @property
+    def fades_end(self) -> int:
+        """Images after which no schedule moves any more."""
+        objective = self.config.objective
+        fades = [objective.blur_fade, objective.noise_fade]
+        if objective.pose_swap is not None:
+            fades.append(objective.pose_swap_fade)
+        if objective.neural_size_final is not None:
+            fades.append(objective.neural_size_fade)
+        return max(fades)
+
+    @property
     def phases(self) -> tuple[Phase, ...]:
         """Parts of a step, in their order."""
         objective = self.config.objective
