@@ -13,8 +13,15 @@ from relight_heads import matte_ball, visible
 from tolerances import assert_close
 from vultus.core.srgb import linear_to_srgb
 from vultus.data.camera_labels import labels_to_camera
-from vultus.export.relit_people import RelitFilm, film_relit, light_picture, relit_sheet
+from vultus.export.relit_people import (
+    RelitFilm,
+    film_relit,
+    light_picture,
+    measured_lights_sheet,
+    relit_sheet,
+)
 from vultus.geometry.cameras import pixel_directions
+from vultus.geometry.spherical_harmonics import COSINE_LOBE, light_sh_basis
 from vultus.methods.gsheadrelight.light_sources import LightSettings, LightSource, open_light
 from vultus.methods.gsheadrelight.lights import environment_light
 from vultus.methods.gsheadrelight.sampling import (
@@ -156,3 +163,26 @@ def test_a_sheet_shows_the_lights_above_the_people(
 def test_films_that_show_nothing_are_refused(changes: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(FILM, **changes)
+
+
+@pytest.mark.parametrize("colors", [1, 3])
+def test_measured_lights_stand_under_those_that_were_asked_for(colors: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    pictures = torch.rand(2, 3, SIZE, SIZE, generator=random)
+    wanted, found = torch.randn(2, 2, 9 * colors, generator=random)
+    sheet = measured_lights_sheet(pictures, wanted, found)
+    assert sheet.shape == (3, 3 * SIZE + 8, 2 * SIZE + 4)
+    assert torch.equal(sheet[:, :SIZE, -SIZE:], pictures[1])
+    # Directions are compared: strengths make no difference.
+    assert_close(measured_lights_sheet(pictures, 5.0 * wanted, 0.1 * found), sheet)
+    swapped = measured_lights_sheet(pictures, found, wanted)
+    assert torch.equal(swapped[:, -SIZE:], sheet[:, SIZE + 4 : -SIZE - 4])
+
+
+def test_no_measured_light_is_brighter_than_white() -> None:
+    # The light that is brightest at a point of the ball, from the front: its terms there.
+    front = torch.tensor([[0.0, -1.0, 0.0]])
+    light = light_sh_basis(front, 2) * torch.tensor(COSINE_LOBE)
+    sheet = measured_lights_sheet(torch.zeros(1, 3, SIZE, SIZE), 100.0 * light, -light)
+    # The brightest twentieth of a picture is cut off; next to it there is nearly white.
+    assert 0.9 < float(sheet[:, SIZE + 4 : 2 * SIZE + 4].max()) < 1.0

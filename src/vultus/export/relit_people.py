@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, normalize
 
 from vultus.core.progress import track
 from vultus.core.srgb import linear_to_srgb
@@ -41,9 +41,9 @@ what is before the face in its middle; or the map behind heads, as the camera wo
 
 _INSET_SHARE = 4
 """The inset's height is so many times smaller than the picture."""
-_BALL_TERM, _LEAST_TERM = 0.7, 1e-6
-"""Largest coefficient of lights that are compared, the published brightness; and the least one that
-is made as large."""
+_BALL_STRENGTH = 0.69
+"""Of lights that are compared, the root of the sum of squares in each colour: the largest that makes
+no white surface brighter than white."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,9 @@ def measured_lights_sheet(
     size = pictures.shape[-1]
     rows = [list(pictures)]
     for labels in (wanted, found):
-        largest = labels.abs().amax(dim=1, keepdim=True).clamp(min=_LEAST_TERM)
-        lights = labels_to_light(_BALL_TERM * labels / largest)
-        rows.append([ball_picture(light, size) for light in lights])
+        lights = labels_to_light(normalize(labels, dim=1))
+        strength = _BALL_STRENGTH * math.sqrt(lights.shape[2])
+        rows.append([ball_picture(strength * light, size) for light in lights])
     return contact_sheet(rows)
 
 
