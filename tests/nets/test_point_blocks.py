@@ -66,6 +66,18 @@ def test_norm_gives_every_feature_mean_and_deviation_of_the_style() -> None:
     assert torch.allclose(deviation, norm.gamma(w).abs(), atol=1e-4)
 
 
+def test_gradients_of_two_layers_are_those_of_differences() -> None:
+    block, x = PointMlp(4).double(), drawn(2, 5, 4).double().requires_grad_()
+    scale = drawn(4, seed=1).double().requires_grad_()
+
+    def applied(x: torch.Tensor, scale: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+        return block(x, None, scale)
+
+    assert torch.autograd.gradcheck(applied, (x, scale, *block.parameters()))
+    plain = block.narrow(torch.nn.functional.gelu(block.widen(x)) * 2.0**0.5) * scale
+    assert torch.allclose(applied(x, scale), plain)
+
+
 def test_new_residuals_add_nothing() -> None:
     x, w = drawn(2, POINTS, WIDTH), drawn(2, W_DIM)
     assert torch.equal(StyledResidual(WIDTH, W_DIM, PointMlp(WIDTH))(x, w), x)

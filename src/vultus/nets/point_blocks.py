@@ -9,10 +9,12 @@ Splats, 2024; Wang et al., Dynamic Graph CNN for Learning on Point Clouds, 2019 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import gelu, leaky_relu, linear, scaled_dot_product_attention
 
 from vultus.nets.stylegan2.layers import EqualizedLinear
@@ -93,11 +95,17 @@ def _apply(
 
     There are far more features than weights: factors are multiplied into those.
     """
+    return linear(x, *_scaled_weights(layer, x.dtype, gain, scale))
+
+
+def _scaled_weights(
+    layer: EqualizedLinear, dtype: torch.dtype, gain: float, scale: Float[Tensor, " o"] | None
+) -> tuple[Float[Tensor, "o i"], Float[Tensor, " o"]]:
     weight, bias = layer.effective_weights()
     weight = gain * weight
     if scale is not None:
         weight, bias = scale[:, None] * weight, scale * bias
-    return linear(x, weight.to(x.dtype), bias.to(x.dtype))
+    return weight.to(dtype), bias.to(dtype)
 
 
 class PointMlp(nn.Module):
@@ -122,8 +130,31 @@ class PointMlp(nn.Module):
             dtype: Between layers; default: that of x.
             scale: Factors of the result.
         """
-        hidden = gelu(_apply(self.widen, x.to(dtype or x.dtype)))
-        return _apply(self.narrow, hidden, gain=_GAIN, scale=scale)
+        hidden = _apply(self.widen, x.to(dtype or x.dtype))
+        weight, bias = _scaled_weights(self.narrow, hidden.dtype, _GAIN, scale)
+        return _GeluLinear.apply(hidden, weight, bias)
+
+
+class _GeluLinear(torch.autograd.Function):
+    """A linear layer of a GELU, which is computed again for the backward pass instead of kept.
+
+    It is four times as large as the features; keeping what goes into it is enough.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(hidden, weight)
+        return linear(gelu(hidden), weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        hidden, weight = ctx.saved_tensors
+        grad = grads[0]
+        rows = grad.flatten(0, -2)
+        of_weight = rows.T @ gelu(hidden).flatten(0, -2)
+        of_hidden = torch.ops.aten.gelu_backward(grad @ weight, hidden)
+        return of_hidden, of_weight, rows.sum(dim=0)
 
 
 class PointAttention(nn.Module):
