@@ -42,8 +42,8 @@ what is before the face in its middle; or the map behind heads, as the camera wo
 _INSET_SHARE = 4
 """The inset's height is so many times smaller than the picture."""
 _BALL_STRENGTH = 0.69
-"""Of lights that are compared, the root of the sum of squares in each colour: the largest that makes
-no white surface brighter than white."""
+"""Of lights that are compared, the root of the sum of squares in each colour: the largest that
+never makes a white surface brighter than white."""
 
 
 @dataclass(frozen=True)
