@@ -18,6 +18,7 @@ from vultus.cli.generator_options import parse_seeds
 from vultus.cli.generator_weights import SPHERE_HEAD, SavedSource, open_saved
 from vultus.cli.main import run
 from vultus.core.config import config_to_data
+from vultus.core.files import read_json, write_json
 from vultus.core.image_io import image_size, read_image_bytes, to_bytes
 from vultus.core.run_folder import RunFolder
 from vultus.core.video_io import video_info
@@ -190,6 +191,21 @@ def test_cameras_of_a_run_are_those_of_its_images(tmp_path: Path) -> None:
     assert_close(torch.tensor([found.distance, found.focal]), torch.tensor([2.5, 3.5]))
     RunFolder(tmp_path / "run").update_card(rig={"distance": -1.0})
     with pytest.raises(ValueError, match=r"card\.json: rig"):
+        open_saved(SPHERE_HEAD, source)
+
+
+def test_facts_of_a_run_that_are_of_another_kind_are_named(tmp_path: Path) -> None:
+    source = SavedSource(write_tiny_run(tmp_path / "run"))
+    run = RunFolder(tmp_path / "run")
+    for name in ("versions", "hardware", "timings"):
+        card = run.read_card()
+        run.update_card(**{name: 3})
+        with pytest.raises(ValueError, match=rf"card\.json: {name} must be an object, got 3"):
+            open_saved(SPHERE_HEAD, source)
+        run.update_card(**card)
+    config = read_json(run.config_path)
+    write_json(run.config_path, config | {"start": 1.5})
+    with pytest.raises(ValueError, match=r"config\.json: start must be a path or null, got 1\.5"):
         open_saved(SPHERE_HEAD, source)
 
 

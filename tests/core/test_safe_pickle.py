@@ -189,6 +189,18 @@ def test_object_arrays_of_numpy_files_are_read(tmp_path: Path) -> None:
         load_object_array(tmp_path / "b.npy")
 
 
+@pytest.mark.parametrize(
+    "header",
+    [b"", b"{", b"{'descr': '|O', 'fortran_order': False, 'shape': (3L", b"[" * 900, b"\xff" * 9],
+)
+def test_object_arrays_without_a_header_are_refused(header: bytes, tmp_path: Path) -> None:
+    start = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little")
+    (tmp_path / "a.npy").write_bytes(start + header + pickle.dumps([1]))
+    with pytest.raises(ValueError, match=r"a\.npy: not a readable \.npy file: \S") as caught:
+        load_object_array(tmp_path / "a.npy")
+    assert "\n" not in str(caught.value)
+
+
 # ---- what is refused -------------------------------------------------------------------------
 
 

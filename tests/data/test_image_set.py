@@ -160,6 +160,16 @@ def test_a_truncated_archive_is_refused_when_it_is_opened(tmp_path: Path) -> Non
         open_image_set(tmp_path)
 
 
+def test_an_archive_of_another_version_is_refused_when_it_is_opened(tmp_path: Path) -> None:
+    write_image_set(tmp_path, LABELS, suffix=".zip")
+    path = tmp_path / "img.zip"
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + 6] = 255
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"img\.zip: not a complete zip archive: zip file version"):
+        open_image_set(tmp_path)
+
+
 def test_damage_inside_an_archive_is_found_when_the_image_is_read(tmp_path: Path) -> None:
     write_image_set(tmp_path, LABELS, suffix=".zip")
     path = tmp_path / "img.zip"

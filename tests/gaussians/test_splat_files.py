@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import fields, replace
 from pathlib import Path
@@ -167,9 +168,24 @@ def test_values_that_cannot_be_meant_are_rejected(tmp_path: Path) -> None:
     write_splats(path, replace(original, means=broken))
     with pytest.raises(ValueError, match=r"a\.ply: property 'y' must be finite everywhere"):
         read_splats(path)
-    write_splats(path, replace(original, face_index=torch.tensor([0, 1, 2, 3, -4, 5, 6])))
-    with pytest.raises(ValueError, match=r"a\.ply: property 'binding_0' must hold whole face num"):
-        read_splats(path)
+    write_splats(path, original)
+    data = path.read_bytes()
+    for index in (-4.0, 0.5, 2.0**31, 1e30, math.inf, math.nan):
+        path.write_bytes(data[:-4] + struct.pack("<f", index))  # the last number of the last row
+        with pytest.raises(ValueError, match=r"a\.ply: property 'binding_0' must hold whole face"):
+            read_splats(path)
+
+
+def test_signalling_nan_and_numbers_beyond_float32_are_rejected(tmp_path: Path) -> None:
+    path = tmp_path / "a.ply"
+    for kind, bits in (("float", b"\x01\x00\x80\x7f"), ("double", struct.pack("<d", 1e300))):
+        write_splats(path, splats())
+        header, end, body = path.read_bytes().partition(b"end_header\n")
+        header = header.replace(f"vertex {NUM}".encode(), b"vertex 1")
+        header = header.replace(b"property float x", f"property {kind} x".encode())
+        path.write_bytes(header + end + bits + body[4:])
+        with pytest.raises(ValueError, match=r"a\.ply: property 'x' must be finite everywhere"):
+            read_splats(path)
 
 
 BASE = ["x", "y", "z", "f_dc_0", "f_dc_1", "f_dc_2", "opacity", "scale_0", "scale_1", "rot_0"]

@@ -146,19 +146,25 @@ def read_saved(
     return SavedGenerator(
         generator.to(device).eval().requires_grad_(False),
         _rig_of_run(run, card),
-        origin | _training_facts(stored, card),
+        origin | _training_facts(run, stored, card),
     )
 
 
-def _training_facts(stored: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Any]:
+def _training_facts(
+    run: RunFolder, stored: Mapping[str, Any], card: Mapping[str, Any]
+) -> dict[str, Any]:
     """How a generator was trained, for the header of its file; no paths, as files travel."""
-    start, hardware = stored.get("start"), card.get("hardware", {})
-    config = stored.get("config", {})
+    start, config = stored.get("start"), stored.get("config", {})
+    if not isinstance(start, str | None):
+        raise ValueError(f"{run.config_path}: start must be a path or null, got {start!r:.80}")
+    versions, hardware, timings = (
+        _card_part(run, card, name) for name in ("versions", "hardware", "timings")
+    )
     facts = {
-        "vultus": card.get("versions", {}).get("vultus"),
+        "vultus": versions.get("vultus"),
         "code_revision": card.get("code_revision"),
         "hardware": hardware.get("gpus") or hardware.get("cpu"),
-        "seconds": card.get("timings", {}).get("training"),
+        "seconds": timings.get("training"),
         "seed": stored.get("seed"),
         "start": None if start is None else Path(start).name,
         "data": card.get("data"),
@@ -166,6 +172,13 @@ def _training_facts(stored: Mapping[str, Any], card: Mapping[str, Any]) -> dict[
         "training": {name: part for name, part in config.items() if name != "generator"},
     }
     return {name: value for name, value in facts.items() if value is not None}
+
+
+def _card_part(run: RunFolder, card: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = card.get(name, {})
+    if not isinstance(part, dict):
+        raise ValueError(f"{run.card_path}: {name} must be an object, got {part!r:.80}")
+    return part
 
 
 def _rig_of_run(run: RunFolder, card: Mapping[str, Any]) -> ViewRig:

@@ -212,8 +212,9 @@ def _decode_dataclass(data: JsonValue, config_class: type[Any], name: str) -> An
     hints = _fields(config_class)
     for key in data:
         if key not in hints:
+            shown = key if key.isidentifier() else repr(key)
             raise ValueError(
-                f"{name}.{key} is not known; {config_class.__name__} has: {', '.join(hints)}"
+                f"{name}.{shown} is not known; {config_class.__name__} has: {', '.join(hints)}"
             )
     for key in hints:
         if key not in data:
@@ -285,7 +286,7 @@ def _decode_union(data: Any, members: tuple[Any, ...], hint: Any, name: str) -> 
         if len(classes) == 1:
             return _decode_dataclass(dict(data), next(iter(classes.values())), name)
         chosen = data.get(_CLASS_KEY)
-        if chosen not in classes:
+        if not isinstance(chosen, str) or chosen not in classes:
             known = ", ".join(classes)
             raise ValueError(f"{name}.{_CLASS_KEY} must be one of {known}, got {chosen!r}")
         rest = {key: value for key, value in data.items() if key != _CLASS_KEY}

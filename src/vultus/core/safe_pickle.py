@@ -103,7 +103,8 @@ def load_object_array(path: Path, *, inert: Collection[str] = ()) -> Any:
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
         _, _, dtype = read_header(stream)
-    except (ValueError, LookupError, TypeError, SyntaxError) as error:
+    # The header is parsed as Python's text, by two parsers with errors of their own.
+    except Exception as error:
         raise ValueError(f"{path}: not a readable .npy file: {_one_line(error)}") from error
     if dtype != np.dtype(object):
         raise ValueError(f"{path}: must hold pickled objects, got an array of {dtype}")

@@ -72,7 +72,7 @@ class _Zip:
         self.path = path
         try:
             self._file = zipfile.ZipFile(path)
-        except zipfile.BadZipFile as error:
+        except (*_DAMAGE, ValueError) as error:
             raise ValueError(f"{path}: not a complete zip archive: {error}") from error
 
     def names(self) -> list[str]:
@@ -84,5 +84,5 @@ class _Zip:
     def read(self, name: str) -> bytes:
         try:
             return self._file.read(name)
-        except _DAMAGE as error:
+        except (*_DAMAGE, ValueError) as error:
             raise ValueError(f"{self.path}: {name} is damaged: {error}") from error

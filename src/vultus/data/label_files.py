@@ -43,10 +43,10 @@ def label_table(content: Mapping[str, Any], key: str, where: str) -> dict[str, A
     table: dict[str, Any] = {}
     for entry in entries:
         if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
-            raise ValueError(f"{where}: an entry must be [name, numbers], got {str(entry)[:80]}")
+            raise ValueError(f"{where}: an entry must be [name, numbers], got {entry!r:.80}")
         name = entry[0].replace("\\", "/")
         if name in table:
-            raise ValueError(f"{where} has two {key} for {name}")
+            raise ValueError(f"{where} has two {key} for {name!r}")
         table[name] = entry[1]
     return table
 
@@ -58,7 +58,7 @@ def parse_label(value: Any, length: int, name: str) -> Float[Tensor, " k"]:
         ValueError: If it is something else, or has another length.
     """
     if not isinstance(value, list):
-        raise ValueError(f"{name} must be a list of {length} numbers, got {str(value)[:80]}")
+        raise ValueError(f"{name} must be a list of {length} numbers, got {value!r:.80}")
     flat = [number for part in value for number in (part if isinstance(part, list) else [part])]
     try:
         label = torch.tensor([float(number) for number in flat])

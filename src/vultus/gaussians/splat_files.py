@@ -62,9 +62,10 @@ def read_splats(path: Path) -> Splats:
             meant; names the file.
     """
     columns = read_ply_tables(path, last="vertex")["vertex"].columns
-    table = {name: column.astype(np.float64) for name, column in columns.items()}
     try:
-        return _splats_from_columns(table)
+        # Signalling NaN and numbers beyond float32 are found by their values.
+        with np.errstate(invalid="ignore", over="ignore"):
+            return _splats_from_columns({n: c.astype(np.float64) for n, c in columns.items()})
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -179,6 +180,7 @@ def _logits(table: Mapping[str, np.ndarray], names: tuple[str, ...]) -> Tensor:
 
 
 def _faces(column: np.ndarray) -> Tensor:
-    if not (np.isfinite(column).all() and (column >= 0).all() and (column % 1 == 0).all()):
+    is_index = (column >= 0) & (column < 2**31) & (column % 1 == 0)
+    if not is_index.all():
         raise ValueError("property 'binding_0' must hold whole face numbers from 0 on")
     return torch.from_numpy(column.astype(np.int64))

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.core.files import atomic_path, read_json, write_bytes
-from vultus.core.npz_io import read_npz_array
+from vultus.core.npz_io import finite_floats, read_npz_array
 from vultus.data.light_labels import LIGHT_TERMS
 from vultus.data.light_texts import parse_light_text
 from vultus.methods.gsheadrelight.lights import (
@@ -97,9 +97,7 @@ def _light_of_numbers(numbers: Float[Tensor, ...], path: Path) -> Float[Tensor, 
 def _numbers(data: object, path: Path) -> Float[Tensor, ...]:
     """Numbers, or lists of them."""
     try:
-        numbers = torch.from_numpy(np.array(data, dtype=np.float32))
+        array = data if isinstance(data, np.ndarray) else np.array(data, dtype=np.float64)
     except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{path} must hold the numbers of a light") from error
-    if not bool(numbers.isfinite().all()):
-        raise ValueError(f"{path} must hold finite numbers")
-    return numbers
+    return torch.from_numpy(finite_floats(array, f"{path}: the light"))
