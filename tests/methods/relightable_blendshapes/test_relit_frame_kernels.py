@@ -55,6 +55,7 @@ def shading_of(capture: HeadSequence, device: torch.device) -> Callable[[], dict
     turns = light_to_world(camera, "world")
     mesh = appearance.posed_mesh(view, turns)
     weights = torch.rand(2, avatar.num_gaussians, 3, generator=generator).to(device)
+    pixels = torch.rand(2, 4, 5, 6, generator=generator).to(device)
 
     def found() -> dict[str, Tensor]:
         blended = avatar.blended(motion.expression)
@@ -67,7 +68,8 @@ def shading_of(capture: HeadSequence, device: torch.device) -> Callable[[], dict
             loss = loss + (part * part.detach().sin()).sum()
         loss.backward()
         gradients = {name: parameter.grad for name, parameter in avatar.gaussians.items()}
-        results = {"colors": colors.detach(), **gradients}
+        image = appearance.picture(2.0 * pixels[:, :3], pixels[:, 3:], view)
+        results = {"colors": colors.detach(), "image": image, **gradients}
         return {name: value.cpu() for name, value in results.items() if value is not None}
 
     return found
@@ -83,7 +85,7 @@ def test_shaded_frames_and_their_gradients_are_those_of_pytorch(
     monkeypatch.setattr(dispatch, "_serves_cpu", True)
     actual = by_kernels()
     assert actual.keys() == expected.keys()
-    assert len(expected) == 15
+    assert len(expected) == 16
     for name, value in expected.items():
         assert value.abs().max() > 0, name
         error = (actual[name] - value).abs().max()

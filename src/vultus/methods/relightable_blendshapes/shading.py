@@ -14,6 +14,8 @@ from torch import Tensor
 
 from vultus.core.srgb import linear_to_srgb
 from vultus.data.studio.tone_curve import tone_map
+from vultus.kernels.dispatch import are_for_kernels
+from vultus.kernels.display_encoding import encode_over_color
 from vultus.kernels.env_shade import Backend, Materials, Shading, Shadows, TexelLights, shade
 from vultus.methods.relightable_blendshapes.mesh_binding import MeshBinding
 
@@ -45,9 +47,12 @@ class Visibility:
     """As ``kernels.env_shade.trace_words`` makes them."""
     strength: Float[Tensor, ""] | None = None
     """0 for no shadows to 1, which ``None`` stands for."""
+    coarse: MeshBinding | None = None
+    """Where Gaussians look it up, if not where they look normals up."""
 
     def shadows(self, binding: MeshBinding) -> Shadows:
         """What bound Gaussians see of it."""
+        binding = binding if self.coarse is None else self.coarse
         weights = binding.barycentrics.detach()
         return Shadows(self.words, binding.corners, weights, self.strength)
 
@@ -136,6 +141,8 @@ def put_over_color(
         tonemap: Where radiance becomes display values.
         keeps_gradients: See ``encode_radiance``; without it the result lies in [0, 1].
     """
+    if tonemap == "srgb" and are_for_kernels(drawn, alpha, color):
+        return encode_over_color(drawn, alpha, color, _BURNT_SLOPE if keeps_gradients else None)
     shown = to_display(drawn, tonemap, keeps_gradients=keeps_gradients) + (1.0 - alpha) * color
     return shown if keeps_gradients or tonemap == "none" else shown.clamp(0.0, 1.0)
 
