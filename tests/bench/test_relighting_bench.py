@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -39,10 +41,25 @@ def test_traced_and_known_visibility_give_one_picture_of_the_head() -> None:
     assert frame.num_probes > 10_000
 
 
+@torch.no_grad()
+def test_fewer_faces_that_hide_light_give_about_the_same_picture() -> None:
+    all_faces, some = (
+        relighting._Frame(replace(SMALL, occluder_faces=faces), torch.device("cpu")).calls()
+        for faces in (None, 14_000)
+    )
+    whole, coarse = all_faces["live"](), some["live"]()
+    assert isinstance(whole, torch.Tensor)
+    assert isinstance(coarse, torch.Tensor)
+    assert 0 < (coarse - whole).abs().mean() < 0.02
+
+
 def test_the_command_prints_rows_of_the_cpu(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    few_faces = ["bench", "relighting", "--num", "1500", "--occluder-faces", "9000", "--dry-run"]
+    assert run(few_faces) == 0
+    assert "9000 faces hide light" in capsys.readouterr().out
     small = ["--num", "1500", "--size", "32", "--map-rows", "2", "--num-expressions", "2"]
     assert run(["bench", "relighting", *small, "--dry-run"]) == 0
     assert "would draw 150 Gaussians, 16 x 16 pixels" in capsys.readouterr().out

@@ -103,6 +103,7 @@ def test_held_out_frames_are_shown_in_the_trained_light(avatar, tmp_path, capsys
         (["--lobe", "-1"], ["--lobe must be 0 or more and finite, got -1.0"]),
         (["--lobe", "inf"], ["--lobe must be 0 or more and finite, got inf"]),
         (["--lobe", "nan"], ["--lobe must be 0 or more and finite, got nan"]),
+        (["--occluder-faces", "0"], ["--occluder-faces must be positive, got 0"]),
         (["--map-rows", "0"], ["--map-rows must be positive, got 0"]),
         (["--split", "val"], ["--split is for --path dataset, got --path still"]),
         (["--path", "dataset", "--frames", "3"], ["--frames is not for --path dataset"]),
@@ -122,12 +123,14 @@ def test_avatars_without_materials_are_refused(trained, refuses) -> None:
     refuses(["relight", "--run", str(trained)], "an avatar must have materials")
 
 
-def test_scores_of_known_lights_are_printed_and_written(avatar, capsys) -> None:
-    assert run(["evaluate-relighting", "--run", str(avatar)]) == 0
+def test_scores_of_known_lights_are_printed_and_written(avatar, capsys, refuses) -> None:
+    command = ["evaluate-relighting", "--run", str(avatar)]
+    refuses([*command, "--occluder-faces", "0"], "--occluder-faces must be positive, got 0")
+    assert run([*command, "--occluder-faces", "20000"]) == 0
     printed = capsys.readouterr().out
     scores = json.loads((avatar / "relighting.json").read_text())
     assert list(scores["lights"]) == ["train", "top"]
-    assert scores["step"] == 4
+    assert (scores["step"], scores["occluder_faces"]) == (4, 20000)
     for name, values in scores["lights"].items():
         assert name in printed
         assert 3 < values["psnr_aligned"] < 60

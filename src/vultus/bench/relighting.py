@@ -48,12 +48,16 @@ class RelightBenchScene:
     map_rows: int = 16
     """Of the light, which is twice as wide."""
     num_expressions: int = 50
+    occluder_faces: int | None = None
+    """Of the decimated mesh that hides light; ``None``: all."""
 
     @property
     def name(self) -> str:
         """For tables."""
         texels = f"{self.map_rows} x {2 * self.map_rows} texels"
-        return f"{self.num} Gaussians, {self.size} x {self.size} pixels, {texels}"
+        name = f"{self.num} Gaussians, {self.size} x {self.size} pixels, {texels}"
+        faces = self.occluder_faces
+        return name if faces is None else f"{name}, {faces} faces hide light"
 
 
 def bench_relighting(
@@ -107,6 +111,8 @@ class _Frame:
         self._avatar = RelightableBlendshapes(config, sequence, 0, device)
         self._avatar.gaussians["opacity_logits"].data.fill_(_OPACITY_LOGIT)
         self._appearance = material_appearance(self._avatar)
+        if scene.occluder_faces is not None:
+            self._appearance = self._appearance.with_occluder_faces(scene.occluder_faces)
         rig = RigMotion(sequence.head, sequence.pose, scene.num_expressions, device=device)
         self._motion = rig.motion(pose.to(device))
         self._view = View(pose.to(device), _camera(scene.size).to(device))

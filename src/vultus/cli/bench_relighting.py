@@ -31,6 +31,8 @@ class RelightingBenchOptions:
     map_rows: int = 16
     """Rows of the environment map, which is twice as wide."""
     num_expressions: int = 50
+    occluder_faces: int | None = None
+    """Decimate the mesh that hides light to so many faces; default: all of them."""
     repeats: int = 5
     """Timed calls of each part, at least 50 on a GPU."""
     json: Path | None = None
@@ -40,12 +42,20 @@ class RelightingBenchOptions:
     def __post_init__(self) -> None:
         """Reject sizes that cannot be timed."""
         require_positive(self, "num", "size", "map_rows", "num_expressions", "repeats")
+        if self.occluder_faces is not None:
+            require_positive(self, "occluder_faces")
 
 
 def run_relighting(arguments: list[str]) -> None:
     """Print the tables of both devices."""
     options = tyro.cli(RelightingBenchOptions, args=arguments, prog="vultus bench relighting")
-    scene = RelightBenchScene(options.num, options.size, options.map_rows, options.num_expressions)
+    scene = RelightBenchScene(
+        options.num,
+        options.size,
+        options.map_rows,
+        options.num_expressions,
+        options.occluder_faces,
+    )
     small = replace(scene, num=max(scene.num // _CPU_SHARE, 100), size=max(scene.size // 2, 8))
     scenes = {"cpu": small}
     if torch.cuda.is_available():

@@ -32,6 +32,8 @@ class EvaluateRelightingOptions:
     """Folder that train wrote, of relightable_blendshapes with model.appearance pbr."""
     split: Split = "test"
     """Frames whose pictures exist under several lights."""
+    occluder_faces: int | None = None
+    """Decimate the mesh that hides light to so many faces; default: all of them."""
     data: Path | None = None
     """Where the capture lies now, if it was moved."""
     step: int | None = None
@@ -54,15 +56,24 @@ def main(arguments: list[str]) -> None:
         raise ValueError(f"{opened.sequence.root}: the capture does not tell its lights")
     records = opened.sequence.split(options.split)
     Comparison.of(opened.avatar, opened.sequence, truth, records)
+    if options.occluder_faces is not None and options.occluder_faces < 1:
+        raise ValueError(f"--occluder-faces must be positive, got {options.occluder_faces}")
     if options.dry_run:
         console.print(
             f"would compare {len(records)} frames under {1 + len(truth.test_lights)} lights"
         )
         return
-    scores = evaluate_relighting(opened.avatar, opened.sequence, truth, records)
+    scores = evaluate_relighting(
+        opened.avatar, opened.sequence, truth, records, options.occluder_faces
+    )
     _print(scores)
     path = opened.folder.path / "relighting.json"
-    write_json(path, {"step": opened.step, "split": options.split, **asdict(scores)})
+    facts = {
+        "step": opened.step,
+        "split": options.split,
+        "occluder_faces": options.occluder_faces,
+    }
+    write_json(path, {**facts, **asdict(scores)})
     console.print(f"written: {path}")
 
 

@@ -74,6 +74,9 @@ class RelightOptions:
     map_rows: int | None = None
     """Rows of the light on the head, which is twice as wide; default: as in the training. More rows
     give sharper shadows and highlights, and take longer by their square."""
+    occluder_faces: int | None = None
+    """Decimate the mesh that hides light to so many faces, whose vertices alone are traced;
+    default: all of them. Poses that nobody has traced yet are then shown sooner."""
     light_space: LightSpace | None = None
     """What the light stands still in; default: as in the capture."""
     background: Literal["environment", "capture", "black", "white"] = "environment"
@@ -130,7 +133,7 @@ def main(arguments: list[str]) -> None:
     space = options.light_space or appearance.light_space
     light = Surroundings(environment.scaled(options.exposure), space, options.lobe)
     background = _background(opened, options)
-    relighter = Relighter(avatar, options.map_rows)
+    relighter = Relighter(avatar, options.map_rows, options.occluder_faces)
     pictures = _pictures(relighter, options, light, background, pose, cameras)
     count = write_video(out, _film(pictures, options, names), options.fps)
     console.print(f"film: {out} ({count} frames)")
@@ -144,8 +147,10 @@ def _check(options: RelightOptions) -> None:
     if _num_frames(options) < 1 or not options.fps > 0:
         found = f"{_num_frames(options)} and {options.fps}"
         raise ValueError(f"--frames and --fps must be positive, got {found}")
-    if options.map_rows is not None and options.map_rows < 1:
-        raise ValueError(f"--map-rows must be positive, got {options.map_rows}")
+    for name in ("map_rows", "occluder_faces"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be positive, got {value}")
     if not 0.0 <= options.lobe < math.inf:
         raise ValueError(f"--lobe must be 0 or more and finite, got {options.lobe}")
     if not math.isfinite(options.yaw) or not math.isfinite(options.spin):

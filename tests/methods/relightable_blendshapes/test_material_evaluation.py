@@ -49,7 +49,7 @@ class PaintedRelighter(Relighter):
 
     glint = 1.0
 
-    def __init__(self, avatar: RelightableBlendshapes) -> None:
+    def __init__(self, avatar: RelightableBlendshapes, occluder_faces: int | None = None) -> None:
         pass
 
     def picture(self, pose, camera, surroundings=None, background=None, layers=()) -> RelitPicture:

@@ -297,6 +297,25 @@ def test_more_rows_tell_where_in_a_texel_a_lamp_stands(avatar, capture) -> None:
     assert changes[1] > 0.05
 
 
+def test_fewer_faces_hide_about_the_same_light(avatar, capture) -> None:
+    camera, pose, light = capture.split("val")[0].camera, avatar.track[0], lamp((0.3, 1.0, 0.1))
+    whole, same, coarse = (
+        Relighter(avatar, occluder_faces=faces).picture(pose, camera, light, (0.0, 0.0, 0.0)).image
+        for faces in (None, 1_000_000, 14_000)
+    )
+    torch.testing.assert_close(same, whole, atol=1e-3, rtol=0.0)
+    difference = (coarse - whole).abs().mean()
+    assert 0 < difference < 0.01
+    again = Relighter(avatar).picture(pose, camera, light, (0.0, 0.0, 0.0)).image
+    assert torch.equal(again, whole)
+
+
+def test_avatars_without_shadows_have_no_faces_that_hide_light(capture) -> None:
+    unshadowed = RelightableBlendshapes(tiny("none"), capture, 0)
+    with pytest.raises(ValueError, match="avatars that cast shadows, this one has none"):
+        Relighter(unshadowed, occluder_faces=14_000)
+
+
 def test_surroundings_stand_behind_the_head(avatar, capture) -> None:
     camera = capture.split("val")[0].camera
     environment = EnvironmentMap.constant((0.2, 0.5, 0.8))

@@ -90,6 +90,8 @@ class _Bound:
     probes: Int[Tensor, " p"]
     """What the binding looks up: all vertices that must be traced."""
     priors: MaterialPriors
+    coarse: MeshBinding | None = None
+    """Where visibility is looked up, if that is a decimated mesh."""
 
 
 class MaterialAppearance:
@@ -147,6 +149,22 @@ class MaterialAppearance:
         other.frames = self.frames.with_grid(grid)
         light = resize_envmap(self.radiance.detach()[None], rows, 2 * rows)[0]
         other.light = Parameter(radiance_to_raw(light))
+        other._traced = None
+        return other
+
+    def with_occluder_faces(self, max_faces: int) -> MaterialAppearance:
+        """The materials of a finished avatar, in shadows of a decimated mesh.
+
+        Raises:
+            ValueError: If ``max_faces`` is not positive, or the avatar casts no shadows.
+        """
+        if self.config.visibility == "none":
+            raise ValueError("occluder faces are of avatars that cast shadows, this one has none")
+        other, bound = copy.copy(self), self._bound
+        other.frames = self.frames.with_occluder_faces(max_faces)
+        coarse = other.frames.bind(bound.means.detach())
+        probes = coarse.probes(self.mesh.rest_vertices)
+        other._known = replace(bound, probes=probes, coarse=coarse)
         other._traced = None
         return other
 
@@ -276,7 +294,9 @@ class MaterialAppearance:
         )
         visibility = None
         if mesh.words is not None:
-            visibility = Visibility(mesh.words, None if is_finished else self._strength)
+            visibility = Visibility(
+                mesh.words, None if is_finished else self._strength, self._bound.coarse
+            )
         lights = self.frames.grid.lights(light.radiance, light.turns)
         shading, normals = shade_gaussians(
             posed.means,

@@ -120,6 +120,7 @@ def evaluate_relighting(
     sequence: HeadSequence,
     truth: RelightTruth,
     records: Sequence[FrameRecord],
+    occluder_faces: int | None = None,
 ) -> RelightingScores:
     """Render the frames under every known light and compare.
 
@@ -128,13 +129,15 @@ def evaluate_relighting(
         sequence: Its capture.
         truth: Lights and pictures.
         records: Frames under the training light.
+        occluder_faces: See ``Relighter``.
 
     Raises:
-        ValueError: If the frames cannot be compared, see ``Comparison.of``, or no pixel of theirs
-            shows the head.
+        ValueError: If the frames cannot be compared, see ``Comparison.of``, no pixel of theirs
+            shows the head, or the avatar casts no shadows that could be coarser.
     """
     frames = Comparison.of(avatar, sequence, truth, records)
-    scene = _Scene(avatar, Relighter(avatar), sequence, truth, imported_lpips())
+    relighter = Relighter(avatar, occluder_faces=occluder_faces)
+    scene = _Scene(avatar, relighter, sequence, truth, imported_lpips())
     train = list(scene.compare(frames.train_light, records))
     scale = _aligning_scale(train, truth)
     lights = {frames.train_light.name: scene.scores(train, scale)}

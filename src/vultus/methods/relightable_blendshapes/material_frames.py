@@ -18,9 +18,12 @@ from torch import Tensor
 from vultus.core.progress import track
 from vultus.data.relighting import light_to_world
 from vultus.data.sequence import HeadSequence, LightSpace
+from vultus.geometry.decimation import decimate
 from vultus.heads.base import HeadPose
+from vultus.kernels.dispatch import are_for_kernels
 from vultus.kernels.env_shade import Backend
 from vultus.kernels.ray_mesh import morton_order
+from vultus.kernels.vertex_normals import IncidentFaces, incident_normals
 from vultus.methods.relightable_blendshapes.material_mesh import (
     ShadingMesh,
     covered_vertices,
@@ -57,9 +60,11 @@ class MeshFrames:
         self.grid = grid
         self.is_covered = covered_vertices(mesh.rest_vertices, mesh.faces, mesh.occluders)
         """Where no light arrives at rest."""
+        self._faces = mesh.faces
         self._exposed = exposed_faces(mesh.faces, self.is_covered, mesh.labels)
         self._occluder = OccluderMesh.build(mesh.rest_vertices, mesh.occluders, backend)
         self._all_probes = morton_order(mesh.rest_vertices)
+        self._incident = IncidentFaces.build(mesh.faces, len(mesh.rest_vertices))
 
     def with_grid(self, grid: TexelGrid) -> MeshFrames:
         """The same mesh in a light of other texels; only what is traced differs."""
@@ -67,16 +72,32 @@ class MeshFrames:
         other.grid = grid
         return other
 
+    def with_occluder_faces(self, max_faces: int) -> MeshFrames:
+        """The same mesh, decimated where it hides light and where Gaussians look that up.
+
+        Its vertices are some of the others. ``bind`` binds to it; normals stay those of the whole
+        mesh. Takes the CPU some seconds, and waits for a GPU.
+
+        Raises:
+            ValueError: If ``max_faces`` is not positive.
+        """
+        other, mesh = copy.copy(self), self.mesh
+        occluders = decimate(mesh.rest_vertices, mesh.occluders, max_faces).faces
+        other._occluder = OccluderMesh.build(mesh.rest_vertices, occluders, self._occluder.backend)
+        other._faces = torch.cat([occluders, mesh.faces[len(mesh.occluders) :]])
+        other._exposed = exposed_faces(other._faces, self.is_covered, mesh.labels)
+        return other
+
     def bind(self, means: Float[Tensor, "n 3"]) -> MeshBinding:
-        """Nearest points of exposed faces; rows are those of ``mesh.faces``. Waits for a GPU."""
+        """Nearest points of exposed faces; rows are those of all faces. Waits for a GPU."""
         exposed = self._exposed
-        found = bind_to_mesh(means, self.mesh.rest_vertices, self.mesh.faces[exposed])
+        found = bind_to_mesh(means, self.mesh.rest_vertices, self._faces[exposed])
         return replace(found, face_index=exposed[found.face_index])
 
     @torch.no_grad()
     def normals(self, pose: HeadPose) -> Float[Tensor, "b v 3"]:
         """Of the posed vertices."""
-        return posed_normals(self.mesh.vertices(pose), self.mesh.faces)
+        return self._normals(self.mesh.vertices(pose))
 
     @torch.no_grad()
     def traced(
@@ -94,10 +115,15 @@ class MeshFrames:
                 all. The others are told to see nothing.
         """
         vertices = self.mesh.vertices(pose)
-        normals = posed_normals(vertices, self.mesh.faces)
+        normals = self._normals(vertices)
         directions = (self.grid.directions @ light_turns.mT).contiguous()
         probes = self._all_probes if probes is None else probes
         return PosedMesh(normals, self._occluder.trace(vertices, normals, directions, probes))
+
+    def _normals(self, vertices: Float[Tensor, "b v 3"]) -> Float[Tensor, "b v 3"]:
+        if are_for_kernels(vertices):
+            return incident_normals(vertices, self._incident)
+        return posed_normals(vertices, self.mesh.faces)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class ShadingMesh(Protocol):
 
     @property
     def occluders(self) -> Int[Tensor, "g 3"]:
-        """Faces that hide light."""
+        """Faces that hide light: the first ones of ``faces``."""
         ...
 
     @property

@@ -114,19 +114,29 @@ class Relighter:
     another ``EnvironmentMap`` is given.
     """
 
-    def __init__(self, avatar: RelightableBlendshapes, map_rows: int | None = None) -> None:
+    def __init__(
+        self,
+        avatar: RelightableBlendshapes,
+        map_rows: int | None = None,
+        occluder_faces: int | None = None,
+    ) -> None:
         """Take an avatar whose training is over.
 
         Args:
             avatar: With materials.
             map_rows: Rows of the light, which is twice as wide; ``None`` for those of the training.
+            occluder_faces: Decimate the mesh that hides light to so many; ``None`` keeps all.
 
         Raises:
-            ValueError: If the avatar has no materials, or the light no rows.
+            ValueError: If the avatar has no materials, the light no rows, or the mesh no faces.
         """
         self._avatar = avatar
         appearance = material_appearance(avatar)
-        self._appearance = appearance if map_rows is None else appearance.with_map_rows(map_rows)
+        if map_rows is not None:
+            appearance = appearance.with_map_rows(map_rows)
+        if occluder_faces is not None:
+            appearance = appearance.with_occluder_faces(occluder_faces)
+        self._appearance = appearance
         self._traced: tuple[HeadPose, Tensor, PosedMesh] | None = None
         self._reduced: _ReducedMap | None = None
 
