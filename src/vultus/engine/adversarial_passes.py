@@ -80,8 +80,7 @@ class CapturedPasses:
         self._launched = LaunchedPasses(method)
         self._warm: dict[Hashable, Hashable] = {}
         self._graphs: dict[Hashable, _Graph] = {}
-        # Passes never overlap, so that graphs may share their memory.
-        self._pool = torch.cuda.graph_pool_handle()
+        self._pool: Any = None
 
     def run(self, phase: Phase, work: Pass, weight: float) -> PhaseResult:
         """Replay a pass; capture it where that is due."""
@@ -89,27 +88,42 @@ class CapturedPasses:
         moment = self._method.moment(work.images_seen), len(work), weight
         if self._warm.get(place) != moment:
             self._warm[place] = moment
-            self._graphs.pop(place, None)
             return self._launched.run(phase, work, weight)
-        if place not in self._graphs:
-            self._graphs[place] = _Graph(self._method, phase, work, weight, self._pool)
-        graph = self._graphs[place]
+        graph = self._graphs.get(place)
+        if graph is None or graph.moment != moment:
+            graph = self._capture(phase, work, weight, moment)
+            self._graphs[place] = graph
         graph.replay(work)
         try:
             check_captured()
         except CapacityExceededError:
+            # Buffers have grown: all graphs know the old ones.
             self._graphs.clear()
             return self._launched.run(phase, work, weight)
         _accumulate(graph.found.parameters, graph.found.gradients)
         return graph.found.result
+
+    def _capture(self, phase: Phase, work: Pass, weight: float, moment: Hashable) -> _Graph:
+        # Passes never overlap, so graphs share memory. It goes with the last graph that has it, so
+        # one that is out of date stays until the next one is there.
+        if not self._graphs:
+            self._pool = torch.cuda.graph_pool_handle()
+        return _Graph(self._method, phase, work, weight, moment, self._pool)
 
 
 class _Graph:
     """A captured pass with the tensors that it reads and writes."""
 
     def __init__(
-        self, method: AdversarialMethod, phase: Phase, work: Pass, weight: float, pool: Any
+        self,
+        method: AdversarialMethod,
+        phase: Phase,
+        work: Pass,
+        weight: float,
+        moment: Hashable,
+        pool: Any,
     ) -> None:
+        self.moment = moment
         self._work = replace(
             work,
             real=_copied_batch(work.real),
