@@ -35,41 +35,41 @@ _DROOP_START, _DROOP = 99.0, 0.75
 def close_lids(
     vertices: Float[Tensor, "b v 3"],
     rest: Float[Tensor, "b v 3"],
-    eye: Float[Tensor, "b 3"],
-    blink: Float[Tensor, " b"],
-    rows: Int[Tensor, "9 40"],
-    default_opening: Float[Tensor, "19 3"],
+    eyes: Float[Tensor, "b 2 3"],
+    blinks: Float[Tensor, "b 2"],
+    rows: Int[Tensor, "2 9 40"],
+    default_opening: Float[Tensor, "2 19 3"],
 ) -> Float[Tensor, "b v 3"]:
-    """Close this face's opening in a blink; keep lids from crossing and out of the globe.
+    """Close this face's openings in a blink; keep lids from crossing and out of the globes.
 
     Args:
         vertices: With expression shapes added.
         rest: Without them.
-        eye: Centre of the globe.
-        blink: Coefficient of the blink shape.
-        rows: The lid loops, then the wet rim. The last loop stays where it is.
-        default_opening: Upper minus lower margin of the default face, for which the blink shape
-            was made: alone, it would leave wide-eyed faces up to 4.4 mm open.
+        eyes: Centres of the left and the right globe.
+        blinks: Coefficients of the blink shapes.
+        rows: Of each side the lid loops, then the wet rim. The last loop stays where it is.
+        default_opening: Upper minus lower margin of the default face, for which the blink shapes
+            were made: alone, they would leave wide-eyed faces up to 4.4 mm open.
     """
-    moving = torch.cat([rows[: LID_LOOPS - 1], rows[LID_LOOPS:]])
+    moving = torch.cat([rows[:, : LID_LOOPS - 1], rows[:, LID_LOOPS:]], dim=1)
     falloff = _falloff(vertices.dtype, vertices.device)[:, None, None]
     lids = vertices[:, moving]
-    upper, lower = lids[:, :, 1:_HALF], lids[:, :, _HALF + 1 :].flip(2)
-    at_rest = rest[:, rows[0]]
-    opening = at_rest[:, 1:_HALF] - at_rest[:, _HALF + 1 :].flip(1)
-    missing = blink.clamp(0, 1)[:, None, None] * (opening - default_opening)
-    missing = missing[:, None] * falloff
+    upper, lower = lids[..., 1:_HALF, :], lids[..., _HALF + 1 :, :].flip(3)
+    at_rest = rest[:, rows[:, 0]]
+    opening = at_rest[:, :, 1:_HALF] - at_rest[:, :, _HALF + 1 :].flip(2)
+    missing = blinks.clamp(0, 1)[..., None, None] * (opening - default_opening)
+    missing = missing[:, :, None] * falloff
     upper, lower = upper - BLINK_SHARES[0] * missing, lower + BLINK_SHARES[1] * missing
-    crossed = (upper[:, :1, :, 1] - lower[:, :1, :, 1]).clamp(max=0)
+    crossed = (upper[:, :, :1, :, 1] - lower[:, :, :1, :, 1]).clamp(max=0)
     lift = falloff[..., 0] * crossed
     upper = torch.stack([upper[..., 0], upper[..., 1] - lift, upper[..., 2]], dim=-1)
-    corners = lids[:, :, :1], lids[:, :, _HALF : _HALF + 1]
-    lids = torch.cat([corners[0], upper, corners[1], lower.flip(2)], dim=2)
-    near, rest_of_lid, rim = lids[:, :_CLEAR_LOOPS], lids[:, _CLEAR_LOOPS:-1], lids[:, -1:]
-    near = _push_out(near, eye, (EYE_RADIUS + LID_CLEARANCE) * MILLIMETRE)
-    rim = _push_out(rim, eye, (EYE_RADIUS + _RIM_CLEARANCE) * MILLIMETRE)
-    lids = torch.cat([near, rest_of_lid, rim], dim=1)
-    return vertices.index_copy(1, moving.flatten(), lids.flatten(1, 2))
+    corners = lids[..., :1, :], lids[..., _HALF : _HALF + 1, :]
+    lids = torch.cat([corners[0], upper, corners[1], lower.flip(3)], dim=3)
+    near, rest_of_lid, rim = lids[:, :, :_CLEAR_LOOPS], lids[:, :, _CLEAR_LOOPS:-1], lids[:, :, -1:]
+    near = _push_out(near, eyes, (EYE_RADIUS + LID_CLEARANCE) * MILLIMETRE)
+    rim = _push_out(rim, eyes, (EYE_RADIUS + _RIM_CLEARANCE) * MILLIMETRE)
+    lids = torch.cat([near, rest_of_lid, rim], dim=2)
+    return vertices.index_copy(1, moving.flatten(), lids.flatten(1, 3))
 
 
 @lru_cache(maxsize=8)
@@ -78,10 +78,10 @@ def _falloff(dtype: torch.dtype, device: torch.device) -> Float[Tensor, " loops"
     return torch.tensor([*UPPER_LID_FALLOFF[:-1], 1.0], dtype=dtype, device=device)
 
 
-def _push_out(points: Tensor, center: Tensor, radius: float) -> Tensor:
-    offset = points - center[:, None, None]
+def _push_out(points: Tensor, centers: Tensor, radius: float) -> Tensor:
+    offset = points - centers[:, :, None, None]
     distance = offset.norm(dim=-1, keepdim=True)
-    return center[:, None, None] + offset * (radius / distance).clamp(min=1)
+    return centers[:, :, None, None] + offset * (radius / distance).clamp(min=1)
 
 
 def lift_tongue(tongue: Float[Tensor, "b t 3"]) -> Float[Tensor, "b t 3"]:

@@ -232,16 +232,17 @@ class ProceduralHead(nn.Module):
         joints: Float[Tensor, "b 5 3"],
         coeffs: Float[Tensor, "b e"],
     ) -> Float[Tensor, "b u 3"]:
-        body = add_shapes(rest, self.expression_shapes, coeffs)
-        for side, blink in enumerate(("eyeBlinkLeft", "eyeBlinkRight")):
-            body = close_lids(
-                body,
-                rest,
-                joints[:, _LEFT_EYE + side],
-                coeffs[:, EXPRESSION_NAMES.index(blink)],
-                self.lid_rows[side],
-                self.lid_opening[side],
-            )
+        blinks = [
+            coeffs[:, EXPRESSION_NAMES.index(f"eyeBlink{side}")] for side in ("Left", "Right")
+        ]
+        body = close_lids(
+            add_shapes(rest, self.expression_shapes, coeffs),
+            rest,
+            joints[:, _LEFT_EYE : _LEFT_EYE + 2],
+            torch.stack(blinks, dim=1),
+            self.lid_rows,
+            self.lid_opening,
+        )
         # The lashes hang on the lid margins.
         start = body[:, self.lash_starts] - rest[:, self.lash_starts]
         end = body[:, self.lash_ends] - rest[:, self.lash_ends]
