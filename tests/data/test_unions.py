@@ -14,9 +14,15 @@ import pytest
 import torch
 
 from studio_flame import StandInFlame, film_stand_in
-from vultus.core.image_io import write_image
+from tolerances import assert_close
+from vultus.core.image_io import write_image, write_radiance
 from vultus.data.check import check_capture
-from vultus.data.readers import detect_format, load_frame, read_sequence
+from vultus.data.readers import (
+    detect_format,
+    load_frame,
+    read_relight_truth,
+    read_sequence,
+)
 from vultus.data.sequence import HeadSequence, Split
 from vultus.data.studio.config import StudioConfig
 from vultus.data.unions import plan_union
@@ -214,3 +220,75 @@ def test_without_face_masks_the_foreground_is_evaluated(sequences: list[Path]) -
     frame = load_frame(sequence, sequence.frames[0])
     assert frame.face_mask is None
     assert frame.evaluation_mask is frame.mask
+
+
+def card(folder: Path, **values: object) -> None:
+    """A light card; relit pictures are the originals in other colours."""
+    known = {"train_env": "light.exr", "exposure": 0.5, "color_space": "srgb", "frame": "world"}
+    (folder / "light.json").write_text(json.dumps({**known, **values}))
+    for name in values.get("tests", []):
+        (folder / "envs").mkdir(exist_ok=True)
+        write_radiance(folder / "envs" / f"{name}.exr", torch.full((3, 2, 4), 0.25))
+        shutil.copytree(folder / "images", folder / "relight" / name / "images")
+
+
+def test_lights_that_sequences_agree_on_are_those_of_the_union(sequences, tmp_path) -> None:
+    for folder in sequences:
+        write_radiance(folder / "light.exr", torch.full((3, 2, 4), 2.0))
+        card(folder, tests=["top"], test_exposures={"top": 4.0})
+    union = tmp_path / "union"
+    plan = plan_union(union, sequences, test_sequences=["FREE"])
+    assert plan.lights.notes == ()
+    plan.write()
+    joined = read(union)
+    truth = read_relight_truth(joined)
+    assert truth is not None
+    assert truth.train_light is not None
+    assert_close(truth.train_light.load().radiance, torch.full((3, 2, 4), 1.0))
+    assert_close(truth.test_lights["top"].load().radiance, torch.full((3, 2, 4), 1.0))
+    held_out = joined.split("test")
+    relit = truth.relit(held_out, "top")
+    assert len(relit) == len(held_out)
+    for record, other in zip(held_out, relit, strict=True):
+        expected = tmp_path / "FREE" / "relight" / "top" / "images" / record.image_path.name
+        assert other.image_path.samefile(expected)
+
+
+def test_lights_that_differ_are_left_out_and_named(sequences, tmp_path) -> None:
+    for index, folder in enumerate(sequences):
+        write_radiance(folder / "light.exr", torch.full((3, 2, 4), 2.0 + index))
+        card(folder, tests=["top", "left"], test_exposures={"left": 1.0 + index})
+    plan = plan_union(tmp_path / "union", sequences)
+    assert plan.lights.notes == (
+        "the training light is unknown: sequences were taken under different ones",
+        "test light 'left' is left out: it differs between sequences",
+    )
+    plan.write()
+    truth = read_relight_truth(read(tmp_path / "union"))
+    assert truth is not None
+    assert truth.train_light is None
+    assert list(truth.test_lights) == ["top"]
+
+
+def test_a_union_without_known_lights_has_no_card_but_keeps_what_pictures_hold(
+    sequences, tmp_path
+) -> None:
+    for folder in sequences:
+        (folder / "light.json").unlink(missing_ok=True)
+    write_union(tmp_path / "dark", sequences)
+    assert read_relight_truth(read(tmp_path / "dark")) is None
+    for folder in sequences:
+        card(folder, train_env=None, color_space="linear", frame="camera")
+    write_union(tmp_path / "linear", sequences)
+    joined = read(tmp_path / "linear")
+    assert joined.has_linear_colors
+    assert joined.light_space == "camera_opengl"
+    (sequences[1] / "light.json").unlink()
+    with pytest.raises(ValueError, match=r"EMO-2/light.json: space must be camera_opengl as in"):
+        plan_union(tmp_path / "mixed", sequences)
+    card(sequences[0])
+    (sequences[0] / "light.exr").unlink(missing_ok=True)
+    for folder in sequences[1:]:
+        card(folder)
+    with pytest.raises(FileNotFoundError, match=r"train_env: .*EMO-1/light.exr does not exist"):
+        plan_union(tmp_path / "missing", sequences)

@@ -234,6 +234,8 @@ def _union(arguments: list[str]) -> None:
         test_sequences=options.test,
         val_cameras=options.val_cameras,
     )
+    for note in plan.lights.notes:
+        console.print(f"note: {note}")
     frames = ", ".join(f"{count} {split}" for split, count in plan.counts.items())
     facts = f"{options.out}: {len(options.sequences)} sequences ({frames} frames)"
     if options.dry_run:

@@ -4,6 +4,9 @@ light.json
 light.exr                                  or any other path that ``train_env`` names
 envs/{light}.exr                           (or .hdr) surroundings of each of ``tests``
 relight/{light}/images/{picture}.png       pictures under it, named as those in ``images/``
+
+Pictures under test lights may also lie beside the folder of the original: a union of sequences has
+them in ``{sequence}/relight``.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ __all__ = [
     "TRAIN_LIGHT",
     "ColorSpace",
     "LightCard",
+    "find_test_map",
     "read_relight_folder",
     "with_light_card",
 ]
@@ -141,18 +145,19 @@ def read_relight_folder(sequence: HeadSequence) -> RelightTruth:
             raise FileNotFoundError(f"{root / 'light.json'}: train_env: {path} does not exist")
         train = _known(TRAIN_LIGHT, path, card.exposure)
     tests = {
-        name: _known(name, _map_of(root, name), exposure)
+        name: _known(name, find_test_map(root, name), exposure)
         for name, exposure in card.test_exposures.items()
     }
-    pictures = {name: _pictures(sequence, root / "relight" / name / "images") for name in tests}
+    pictures = {name: _pictures(sequence, name) for name in tests}
     return RelightTruth(train, tests, card.space, card.film, pictures)
 
 
-def _known(name: str, path: Path, exposure: float) -> KnownLight:
-    return KnownLight(name, partial(read_environment, path, "world", exposure))
+def find_test_map(root: Path, name: str) -> Path:
+    """The map of a test light.
 
-
-def _map_of(root: Path, name: str) -> Path:
+    Raises:
+        FileNotFoundError: If there is none.
+    """
     paths = [root / "envs" / f"{name}{suffix}" for suffix in _SUFFIXES]
     found = next((path for path in paths if path.is_file()), None)
     if found is None:
@@ -160,9 +165,20 @@ def _map_of(root: Path, name: str) -> Path:
     return found
 
 
-def _pictures(sequence: HeadSequence, folder: Path) -> dict[Path, Path]:
-    originals = {record.image_path for record in sequence.frames}
-    found = {path: folder / path.name for path in originals if (folder / path.name).is_file()}
+def _known(name: str, path: Path, exposure: float) -> KnownLight:
+    return KnownLight(name, partial(read_environment, path, "world", exposure))
+
+
+def _pictures(sequence: HeadSequence, light: str) -> dict[Path, Path]:
+    below = Path("relight", light, "images")
+    found = {}
+    for original in {record.image_path for record in sequence.frames}:
+        for root in (sequence.root, original.parent.parent):
+            path = root / below / original.name
+            if path.is_file():
+                found[original] = path
+                break
+    folder = sequence.root / below
     if not found:
         raise FileNotFoundError(f"{folder}: has no picture named as one of the capture")
     if len(set(found.values())) < len(found):

@@ -18,6 +18,7 @@ from vultus.core.files import atomic_path, write_json, write_text
 from vultus.data.readers.manifest import Manifest, read_manifest
 from vultus.data.readers.vhap_layout import held_out_camera
 from vultus.data.sequence import Split
+from vultus.data.union_lights import UnionLights, join_lights
 
 __all__ = ["UnionPlan", "plan_union"]
 
@@ -42,6 +43,7 @@ class UnionPlan:
     subject_files: tuple[Path, ...]
     background: object
     """As in the manifests of the sequences; ``None`` where they have none."""
+    lights: UnionLights
 
     @property
     def counts(self) -> dict[Split, int]:
@@ -49,11 +51,12 @@ class UnionPlan:
         return {split: len(entries) for split, entries in self.frames.items()}
 
     def write(self) -> None:
-        """Write the manifests, the lists of sequences and the files of the subject."""
+        """Write the manifests, the lists of sequences, the lights and the files of the subject."""
         self.root.mkdir(parents=True, exist_ok=True)
         for source in self.subject_files:
             with atomic_path(self.root / source.name) as temporary:
                 shutil.copyfile(source, temporary)
+        self.lights.write(self.root)
         for group, names in self.sequences.items():
             text = "".join(f"{name}\n" for name in names)
             write_text(self.root / f"sequences_{group}.txt", text)
@@ -89,7 +92,7 @@ def plan_union(
     Raises:
         FileNotFoundError: If a sequence has no manifest.
         ValueError: If names repeat or are unknown, sequences show different subjects or
-            backgrounds, or nothing is left for training.
+            backgrounds, their light cards do not fit each other, or nothing is left for training.
     """
     names = [folder.resolve().name for folder in sequences]
     _check_names(names, test_sequences)
@@ -110,6 +113,7 @@ def plan_union(
         },
         _subject_files(sequences),
         manifests[0].shared.get("background"),
+        join_lights(sequences),
     )
 
 
