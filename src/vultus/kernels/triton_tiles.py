@@ -22,14 +22,15 @@ __all__ = [
     "PIXELS",
     "SUBTILE_HEIGHT",
     "SUBTILE_WIDTH",
-    "append_key",
     "bin_origin",
     "bins_between",
     "key_of",
     "pixel_coordinates",
     "published_bins",
+    "put_key",
     "report",
     "subtile_origin",
+    "take_slot",
 ]
 
 BIN = tl.constexpr(8)
@@ -87,13 +88,17 @@ def key_of(depth, row):
 
 
 @jit
-def append_key(is_hit, index, key, keys, counts, capacity):
-    """Put keys on the lists of bins.
+def take_slot(is_hit, index, counts):
+    """Lengthen the lists of bins; returns where on them the new keys belong.
 
-    ``counts``: the counters, then one count per bin, which keeps growing beyond the capacity;
-    nothing is written there.
+    ``counts``: the counters, then one count per bin, which keeps growing beyond the capacity.
     """
-    slot = tl.atomic_add(counts + NUM_COUNTERS + index, 1, mask=is_hit, sem="relaxed")
+    return tl.atomic_add(counts + NUM_COUNTERS + index, 1, mask=is_hit, sem="relaxed")
+
+
+@jit
+def put_key(is_hit, index, slot, key, keys, capacity):
+    """Put keys on the lists of bins; those beyond the capacity are dropped."""
     target = keys + index.to(tl.int64) * capacity + slot
     tl.store(target, key, mask=is_hit & (slot < capacity))
 

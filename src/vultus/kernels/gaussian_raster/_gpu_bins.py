@@ -17,11 +17,12 @@ from vultus.kernels.triton_tiles import (
     NUM_COUNTERS,
     SUBTILE_HEIGHT,
     SUBTILE_WIDTH,
-    append_key,
     key_of,
+    put_key,
+    take_slot,
 )
 
-__all__ = ["filter_lists", "list_bin", "list_large"]
+__all__ = ["filter_lists", "find_bin", "list_large"]
 
 # Bounds of log2 alpha are raised by this, and by this share of their largest terms, so that
 # rounding loses no pixel.
@@ -51,13 +52,12 @@ def _touches(x, y, WIDTH: constexpr, HEIGHT: constexpr, power):
 
 
 @jit
-def list_bin(j, num, x0, y0, columns, power, key, keys, counts, first_bin, bins_x, capacity):
-    """Put a Gaussian on the list of the j-th bin of its rectangle, if it touches it."""
+def find_bin(j, num, x0, y0, columns, power, first_bin, bins_x):
+    """Whether a Gaussian touches the j-th bin of its rectangle, and the bin's number."""
     bin_y = y0 + j // columns
     bin_x = x0 + j % columns
     x, y = bin_x.to(tl.float32) * BIN + 0.5, bin_y.to(tl.float32) * BIN + 0.5
-    is_hit = (j < num) & _touches(x, y, BIN, BIN, power)
-    append_key(is_hit, first_bin + bin_y * bins_x + bin_x, key, keys, counts, capacity)
+    return (j < num) & _touches(x, y, BIN, BIN, power), first_bin + bin_y * bins_x + bin_x
 
 
 @jit
@@ -85,10 +85,11 @@ def list_large(records, counts, keys, large, num, bins_x, bins_y, capacity, LANE
         first_bin = row // num * bins_x * bins_y
         j = 0
         while j < touched:
-            list_bin(
+            is_hit, index = find_bin(
                 j + tl.arange(0, LANES), touched, corner & 0xFFFF, corner >> 16, wide, power,
-                key, keys, counts, first_bin, bins_x, capacity,
+                first_bin, bins_x,
             )  # fmt: skip
+            put_key(is_hit, index, take_slot(is_hit, index, counts), key, keys, capacity)
             j += LANES
         i += tl.num_programs(0)
 

@@ -1,9 +1,9 @@
 """Projection of Gaussians to records, which also starts their lists per bin."""
 
-# ruff: noqa: PLR0915 -- one derivation, read from top to bottom.
+# ruff: noqa: PLR0915, RUF005 -- one derivation, read from top to bottom; Triton unpacks no tuples.
 from __future__ import annotations
 
-from vultus.kernels.gaussian_raster._gpu_bins import list_bin
+from vultus.kernels.gaussian_raster._gpu_bins import find_bin
 from vultus.kernels.gaussian_raster._gpu_layout import (
     RECORD,
     RECORD_COLOR,
@@ -29,7 +29,9 @@ from vultus.kernels.triton_tiles import (
     bins_between,
     key_of,
     published_bins,
+    put_key,
     report,
+    take_slot,
 )
 
 __all__ = ["project"]
@@ -163,9 +165,11 @@ def project(
     j = 0
     while j < most:
         # Four at a time keep four atomic operations in flight.
+        hits, bins, slots = (), (), ()
         for k in tl.static_range(4):
-            list_bin(
-                j + k, num_small, x0, y0, wide, power, key, keys, counts, first_bin, bins_x,
-                capacity,
-            )  # fmt: skip
+            is_hit, index = find_bin(j + k, num_small, x0, y0, wide, power, first_bin, bins_x)
+            hits, bins = hits + (is_hit,), bins + (index,)
+            slots = slots + (take_slot(is_hit, index, counts),)
+        for k in tl.static_range(4):
+            put_key(hits[k], bins[k], slots[k], key, keys, capacity)
         j += 4

@@ -17,11 +17,12 @@ from vultus.kernels.triton_tiles import (
     NUM_COUNTERS,
     SUBTILE_HEIGHT,
     SUBTILE_WIDTH,
-    append_key,
     key_of,
+    put_key,
+    take_slot,
 )
 
-__all__ = ["filter_lists", "list_bin", "list_large"]
+__all__ = ["filter_lists", "find_bin", "list_large"]
 
 # The outline's equation is compared with 1 plus these shares of 1 and of its largest terms.
 OUTLINE_SLACK, OUTLINE_ROUNDING = tl.constexpr(1.001), tl.constexpr(2e-6)
@@ -54,17 +55,12 @@ def _touches(x, y, WIDTH: constexpr, HEIGHT: constexpr, outline, low):
 
 
 @jit
-def list_bin(j, num, x0, y0, columns, outline, low, key, keys, counts, first_bin, bins_x, capacity):
-    """Put a surfel on the list of the j-th bin of its rectangle, if it touches it.
-
-    A count keeps growing beyond the capacity; nothing is written there.
-    """
+def find_bin(j, num, x0, y0, columns, outline, low, first_bin, bins_x):
+    """Whether a surfel touches the j-th bin of its rectangle, and the bin's number."""
     bin_y = y0 + j // columns
     bin_x = x0 + j % columns
     x, y = bin_x.to(tl.float32) * BIN + 0.5, bin_y.to(tl.float32) * BIN + 0.5
-    is_hit = (j < num) & _touches(x, y, BIN, BIN, outline, low)
-    index = first_bin + bin_y * bins_x + bin_x
-    append_key(is_hit, index, key, keys, counts, capacity)
+    return (j < num) & _touches(x, y, BIN, BIN, outline, low), first_bin + bin_y * bins_x + bin_x
 
 
 @jit
@@ -95,10 +91,11 @@ def list_large(records, counts, keys, large, num, bins_x, bins_y, capacity, LANE
         first_bin = row // num * bins_x * bins_y
         j = 0
         while j < touched:
-            list_bin(
+            is_hit, index = find_bin(
                 j + tl.arange(0, LANES), touched, corner & 0xFFFF, corner >> 16, wide, outline,
-                low, key, keys, counts, first_bin, bins_x, capacity,
+                low, first_bin, bins_x,
             )  # fmt: skip
+            put_key(is_hit, index, take_slot(is_hit, index, counts), key, keys, capacity)
             j += LANES
         i += tl.num_programs(0)
 

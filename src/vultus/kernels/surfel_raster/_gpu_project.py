@@ -4,10 +4,10 @@ Geometry is computed in double precision: surfels seen edge-on, needles and the 
 radius need it, and the kernel waits for memory anyway.
 """
 
-# ruff: noqa: PLR0915 -- one derivation, read from top to bottom.
+# ruff: noqa: PLR0915, RUF005 -- one derivation, read from top to bottom; Triton unpacks no tuples.
 from __future__ import annotations
 
-from vultus.kernels.surfel_raster._gpu_bins import list_bin
+from vultus.kernels.surfel_raster._gpu_bins import find_bin
 from vultus.kernels.surfel_raster._gpu_layout import (
     RECORD,
     RECORD_ALPHA,
@@ -40,7 +40,9 @@ from vultus.kernels.triton_tiles import (
     bins_between,
     key_of,
     published_bins,
+    put_key,
     report,
+    take_slot,
 )
 
 __all__ = ["box_of", "inverse_rows", "load_surfel", "project"]
@@ -284,9 +286,13 @@ def project(
     j = 0
     while j < most:
         # Two at a time keep two atomic operations in flight.
+        hits, bins, slots = (), (), ()
         for k in tl.static_range(2):
-            list_bin(
-                j + k, num_small, x0, y0, wide, outline, low, key, keys, counts, first_bin, bins_x,
-                capacity,
-            )  # fmt: skip
+            is_hit, index = find_bin(
+                j + k, num_small, x0, y0, wide, outline, low, first_bin, bins_x
+            )
+            hits, bins = hits + (is_hit,), bins + (index,)
+            slots = slots + (take_slot(is_hit, index, counts),)
+        for k in tl.static_range(2):
+            put_key(hits[k], bins[k], slots[k], key, keys, capacity)
         j += 2
