@@ -101,3 +101,10 @@ def test_a_tensor_is_checked_when_it_is_taken() -> None:
     for shape in ((2,), (3, None), (2, 3, 1)):
         with pytest.raises(ValueError, match=r"'w' must have shape .* got \(2, 3\)"):
             bundle.tensor("w", shape)
+
+
+def test_files_may_be_read_by_those_who_may_read_any_new_file(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch()
+    save_bundle(tmp_path / "b.safetensors", {"x": torch.zeros(1)})
+    assert (tmp_path / "b.safetensors").stat().st_mode == plain.stat().st_mode

@@ -77,7 +77,11 @@ def save_bundle(
         prepared[key] = dense.clone() if storage in storages else dense
         storages.add(storage)
     with atomic_path(path) as temporary:
+        # safetensors makes files that nobody else may read; this one is like any other.
+        temporary.touch()
+        mode = temporary.stat().st_mode
         save_file(prepared, temporary, {_METADATA_KEY: text})
+        temporary.chmod(mode)
 
 
 def load_bundle(path: Path, device: torch.device | str = "cpu") -> Bundle:
