@@ -63,6 +63,7 @@ def test_a_single_expression_is_seen_from_all_sides(avatar, tmp_path) -> None:
     images = tmp_path / "images"
     command = ["relight", "--run", str(avatar), "--envmap", "constant", "--path", "arc"]
     command += ["--frames", "2", "--one-hot", "jawOpen", "--weight", "0.8"]
+    command += ["--light-space", "head"]
     for name, more in {"open": [], "shut": ["--weight", "0"]}.items():
         out = ["--out", str(tmp_path / f"{name}.mp4"), "--images", str(images / name)]
         assert run([*command, *more, *out]) == 0

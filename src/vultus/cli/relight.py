@@ -20,13 +20,14 @@ from vultus.cli.render import path_cameras, path_pose
 from vultus.core.image_io import write_image
 from vultus.core.progress import track
 from vultus.core.video_io import write_video
-from vultus.data.sequence import LightSpace, Split
+from vultus.data.sequence import Split
 from vultus.export.pictures import side_by_side
 from vultus.geometry.cameras import Camera
 from vultus.heads.base import HeadPose
 from vultus.methods.relightable_blendshapes.material_layers import LayerName
 from vultus.methods.relightable_blendshapes.material_relighting import (
     Relighter,
+    RelightSpace,
     RelitPicture,
     Surroundings,
     material_appearance,
@@ -77,8 +78,9 @@ class RelightOptions:
     occluder_faces: int | None = None
     """Decimate the mesh that hides light to so many faces, whose vertices alone are traced;
     default: all of them. Poses that nobody has traced yet are then shown sooner."""
-    light_space: LightSpace | None = None
-    """What the light stands still in; default: as in the capture."""
+    light_space: RelightSpace | None = None
+    """What the light stands still in; head: it turns along with the skull, and front stays before
+    the face. Default: as in the capture."""
     background: Literal["environment", "capture", "black", "white"] = "environment"
     """Behind the head: the map itself, what the capture was read over, or a colour."""
     layers: tuple[LayerName, ...] = ()

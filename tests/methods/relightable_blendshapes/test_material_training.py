@@ -224,6 +224,23 @@ def test_a_turn_of_the_reduced_map_is_one_of_the_whole_map(lobe) -> None:
             assert_close(turned.radiance(4), whole.radiance(4), looser=10.0, reason="order of sums")
 
 
+def test_light_of_the_head_turns_along_with_it(avatar, capture) -> None:
+    """Head, camera and light turned alike give the picture of before."""
+    camera, pose = capture.split("val")[0].camera, avatar.track[0]
+    still = pose.replace(global_rotation=None, neck_pose=None, translation=None)
+    turned = still.replace(global_rotation=torch.tensor([[0.2, 0.7, -0.1]]))
+    motion = torch.eye(4)
+    motion[:3] = capture.head.joint_motion(turned).transforms[0, 0]
+    moved = replace(camera, world_to_camera=camera.world_to_camera @ torch.linalg.inv(motion))
+    light = lamp((0.8, 0.3, 0.4))
+    relighter = Relighter(avatar)
+    expected = relighter.picture(still, camera, light)
+    found = relighter.picture(turned, moved, replace(light, space="head"))
+    torch.testing.assert_close(found.image, expected.image, atol=2e-3, rtol=0.0)
+    in_the_world = relighter.picture(turned, moved, light)
+    assert (in_the_world.image - expected.image).abs().mean() > 0.01
+
+
 def test_what_stands_behind_the_head_turns_with_the_light(avatar, capture) -> None:
     camera = capture.split("val")[0].camera
     surroundings = lamp((0.3, 0.1, -1.0))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -18,6 +19,7 @@ from vultus.data.relighting import light_to_world
 from vultus.data.sequence import LightSpace
 from vultus.geometry.cameras import Camera
 from vultus.heads.base import HeadPose
+from vultus.heads.face_motion import skull_to_world
 from vultus.kernels.gaussian_raster import rasterize_gaussians
 from vultus.methods.relightable_blendshapes.appearance import View
 from vultus.methods.relightable_blendshapes.material_appearance import Light, MaterialAppearance
@@ -29,7 +31,10 @@ from vultus.render.lighting.environments import see_surroundings
 from vultus.render.lighting.envmap import EnvironmentMap, rotate_envmap
 from vultus.render.lighting.resampling import blur_envmap, resize_envmap
 
-__all__ = ["Relighter", "RelitPicture", "Surroundings", "material_appearance"]
+__all__ = ["RelightSpace", "Relighter", "RelitPicture", "Surroundings", "material_appearance"]
+
+RelightSpace = LightSpace | Literal["head"]
+"""What a light stands still in: as in captures, or in the skull, whatever the neck does."""
 
 _RADIANCE: tuple[LayerName, ...] = ("diffuse", "highlights")
 
@@ -39,8 +44,7 @@ class Surroundings:
     """A light of any size."""
 
     environment: EnvironmentMap
-    space: LightSpace = "world"
-    """What it stands still in."""
+    space: RelightSpace = "world"
     lobe: float = 0.0
     """Blur by a lobe of this width before lighting [4.6]; 0 averages areas alone."""
     turn: float = 0.0
@@ -159,14 +163,15 @@ class Relighter:
             layers: What is drawn beside the image.
 
         Raises:
-            ValueError: If there is not one pose and one camera.
+            ValueError: If there is not one pose and one camera, or the light stands still in the
+                skull of a head that has none.
         """
         if len(pose) != 1 or len(camera) != 1:
             raise ValueError(f"pose and camera must be one each, got {len(pose)}, {len(camera)}")
         avatar, appearance, device = self._avatar, self._appearance, self._avatar.device
         view = View(pose.to(device), camera.to(device))
         space = appearance.light_space if surroundings is None else surroundings.space
-        turns = light_to_world(view.camera, space)
+        turns = self._light_to_world(view, space)
         if surroundings is None:
             radiance = seen = appearance.radiance
             seen_turns = turns
@@ -197,6 +202,12 @@ class Relighter:
             drawn.alpha[0].cpu(),
             dict(zip(layers, (each[0].cpu() for each in maps), strict=True)),
         )
+
+    def _light_to_world(self, view: View, space: RelightSpace) -> Float[Tensor, "b 3 3"]:
+        if space != "head":
+            return light_to_world(view.camera, space)
+        skull = skull_to_world(self._avatar.head, view.pose.to("cpu"))
+        return skull[:, :3, :3].to(view.camera.world_to_camera)
 
     def _reduce(self, surroundings: Surroundings) -> _ReducedMap:
         known, source = self._reduced, (surroundings.environment, surroundings.lobe)
