@@ -400,6 +400,7 @@ _SMALL = GSHeadRelightConfig(
         checkpoint_every=1000,
         picture_every=1000,
         evaluate_every=1000,
+        schedule_every=100,
         use_tf32=True,
     ),
 )
@@ -452,8 +453,6 @@ _DEMO = replace(
         pose_swap_fade=200_000,
         blur_sigma=1.25,
         blur_fade=30_000,
-        # Fewer pixels add up to the gradient.
-        r1_weight=0.3,
     ),
     training=replace(_SMALL.training, images=1_000_000),
 )
