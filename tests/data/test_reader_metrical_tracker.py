@@ -6,6 +6,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,14 @@ from vultus.core.bundles import save_bundle
 from vultus.core.image_io import read_image, read_mask, write_image, write_radiance
 from vultus.data.check import check_capture
 from vultus.data.frame_store import FrameStore
+from vultus.data.ground_truth import with_ground_truth
 from vultus.data.readers import detect_format, load_frame, read_relight_truth, read_sequence
-from vultus.data.relighting import light_to_world
+from vultus.data.relighting import light_to_world, load_materials
 from vultus.data.semantics import read_parsing, resize_label_map
 from vultus.data.sequence import HeadSequence
 from vultus.data.studio.config import StudioConfig
 from vultus.data.tracker_frames import read_tracker_frame, rotation_rows_to_axis_angle
-from vultus.geometry.cameras import project_points
+from vultus.geometry.cameras import opengl_to_opencv, project_points
 from vultus.geometry.rotations import axis_angle_to_matrix
 from vultus.heads.flame import FLAME_ARRAYS, FLAME_FORMAT, MASK_PREFIX
 
@@ -286,6 +288,48 @@ def test_a_light_card_tells_the_lights_of_a_capture(
     assert float(truth.test_lights["b"].load().radiance.max()) == 1.0
     assert [record.timestep for record in truth.relit(sequence.frames, "b")] == [4, 5]
     assert check_capture(capture, head=StandInFlame(), held_out=2).errors == ()
+
+
+def test_ground_truth_of_the_surface_lies_in_a_folder_of_its_own(
+    capture: Path, filmed: HeadSequence
+) -> None:
+    for kind in ("albedo", "normal", "specular"):
+        (capture / "gt" / kind).mkdir(parents=True)
+    expected = {}
+    for index in (4, 5):
+        known = load_frame(filmed, filmed.frames[index])
+        to_camera = opengl_to_opencv(known.record.camera.camera_to_world)[0, :3, :3].T
+        expected[index] = torch.einsum("ij,jhw->ihw", to_camera, known.normals[0])
+        is_known = (known.normals[0] != 0).any(dim=0)
+        name = f"{index:05d}.png"
+        write_image(capture / "gt/normal" / name, (0.5 + 0.5 * expected[index]) * is_known)
+        write_image(capture / "gt/albedo" / name, torch.full_like(known.rgb[0], 0.2))
+        write_image(capture / "gt/specular" / name, torch.full_like(known.rgb[0, :1], 0.6))
+    sequence = read(capture)
+    frames = [load_frame(sequence, record) for record in sequence.frames]
+    assert [frame.normals is not None for frame in frames] == [False] * 4 + [True] * 2
+    for index, wanted in expected.items():
+        to_camera = opengl_to_opencv(frames[index].record.camera.camera_to_world)[0, :3, :3].T
+        found = torch.einsum("ij,jhw->ihw", to_camera, frames[index].normals[0])
+        torch.testing.assert_close(found, wanted, atol=0.02, rtol=0)
+        materials = load_materials(sequence.frames[index])
+        assert materials is not None
+        assert materials.roughness is None
+        torch.testing.assert_close(materials.albedo, torch.full_like(materials.albedo, 0.2))
+        assert materials.specular.mean() == pytest.approx(0.6)
+    assert load_materials(sequence.frames[0]) is None
+    assert check_capture(capture, head=StandInFlame(), held_out=2).errors == ()
+
+
+def test_two_kinds_of_normals_are_refused(filmed: HeadSequence) -> None:
+    (filmed.root / "gt/normal").mkdir(parents=True)
+    record = filmed.frames[0]
+    shutil.copy(record.normal_path, filmed.root / "gt/normal" / record.image_path.name)
+    bare = replace(filmed, frames=(replace(record, normal_path=None), *filmed.frames[1:]))
+    with pytest.raises(ValueError, match=r"the capture has normals of its own, such as .*normals/"):
+        with_ground_truth(bare)
+    shutil.rmtree(filmed.root / "gt")
+    assert with_ground_truth(filmed).frames == filmed.frames
 
 
 def test_a_capture_without_a_light_card_stays_as_it_was(capture: Path) -> None:

@@ -145,8 +145,9 @@ def load_materials(record: FrameRecord) -> FrameMaterials | None:
         return None
     albedo = read_image(record.albedo_path)
     check_size(record.albedo_path, albedo, record)
+    linear = albedo if record.has_linear_albedo else srgb_to_linear(albedo)
     return FrameMaterials(
-        resize_to_camera(srgb_to_linear(albedo), record)[None],
+        resize_to_camera(linear, record)[None],
         _load_map(record.roughness_path, record),
         _load_map(record.specular_path, record),
     )

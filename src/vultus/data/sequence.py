@@ -43,7 +43,7 @@ class FrameRecord:
     depth_path: Path | None = None
     """Ground-truth depth in metres, ``.npz`` with ``depth`` [h w]."""
     albedo_path: Path | None = None
-    """Ground-truth albedo, encoded as ``HeadSequence.albedo_encoding`` says."""
+    """Ground-truth albedo, encoded as sRGB unless ``has_linear_albedo``."""
     roughness_path: Path | None = None
     """Ground-truth perceptual roughness, grey."""
     specular_path: Path | None = None
@@ -58,6 +58,7 @@ class FrameRecord:
     """Row of a depth file that stacks all frames, [n h w]."""
     file_size: tuple[int, int] | None = None
     """(width, height) of the files where frames are resized to ``camera`` on loading."""
+    has_linear_albedo: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any, get_args, get_type_hints
 
 from vultus.data.frames import load_frame
+from vultus.data.ground_truth import with_ground_truth
 from vultus.data.light_card import CARD_NAME, read_relight_folder, with_light_card
 from vultus.data.readers.facetalk import is_corpus
 from vultus.data.readers.imavatar import MANIFEST_NAME, find_clips
@@ -58,7 +59,8 @@ def read_sequence(root: Path | str, format: str = "auto", **options: Any) -> Hea
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder")
     reader = _reader(root, format)
-    return with_light_card(reader.read(root, parse_options(reader.Options, options)))
+    sequence = reader.read(root, parse_options(reader.Options, options))
+    return with_ground_truth(with_light_card(sequence))
 
 
 def read_relight_truth(sequence: HeadSequence) -> RelightTruth | None:
