@@ -29,9 +29,9 @@ class IncidentFaces:
     def build(cls, faces: Int[Tensor, "f 3"], num_vertices: int) -> IncidentFaces:
         """Sort the corners of all faces; waits for a GPU."""
         owners, order = faces.flatten().sort(stable=True)
-        counts = torch.bincount(owners, minlength=num_vertices)
-        starts = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
-        return cls(starts.int(), faces[order // 3].int().contiguous())
+        vertices = torch.arange(num_vertices + 1, device=faces.device)
+        starts = torch.searchsorted(owners, vertices, out_int32=True)
+        return cls(starts, faces[order // 3].int().contiguous())
 
 
 def incident_normals(
