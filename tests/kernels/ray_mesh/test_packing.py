@@ -26,3 +26,12 @@ def test_a_wrong_number_of_lights_is_refused() -> None:
     for num_lights in (32, 65):
         with pytest.raises(ValueError, match="must fill 2 words"):
             unpack_visibility(words, num_lights)
+
+
+@pytest.mark.parametrize("num_lights", [32, 40])
+def test_flags_may_lie_in_any_order_in_memory(num_lights: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    by_light = torch.randint(0, 2, (num_lights, 5), generator=generator).to(torch.uint8)
+    words = pack_visibility(by_light.T)
+    assert words.is_contiguous()
+    assert torch.equal(words, pack_visibility(by_light.T.contiguous()))

@@ -21,7 +21,7 @@ def pack_visibility(visible: UInt8[Tensor, "v k"]) -> Int32[Tensor, "v words"]:
     num_words = -(-num_lights // _WORD_BITS)
     padded = torch.nn.functional.pad(visible, (0, num_words * _WORD_BITS - num_lights))
     # Shifts and sums in PyTorch take 20 times as long.
-    packed = np.packbits(padded.cpu().numpy(), axis=1, bitorder="little")
+    packed = np.packbits(padded.contiguous().cpu().numpy(), axis=1, bitorder="little")
     return torch.from_numpy(packed.view("<i4").astype(np.int32)).to(visible.device)
 
 
