@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vultus.engine.world import World
+from vultus.optim.moments import check_moments
 
 __all__ = ["NetworkTrainer", "lazy_adam"]
 
@@ -98,9 +99,14 @@ class NetworkTrainer:
         }
 
     def load_moments(self, moments: Mapping[str, Tensor]) -> None:
-        """Restore ``moments()``; parameters that had none begin anew."""
+        """Restore ``moments()``; parameters that had none begin anew.
+
+        Raises:
+            ValueError: If they are those of another network.
+        """
         for name, parameter in self._named.items():
-            if f"{name}/{_STATE[0]}" in moments:
-                self.optimizer.state[parameter] = {
-                    key: moments[f"{name}/{key}"].to(parameter.device) for key in _STATE
-                }
+            keys = [key for key in _STATE if f"{name}/{key}" in moments]
+            if keys:
+                state = {key: moments[f"{name}/{key}"].to(parameter.device) for key in keys}
+                check_moments(state, parameter, name)
+                self.optimizer.state[parameter] = state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ from training_checks import (
     picture_error,
     trained,
 )
+from vultus.core.run_folder import RunFolder
 from vultus.data.frame_store import FrameStore
 from vultus.data.sequence import HeadSequence
+from vultus.engine.checkpoint import restore, restore_weights, take_checkpoint
 from vultus.gaussians.densify import DensifyConfig
 from vultus.methods.surfhead.model import SurfHead
 
@@ -92,3 +95,26 @@ def test_a_checkpoint_of_another_rig_is_refused(sequence: HeadSequence) -> None:
     tensors = SurfHead(tiny_surfhead("jacobian"), sequence, 0).tensors()
     with pytest.raises(ValueError, match="checkpoint lacks 'blend_weight_logits'"):
         SurfHead(tiny_surfhead("jbs"), sequence, 0).load_tensors(tensors)
+
+
+def test_a_checkpoint_that_does_not_fit_is_named(sequence: HeadSequence, tmp_path: Path) -> None:
+    config = tiny_surfhead(steps=3)
+    run_path = tmp_path / "run"
+    good = take_checkpoint(trained(SurfHead, sequence, config, run_path), 3)
+    run, avatar = RunFolder.open(run_path), SurfHead(config, sequence, 0)
+    faces, step = good.weights["face_index"], good.optimizer["sh_dc/step"]
+    for weights, optimizer, message in (
+        ({"face_index": faces + 10_000}, {}, "must bind surfels to 720 faces, got 10000 to 10719"),
+        ({"face_index": faces[:-1]}, {}, r"must have 'face_index' of shape \(720,\)"),
+        ({"rig.translation": torch.zeros(9, 3)}, {}, r"must have 'rig\.translation' of shape"),
+        ({}, {"sh_dc/step": step.long()}, "must have step of 'sh_dc' of shape"),
+        ({}, {"sh_dc/exp_avg": torch.zeros(3)}, "must have exp_avg of 'sh_dc' of shape"),
+    ):
+        run.save_checkpoint(
+            replace(good, weights=good.weights | weights, optimizer=good.optimizer | optimizer)
+        )
+        with pytest.raises(ValueError, match=rf"step_3: (checkpoint|optimiser) {message}"):
+            restore(run, avatar)
+    run.save_checkpoint(replace(good, weights=good.weights | {"sh_dc": torch.zeros(3)}))
+    with pytest.raises(ValueError, match=r"step_3: checkpoint must have 'sh_dc' of shape"):
+        restore_weights(run, avatar)

@@ -40,6 +40,7 @@ from vultus.methods.gaussianhead.driving import (
 from vultus.methods.gaussianhead.posing import PosedGaussians, pose_gaussians
 from vultus.methods.gaussianhead.rates import learning_rates
 from vultus.methods.gaussianhead.start import find_scene, initial_gaussians, training_cameras
+from vultus.methods.saved_tensors import check_saved_tensors
 from vultus.nets.vgg_distance import VggDistance, imported_vgg_distance
 from vultus.optim.adam import GpuAdam, replace_values, set_learning_rate
 from vultus.optim.riemannian_adam import build_riemannian_adam
@@ -318,25 +319,28 @@ class GaussianHead:
 
     def tensors(self) -> dict[str, Tensor]:
         """Gaussians, both networks, and statistics of densification."""
+        networks = {name: value.detach() for name, value in self._network_parameters().items()}
+        return self._gaussian_tensors() | networks
+
+    def _gaussian_tensors(self) -> dict[str, Tensor]:
+        """Those with a row for each Gaussian."""
         return (
-            {name: value.detach() for name, value in self._parameters().items()}
+            {name: value.detach() for name, value in self.gaussians.items()}
             | {"opacities": self._opacities}
             | {f"density.{name}": value for name, value in self._density.tensors().items()}
         )
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore ``tensors()`` and start a fresh optimiser of the right shape."""
-        missing = [name for name in self.tensors() if name not in tensors]
-        if missing:
-            raise ValueError(f"checkpoint lacks {missing[0]!r}: was it trained in another mode?")
+        """Restore ``tensors()`` and start a fresh optimiser of the right shape.
+
+        Raises:
+            ValueError: If one is missing, or belongs to other settings.
+        """
+        networks = self._network_parameters()
+        check_saved_tensors(tensors, self._gaussian_tensors(), networks)
         own = {name: tensor.to(self.device, copy=True) for name, tensor in tensors.items()}
         with torch.no_grad():
-            for name, parameter in self._network_parameters().items():
-                if own[name].shape != parameter.shape:
-                    raise ValueError(
-                        f"checkpoint must have {name!r} of shape {tuple(parameter.shape)}, got "
-                        f"{tuple(own[name].shape)}"
-                    )
+            for name, parameter in networks.items():
                 parameter.copy_(own[name])
         self.gaussians = {name: Parameter(own[name]) for name in self.gaussians}
         self._opacities = own["opacities"]

@@ -51,6 +51,7 @@ from vultus.methods.relightable_blendshapes.start import (
     initial_geometry,
     place_points,
 )
+from vultus.methods.saved_tensors import check_saved_tensors
 from vultus.nets.perceptual import LpipsNetwork, imported_lpips
 from vultus.optim.adam import GpuAdam, build_adam, set_learning_rate
 from vultus.optim.schedules import exponential_decay
@@ -292,10 +293,14 @@ class RelightableBlendshapes:
 
     def tensors(self) -> dict[str, Tensor]:
         """Gaussians, anchors, what the appearance trains, and statistics of densification."""
+        appearance = {_APPEARANCE + n: value for n, value in self.appearance.tensors().items()}
+        return self._gaussian_tensors() | appearance
+
+    def _gaussian_tensors(self) -> dict[str, Tensor]:
+        """Those with a row for each Gaussian, but for the appearance's."""
         return (
             {name: value.detach() for name, value in self.gaussians.items()}
             | {_ANCHOR + name: value for name, value in self._constants.items()}
-            | {_APPEARANCE + name: value for name, value in self.appearance.tensors().items()}
             | {_DENSITY + name: value for name, value in self._density.tensors().items()}
         )
 
@@ -303,14 +308,15 @@ class RelightableBlendshapes:
         """Restore ``tensors()`` and start a fresh optimiser of the right shape.
 
         Raises:
-            ValueError: If one is missing, or belongs to another number of expressions.
+            ValueError: If one is missing, or belongs to other settings or another head.
         """
         missing = [name for name in self.tensors() if name not in tensors]
         if missing:
             raise ValueError(f"checkpoint lacks {missing[0]!r}: was it trained in another mode?")
-        size, found = self._rig.num_expressions, tensors["means" + _DELTAS].shape[-1]
-        if size != found:
-            raise ValueError(f"checkpoint must hold {size} blendshapes, got {found}")
+        size, deltas = self._rig.num_expressions, tensors["means" + _DELTAS]
+        if deltas.ndim and size != deltas.shape[-1]:
+            raise ValueError(f"checkpoint must hold {size} blendshapes, got {deltas.shape[-1]}")
+        check_saved_tensors(tensors, self._gaussian_tensors(), {})
         own = {name: tensor.to(self.device, copy=True) for name, tensor in tensors.items()}
         self.gaussians = {name: Parameter(own[name]) for name in self.gaussians}
         self._constants = {name: own[_ANCHOR + name] for name in self._constants}

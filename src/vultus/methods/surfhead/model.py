@@ -26,6 +26,7 @@ from vultus.heads.base import HeadModel, HeadPose
 from vultus.kernels.ssim import l1_ssim
 from vultus.kernels.surfel_activations import ActivatedSurfels
 from vultus.kernels.surfel_raster import OutputName
+from vultus.methods.saved_tensors import check_saved_tensors
 from vultus.methods.surfhead import objectives
 from vultus.methods.surfhead.activation import activate
 from vultus.methods.surfhead.config import SurfHeadConfig
@@ -352,18 +353,31 @@ class SurfHead:
 
     def tensors(self) -> dict[str, Tensor]:
         """Surfels, binding, fine-tuned rig and densification statistics."""
+        shared = {name: value.detach() for name, value in self._shared_parameters().items()}
+        return self._surfel_tensors() | shared
+
+    def _surfel_tensors(self) -> dict[str, Tensor]:
+        """Those with a row for each surfel."""
         return (
             {name: value.detach() for name, value in self.surfels.items()}
             | {"face_index": self._face_index}
-            | {name: value.detach() for name, value in self._shared_parameters().items()}
             | {f"density.{name}": value for name, value in self._density.tensors().items()}
         )
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore ``tensors()`` and start a fresh optimiser of the right shape."""
-        missing = [n for n in (*self.surfels, "face_index") if n not in tensors]
-        if missing:
-            raise ValueError(f"checkpoint lacks {missing[0]!r}: was it trained with another rig?")
+        """Restore ``tensors()`` and start a fresh optimiser of the right shape.
+
+        Raises:
+            ValueError: If one is missing, or belongs to other settings or another capture.
+        """
+        rig = {_RIG_PREFIX + name: value for name, value in self._rig.parameters.items()}
+        check_saved_tensors(tensors, self._surfel_tensors(), rig)
+        faces, count = tensors["face_index"], self._rig.rest.scales.shape[0]
+        if faces.numel() and not 0 <= int(faces.min()) <= int(faces.max()) < count:
+            raise ValueError(
+                f"checkpoint must bind surfels to {count} faces, got {int(faces.min())} to "
+                f"{int(faces.max())}: it was trained on another head"
+            )
         own = {name: tensor.to(self.device, copy=True) for name, tensor in tensors.items()}
         self.surfels = {name: Parameter(own[name]) for name in self.surfels}
         self._face_index = own["face_index"]
