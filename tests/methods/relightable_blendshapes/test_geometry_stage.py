@@ -116,6 +116,22 @@ def test_a_resumed_run_is_the_uninterrupted_one(sequence, frames, tmp_path) -> N
     assert bool(whole.geometry.offsets.any())
 
 
+def test_a_checkpoint_that_does_not_fit_is_refused(sequence, frames) -> None:
+    trainer = GeometryTrainer(sequence, frames, TINY, 3, CPU)
+    trainer.step(1)
+    good = trainer.checkpoint(1)
+    for weights, optimizer, message in (
+        ({"offsets": good.weights["offsets"][1:]}, {}, "must have 'offsets' of shape"),
+        ({"labels": good.weights["labels"].float()}, {}, "must have 'labels' of shape"),
+        ({"chroma": good.weights["chroma"][:, :2]}, {}, "must have 'chroma' of shape"),
+        ({"other": good.weights["chroma"]}, {}, "other must have the shape None"),
+        ({}, {"offsets/step": torch.zeros(2)}, "must have step of 'offsets' of shape"),
+    ):
+        bad = replace(good, weights=good.weights | weights, optimizer=good.optimizer | optimizer)
+        with pytest.raises(ValueError, match=message):
+            GeometryTrainer(sequence, frames, TINY, 3, CPU).restore(bad)
+
+
 def test_captures_without_label_maps_are_named(sequence, frames, caplog) -> None:
     GeometryTrainer(sequence, frames, TINY, 0, CPU)
     assert "label maps" not in caplog.text

@@ -38,6 +38,9 @@ from vultus.methods.relightable_blendshapes.geometry_model import (
 )
 from vultus.methods.relightable_blendshapes.material_mesh import region_labels
 from vultus.methods.relightable_blendshapes.personal_mesh import PersonalMesh, static_pose
+from vultus.methods.saved_tensors import check_saved_tensors
+from vultus.nets.weights import load_weights
+from vultus.optim.moments import check_moments
 
 __all__ = ["GeometryTrainer", "check_capture"]
 
@@ -237,21 +240,31 @@ class GeometryTrainer:
         return Checkpoint(step, weights, moments, {})
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on after the step of a checkpoint."""
+        """Go on after the step of a checkpoint.
+
+        Raises:
+            ValueError: If it is one of other settings or another capture.
+        """
         if self.config.is_refined(checkpoint.step + 1):
             self._to_level(self.config.model.subdivisions)
+        count = self.mesh.num_vertices
+        model = GeometryModel(count, self.config.model.light_height)
+        facts = {n: own.new_empty(count, *own.shape[1:]) for n, own in self.facts.tensors().items()}
+        check_saved_tensors(checkpoint.weights, {}, model.state_dict() | facts)
         weights = {name: value.to(self.device) for name, value in checkpoint.weights.items()}
         self.facts = VertexFacts(weights.pop("labels"), weights.pop("chroma"))
-        model = GeometryModel(self.mesh.num_vertices, self.config.model.light_height)
-        model.load_state_dict(weights)
+        load_weights(model, weights, "checkpoint")
         self._start(model)
         for group in self._optimizer.param_groups:
-            prefix = f"{group['name']}/"
-            self._optimizer.state[group["params"][0]] = {
+            prefix, parameter = f"{group['name']}/", group["params"][0]
+            state = {
                 key.removeprefix(prefix): value if value.ndim == 0 else value.to(self.device)
                 for key, value in checkpoint.optimizer.items()
                 if key.startswith(prefix)
             }
+            if state:
+                check_moments(state, parameter, group["name"])
+                self._optimizer.state[parameter] = state
 
 
 def check_capture(sequence: HeadSequence, frames: FrameStore) -> None:
