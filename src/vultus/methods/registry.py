@@ -62,7 +62,7 @@ METHODS: dict[str, MethodEntry] = {
         "Gaussians that expressions blend and joints carry: driven at no cost, on any rig",
         "Relightable Gaussian Blendshapes; base: Gaussian Blendshapes, SIGGRAPH 2024",
         needs_mesh=True,
-        ablation=("small", "small-pbr", "small-pbr-no-visibility"),
+        ablation=("small", "small-pbr", "small-pbr-no-visibility", "small-pbr-fixed-materials"),
     ),
 }
 """Reconstruction methods: name -> where it is implemented."""

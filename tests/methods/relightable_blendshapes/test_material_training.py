@@ -138,6 +138,30 @@ def test_shadows_grow_with_the_steps(capture) -> None:
     assert_close(images[0], open_light.training_step(batch, 0)[0].image)
 
 
+def test_fixed_materials_do_not_change_with_expressions(capture, tmp_path) -> None:
+    changed = {}
+    for preset in ("toy-pbr", "toy-pbr-fixed-materials"):
+        config = tiny(steps=6)
+        rates = PRESETS[preset].materials.rates
+        config = replace(config, materials=replace(config.materials, rates=rates))
+        avatar = trained(RelightableBlendshapes, capture, config, tmp_path / preset)
+        names = [f"{name}_deltas" for name in ("albedo", "roughness", "specular")]
+        changed[preset] = [bool(avatar.gaussians[name].any()) for name in names]
+        assert avatar.gaussians["means_deltas"].any()
+    assert changed == {"toy-pbr": [True] * 3, "toy-pbr-fixed-materials": [False] * 3}
+
+
+def test_without_priors_only_light_and_pictures_decide(capture) -> None:
+    weights = PRESETS["toy-pbr-no-priors"].materials.weights
+    config = tiny()
+    config = replace(config, materials=replace(config.materials, weights=weights))
+    avatar = RelightableBlendshapes(config, capture, 0)
+    avatar.set_rates(10)
+    _, terms = avatar.training_step(FrameStore(capture, "train").batch([0]), step=10)
+    of_pictures = {"l1", "ssim", "alpha"}
+    assert terms.keys() == of_pictures | {"white_light", "light_variation", "light_energy"}
+
+
 def test_a_checkpoint_renders_exactly_the_same_picture(capture, tmp_path) -> None:
     config = tiny(steps=6)
     assert_reloads_exactly(RelightableBlendshapes, capture, config, tmp_path)

@@ -234,6 +234,37 @@ def _without_visibility(config: RelightableBlendshapesConfig) -> RelightableBlen
     return replace(config, materials=replace(config.materials, visibility="none"))
 
 
+def _with_fixed_materials(config: RelightableBlendshapesConfig) -> RelightableBlendshapesConfig:
+    rates = replace(config.materials.rates, delta_factor=0.0)
+    return replace(config, materials=replace(config.materials, rates=rates))
+
+
+def _without_priors(config: RelightableBlendshapesConfig) -> RelightableBlendshapesConfig:
+    """Nothing is known about materials; terms of the light stay."""
+    weights = replace(
+        config.materials.weights,
+        roughness_prior=0.0,
+        specular_prior=0.0,
+        dull_specular=0.0,
+        albedo_neighbors=0.0,
+        material_neighbors=0.0,
+        albedo_deltas=0.0,
+        material_deltas=0.0,
+    )
+    return replace(config, materials=replace(config.materials, weights=weights))
+
+
+def _ablations(
+    name: str, config: RelightableBlendshapesConfig
+) -> dict[str, RelightableBlendshapesConfig]:
+    return {
+        name: config,
+        f"{name}-no-visibility": _without_visibility(config),
+        f"{name}-fixed-materials": _with_fixed_materials(config),
+        f"{name}-no-priors": _without_priors(config),
+    }
+
+
 _SHORT_RATES = MaterialRates(
     albedo_init=3e-2,
     albedo_final=3e-3,
@@ -252,14 +283,12 @@ PRESETS: dict[str, RelightableBlendshapesConfig] = {
     "nerfbs512": _NERFBS,
     "small": _SMALL,
     "toy": _TOY,
-    "insta512-pbr": _relightable(_INSTA),
-    "insta512-pbr-no-visibility": _without_visibility(_relightable(_INSTA)),
     "nerfbs512-pbr": _relightable(_NERFBS),
-    "small-pbr": _relightable(_SMALL, _SHORT_RATES),
-    "small-pbr-no-visibility": _without_visibility(_relightable(_SMALL, _SHORT_RATES)),
-    "toy-pbr": _relightable(_TOY, _SHORT_RATES),
-    "toy-pbr-no-visibility": _without_visibility(_relightable(_TOY, _SHORT_RATES)),
+    **_ablations("insta512-pbr", _relightable(_INSTA)),
+    **_ablations("small-pbr", _relightable(_SMALL, _SHORT_RATES)),
+    **_ablations("toy-pbr", _relightable(_TOY, _SHORT_RATES)),
 }
 """Named settings; ``insta512`` and ``nerfbs512`` are the published ones for the two kinds of
 captures, ``small`` and ``toy`` fit two CPU cores; ``-pbr`` has materials, ``-no-visibility`` lets
-light pass through everything."""
+light pass through everything, expressions change no ``-fixed-materials``, and ``-no-priors`` knows
+nothing about what labels are made of."""
