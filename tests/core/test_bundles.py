@@ -88,6 +88,15 @@ def test_foreign_metadata_under_our_key_are_refused(text: str, reason: str, tmp_
     assert "\n" not in str(caught.value)
 
 
+def test_a_header_whose_texts_have_line_breaks_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    header = b'{"w": {"dtype": "a\\nb", "shape": [1], "data_offsets": [0, 4]}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(ValueError, match=r"a\.safetensors: not a complete safet") as caught:
+        load_bundle(path)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"a\.safetensors does not exist"):
         load_bundle(tmp_path / "a.safetensors")

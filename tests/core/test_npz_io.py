@@ -66,6 +66,19 @@ def _damaged_stream(path: Path) -> None:
     path.write_bytes(data)
 
 
+def _foreign_member(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("w.npy", "no array")
+
+
+def _other_names_inside(path: Path) -> None:
+    """What is said about it has bytes of the file in it."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"w.npy") - 4
+    data[at : at + 2] = (2_000).to_bytes(2, "little")
+    path.write_bytes(data + bytes(4_000))
+
+
 def _single(path: Path) -> None:
     with path.open("wb") as file:
         np.save(file, np.zeros(9))
@@ -80,6 +93,8 @@ def _single(path: Path) -> None:
         lambda path: path.write_bytes(path.read_bytes()[:-30]),
         lambda path: np.savez(path, w=np.array([{}], dtype=object)),
         _single,
+        _foreign_member,
+        _other_names_inside,
         _with_entries(6, 1),  # encrypted
         _with_entries(8, 99),  # compressed by something else
         _damaged_stream,
@@ -99,6 +114,7 @@ def test_what_is_no_such_file_is_refused_by_name(
         with pytest.raises(ValueError, match=r"a\.npz: not a readable \.npz file: \S") as caught:
             read(path)
         assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 300 + len(str(path))
 
 
 def test_numbers_of_any_type_become_floats() -> None:

@@ -345,6 +345,10 @@ def _broken_json(root: Path) -> None:
     (root / "transforms.json").write_text('{"frames": [')
 
 
+def _far_timestep(root: Path) -> None:
+    edit(root / "transforms.json", lambda d: d["frames"][5].update(timestep_index=2**40))
+
+
 def _no_frames(root: Path) -> None:
     edit(root / "transforms.json", lambda d: d.update(frames=[]))
 
@@ -362,6 +366,7 @@ def _no_frames(root: Path) -> None:
         (_cut_archive, ValueError, r"00002\.npz: not a readable \.npz file"),
         (_missing_key, ValueError, r"00002\.npz: 'eyes_pose' is missing"),
         (_broken_json, ValueError, r"transforms\.json:1: not JSON"),
+        (_far_timestep, ValueError, r"timestep must be below 1000000, got 1099511627776"),
         (_no_frames, ValueError, r"transforms\.json: split 'train' is empty"),
     ],
 )

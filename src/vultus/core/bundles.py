@@ -98,7 +98,8 @@ def load_bundle(path: Path, device: torch.device | str = "cpu") -> Bundle:
             header = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}
     except SafetensorError as error:
-        raise ValueError(f"{path}: not a complete safetensors file: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: not a complete safetensors file: {reason}") from error
     if _METADATA_KEY not in header:
         return Bundle(path, tensors, dict(header))
     metadata = parse_json(header[_METADATA_KEY], f"{path}: the metadata")

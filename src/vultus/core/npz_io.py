@@ -33,11 +33,15 @@ def read_npz(path: Path, names: Collection[str] | None = None) -> dict[str, Arra
             archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, NpzFile):
                 raise ValueError("it holds a single array")
-            return {name: archive[name] for name in archive.files if names is None or name in names}
+            arrays = {n: archive[n] for n in archive.files if names is None or n in names}
+            foreign = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+            if foreign:
+                raise ValueError(f"{foreign[0]!r} is no array")
+            return arrays
     # Archives, compressed streams and headers have errors of a dozen types between them.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path}: not a readable .npz file: {reason}") from error
+        raise ValueError(f"{path}: not a readable .npz file: {reason:.200}") from error
 
 
 def read_npz_array(path: Path, name: str) -> Array:

@@ -85,4 +85,6 @@ class _Zip:
         try:
             return self._file.read(name)
         except (*_DAMAGE, ValueError) as error:
-            raise ValueError(f"{self.path}: {name} is damaged: {error}") from error
+            # Bytes of the file are part of some reasons.
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{self.path}: {name} is damaged: {reason:.200}") from error

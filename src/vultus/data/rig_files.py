@@ -44,6 +44,8 @@ FLAME_KEYS = {
     "static_offset": "static_offset",
 }
 """Keys of VHAP's files and the fields they fill; ``dynamic_offset`` is never used."""
+_MAX_TIMESTEPS = 1_000_000
+"""A track has a row for each: nine hours of video; more are damage and fill the memory."""
 _OFFSETS = ("static_offset", "vertex_offset")
 
 
@@ -172,17 +174,21 @@ def assemble_track(
         static: Fields that belong to the subject.
 
     Raises:
-        ValueError: Naming the file if sizes do not fit the head or fields differ between files.
+        ValueError: Naming the file if sizes do not fit the head, fields differ between files, or a
+            timestep is beyond what can be meant.
     """
     if not rows:
         raise ValueError("rows must hold at least one timestep")
+    last = max(rows)
+    if last >= _MAX_TIMESTEPS:
+        raise ValueError(f"{rows[last][0]}: timestep must be below {_MAX_TIMESTEPS}, got {last}")
     static_names = {spec.name for spec in head.parameters_spec if spec.is_static}
     first_path, first = rows[min(rows)]
     fields: dict[str, Tensor] = {}
     names = [name for name in first.tensors() if name not in static_names]
     for name in names:
         template = first.tensors()[name]
-        fields[name] = template.new_zeros(max(rows) + 1, *template.shape[1:])
+        fields[name] = template.new_zeros(last + 1, *template.shape[1:])
     for timestep, (path, row) in rows.items():
         check_pose(_padded(row, head), head.parameters_spec, str(path))
         given = [name for name in row.tensors() if name not in static_names]
