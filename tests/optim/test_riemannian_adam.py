@@ -55,6 +55,25 @@ def test_a_radial_gradient_moves_nothing() -> None:
     torch.testing.assert_close(parameters["q"].detach(), start, atol=1e-7, rtol=0)
 
 
+@pytest.mark.parametrize("rate", [0.01, 0.3])
+def test_steps_are_those_of_geoopt(rate: float) -> None:
+    geoopt = pytest.importorskip("geoopt", reason="geoopt is one of the dev dependencies")
+    start = unit(6, 4, 4).double()
+    theirs = geoopt.ManifoldParameter(start.clone(), manifold=geoopt.Sphere())
+    parameters = {"q": Parameter(start.clone())}
+    ours = build_riemannian_adam(parameters, {"q": rate}, {"q"})
+    group = ours.param_groups[0]
+    options = {"betas": group["betas"], "eps": group["sphere_eps"]}
+    reference = geoopt.optim.RiemannianAdam([theirs], lr=rate, **options)
+    generator = torch.Generator().manual_seed(5)
+    for _ in range(20):
+        gradient = torch.randn(6, 4, 4, generator=generator, dtype=torch.float64)
+        parameters["q"].grad, theirs.grad = gradient.clone(), gradient.clone()
+        ours.step()
+        reference.step()
+        assert (parameters["q"] - theirs).abs().max() < 1e-9
+
+
 def test_turning_the_sphere_turns_every_step() -> None:
     """The step knows no axes, unlike Adam's."""
     matrix, _ = torch.linalg.qr(torch.randn(4, 4, generator=torch.Generator().manual_seed(4)))

@@ -59,8 +59,10 @@ def sphere_adam_step(
     tangent = gradient - _dot(gradient, points) * points
     new_mean = betas[0] * mean + (1.0 - betas[0]) * tangent
     new_square = betas[1] * square + (1.0 - betas[1]) * _dot(tangent, tangent)
-    direction = new_mean / (1.0 - betas[0] ** step)
-    direction = direction / ((new_square / (1.0 - betas[1] ** step)).sqrt() + epsilon)
+    # In single precision the second one would begin with an error of 1e-5.
+    of_mean, of_square = (1.0 - beta ** step.double() for beta in betas)
+    root = (new_square / of_square.to(square)).sqrt() + epsilon
+    direction = new_mean / of_mean.to(mean) / root
     moved = normalize(points - rate * direction, dim=-1)
     new_mean = new_mean - _dot(new_mean, moved) * moved
     for old, new in ((points, moved), (mean, new_mean), (square, new_square)):
