@@ -129,16 +129,29 @@ def train_adversarial(
                 run.log_metrics(step, {**facts, **values, **method.summary()})
                 if evaluate is not None and (is_end or _is_due(step, settings.evaluate_every)):
                     run.log_metrics(step, evaluate(step))
-                if is_last or _is_due(step, settings.picture_every):
-                    write_pictures(run, method, step)
-                # Last, so that a kill at any moment leaves no gap in what was written before.
-                if is_last or step % settings.checkpoint_every == 0:
-                    run.save_checkpoint(take_training_checkpoint(method, trainers, step))
-                    run.keep_checkpoints(settings.keep_checkpoints)
+                _save(run, method, trainers, settings, step, is_last=is_last)
             if is_last:
                 break
     world.wait()
     return TrainingResult(first, step, time.perf_counter() - started)
+
+
+def _save(
+    run: RunFolder,
+    method: AdversarialMethod,
+    trainers: Mapping[str, NetworkTrainer],
+    settings: AdversarialSettings,
+    step: int,
+    *,
+    is_last: bool,
+) -> None:
+    """Write pictures and a checkpoint where they are due."""
+    if is_last or _is_due(step, settings.picture_every):
+        write_pictures(run, method, step)
+    # Last, so that a kill at any moment leaves no gap in what was written before.
+    if is_last or step % settings.checkpoint_every == 0:
+        run.save_checkpoint(take_training_checkpoint(method, trainers, step))
+        run.keep_checkpoints(settings.keep_checkpoints)
 
 
 def write_pictures(run: RunFolder, method: AdversarialMethod, step: int) -> None:
