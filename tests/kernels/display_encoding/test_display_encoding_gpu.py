@@ -42,6 +42,26 @@ def test_encoded_pictures_and_their_gradients_are_those_of_the_definition(keeps_
 
 
 @triton_test
+@pytest.mark.parametrize("slope", [None, 0.01])
+@pytest.mark.parametrize("broken", ["radiance", "alpha"])
+def test_what_is_not_a_number_stays_so_in_pictures_and_gradients(slope, broken):
+    device = triton_device()
+    radiance, alpha, color = (each.detach().float() for each in drawn())
+    {"radiance": radiance, "alpha": alpha}[broken][1, 0, 2, 3] = float("nan")
+    expected = put_over_color(radiance, alpha, color, "srgb", keeps_gradients=slope is not None)
+    assert int(expected.isnan().sum()) == (1 if broken == "radiance" else 3)
+    leaves = [each.to(device).requires_grad_() for each in (radiance, alpha)]
+    actual = encode_over_color(leaves[0], leaves[1], color.to(device), slope)
+    torch.testing.assert_close(actual.cpu(), expected, atol=2e-6, rtol=0, equal_nan=True)
+    actual.sum().backward()
+    found = leaves[0].grad
+    assert found is not None
+    is_broken = radiance.isnan()
+    assert torch.equal(found.isnan().cpu(), is_broken)
+    assert bool(found[~is_broken.to(device)].isfinite().all())
+
+
+@triton_test
 def test_colors_that_require_a_gradient_are_refused():
     image = torch.zeros(1, 3, 2, 2, device=triton_device())
     color = image[:, :, :1, :1].clone().requires_grad_()

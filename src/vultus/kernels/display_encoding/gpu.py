@@ -1,4 +1,8 @@
-"""Launches of the kernels that encode pictures, tied into autograd. A lane has a pixel."""
+"""Launches of the kernels that encode pictures, tied into autograd. A lane has a pixel.
+
+Bounds are selections: unlike minima and maxima, these keep what is not a number, in pictures and in
+gradients, so that broken radiance is noticed. (PyTorch's gradients of bounds are 0 there.)
+"""
 
 # ruff: noqa: D417 -- sizes and flags explain themselves.
 from __future__ import annotations
@@ -38,15 +42,21 @@ def encode_over_color(
 def _bound(linear, burnt_slope, IS_CLAMPED: constexpr):
     """Radiance that the curve is taken of."""
     if IS_CLAMPED:
-        return tl.minimum(linear, 1.0)
+        return tl.where(linear > 1.0, 1.0, linear)
     else:
         return tl.where(linear > 1.0, 1.0 + burnt_slope * (linear - 1.0), linear)
 
 
 @jit
+def _above_threshold(linear):
+    """Keep radiance of the straight piece away from the power, which is infinitely steep at 0."""
+    return tl.where(linear < _THRESHOLD, _THRESHOLD, linear)
+
+
+@jit
 def _power(linear):
     """What the curve is above its straight piece, but for two constants."""
-    return tl.exp2(tl.log2(tl.maximum(linear, _THRESHOLD)) * _EXPONENT)
+    return tl.exp2(tl.log2(_above_threshold(linear)) * _EXPONENT)
 
 
 @jit
@@ -77,7 +87,7 @@ def encode(
         linear = tl.load(radiance + place, mask=mask, other=0.0)
         value = _encode(_bound(linear, burnt_slope, IS_CLAMPED)) + free * tl.load(color + k)
         if IS_CLAMPED:
-            value = tl.minimum(tl.maximum(value, 0.0), 1.0)
+            value = tl.where(value < 0.0, 0.0, tl.where(value > 1.0, 1.0, value))
         tl.store(shown + place, value, mask=mask)
 
 
@@ -100,11 +110,11 @@ def encode_backward(
         bounded = _bound(linear, burnt_slope, IS_CLAMPED)
         if IS_CLAMPED:
             value = _encode(bounded) + free * behind
-            grad = tl.where((value >= 0.0) & (value <= 1.0), grad, 0.0)
-            slope = tl.where(linear <= 1.0, 1.0, 0.0)
+            grad = tl.where((value < 0.0) | (value > 1.0), 0.0, grad)
+            slope = tl.where(linear > 1.0, 0.0, 1.0)
         else:
-            slope = tl.where(linear <= 1.0, 1.0, burnt_slope)
-        curved = 1.055 * _EXPONENT * _power(bounded) / tl.maximum(bounded, _THRESHOLD)
+            slope = tl.where(linear > 1.0, burnt_slope, 1.0)
+        curved = 1.055 * _EXPONENT * _power(bounded) / _above_threshold(bounded)
         slope *= tl.where(bounded <= _THRESHOLD, 12.92, curved)
         tl.store(grad_radiance + place, grad * slope, mask=mask)
         total -= grad * behind
