@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vultus.methods.saved_tensors import check_saved_tensors
+from vultus.methods.saved_tensors import check_saved_indices, check_saved_tensors
 
 PRIMITIVES = {"means": torch.zeros(5, 3), "face_index": torch.zeros(5, dtype=torch.int64)}
 SHARED = {"layer.weight": torch.zeros(4, 2)}
@@ -47,3 +47,11 @@ def test_tensors_of_other_settings_are_named(
     with pytest.raises(ValueError, match=rf"^checkpoint .*{message}") as caught:
         check_saved_tensors(tensors, PRIMITIVES, SHARED)
     assert "\n" not in str(caught.value)
+
+
+def test_indices_point_to_what_there_is() -> None:
+    check_saved_indices("faces", torch.tensor([0, 4, 2]), 5)
+    check_saved_indices("pairs", torch.zeros(0, 2, dtype=torch.int64), 5)
+    for wrong in (-1, 5):
+        with pytest.raises(ValueError, match=rf"^checkpoint .*'faces' of 0 to 4, got {wrong}: it"):
+            check_saved_indices("faces", torch.tensor([[0, 1], [wrong, 2]]), 5)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-__all__ = ["check_saved_tensors"]
+__all__ = ["check_saved_indices", "check_saved_tensors"]
 
 _REASON = "it was trained with other settings or on another capture"
 
@@ -37,3 +37,16 @@ def check_saved_tensors(
                 f"checkpoint must have {name!r} of shape {tuple(shape)} and type {own.dtype}, got "
                 f"{tuple(found.shape)} and {found.dtype}: {_REASON}"
             )
+
+
+def check_saved_indices(name: str, indices: Tensor, count: int) -> None:
+    """Raise unless indices of a checkpoint point to things that an avatar has.
+
+    Raises:
+        ValueError: If one is below 0, or not below ``count``; tells it.
+    """
+    wrong = indices[(indices < 0) | (indices >= count)]
+    if wrong.numel():
+        raise ValueError(
+            f"checkpoint must have {name!r} of 0 to {count - 1}, got {int(wrong[0])}: {_REASON}"
+        )

@@ -167,6 +167,32 @@ def test_a_checkpoint_renders_exactly_the_same_picture(capture, tmp_path) -> Non
     assert_reloads_exactly(RelightableBlendshapes, capture, config, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("light", lambda light: light[:, :2], r"'light' of shape \(3, 4, 8\)"),
+        ("bound_faces", lambda faces: faces.float(), r"'bound_faces' .* type torch\.int64"),
+        ("bound_faces", lambda faces: faces[:-1], r"'bound_faces' of shape"),
+        ("bound_faces", lambda faces: faces + 10**6, r"'bound_faces' of 0 to \d+, got 1\d{6}"),
+        ("bound_faces", lambda faces: faces - 10**6, r"'bound_faces' of 0 to \d+, got -"),
+        ("barycentrics", lambda weights: weights[:-1], r"'barycentrics' of shape"),
+        ("neighbors", lambda pairs: pairs[:, :1], r"'neighbors' of shape \(\d+, 2\)"),
+        ("neighbors", lambda pairs: pairs + 10**6, r"'neighbors' of 0 to \d+, got 1\d{6}"),
+        ("geometry_digest", lambda digest: digest.float(), "must be the geometry that"),
+    ],
+)
+def test_damaged_checkpoints_are_refused_and_leave_the_avatar_as_it_was(
+    avatar, capture, name, damage, message
+) -> None:
+    other = RelightableBlendshapes(avatar.config, capture, 1)
+    before = {key: value.clone() for key, value in other.tensors().items()}
+    saved, key = avatar.tensors(), f"appearance.{name}"
+    with pytest.raises(ValueError, match=message) as caught:
+        other.load_tensors({**saved, key: damage(saved[key])})
+    assert "\n" not in str(caught.value)
+    assert all(torch.equal(value, before[key]) for key, value in other.tensors().items())
+
+
 @pytest.mark.parametrize("binding_gradients", [True, False])
 def test_a_resumed_training_gives_every_bit_of_an_uninterrupted_one(
     capture, binding_gradients, tmp_path

@@ -56,8 +56,8 @@ class ShadedGaussians:
 class Appearance(Protocol):
     """Colours of blended, posed Gaussians.
 
-    Nothing but ``initial``, ``gaussians_changed``, ``splat_colors``, ``tensors`` and ``load`` may
-    wait for a GPU.
+    Nothing but ``initial``, ``gaussians_changed``, ``splat_colors``, ``tensors``, ``check`` and
+    ``load`` may wait for a GPU.
     """
 
     def initial(self, start: StartPoints, generator: torch.Generator) -> dict[str, Tensor]:
@@ -134,8 +134,12 @@ class Appearance(Protocol):
         """What an exact resume needs beside the Gaussians; ``parameters`` are part of it."""
         ...
 
+    def check(self, tensors: Mapping[str, Tensor], num_gaussians: int) -> None:
+        """Raise ``ValueError`` unless ``load`` can restore what so many Gaussians came with."""
+        ...
+
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore ``tensors`` after ``gaussians_changed``."""
+        """Restore ``tensors``, which were checked, after ``gaussians_changed``."""
         ...
 
 
@@ -240,6 +244,9 @@ class ShAppearance:
     def tensors(self) -> dict[str, Tensor]:
         """Colours are attributes of the Gaussians."""
         return {}
+
+    def check(self, tensors: Mapping[str, Tensor], num_gaussians: int) -> None:
+        """There is nothing to check."""
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """There is nothing to load."""

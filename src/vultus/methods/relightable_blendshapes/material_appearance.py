@@ -59,6 +59,7 @@ from vultus.methods.relightable_blendshapes.shading import (
 )
 from vultus.methods.relightable_blendshapes.start import FACE, StartPoints
 from vultus.methods.relightable_blendshapes.visibility import visibility_ramp
+from vultus.methods.saved_tensors import check_saved_indices, check_saved_tensors
 from vultus.optim.schedules import exponential_decay
 from vultus.render.lighting.resampling import resize_envmap
 from vultus.render.lighting.texels import TexelGrid
@@ -368,15 +369,29 @@ class MaterialAppearance:
             "neighbors": bound.priors.pairs,
         }
 
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore ``tensors``.
+    def check(self, tensors: Mapping[str, Tensor], num_gaussians: int) -> None:
+        """Raise unless ``load`` can restore what so many Gaussians came with.
 
         Raises:
-            ValueError: If they were trained with another geometry file.
+            ValueError: If the tensors were trained with another geometry file, or have another
+                shape or type, or name faces or Gaussians that do not exist.
         """
-        if not torch.equal(tensors["geometry_digest"], self._geometry_digest):
+        digest, own_digest = tensors["geometry_digest"], self._geometry_digest
+        if digest.dtype != own_digest.dtype or not torch.equal(digest, own_digest):
             name = self.config.geometry or "the head model's own mesh"
             raise ValueError(f"{name}: must be the geometry that the checkpoint was trained with")
+        binding, pairs = self._bound.binding, self._bound.priors.pairs
+        fixed = {
+            "light": self.light,
+            "bound_faces": binding.face_index.new_empty(num_gaussians),
+            "barycentrics": binding.barycentrics.new_empty(num_gaussians, 3),
+        }
+        check_saved_tensors(tensors, {"neighbors": pairs}, fixed)
+        check_saved_indices("bound_faces", tensors["bound_faces"], len(self.mesh.faces))
+        check_saved_indices("neighbors", tensors["neighbors"], num_gaussians)
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore ``tensors``, which were checked."""
         with torch.no_grad():
             self.light.copy_(tensors["light"])
         rows = tensors["bound_faces"]

@@ -318,10 +318,12 @@ class RelightableBlendshapes:
             raise ValueError(f"checkpoint must hold {size} blendshapes, got {deltas.shape[-1]}")
         check_saved_tensors(tensors, self._gaussian_tensors(), {})
         own = {name: tensor.to(self.device, copy=True) for name, tensor in tensors.items()}
+        appearance = _stripped(own, _APPEARANCE)
+        self.appearance.check(appearance, len(own["means"]))
         self.gaussians = {name: Parameter(own[name]) for name in self.gaussians}
         self._constants = {name: own[_ANCHOR + name] for name in self._constants}
         self._index_gaussians()
-        self.appearance.load(_stripped(own, _APPEARANCE))
+        self.appearance.load(appearance)
         self._density.load_tensors(_stripped(own, _DENSITY))
         self.optimizer = self._build_optimizer()
 
