@@ -93,6 +93,10 @@ class ToyGan:
             losses, {"center": fake.detach().mean(dim=0), "sign": logits.sign().mean()}
         )
 
+    @property
+    def knows_passes(self) -> bool:
+        return False
+
     def moment(self, images_seen: int) -> int:
         return images_seen
 

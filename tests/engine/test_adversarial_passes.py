@@ -79,6 +79,12 @@ def test_fades_stand_still_for_so_many_steps() -> None:
         replace(SETTINGS, schedule_every=0)
 
 
+def test_a_shorter_training_lets_fades_stand_still_for_less() -> None:
+    stairs = replace(SETTINGS, images=9600, schedule_every=100)
+    assert stairs.scaled(0.1) == replace(SETTINGS, images=960, schedule_every=10)
+    assert stairs.scaled(1e-3) == replace(SETTINGS, images=10, schedule_every=1)
+
+
 def test_the_loop_tells_methods_where_fades_stand(feed: ImageFeed, tmp_path: Path) -> None:
     toy, settings = ToyGan(), replace(SETTINGS, schedule_every=5)
     run = RunFolder.create(tmp_path / "run", settings, seed=0)

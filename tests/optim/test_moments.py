@@ -11,17 +11,18 @@ from torch import Tensor
 from vultus.optim.moments import check_moments
 
 
-def moments_of_adam() -> tuple[dict[str, Tensor], Tensor]:
+def moments_of_adam(dtype: torch.dtype = torch.float32) -> tuple[dict[str, Tensor], Tensor]:
     """What a step leaves behind."""
-    parameter = torch.nn.Parameter(torch.ones(4, 3))
+    parameter = torch.nn.Parameter(torch.ones(4, 3, dtype=dtype))
     optimizer = torch.optim.Adam([parameter])
     parameter.sum().backward()
     optimizer.step()
     return dict(optimizer.state[parameter]), parameter
 
 
-def test_moments_of_adam_fit() -> None:
-    moments, parameter = moments_of_adam()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_moments_of_adam_fit(dtype: torch.dtype) -> None:
+    moments, parameter = moments_of_adam(dtype)
     check_moments(moments, parameter, "means")
 
 

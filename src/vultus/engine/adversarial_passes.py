@@ -66,12 +66,13 @@ class LaunchedPasses:
 
 
 class CapturedPasses:
-    """Replays a CUDA graph for each phase.
+    """Replays a CUDA graph for each phase, and for each pass of it if the method tells them apart.
 
-    The first pass of a moment of the training runs op by op, which compiles kernels and lets cuDNN
-    choose; the second one is captured. While schedules move, every moment is a new one, so let them
-    stand still for some steps (``training.schedule_every``). Passes whose lists outgrow their
-    buffers are run again: results are exact whatever happens.
+    A graph keeps its own gradients beside the memory that all share. The first pass of a moment of
+    the training runs op by op, which compiles kernels and lets cuDNN choose; the second one is
+    captured. While schedules move, every moment is a new one, so let them stand still for some
+    steps (``training.schedule_every``). Passes whose lists outgrow their buffers are run again:
+    results are exact whatever happens.
     """
 
     def __init__(self, method: AdversarialMethod) -> None:
@@ -84,7 +85,7 @@ class CapturedPasses:
 
     def run(self, phase: Phase, work: Pass, weight: float) -> PhaseResult:
         """Replay a pass; capture it where that is due."""
-        place = phase.name, work.first
+        place = phase.name, work.first if self._method.knows_passes else None
         moment = self._method.moment(work.images_seen), len(work), weight
         if self._warm.get(place) != moment:
             self._warm[place] = moment

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -76,7 +76,9 @@ def join_world(device: torch.device) -> Iterator[tuple[World, torch.device]]:
     """
     size = int(os.environ.get(_SIZE, "1"))
     if size == 1:
-        yield World(), device
+        # Kernels are launched, and graphs captured, on the current GPU.
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            yield World(), device
         return
     if device.type == "cuda":
         local = int(os.environ[_LOCAL_RANK])

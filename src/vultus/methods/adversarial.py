@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -14,6 +14,7 @@ from vultus.data.image_choice import ChoiceConfig
 from vultus.data.image_feed import Conditions, RealBatch
 from vultus.data.image_set import AlphaUse
 from vultus.methods.schedule import check_schedule
+from vultus.optim.schedules import scale_steps
 
 __all__ = [
     "AdversarialConfig",
@@ -104,6 +105,14 @@ class AdversarialSettings:
     def steps(self) -> int:
         """Optimisation steps."""
         return self.images // self.batch
+
+    def scaled(self, factor: float) -> AdversarialSettings:
+        """Multiply the length of the training, and of how long fades stand still."""
+        return replace(
+            self,
+            images=max(scale_steps(self.images, factor), self.batch),
+            schedule_every=max(scale_steps(self.schedule_every, factor), 1),
+        )
 
     def moment(self, step: int) -> int:
         """Steps after which fades are where they are in a step, counted from 1."""
@@ -223,6 +232,11 @@ class AdversarialMethod(Protocol):
     @property
     def phases(self) -> tuple[Phase, ...]:
         """Parts of a step, in their order."""
+        ...
+
+    @property
+    def knows_passes(self) -> bool:
+        """Whether ``losses`` depend on ``Pass.first``: on which pass of a step it is."""
         ...
 
     def losses(self, phase: Phase, work: Pass) -> PhaseResult:

@@ -66,6 +66,11 @@ class ImageGan(ABC, Generic[_Generator, _Discriminator]):
         """Images after which no schedule moves any more."""
 
     @property
+    def knows_passes(self) -> bool:
+        """Whether losses depend on which pass of a step it is."""
+        return False
+
+    @property
     def device(self) -> torch.device:
         """Where the networks are."""
         return self._labels.device

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 __all__ = ["check_moments"]
@@ -26,9 +27,12 @@ def check_moments(moments: Mapping[str, Tensor], parameter: Tensor, name: str) -
         wanted, found = (", ".join(keys) for keys in (_SCALAR + _LIKE_PARAMETER, sorted(moments)))
         raise ValueError(f"optimiser must have {wanted} of {name!r}, got {found}")
     for key, value in moments.items():
-        shape = () if key in _SCALAR else tuple(parameter.shape)
-        if tuple(value.shape) != shape or value.dtype != parameter.dtype:
+        # Adam counts steps in single precision whatever the parameter has.
+        shape, dtype = tuple(parameter.shape), parameter.dtype
+        if key in _SCALAR:
+            shape, dtype = (), value.dtype if value.is_floating_point() else torch.float32
+        if tuple(value.shape) != shape or value.dtype != dtype:
             raise ValueError(
-                f"optimiser must have {key} of {name!r} of shape {shape} and type "
-                f"{parameter.dtype}, got {tuple(value.shape)} and {value.dtype}"
+                f"optimiser must have {key} of {name!r} of shape {shape} and type {dtype}, got "
+                f"{tuple(value.shape)} and {value.dtype}"
             )

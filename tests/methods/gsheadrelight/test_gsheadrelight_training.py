@@ -147,8 +147,25 @@ def test_a_resumed_training_equals_an_uninterrupted_one(feed: ImageFeed, tmp_pat
     assert [row["augmentation"] for row in rows[0]][:2] == [0.0, 0.25]
 
 
+def test_a_moment_is_another_one_while_any_fade_moves(feed: ImageFeed) -> None:
+    fades = {"pose_swap_fade": 16, "blur_fade": 24, "scenery_start": 32}
+    for name, end in fades.items():
+        others = {other: 8 for other in fades if other != name}
+        for background in ("scenery", "black"):
+            method = build(feed, **others, **{name: end}, background=background)
+            moves = name != "scenery_start" or background == "scenery"
+            assert (method.moment(end - 1) != method.moment(end)) == moves, (name, background)
+            assert method.moment(end) == method.moment(end + 1), name
+
+
 @pytest.mark.gpu
-def test_captured_passes_give_the_numbers_of_launched_ones(feed: ImageFeed, tmp_path: Path) -> None:
+def test_captured_passes_give_the_numbers_of_launched_ones(
+    feed: ImageFeed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replay, replayed = torch.cuda.CUDAGraph.replay, []
+    monkeypatch.setattr(
+        torch.cuda.CUDAGraph, "replay", lambda graph: replayed.append(graph) or replay(graph)
+    )
     moved = ImageFeed(feed.images, feed.entries, 0, device="cuda")
     settings = replace(TINY.training, images=60, schedule_every=3)
     logs = []
@@ -156,6 +173,7 @@ def test_captured_passes_give_the_numbers_of_launched_ones(feed: ImageFeed, tmp_
         run = RunFolder.create(tmp_path / str(graph), TINY, seed=0)
         train_adversarial(build(moved), moved, settings, run, 0, graph=graph)
         logs.append(run.read_metrics())
+        assert bool(replayed) == graph
     for launched, captured in zip(*logs, strict=True):
         for name, value in launched.items():
             if name.startswith(("loss.", "logit.")):

@@ -223,8 +223,25 @@ def test_a_training_on_any_device_goes_on_and_is_read_on_the_cpu(
     assert torch.equal(loaded.decoder.out.weight, expected)
 
 
+def test_a_moment_is_another_one_while_any_fade_moves(feed: ImageFeed) -> None:
+    fades = {"pose_swap_fade": 16, "blur_fade": 24, "noise_fade": 32, "neural_size_fade": 40}
+    for name, end in fades.items():
+        others = {other: 8 for other in fades if other != name}
+        objective = replace(TINY.objective, **others, **{name: end}, neural_size_final=12)
+        config = replace(TINY, objective=objective)
+        method = SphereHead(config, feed.conditions, 0, torch.device("cpu"))
+        assert method.moment(end - 1) != method.moment(end), name
+        assert method.moment(end) == method.moment(end + 1), name
+
+
 @pytest.mark.gpu
-def test_captured_passes_give_the_numbers_of_launched_ones(feed: ImageFeed, tmp_path: Path) -> None:
+def test_captured_passes_give_the_numbers_of_launched_ones(
+    feed: ImageFeed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replay, replayed = torch.cuda.CUDAGraph.replay, []
+    monkeypatch.setattr(
+        torch.cuda.CUDAGraph, "replay", lambda graph: replayed.append(graph) or replay(graph)
+    )
     moved = ImageFeed(feed.images, feed.entries, 0, device="cuda")
     settings = replace(TINY.training, images=60, schedule_every=3)
     logs = []
@@ -233,6 +250,7 @@ def test_captured_passes_give_the_numbers_of_launched_ones(feed: ImageFeed, tmp_
         run = RunFolder.create(tmp_path / str(graph), TINY, seed=0)
         train_adversarial(method, moved, settings, run, 0, graph=graph)
         logs.append(run.read_metrics())
+        assert bool(replayed) == graph
     for launched, captured in zip(*logs, strict=True):
         for name, value in launched.items():
             if name.startswith(("loss.", "logit.")):

@@ -483,7 +483,5 @@ def scale_schedule(config: GSHeadRelightConfig, factor: float) -> GSHeadRelightC
             blur_fade=scale_steps(objective.blur_fade, factor),
             scenery_start=scale_steps(objective.scenery_start, factor),
         ),
-        training=replace(
-            training, images=max(scale_steps(training.images, factor), training.batch)
-        ),
+        training=training.scaled(factor),
     )

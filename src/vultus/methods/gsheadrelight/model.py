@@ -103,7 +103,15 @@ class GSHeadRelight(ImageGan[Generator, Discriminator]):
     def fades_end(self) -> int:
         """Images after which no schedule moves any more."""
         objective = self.config.objective
-        return max(objective.pose_swap_fade, objective.blur_fade, objective.scenery_start)
+        fades = [objective.pose_swap_fade, objective.blur_fade]
+        if objective.background == "scenery":
+            fades.append(objective.scenery_start)
+        return max(fades)
+
+    @property
+    def knows_passes(self) -> bool:
+        """Images are compared with the cameras and lights of the whole step."""
+        return True
 
     @property
     def phases(self) -> tuple[Phase, ...]:

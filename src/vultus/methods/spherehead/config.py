@@ -420,7 +420,7 @@ def scale_schedule(config: SphereHeadConfig, factor: float) -> SphereHeadConfig:
             noise_fade=scaled(objective.noise_fade),
             neural_size_fade=scaled(objective.neural_size_fade),
         ),
-        training=replace(training, images=max(scaled(training.images), training.batch)),
+        training=training.scaled(factor),
     )
 
 
