@@ -270,6 +270,24 @@ def test_lights_that_differ_are_left_out_and_named(sequences, tmp_path) -> None:
     assert list(truth.test_lights) == ["top"]
 
 
+def test_a_union_written_again_forgets_cards_that_its_sequences_no_longer_have(
+    sequences, tmp_path
+) -> None:
+    union = tmp_path / "union"
+    for folder in sequences:
+        card(folder, train_env=None, color_space="linear", frame="camera")
+        (folder / "rig.json").write_text("{}")
+    write_union(union, sequences)
+    assert {"light.json", "rig.json"} < {path.name for path in union.iterdir()}
+    for folder in sequences:
+        (folder / "light.json").unlink()
+        (folder / "rig.json").unlink()
+    plan_union(union, sequences).write()
+    assert not {"light.json", "rig.json"} & {path.name for path in union.iterdir()}
+    assert (union / "canonical_flame_param.npz").is_file()
+    assert not read(union).has_linear_colors
+
+
 def test_a_union_without_known_lights_has_no_card_but_keeps_what_pictures_hold(
     sequences, tmp_path
 ) -> None:

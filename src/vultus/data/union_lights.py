@@ -26,8 +26,9 @@ class UnionLights:
     """What was left out."""
 
     def write(self, root: Path) -> None:
-        """Copy the maps, then write the card."""
+        """Copy the maps, then write the card; without one, remove that of an earlier union."""
         if self.card is None:
+            (root / CARD_NAME).unlink(missing_ok=True)
             return
         for name, source in self.maps.items():
             (root / name).parent.mkdir(exist_ok=True)

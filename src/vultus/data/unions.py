@@ -51,8 +51,13 @@ class UnionPlan:
         return {split: len(entries) for split, entries in self.frames.items()}
 
     def write(self) -> None:
-        """Write the manifests, the lists of sequences, the lights and the files of the subject."""
+        """Write the manifests, the lists of sequences, the lights and the files of the subject.
+
+        Files of an earlier union that these sequences do not have are removed first.
+        """
         self.root.mkdir(parents=True, exist_ok=True)
+        for name in set(_SUBJECT_FILES) - {source.name for source in self.subject_files}:
+            (self.root / name).unlink(missing_ok=True)
         for source in self.subject_files:
             with atomic_path(self.root / source.name) as temporary:
                 shutil.copyfile(source, temporary)
