@@ -111,6 +111,7 @@ def test_lights_that_cannot_be_taken_over_are_refused(
     last = (texts / names[2]).with_suffix(".txt")
     for text, message in (
         ("1 " * 8, "must hold 9 or 27 numbers, got 8"),
+        ("1 " * 10, "must hold 9 or 27 numbers, got 10"),
         ("1 " * 27, "must hold 9 numbers, got 27"),
         ("a " * 9, "must hold the numbers of a light"),
         ("inf " * 9, "must hold finite numbers"),

@@ -39,19 +39,20 @@ _SUFFIX = ".txt"
 
 
 def parse_light_text(text: str, where: str) -> Float[Tensor, " l"]:
-    """Read the numbers of a light: 27 where there are as many, otherwise the first 9, as DPR does.
+    """Read the numbers of a light: 9, or 27, coefficient by coefficient.
+
+    DPR's program takes the first 9 of any number; the lights that it comes with have no more. Here
+    other counts are refused: 26 numbers are most likely 27 that were cut off.
 
     Raises:
-        ValueError: If there are fewer, or something else; names ``where``.
+        ValueError: If there are others, or something else; names ``where``.
     """
     try:
         numbers = torch.tensor([float(word) for word in text.split()])
     except ValueError as error:
         raise ValueError(f"{where} must hold the numbers of a light: {error}") from error
-    if len(numbers) < LIGHT_TERMS:
+    if len(numbers) not in (LIGHT_TERMS, 3 * LIGHT_TERMS):
         raise ValueError(f"{where} must hold 9 or 27 numbers, got {len(numbers)}")
-    if len(numbers) != 3 * LIGHT_TERMS:
-        numbers = numbers[:LIGHT_TERMS]
     if not bool(numbers.isfinite().all()):
         raise ValueError(f"{where} must hold finite numbers")
     return numbers

@@ -104,10 +104,11 @@ def test_a_single_array_is_no_light(tmp_path: Path) -> None:
         read_light(tmp_path / "light.npz")
 
 
-def test_longer_lists_of_degree_two_and_more_give_their_first_nine(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [9, 27])
+def test_texts_hold_terms_one_after_the_other(tmp_path: Path, count: int) -> None:
     path = tmp_path / "light.txt"
-    path.write_text("\n".join(str(number) for number in range(16)))
-    assert read_light(path)[:, 0].tolist() == list(range(9))
+    path.write_text("\n".join(str(number) for number in range(count)))
+    assert read_light(path).flatten().tolist() == list(range(count))
 
 
 @pytest.mark.parametrize(
@@ -121,6 +122,8 @@ def test_longer_lists_of_degree_two_and_more_give_their_first_nine(tmp_path: Pat
         ("light.json", '{"light": "x"}', "must hold the numbers of a light"),
         ("light.json", '{"light": [], "axes": "camera"}', "axes must be head or world, got 'cam"),
         ("light.txt", "1 2 3", "must hold 9 or 27 numbers, got 3"),
+        ("light.txt", "1 " * 26, "must hold 9 or 27 numbers, got 26"),
+        ("light.txt", "1 " * 28, "must hold 9 or 27 numbers, got 28"),
         ("light.json", "[[1, 2, 3, 4, 5, 6, 7, 8, 9]]", "colours, got shape (1, 9)"),
         ("light.txt", "1 2 x", "must hold the numbers of a light"),
         ("light.txt", "1e39 " * 9, "must hold finite numbers"),

@@ -31,9 +31,9 @@ _SHAPES = ((LIGHT_TERMS,), (3 * LIGHT_TERMS,), (LIGHT_TERMS, 1), (LIGHT_TERMS, 3
 def read_light(path: Path) -> Float[Tensor, "9 c"]:
     """Read a light: 9 numbers, or 27, term by term; or a table of terms and colours, either way.
 
-    ``.txt`` holds numbers and nothing else, of which the first 9 are used unless they are 27, in
-    axes of the head as DPR publishes its lights. ``.npz`` holds an array ``light``. ``.json`` holds
-    a list, or ``{"light": [...], "axes": "head" or "world"}``.
+    ``.txt`` holds numbers and nothing else, in axes of the head as DPR publishes its lights.
+    ``.npz`` holds an array ``light``. ``.json`` holds a list, or
+    ``{"light": [...], "axes": "head" or "world"}``.
 
     Raises:
         FileNotFoundError: If there is no such file.
