@@ -21,7 +21,7 @@ from vultus.core.image_io import read_image
 from vultus.core.video_io import read_video_frames, video_info
 from vultus.export.mesh_files import read_mesh
 from vultus.gaussians.splat_files import read_splats
-from vultus.geometry.cameras import camera_centers
+from vultus.geometry.cameras import Camera, camera_centers
 from vultus.heads.base import HeadPose
 from vultus.heads.expression_track import ExpressionTrack
 
@@ -377,3 +377,20 @@ def test_a_path_frames_the_head_as_the_first_training_image(trained: Path) -> No
     distance = (camera_centers(cameras) - target).norm(dim=1)
     torch.testing.assert_close(eye + distance[0] * axis, target, atol=1e-5, rtol=0)
     torch.testing.assert_close(distance, distance[:1].expand(4), atol=1e-5, rtol=0)
+
+
+def test_a_camera_that_moves_is_taken_where_it_first_stands(trained: Path) -> None:
+    """Whatever the order of the files: held-out moments may come first or last."""
+    opened = open_run(trained)
+    frames = opened.sequence.frames
+
+    def moved(timestep: int, camera: Camera) -> Camera:
+        poses = camera.world_to_camera.clone()
+        poses[:, 0, 3] += timestep
+        return replace(camera, world_to_camera=poses)
+
+    moving = tuple(replace(each, camera=moved(each.timestep, each.camera)) for each in frames)
+    stands = next(each.camera for each in frames if (each.camera_index, each.timestep) == (1, 0))
+    for order in (moving, moving[::-1]):
+        found = replace(opened, sequence=replace(opened.sequence, frames=order)).camera(1)
+        assert torch.equal(found.world_to_camera, stands.world_to_camera)

@@ -90,11 +90,12 @@ class OpenRun:
         """
         if index is None:
             return self.sequence.split("train")[0].camera
-        cameras = {record.camera_index: record.camera for record in self.sequence.frames}
-        if index not in cameras:
-            known = ", ".join(map(str, sorted(cameras)))
+        records = [record for record in self.sequence.frames if record.camera_index == index]
+        if not records:
+            indices = sorted({record.camera_index for record in self.sequence.frames})
+            known = ", ".join(map(str, indices))
             raise ValueError(f"--camera must be one of {known}, got {index}")
-        return cameras[index]
+        return min(records, key=lambda record: record.timestep).camera
 
 
 def run_settings(method: str, seed: int, data: DataOptions, config: Any) -> Any:
