@@ -107,6 +107,8 @@ def test_models_that_are_not_what_is_said_are_refused(tmp_path: Path, refuses: R
     refuses([*command, "spherehead"], "holds a generator of eg3d, got --source spherehead")
     refuses([*command, "eg3d", "--iteration", "3"], "a pickle of eg3d holds one model, got 3")
     refuses([*command, "eg3d", "--to", "run"], "--source eg3d needs --to generator, got run")
+    for option in (["--half"], ["--license", "MIT"], ["--note", "mine"]):
+        refuses([*command, "gaussianhead", *option], f"{option[0]} is of generators, got --source")
     refuses([*command, "generator_run"], "is a pickle: --source must be the program that wrote it")
     empty = ["convert-checkpoint", str(tmp_path), *out, "--source", "generator_run"]
     refuses(empty, "holds no run")

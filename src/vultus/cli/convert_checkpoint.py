@@ -51,6 +51,8 @@ _TARGETS = {
     "gaussian_blendshapes": ("run",),
 }
 """What avatars become; the first is the default."""
+_OF_GENERATORS = ("half", "license", "note")
+"""Options that mean nothing for avatars."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def main(arguments: list[str]) -> None:
         ConvertOptions, args=arguments, prog="vultus convert-checkpoint", description=__doc__
     )
     target = _target(options)
+    _check_effects(options)
     if options.source in get_args(GeneratorSource):
         convert_generator(
             options.model,
@@ -145,6 +148,15 @@ def main(arguments: list[str]) -> None:
         _write_run(avatar, options)
     else:
         _write_folder(avatar, options)
+
+
+def _check_effects(options: ConvertOptions) -> None:
+    """Refuse for avatars what only files of generators have."""
+    if options.source in get_args(GeneratorSource):
+        return
+    for name in _OF_GENERATORS:
+        if getattr(options, name) not in (None, False):
+            raise ValueError(f"--{name} is of generators, got --source {options.source}")
 
 
 def _about(options: ConvertOptions) -> dict[str, str]:
