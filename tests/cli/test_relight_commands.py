@@ -130,9 +130,14 @@ def test_relit_films_and_sheets_are_written(
     assert image_size(tmp_path / "sheet.png") == (3 * 32 + 8, 3 * 32 + 8)
 
 
-def test_a_sheet_shows_light_on_its_way(weights: Path, envmap: Path, tmp_path: Path) -> None:
-    lights = ["--lights", str(envmap), "left", "--turns", "-1", "--steps", "4"]
+def test_a_sheet_shows_light_on_its_way(
+    weights: Path, envmap: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lights = ["--lights", str(envmap), "left", "--turns", "-1", "--columns", "4"]
     sheet = command("generate-relit", weights, tmp_path / "sheet.png", *lights)
+    assert run([*sheet, "--dry-run"]) == 0
+    assert "in 8 lights" in " ".join(capsys.readouterr().out.split())
+    assert not (tmp_path / "sheet.png").exists()
     assert run(sheet) == 0
     found = read_image_bytes(tmp_path / "sheet.png")
     assert found.shape == (3, 2 * 32 + 4, 8 * 32 + 7 * 4)
@@ -250,8 +255,9 @@ def test_what_relighting_cannot_do_is_refused(
     for option, value in {"frames": "2", "turns": "0", "motion": "face", "fps": "5"}.items():
         sheet = command("generate-relit", weights, tmp_path / "a.png", f"--{option}", value)
         refuses(sheet, f"--{option} needs a film (.mp4)", "got --out")
-    refuses([*relit, "--steps", "2"], "--steps needs a sheet (.png, .jpg), got --out")
-    refuses([*relit, "--steps", "0"], "--steps must be positive, got 0")
+    refuses([*relit, "--columns", "2"], "--columns needs a sheet (.png, .jpg), got --out")
+    for columns in ("0", "361"):
+        refuses([*relit, "--columns", columns], f"--columns must be 1 to 360, got {columns}")
     splats = command("generate-splats", weights, tmp_path / "s", "--lights", "left", "left")
     refuses(splats, "--lights must have different names")
     refuses(

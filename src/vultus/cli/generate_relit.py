@@ -33,6 +33,8 @@ __all__ = ["RELIGHTABLE_METHODS", "GenerateRelitOptions", "main", "open_lights"]
 
 RELIGHTABLE_METHODS = ("gsheadrelight",)
 _PICTURES = (".png", ".jpg", ".jpeg")
+_MAX_COLUMNS = 360
+"""Of one light: a degree each."""
 _OF_FILMS = ("frames", "motion", "arrange", "fps")
 """Options that mean nothing for a sheet."""
 _OF_TURNS = ("turns", "around")
@@ -48,9 +50,9 @@ class GenerateRelitOptions:
     )
     out: Path = Path("relit.mp4")
     """Film (.mp4), or sheet (.png, .jpg) whose first row shows the lights."""
-    steps: int = 1
-    """Of a sheet: columns for each light on its way around people (--turns); 1 shows lights as they
-    are."""
+    columns: int = 1
+    """Of a sheet, for each light: places on its way around people (--turns), at most 360; 1 shows
+    lights as they are."""
     people: Annotated[PeopleOptions, tyro.conf.arg(name="")] = field(default_factory=PeopleOptions)
     lights: tuple[str, ...] = ("front",)
     """front, left, right, above, below, even, or albedo for none; or files: maps of surroundings
@@ -101,9 +103,10 @@ def main(arguments: list[str]) -> None:
     sampler = options.generator.open_sampler()
     people = People.join([person for _, person in options.people.named(sampler)])
     what = f"{film.num_frames(len(lights))} frames" if is_film else "a sheet"
+    num_lights = len(lights) * options.columns
     if options.dry_run:
         console.print(
-            f"would write {what} of {count_people(len(people))} in {len(lights)} lights with a "
+            f"would write {what} of {count_people(len(people))} in {num_lights} lights with a "
             f"{sampler.description} to {out}"
         )
         return
@@ -113,20 +116,20 @@ def main(arguments: list[str]) -> None:
         return
     columns = [turned for light in lights for turned in _turn(light, options)]
     write_image(out, relit_sheet(sampler, people, columns, sampler.rig.label(), options.show))
-    console.print(f"sheet: {out} ({count_people(len(people))} in {len(columns)} lights)")
+    console.print(f"sheet: {out} ({count_people(len(people))} in {num_lights} lights)")
 
 
 def _check_kind(options: GenerateRelitOptions, *, is_film: bool) -> None:
     """Refuse what has no effect on a film, or on a sheet."""
-    if options.steps < 1:
-        raise ValueError(f"--steps must be positive, got {options.steps}")
+    if not 1 <= options.columns <= _MAX_COLUMNS:
+        raise ValueError(f"--columns must be 1 to {_MAX_COLUMNS}, got {options.columns}")
     if is_film:
-        if options.steps > 1:
-            raise ValueError(f"--steps needs a sheet (.png, .jpg), got --out {options.out}")
+        if options.columns > 1:
+            raise ValueError(f"--columns needs a sheet (.png, .jpg), got --out {options.out}")
         return
     needs = {name: "a film (.mp4)" for name in _OF_FILMS}
-    if options.steps == 1:
-        needs |= {name: "a film (.mp4), or --steps of a sheet" for name in _OF_TURNS}
+    if options.columns == 1:
+        needs |= {name: "a film (.mp4), or --columns of a sheet" for name in _OF_TURNS}
     for option in fields(options):
         if option.name in needs and getattr(options, option.name) != option.default:
             raise ValueError(f"--{option.name} needs {needs[option.name]}, got --out {options.out}")
@@ -134,8 +137,8 @@ def _check_kind(options: GenerateRelitOptions, *, is_film: bool) -> None:
 
 def _turn(light: LightSource, options: GenerateRelitOptions) -> list[LightSource]:
     """A light at equal steps of its way around people."""
-    step = 2.0 * math.pi * options.turns / options.steps
-    return [light.turned(index * step, options.around) for index in range(options.steps)]
+    step = 2.0 * math.pi * options.turns / options.columns
+    return [light.turned(index * step, options.around) for index in range(options.columns)]
 
 
 def open_lights(texts: tuple[str, ...], settings: LightSettings) -> list[LightSource]:
