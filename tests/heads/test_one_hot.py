@@ -23,6 +23,13 @@ def test_unknown_expressions_are_refused_by_name(name) -> None:
         find_expressions(FakeHead(), [name])
 
 
+def test_expressions_that_move_nothing_of_an_avatar_are_refused() -> None:
+    assert find_expressions(FakeHead(), ["all", "mouthSmile_L"], [1]) == [1, 1]
+    for name in ("jawOpen", "0"):
+        with pytest.raises(ValueError, match=r"expression jawOpen \(0\) moves nothing"):
+            find_expressions(FakeHead(), [name], [1])
+
+
 def test_heads_without_expressions_are_refused() -> None:
     head = FakeHead()
     head.parameters_spec = (ParameterSpec("translation", 3),)

@@ -21,6 +21,8 @@ from vultus.geometry.cameras import Camera
 from vultus.heads.base import HeadPose
 from vultus.methods.base import ReconstructionMethod
 from vultus.methods.registry import METHODS, build_method, method_presets
+from vultus.methods.relightable_blendshapes.model import RelightableBlendshapes
+from vultus.methods.relightable_blendshapes.rig_motion import moving_expressions
 
 __all__ = [
     "DataOptions",
@@ -81,6 +83,13 @@ class OpenRun:
         if not 0 <= timestep <= last:
             raise ValueError(f"--timestep must be 0 to {last}, got {timestep}")
         return self.avatar.track[timestep]
+
+    def moving_expressions(self) -> list[int] | None:
+        """Columns of the expressions that move the avatar, where not all of the head's do."""
+        if not isinstance(self.avatar, RelightableBlendshapes):
+            return None
+        limit = self.avatar.config.model.num_expressions
+        return moving_expressions(self.avatar.head, self.pose(0), limit)
 
     def camera(self, index: int | None) -> Camera:
         """A camera of the capture as it first stands there, by default the first training camera.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -32,7 +33,13 @@ class OneHotOptions:
             raise ValueError(f"--weight must be finite, got {self.weight}")
 
     def poses(
-        self, head: HeadModel, place: HeadPose, frames: int, *, is_swinging: bool
+        self,
+        head: HeadModel,
+        place: HeadPose,
+        frames: int,
+        *,
+        is_swinging: bool,
+        moving: Collection[int] | None = None,
     ) -> HeadPose:
         """One pose per frame of the film.
 
@@ -41,11 +48,13 @@ class OneHotOptions:
             place: One frame: where the head is.
             frames: Of the film.
             is_swinging: Whether expressions rise and fall.
+            moving: Those that move the avatar; ``None``: all.
 
         Raises:
-            ValueError: If an expression is unknown, or there are more of them than frames.
+            ValueError: If an expression is unknown or moves nothing, or there are more of them than
+                frames.
         """
-        columns = find_expressions(head, self.one_hot)
+        columns = find_expressions(head, self.one_hot, moving)
         if len(columns) > frames:
             raise ValueError(
                 f"--frames must be at least {len(columns)}, one for each expression, got {frames}"

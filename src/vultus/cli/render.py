@@ -119,7 +119,9 @@ def path_pose(
     """The pose of a timestep, or those of the track, which plays along, or single expressions."""
     if expressions.one_hot:
         head, place = opened.sequence.head, opened.pose(timestep or 0)
-        return expressions.poses(head, place, frames, is_swinging=path == "still")
+        return expressions.poses(
+            head, place, frames, is_swinging=path == "still", moving=opened.moving_expressions()
+        )
     if timestep is not None:
         return opened.pose(timestep)
     track = opened.avatar.track

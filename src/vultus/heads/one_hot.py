@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -16,18 +16,25 @@ _FACE_JOINTS = ("jaw_pose", "eye_pose")
 """What moves the face beside expressions."""
 
 
-def find_expressions(head: HeadModel, names: Sequence[str]) -> list[int]:
+def find_expressions(
+    head: HeadModel, names: Sequence[str], moving: Collection[int] | None = None
+) -> list[int]:
     """Columns of ``expression_coeffs``, by name or number; ``all`` stands for all of them.
 
+    Args:
+        head: Whose expressions.
+        names: Which ones.
+        moving: Those that move what is shown, where the head's others do not; ``all`` are these.
+
     Raises:
-        ValueError: If the head has no expressions, or not this one.
+        ValueError: If the head has no expressions, or not this one, or it moves nothing.
     """
     size = _num_expressions(head)
     known = tuple(head.expression_names)
     found: list[int] = []
     for name in names:
         if name == "all":
-            found += range(size)
+            found += range(size) if moving is None else sorted(moving)
         elif name in known:
             found.append(known.index(name))
         elif name.isdecimal() and int(name) < size:
@@ -35,6 +42,10 @@ def find_expressions(head: HeadModel, names: Sequence[str]) -> list[int]:
         else:
             listed = f" or one of {', '.join(known)}" if known else ""
             raise ValueError(f"expression must be all, 0 to {size - 1}{listed}, got {name!r}")
+    still = next((column for column in found if moving is not None and column not in moving), None)
+    if still is not None:
+        name = known[still] if known else str(still)
+        raise ValueError(f"expression {name} ({still}) moves nothing of this avatar")
     return found
 
 

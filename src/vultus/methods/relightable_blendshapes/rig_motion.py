@@ -14,12 +14,21 @@ from torch import Tensor
 
 from vultus.geometry.rigid_fit import fit_rigid
 from vultus.heads.base import HeadModel, HeadPose, JointedHead, head_on_device
+from vultus.heads.one_hot import one_hot_poses
 from vultus.methods.relightable_blendshapes.consistency import BACK_OF_HEAD_FACES
 from vultus.methods.relightable_blendshapes.posing import NUM_EYELIDS, FrameMotion
 
-__all__ = ["RigMotion", "SubjectMeshes", "back_of_head", "shape_subject", "still_pose"]
+__all__ = [
+    "RigMotion",
+    "SubjectMeshes",
+    "back_of_head",
+    "moving_expressions",
+    "shape_subject",
+    "still_pose",
+]
 
 _FRAMES_AT_ONCE = 64
+_LEAST_MOTION = 1e-6
 
 
 @dataclass(frozen=True)
@@ -135,6 +144,24 @@ def back_of_head(head: HeadModel) -> Int[Tensor, " n"]:
 
 def _has_flame_faces(head: HeadModel) -> bool:
     return head.name == "flame" and head.topology.faces.shape[0] > max(BACK_OF_HEAD_FACES)
+
+
+@torch.no_grad()
+def moving_expressions(head: HeadModel, place: HeadPose, num_expressions: int | None) -> list[int]:
+    """Columns of the expressions that move Gaussians: by blendshapes, or by turning joints.
+
+    Args:
+        head: With joints and expressions.
+        place: One frame, which says whose head it is.
+        num_expressions: How many have blendshapes, at most; ``None``: all.
+    """
+    jointed = _check_jointed(head)
+    count, size = _num_expressions(head, num_expressions), len(head.expression_names)
+    poses = one_hot_poses(head, place, torch.arange(size), torch.ones(size))
+    transforms = jointed.joint_motion(poses).transforms
+    still = jointed.joint_motion(poses.replace(expression_coeffs=None)).transforms
+    turns = (transforms - still).abs().flatten(start_dim=1).amax(dim=1) > _LEAST_MOTION
+    return (turns | (torch.arange(size) < count)).nonzero()[:, 0].tolist()
 
 
 def _check_jointed(head: HeadModel) -> JointedHead:
