@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 from torch import Tensor
 
 from triton_support import compile_launch, is_interpreting, triton_device
-from vultus.kernels.transfer_shading import shade_transfers
+from vultus.kernels.transfer_shading import Backend, shade_transfers
 
 FRAMES, NUM, TERMS = 2, 131, 9
 
@@ -63,6 +64,35 @@ def test_the_kernel_reads_parts_of_larger_tensors_and_keeps_what_is_not_a_number
     assert int(found.isnan().sum()) == 3
 
 
+@pytest.mark.triton
+@pytest.mark.parametrize(("lights", "vectors", "colors"), [(1, 1, 1), (3, 3, 3), (2, 3, 1)])
+def test_one_set_of_lights_serves_all_frames(lights: int, vectors: int, colors: int) -> None:
+    device = triton_device()
+    albedo, transfer, light = draw_inputs(lights, vectors, colors)
+    repeated = light[:1].expand(FRAMES, -1, -1, -1)
+    wanted = shade_transfers(albedo, transfer, repeated, backend="ref")
+    shared = albedo, transfer, light[:1]
+    torch.testing.assert_close(shade_transfers(*shared, backend="ref"), wanted)
+    found = shade_transfers(*(x.to(device) for x in shared), backend="gpu")
+    torch.testing.assert_close(found.cpu(), wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["ref", "gpu"])
+def test_lights_of_other_frames_and_transfers_of_other_primitives_are_refused(
+    backend: Backend,
+) -> None:
+    albedo, transfer, light = draw_inputs(1, 1, 3)
+    three_frames = light[:1].expand(3, -1, -1, -1)
+    for inputs in (
+        (albedo, transfer, three_frames),
+        (albedo, transfer[:, 1:], light),
+        (albedo[:1], transfer, light),
+    ):
+        # Where shapes are checked, that complains first.
+        with pytest.raises((ValueError, TypeCheckError), match=r"same frames|light|transfer"):
+            shade_transfers(*inputs, backend=backend)
+
+
 def test_wrong_shapes_and_gradients_are_refused() -> None:
     albedo, transfer, light = draw_inputs(1, 1, 3)
     with pytest.raises(ValueError, match="transfer must have 9 or 27 numbers"):
@@ -82,6 +112,8 @@ def test_the_kernel_compiles_and_keeps_transfers_in_registers(
         pytest.skip("interpreted functions cannot be compiled")
     from vultus.kernels.triton_runtime import recorded_launches
 
+    albedo, transfer, light = draw_inputs(8, vectors, colors)
     with recorded_launches() as launches:
-        shade_transfers(*draw_inputs(8, vectors, colors), backend="gpu")
-    assert compile_launch(launches[0], capability).stack == 0
+        shade_transfers(albedo, transfer, light, backend="gpu")
+        shade_transfers(albedo, transfer, light[:1], backend="gpu")
+    assert [compile_launch(launch, capability).stack for launch in launches] == [0, 0]

@@ -105,6 +105,19 @@ def test_children_inherit_values_by_addition() -> None:
     assert torch.equal(children.values, parents.values + raw[..., 6:])
 
 
+@pytest.mark.parametrize("mode", ["lit", "albedo", "shading"])
+@torch.no_grad()
+def test_one_light_serves_all_heads(
+    generator: Generator, head: HeadGaussians, labels: Tensor, mode: ShadeMode
+) -> None:
+    for light in (lights(1, 9, 3), lights(1, 2, 9, 1)):
+        repeated = light.expand(2, *light.shape[1:])
+        assert torch.equal(shade(head, light, mode), shade(head, repeated, mode))
+        shared = generator.render(head, light, labels, mode=mode).image
+        assert torch.equal(shared, generator.render(head, repeated, labels, mode=mode).image)
+    assert not torch.equal(shared[0], shared[1])
+
+
 def test_colors_are_linear_in_the_light(head: HeadGaussians) -> None:
     first, second = lights(2, 2, 9, 3)
     mixed = shade(head, 0.3 * first - 1.7 * second, is_clamped=False)

@@ -27,7 +27,7 @@ Backend = Literal["auto", "ref", "gpu"]
 def shade_transfers(
     albedo: Float[Tensor, "b n 3"],
     transfer: Float[Tensor, "b n t"],
-    light: Float[Tensor, "b m k c"],
+    light: Float[Tensor, "#b m k c"],
     *,
     backend: Backend = "auto",
 ) -> Float[Tensor, "b n 3*m"]:
@@ -38,12 +38,13 @@ def shade_transfers(
     Args:
         albedo: In [0, 1].
         transfer: A vector of k terms for all colours, or three of them, colour by colour.
-        light: Lights of every frame; c is 1 for the same light in all colours, or 3.
+        light: Lights of every frame, or of all frames if there is one set; c is 1 for the same
+            light in all colours, or 3.
         backend: ``auto`` takes gpu for float32 tensors on a GPU where no gradients are recorded,
             else ref, which is differentiable.
 
     Raises:
-        ValueError: If transfers and lights do not match.
+        ValueError: If albedo, transfers and lights do not match.
         TypeError: If the backend does not support device or dtype, or gradients are asked of gpu.
     """
     check_choices(backend=(backend, Backend))
@@ -52,6 +53,12 @@ def shade_transfers(
         raise ValueError(
             f"transfer must have {terms} or {3 * terms} numbers and light 1 or 3 colours, got "
             f"{transfer.shape[2]} and {colors}"
+        )
+    if albedo.shape[:2] != transfer.shape[:2] or light.shape[0] not in (1, albedo.shape[0]):
+        shapes = ", ".join(str(tuple(each.shape)) for each in (albedo, transfer, light))
+        raise ValueError(
+            "albedo, transfer and light must be of the same frames and primitives (one set of "
+            f"lights may serve all frames), got shapes {shapes}"
         )
     tensors = albedo, transfer, light
     is_recorded = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)

@@ -25,13 +25,13 @@ def shade_transfers(albedo: Tensor, transfer: Tensor, light: Tensor) -> Tensor:
         TypeError: If the tensors are not float32 on one GPU.
     """
     check_tensors({"albedo": albedo, "transfer": transfer, "light": light}, albedo.device)
-    (batch, num, _), (_, num_lights, terms, light_colors) = albedo.shape, light.shape
+    (batch, num, _), (light_batch, num_lights, terms, light_colors) = albedo.shape, light.shape
     colors = torch.empty(batch, num, 3 * num_lights, device=albedo.device)
     launch(
         shade, (-(-num // _LANES), batch),
         albedo.contiguous(), transfer.contiguous(), light.contiguous(), colors, num, num_lights,
         SH_C0, TERMS=terms, VECTORS=transfer.shape[2] // terms, LIGHT_COLORS=light_colors,
-        LANES=_LANES, num_warps=_WARPS,
+        IS_SHARED=light_batch == 1, LANES=_LANES, num_warps=_WARPS,
     )  # fmt: skip
     return colors
 
@@ -39,14 +39,15 @@ def shade_transfers(albedo: Tensor, transfer: Tensor, light: Tensor) -> Tensor:
 @jit
 def shade(
     albedo, transfer, light, colors, num, num_lights, factor,
-    TERMS: constexpr, VECTORS: constexpr, LIGHT_COLORS: constexpr, LANES: constexpr,
+    TERMS: constexpr, VECTORS: constexpr, LIGHT_COLORS: constexpr, IS_SHARED: constexpr,
+    LANES: constexpr,
 ):  # fmt: skip
     """Write the colours of some primitives of a frame.
 
     Args:
         albedo: [frames num 3].
         transfer: [frames num VECTORS TERMS].
-        light: [frames lights TERMS LIGHT_COLORS].
+        light: [frames lights TERMS LIGHT_COLORS], or with one frame, for all, if IS_SHARED.
         colors: Written, [frames num lights 3].
         factor: Of the brightness.
     """
@@ -60,8 +61,9 @@ def shade(
     white = ()
     for color in tl.static_range(3):
         white = white + (factor * tl.load(albedo + row * 3 + color, mask=mask, other=0.0),)
+    first_light = 0 if IS_SHARED else frame * num_lights
     for j in range(num_lights):
-        coefficients = light + (frame * num_lights + j) * (TERMS * LIGHT_COLORS)
+        coefficients = light + (first_light + j) * (TERMS * LIGHT_COLORS)
         target = colors + (row * num_lights + j) * 3
         for color in tl.static_range(3):
             total = tl.zeros([LANES], tl.float32)

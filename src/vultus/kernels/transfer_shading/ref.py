@@ -16,7 +16,7 @@ _COLORS = 3
 def shade_transfers(
     albedo: Float[Tensor, "b n 3"],
     transfer: Float[Tensor, "b n t"],
-    light: Float[Tensor, "b m k c"],
+    light: Float[Tensor, "#b m k c"],
 ) -> Float[Tensor, "b n 3*m"]:
     """See ``vultus.kernels.transfer_shading.shade_transfers``."""
     color = (albedo[:, None] * multiply_transfers(transfer, light)).clamp(min=0.0)
@@ -24,7 +24,7 @@ def shade_transfers(
 
 
 def multiply_transfers(
-    transfer: Float[Tensor, "b n t"], light: Float[Tensor, "b m k c"]
+    transfer: Float[Tensor, "b n t"], light: Float[Tensor, "#b m k c"]
 ) -> Float[Tensor, "b m n 3"]:
     """Brightness of white primitives in every light, of any sign: C0 times the scalar product."""
     if transfer.shape[2] == light.shape[2]:

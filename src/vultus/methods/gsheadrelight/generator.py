@@ -125,7 +125,7 @@ class Generator(nn.Module):
     def render(
         self,
         gaussians: HeadGaussians | ActivatedHeads,
-        light: Float[Tensor, "b *m k c"],
+        light: Float[Tensor, "#b *m k c"],
         labels: Float[Tensor, "b 25"],
         *,
         mode: ShadeMode = "lit",
@@ -137,7 +137,7 @@ class Generator(nn.Module):
 
         Args:
             gaussians: Of ``gaussians``, activated or not.
-            light: One or more for each head, see ``rendering.shading``.
+            light: One or more for each head, or for all alike; see ``rendering.shading``.
             labels: Cameras.
             mode: What to show.
             scenery: Of ``scenery``.

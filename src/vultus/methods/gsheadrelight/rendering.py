@@ -75,13 +75,14 @@ class Pictures:
 
 
 def shading(
-    gaussians: HeadGaussians | ActivatedHeads, light: Float[Tensor, "b *m k c"]
+    gaussians: HeadGaussians | ActivatedHeads, light: Float[Tensor, "#b *m k c"]
 ) -> Float[Tensor, "b *m n 3"]:
     """Multiply transfers with lights of 9 terms.
 
     Args:
         gaussians: With one transfer vector, or one for each colour.
-        light: In the axes of the head; c is 1 for the same light in all colours, or 3.
+        light: In the axes of the head, one set for all heads or one for each; c is 1 for the same
+            light in all colours, or 3.
     """
     summed = multiply_transfers(gaussians.transfer, _listed(light))
     return summed.unflatten(1, light.shape[1:-2]) if light.ndim > 3 else summed[:, 0]
@@ -89,7 +90,7 @@ def shading(
 
 def shade(
     gaussians: HeadGaussians | ActivatedHeads,
-    light: Float[Tensor, "b *m k c"],
+    light: Float[Tensor, "#b *m k c"],
     mode: ShadeMode = "lit",
     *,
     is_clamped: bool = True,
@@ -107,7 +108,7 @@ def shade(
     if light.ndim > 3:
         albedo = albedo.unflatten(0, (-1, *[1] * (light.ndim - 3)))
     if mode == "albedo":
-        return albedo.expand(*light.shape[:-2], -1, -1)
+        return albedo.expand(*torch.broadcast_shapes(albedo.shape[:-2], light.shape[:-2]), -1, -1)
     color = shading(gaussians, light)
     if mode == "lit":
         color = albedo * color
@@ -116,7 +117,7 @@ def shade(
 
 def lit_channels(
     gaussians: HeadGaussians | ActivatedHeads,
-    light: Float[Tensor, "b *m k c"],
+    light: Float[Tensor, "#b *m k c"],
     mode: ShadeMode = "lit",
 ) -> Float[Tensor, "b n d"]:
     """Colours of ``shade`` as channels, light by light; on a GPU without gradients one launch."""
