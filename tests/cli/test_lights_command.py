@@ -95,6 +95,20 @@ def test_lights_of_estimators_are_taken_over(
     assert torch.allclose(read_head_lights(open_image_set(source), channels), lights)
 
 
+def test_lights_of_one_colour_replace_those_of_three(tmp_path: Path) -> None:
+    source = write_image_set(tmp_path / "set", LABELS, SIZE)
+    names = list(open_image_set(source).names)
+    colored = write_texts(tmp_path / "colored", names, torch.ones(3, 27))
+    lights = torch.randn(3, 9, generator=torch.Generator().manual_seed(0))
+    grey = write_texts(tmp_path / "grey", names, lights)
+    command = ["data", "lights", str(source), "--labels"]
+    assert run([*command, str(colored)]) == 0
+    assert (source / "img/dataset_rgb_sh_2.json").is_file()
+    assert run([*command, str(grey), "--frame", "head", "--replace"]) == 0
+    assert torch.allclose(read_head_lights(open_image_set(source)), lights)
+    assert not (source / "img/dataset_rgb_sh_2.json").exists()
+
+
 def test_lights_that_cannot_be_taken_over_are_refused(
     pictures: Path, refuses: Callable[..., str]
 ) -> None:
@@ -122,7 +136,7 @@ def test_lights_that_cannot_be_taken_over_are_refused(
     refuses(labels, f"has no .txt for the image {names[2]}")
     last.write_text("1\n" * 9)
     (source / "img/dataset_rgb_sh_2.json").write_text("{}")
-    refuses(labels, "lights must have 27 numbers", "dataset_rgb_sh_2.json")
+    refuses(labels, "dataset_rgb_sh_2.json is there already; ask for its replacement")
     (source / "img/dataset_rgb_sh_2.json").unlink()
     assert "sh" not in json.loads((source / "img/dataset.json").read_text())
     assert run(labels) == 0

@@ -108,7 +108,7 @@ def unlit_label_content(images: ImageSet, *, replace: bool) -> Mapping[str, Any]
 
     Args:
         images: The set.
-        replace: Whether it may have lights already.
+        replace: Whether it may have lights already, of one channel or three.
 
     Raises:
         ValueError: If it has, or is no folder.
@@ -117,8 +117,14 @@ def unlit_label_content(images: ImageSet, *, replace: bool) -> Mapping[str, Any]
         raise ValueError(f"{images.path} must be a folder: label files are written into it")
     where = f"{images.path}: {LABEL_FILE}"
     content = read_label_file(images.images.read(LABEL_FILE), where)
-    if "sh" in content and not replace:
+    if replace:
+        return content
+    if "sh" in content:
         raise ValueError(f"{where} has lights already; ask for their replacement")
+    if RGB_LIGHT_FILE in images.images.names():
+        raise ValueError(
+            f"{images.path}: {RGB_LIGHT_FILE} is there already; ask for its replacement"
+        )
     return content
 
 
@@ -130,12 +136,17 @@ def write_light_labels(
 ) -> tuple[Path, ...]:
     """Write lights into the label files of a set, in the order of ``tables``.
 
+    They are all that the set has then: without lights of three channels among them, the file of
+    earlier ones is removed.
+
     Args:
         images: The set.
         content: Of its label file, which keeps what else it holds.
         tables: File name -> lights in the order of the images.
         frame: Whose axes they have.
     """
+    if RGB_LIGHT_FILE not in tables:
+        (images.path / RGB_LIGHT_FILE).unlink(missing_ok=True)
     paths = []
     for name, lights in tables.items():
         rows = zip(images.names, lights.tolist(), strict=True)

@@ -90,7 +90,10 @@ class LightTexts:
     """Of the set's label file."""
 
     def write(self) -> tuple[Path, ...]:
-        """Write lights of 9 numbers beside the cameras; of 27 into their own file, too."""
+        """Write lights of 9 numbers beside the cameras, and remove those of 27 that the set had.
+
+        Lights of 27 numbers get a file of their own; beside the cameras stands their luminance.
+        """
         tables = {LABEL_FILE: self.lights}
         if self.lights.shape[1] != LIGHT_TERMS:
             mono = self.lights.unflatten(1, (LIGHT_TERMS, 3)) @ torch.tensor(LUMINANCE)
@@ -107,7 +110,7 @@ def plan_light_texts(
         source: Folder of an image set.
         labels: Folder or archive of text files under the names of the images.
         frame: Whose axes the lights have.
-        replace: Replace lights that the set has.
+        replace: Replace lights that the set has, of 9 numbers and of 27.
 
     Raises:
         FileNotFoundError: If a path does not exist.
@@ -116,11 +119,6 @@ def plan_light_texts(
     images = open_image_set(source, alpha="mask")
     content = unlit_label_content(images, replace=replace)
     lights = read_light_texts(open_archive(labels), images.names)
-    if lights.shape[1] == LIGHT_TERMS and RGB_LIGHT_FILE in images.images.names():
-        raise ValueError(
-            f"{labels}: lights must have 27 numbers, as {images.path / RGB_LIGHT_FILE} is there, "
-            f"got {LIGHT_TERMS}"
-        )
     return LightTexts(images, lights, frame, content)
 
 
