@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from triton_support import triton_device
 from vultus.kernels.ray_mesh import (
     Backend,
     Bvh,
@@ -239,6 +240,29 @@ def test_words_are_packed_visibility_of_the_rows_that_are_looked_at(
     some = visibility_words(bvh, points, along, lights, 1e-3, rows=rows, backend=backend)
     is_looked_at = torch.zeros(60, 1, dtype=torch.int32).index_fill(0, rows, 1)
     assert torch.equal(some, words * is_looked_at)
+
+
+@pytest.mark.parametrize("dtype", [torch.int16, torch.int32])
+@pytest.mark.parametrize("backend", ["cpu", pytest.param("gpu", marks=pytest.mark.triton)])
+def test_rows_may_be_of_any_integer_type(backend: Backend, dtype: torch.dtype) -> None:
+    device = triton_device() if backend == "gpu" else torch.device("cpu")
+    vertices, faces = triangle_soup(12, seed=4)
+    bvh = Bvh.build(vertices.to(device), faces.to(device))
+    points, lights = (x.to(device) for x in random_rays(5, seed=2))
+    every = visibility_words(bvh, points, None, lights, 1e-3, backend=backend)
+    rows = torch.tensor([4, 0, 1], dtype=dtype, device=device)
+    some = visibility_words(bvh, points, None, lights, 1e-3, rows=rows, backend=backend)
+    wanted = torch.zeros_like(every).index_copy(0, rows.long(), every[rows.long()])
+    assert torch.equal(some, wanted)
+    assert bool(wanted[[4, 1]].any())
+
+
+@pytest.mark.parametrize("row", [-1, 5])
+def test_rows_that_do_not_exist_are_refused(row: int) -> None:
+    bvh, points = Bvh.build(SQUARE, SQUARE_FACES), torch.zeros(5, 3)
+    rows = torch.tensor([2, row])
+    with pytest.raises(ValueError, match=r"rows must lie in \[0, 5\), got"):
+        visibility_words(bvh, points, None, torch.ones(2, 3), 0.0, rows=rows)
 
 
 def test_words_of_lights_without_a_direction_are_refused() -> None:

@@ -190,8 +190,12 @@ def visibility_words(
         bias: Offset along the normal.
         rows: Points to look at, each once and best with neighbours close in space; by default all.
             Words of the others are 0.
-        check_values: ``False`` where all is known to be valid.
+        check_values: ``False`` where all is known to be valid: a row that does not exist would be
+            read and written outside of the tensors of a GPU.
         backend: ``"auto"`` follows the device of ``points``.
+
+    Raises:
+        ValueError: Also if a row does not exist.
     """
     chosen = _resolve(backend, points)
     if check_values and not is_capturing(points):
@@ -199,6 +203,11 @@ def visibility_words(
         _check_finite(points=points, lights=directions)
         if normals is not None:
             _check_finite(normals=normals)
+        if rows is not None:
+            _check_rows(rows, len(points))
+    if rows is not None:
+        # Other types are refused by index_copy, and offsets overflow in them on a GPU.
+        rows = rows.long()
     if chosen == "gpu":
         directions = directions.to(points)
         return _load(chosen).visibility_words(bvh, points, normals, directions, bias, rows)
@@ -265,6 +274,12 @@ def _check_lights(lights: Float[Tensor, "k 4"]) -> None:
         raise ValueError(f"lights must have w = 0 or w = 1, got {lights[:, 3].unique().tolist()}")
     if bool((lights == 0).all(dim=1).any()):
         raise ValueError("lights must not have the direction (0, 0, 0)")
+
+
+def _check_rows(rows: Int[Tensor, " m"], count: int) -> None:
+    if not bool(((rows >= 0) & (rows < count)).all()):
+        least, largest = int(rows.min()), int(rows.max())
+        raise ValueError(f"rows must lie in [0, {count}), got {least} to {largest}")
 
 
 def _check_finite(**tensors: Tensor) -> None:
