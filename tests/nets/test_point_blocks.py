@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from vultus.nets.point_blocks import (
     AdaptiveNorm,
@@ -76,6 +77,20 @@ def test_gradients_of_two_layers_are_those_of_differences() -> None:
     assert torch.autograd.gradcheck(applied, (x, scale, *block.parameters()))
     plain = block.narrow(torch.nn.functional.gelu(block.widen(x)) * 2.0**0.5) * scale
     assert torch.allclose(applied(x, scale), plain)
+
+
+def test_frozen_layers_cost_no_gradients_of_weights() -> None:
+    block, x = PointMlp(WIDTH), drawn(2, POINTS, WIDTH).requires_grad_()
+    cotangent = drawn(2, POINTS, WIDTH, seed=1)
+    (expected,) = torch.autograd.grad(block(x), x, cotangent)
+    block.requires_grad_(False)
+    output = block(x)
+    with FlopCounterMode(display=False) as counted:
+        output.backward(cotangent)
+    assert x.grad is not None
+    assert torch.equal(x.grad, expected)
+    # One product for each of the two layers, which are four times as wide inside.
+    assert counted.get_total_flops() == 2 * 2 * (2 * POINTS) * WIDTH * 4 * WIDTH
 
 
 def test_new_residuals_add_nothing() -> None:

@@ -148,13 +148,16 @@ class _GeluLinear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         hidden, weight = ctx.saved_tensors
+        needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad
         grad = grads[0]
         rows = grad.flatten(0, -2)
-        of_weight = rows.T @ gelu(hidden).flatten(0, -2)
-        of_hidden = torch.ops.aten.gelu_backward(grad @ weight, hidden)
-        return of_hidden, of_weight, rows.sum(dim=0)
+        of_weight = rows.T @ gelu(hidden).flatten(0, -2) if needs_weight else None
+        of_bias = rows.sum(dim=0) if needs_bias else None
+        if not needs_hidden:
+            return None, of_weight, of_bias
+        return torch.ops.aten.gelu_backward(grad @ weight, hidden), of_weight, of_bias
 
 
 class PointAttention(nn.Module):
