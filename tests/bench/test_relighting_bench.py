@@ -44,13 +44,21 @@ def test_traced_and_known_visibility_give_one_picture_of_the_head() -> None:
 @torch.no_grad()
 def test_fewer_faces_that_hide_light_give_about_the_same_picture() -> None:
     all_faces, some = (
-        relighting._Frame(replace(SMALL, occluder_faces=faces), torch.device("cpu")).calls()
+        relighting._Frame(replace(SMALL, occluder_faces=faces), torch.device("cpu"))
         for faces in (None, 14_000)
     )
-    whole, coarse = all_faces["live"](), some["live"]()
+    assert some.num_occluder_faces <= 14_000 < all_faces.num_occluder_faces
+    whole, coarse = all_faces.calls()["live"](), some.calls()["live"]()
     assert isinstance(whole, torch.Tensor)
     assert isinstance(coarse, torch.Tensor)
     assert 0 < (coarse - whole).abs().mean() < 0.02
+
+
+def test_rows_tell_how_few_faces_were_reached() -> None:
+    row, *_ = bench_relighting(replace(SMALL, occluder_faces=1), 1)
+    reached = int(row.facts["num_occluder_faces"])
+    assert (row.facts["occluder_faces"], reached > 1) == (1, True)
+    assert row.scene.endswith(f", {reached} faces hide light")
 
 
 def test_the_command_prints_rows_of_the_cpu(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,16 @@ def avatar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train = ["train", "relightable_blendshapes", *TRAIN, "--data", str(folder / "capture")]
     assert run([*train, "--out", str(folder / "run")]) == 0
     return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def lit_through(avatar: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run with visibility switched off."""
+    path = shutil.copytree(avatar, tmp_path_factory.mktemp("relight") / "lit_through")
+    config = json.loads((path / "config.json").read_text())
+    config["config"]["materials"]["visibility"] = "none"
+    (path / "config.json").write_text(json.dumps(config))
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +123,7 @@ def test_held_out_frames_are_shown_in_the_trained_light(avatar, tmp_path, capsys
         (["--path", "dataset", "--camera", "0"], ["--camera is not for --path dataset"]),
         (["--path", "arc", "--camera", "0"], ["--camera is of --path still, got --path arc"]),
         (["--path", "dataset", "--one-hot", "0"], ["--one-hot is not for --path dataset"]),
+        (["--one-hot", "mouthFrownLeft"], ["expression mouthFrownLeft (", "moves nothing of this"]),
         (["--envmap", "sun", "--layout", "mirrored"], ["--layout is of maps that are read"]),
         (["--out", "film.gif"], ["--out must end in .mp4"]),
     ],
@@ -127,11 +139,14 @@ def test_avatars_without_materials_are_refused(trained, refuses) -> None:
 def test_scores_of_known_lights_are_printed_and_written(avatar, capsys, refuses) -> None:
     command = ["evaluate-relighting", "--run", str(avatar)]
     refuses([*command, "--occluder-faces", "0"], "--occluder-faces must be positive, got 0")
-    assert run([*command, "--occluder-faces", "20000"]) == 0
+    assert run([*command, "--occluder-faces", "1"]) == 0
     printed = capsys.readouterr().out
-    scores = json.loads((avatar / "relighting.json").read_text())
+    assert not (avatar / "relighting.json").exists()
+    scores = json.loads((avatar / "relighting_1_faces.json").read_text())
     assert list(scores["lights"]) == ["train", "top"]
-    assert (scores["step"], scores["occluder_faces"]) == (4, 20000)
+    assert (scores["step"], scores["occluder_faces"]) == (4, 1)
+    assert scores["num_occluder_faces"] > 1
+    assert f"{scores['num_occluder_faces']} faces hide light, not 1:" in printed
     for name, values in scores["lights"].items():
         assert name in printed
         assert 3 < values["psnr_aligned"] < 60
@@ -139,6 +154,26 @@ def test_scores_of_known_lights_are_printed_and_written(avatar, capsys, refuses)
     cosines = {"light_cosine", "lit_light_cosine"}
     assert {"albedo_psnr", "normal_degrees", *cosines} == set(scores["surface"])
     assert scores["surface"]["normal_degrees"] < 60
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ([], "relighting.json"),
+        (["--occluder-faces", "8000"], "relighting_8000_faces.json"),
+        (["--step", "4", "--occluder-faces", "9"], "relighting_9_faces_step_4.json"),
+    ],
+)
+def test_scores_of_other_settings_have_files_of_their_own(avatar, capsys, options, name) -> None:
+    assert run(["evaluate-relighting", "--run", str(avatar), *options, "--dry-run"]) == 0
+    assert f"/{name}" in "".join(capsys.readouterr().out.split())
+
+
+def test_fewer_faces_need_an_avatar_that_casts_shadows(lit_through, capsys, refuses) -> None:
+    for command in ("relight", "evaluate-relighting"):
+        few = [command, "--run", str(lit_through), "--occluder-faces", "9000"]
+        for more in ([], ["--dry-run"]):
+            refuses([*few, *more], "--occluder-faces is of avatars that cast shadows", "got 9000")
 
 
 def test_frames_that_no_other_light_was_on_are_refused_before_rendering(avatar, refuses) -> None:

@@ -49,7 +49,8 @@ class RelightBenchScene:
     """Of the light, which is twice as wide."""
     num_expressions: int = 50
     occluder_faces: int | None = None
-    """Of the decimated mesh that hides light; ``None``: all."""
+    """Of the decimated mesh that hides light, if borders and topology allow so few; ``None``:
+    all."""
 
     @property
     def name(self) -> str:
@@ -77,6 +78,9 @@ def bench_relighting(
         times = time_modes(frame.calls(), repeats, device)
     name = "gpu" if torch.device(device).type == "cuda" else "cpu"
     facts = {"bench": "relighting", **vars(scene), "probes": frame.num_probes}
+    facts["num_occluder_faces"] = frame.num_occluder_faces
+    if scene.occluder_faces is not None:
+        scene = replace(scene, occluder_faces=frame.num_occluder_faces)
     rows = []
     for mode in dict.fromkeys(mode for _, mode in times):
         parts = {part: times[part, mode] for part in ("blend", "pose", "visibility", "shade")}
@@ -124,6 +128,11 @@ class _Frame:
     def num_probes(self) -> int:
         """Vertices of the mesh."""
         return self._appearance.mesh.rest_vertices.shape[0]
+
+    @property
+    def num_occluder_faces(self) -> int:
+        """Faces of the mesh that hides light."""
+        return self._appearance.frames.num_occluder_faces
 
     def calls(self) -> dict[str, Callable[[], object]]:
         """Parts, and frames with traced and with known visibility."""

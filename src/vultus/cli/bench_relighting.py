@@ -32,7 +32,8 @@ class RelightingBenchOptions:
     """Rows of the environment map, which is twice as wide."""
     num_expressions: int = 50
     occluder_faces: int | None = None
-    """Decimate the mesh that hides light to so many faces; default: all of them."""
+    """Decimate the mesh that hides light to so many faces, or as few as its borders and topology
+    allow; default: all of them."""
     repeats: int = 5
     """Timed calls of each part, at least 50 on a GPU."""
     json: Path | None = None

@@ -9,6 +9,7 @@ import tyro
 
 from vultus.cli.avatar_run import open_run
 from vultus.cli.console import console, print_table
+from vultus.cli.occluder_faces import check_occluder_faces, print_occluder_faces
 from vultus.core.files import write_json
 from vultus.data.readers import read_relight_truth
 from vultus.data.sequence import Split
@@ -26,14 +27,19 @@ __all__ = ["EvaluateRelightingOptions", "main"]
 
 @dataclass(frozen=True)
 class EvaluateRelightingOptions:
-    """Compare an avatar with pictures under other lights, where the capture has them."""
+    """Compare an avatar with pictures under other lights, where the capture has them.
+
+    Scores go to RUN/relighting.json; with --split, --occluder-faces or --step to a file of its own
+    beside it, such as relighting_val_8000_faces.json.
+    """
 
     run: Path
     """Folder that train wrote, of relightable_blendshapes with model.appearance pbr."""
     split: Split = "test"
     """Frames whose pictures exist under several lights."""
     occluder_faces: int | None = None
-    """Decimate the mesh that hides light to so many faces; default: all of them."""
+    """Decimate the mesh that hides light to so many faces, or as few as its borders and topology
+    allow; default: all of them."""
     data: Path | None = None
     """Where the capture lies now, if it was moved."""
     step: int | None = None
@@ -43,31 +49,42 @@ class EvaluateRelightingOptions:
     dry_run: bool = False
     """Check everything, write nothing."""
 
+    @property
+    def file_name(self) -> str:
+        """Where scores go in the run: other settings never replace those of the default ones."""
+        parts = ["relighting"]
+        if self.split != "test":
+            parts.append(self.split)
+        if self.occluder_faces is not None:
+            parts.append(f"{self.occluder_faces}_faces")
+        if self.step is not None:
+            parts.append(f"step_{self.step}")
+        return "_".join(parts) + ".json"
+
 
 def main(arguments: list[str]) -> None:
-    """Measure, print, write RUN/relighting.json."""
+    """Measure, print, write RUN/relighting.json, or a file named by the settings."""
     prog = "vultus evaluate-relighting"
     options = tyro.cli(EvaluateRelightingOptions, args=arguments, prog=prog, description=__doc__)
     opened = open_run(options.run, options.data, options.device, options.step)
-    material_appearance(opened.avatar)
+    check_occluder_faces(material_appearance(opened.avatar), options.occluder_faces)
     assert isinstance(opened.avatar, RelightableBlendshapes)
     truth = read_relight_truth(opened.sequence)
     if truth is None:
         raise ValueError(f"{opened.sequence.root}: the capture does not tell its lights")
     records = opened.sequence.split(options.split)
     Comparison.of(opened.avatar, opened.sequence, truth, records)
-    if options.occluder_faces is not None and options.occluder_faces < 1:
-        raise ValueError(f"--occluder-faces must be positive, got {options.occluder_faces}")
+    path = opened.folder.path / options.file_name
     if options.dry_run:
         console.print(
-            f"would compare {len(records)} frames under {1 + len(truth.test_lights)} lights"
+            f"would compare {len(records)} frames under {1 + len(truth.test_lights)} lights: {path}"
         )
         return
     scores = evaluate_relighting(
         opened.avatar, opened.sequence, truth, records, options.occluder_faces
     )
     _print(scores)
-    path = opened.folder.path / "relighting.json"
+    print_occluder_faces(options.occluder_faces, scores.num_occluder_faces)
     facts = {
         "step": opened.step,
         "split": options.split,

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vultus.cli.avatar_run import OpenRun, open_run, output_path
 from vultus.cli.console import console
+from vultus.cli.occluder_faces import check_occluder_faces, print_occluder_faces
 from vultus.cli.one_hot import OneHotOptions
 from vultus.cli.render import path_cameras, path_pose
 from vultus.core.image_io import write_image
@@ -76,8 +77,9 @@ class RelightOptions:
     """Rows of the light on the head, which is twice as wide; default: as in the training. More rows
     give sharper shadows and highlights, and take longer by their square."""
     occluder_faces: int | None = None
-    """Decimate the mesh that hides light to so many faces, whose vertices alone are traced;
-    default: all of them. Poses that nobody has traced yet are then shown sooner."""
+    """Decimate the mesh that hides light to so many faces, or as few as its borders and topology
+    allow, whose vertices alone are traced; default: all of them. Poses that nobody has traced yet
+    are then shown sooner."""
     light_space: RelightSpace | None = None
     """What the light stands still in; head: it turns along with the skull, and front stays before
     the face. Default: as in the capture."""
@@ -123,6 +125,7 @@ def main(arguments: list[str]) -> None:
     opened = open_run(options.run, options.data, options.device, options.step)
     avatar = opened.avatar
     appearance = material_appearance(avatar)
+    check_occluder_faces(appearance, options.occluder_faces)
     assert isinstance(avatar, RelightableBlendshapes)
     default = opened.folder.media_path / f"relight_{options.path}.mp4"
     out = output_path(options.out, default, [".mp4"])
@@ -136,6 +139,7 @@ def main(arguments: list[str]) -> None:
     light = Surroundings(environment.scaled(options.exposure), space, options.lobe)
     background = _background(opened, options)
     relighter = Relighter(avatar, options.map_rows, options.occluder_faces)
+    print_occluder_faces(options.occluder_faces, relighter.num_occluder_faces)
     pictures = _pictures(relighter, options, light, background, pose, cameras)
     count = write_video(out, _film(pictures, options, names), options.fps)
     console.print(f"film: {out} ({count} frames)")
@@ -149,10 +153,8 @@ def _check(options: RelightOptions) -> None:
     if _num_frames(options) < 1 or not options.fps > 0:
         found = f"{_num_frames(options)} and {options.fps}"
         raise ValueError(f"--frames and --fps must be positive, got {found}")
-    for name in ("map_rows", "occluder_faces"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be positive, got {value}")
+    if options.map_rows is not None and options.map_rows < 1:
+        raise ValueError(f"--map-rows must be positive, got {options.map_rows}")
     if not 0.0 <= options.lobe < math.inf:
         raise ValueError(f"--lobe must be 0 or more and finite, got {options.lobe}")
     if not math.isfinite(options.yaw) or not math.isfinite(options.spin):

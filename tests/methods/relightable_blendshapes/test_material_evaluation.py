@@ -52,6 +52,10 @@ class PaintedRelighter(Relighter):
     def __init__(self, avatar: RelightableBlendshapes, occluder_faces: int | None = None) -> None:
         pass
 
+    @property
+    def num_occluder_faces(self) -> int:
+        return 12
+
     def picture(self, pose, camera, surroundings=None, background=None, layers=()) -> RelitPicture:
         level = 0.4 if surroundings is None else float(surroundings.environment.radiance.mean())
         shown = radiance_under(level) / TINT[:, None, None]

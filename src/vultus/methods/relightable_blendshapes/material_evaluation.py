@@ -63,6 +63,8 @@ class RelightingScores:
     surface: Mapping[str, float]
     """PSNR of the aligned albedo, angle of normals in degrees, ``light_cosines`` of the trained
     light; what the capture does not tell is left out."""
+    num_occluder_faces: int
+    """Faces of the mesh that hid light; 0 if nothing did."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,8 @@ def evaluate_relighting(
     for name, light in truth.test_lights.items():
         lights[name] = scene.scores(scene.compare(light, frames.relit[name]), scale)
     r, g, b = scale.tolist()
-    return RelightingScores(lights, (r, g, b), scene.surface(frames, scale))
+    surface = scene.surface(frames, scale)
+    return RelightingScores(lights, (r, g, b), surface, relighter.num_occluder_faces)
 
 
 @dataclass(frozen=True)

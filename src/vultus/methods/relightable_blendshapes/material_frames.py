@@ -76,7 +76,8 @@ class MeshFrames:
         """The same mesh, decimated where it hides light and where Gaussians look that up.
 
         Its vertices are some of the others. ``bind`` binds to it; normals stay those of the whole
-        mesh. Takes the CPU some seconds, and waits for a GPU.
+        mesh. Borders and topology may leave more faces: see ``num_occluder_faces``. Takes the CPU
+        some seconds, and waits for a GPU.
 
         Raises:
             ValueError: If ``max_faces`` is not positive.
@@ -87,6 +88,11 @@ class MeshFrames:
         other._faces = torch.cat([occluders, mesh.faces[len(mesh.occluders) :]])
         other._exposed = exposed_faces(other._faces, self.is_covered, mesh.labels)
         return other
+
+    @property
+    def num_occluder_faces(self) -> int:
+        """Faces of the mesh that hides light."""
+        return len(self._faces) - (len(self.mesh.faces) - len(self.mesh.occluders))
 
     def bind(self, means: Float[Tensor, "n 3"]) -> MeshBinding:
         """Nearest points of exposed faces; rows are those of all faces. Waits for a GPU."""

@@ -129,7 +129,8 @@ class Relighter:
         Args:
             avatar: With materials.
             map_rows: Rows of the light, which is twice as wide; ``None`` for those of the training.
-            occluder_faces: Decimate the mesh that hides light to so many; ``None`` keeps all.
+            occluder_faces: Decimate the mesh that hides light to so many, or as few as borders and
+                topology allow; ``None`` keeps all.
 
         Raises:
             ValueError: If the avatar has no materials, the light no rows, or the mesh no faces.
@@ -143,6 +144,13 @@ class Relighter:
         self._appearance = appearance
         self._traced: tuple[HeadPose, Tensor, PosedMesh] | None = None
         self._reduced: _ReducedMap | None = None
+
+    @property
+    def num_occluder_faces(self) -> int:
+        """Faces of the mesh that hides light; 0 where nothing does."""
+        appearance = self._appearance
+        is_lit_through = appearance.config.visibility == "none"
+        return 0 if is_lit_through else appearance.frames.num_occluder_faces
 
     @torch.no_grad()
     def picture(
