@@ -6,9 +6,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+from torch import Tensor
+
 from relight_heads import write_relightable
 from tiny_generators import write_tiny_generator
 from tiny_image_sets import labels_at, write_image_set, write_lit_set
+from vultus.cli import evaluate_generator
 from vultus.cli.main import run
 from vultus.core.image_io import image_size
 
@@ -36,7 +40,7 @@ def test_numbers_are_printed_and_written(
 
 
 def test_lights_are_measured_of_generators_that_have_them(
-    tmp_path: Path, refuses: Callable[..., str]
+    tmp_path: Path, refuses: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = write_relightable(tmp_path / "lit.safetensors")
     data = write_lit_set(tmp_path / "set", labels_at([0.01 * k for k in range(40)]))
@@ -50,6 +54,16 @@ def test_lights_are_measured_of_generators_that_have_them(
     written = json.loads(out.read_text())
     assert written["protocol"] == "generator-all-rendered-5-black-v1, light-probe-4x2-v1"
     assert list(written["results"])[:2] == ["random_feature_distance", "light_error"]
+
+    # Numbers are there though their pictures cannot be written.
+    def fail(path: Path, image: Tensor) -> None:
+        raise OSError(f"{path}: no space left")
+
+    out.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate_generator, "write_image", fail)
+        assert run([*command, *lit, "--out", str(out), "--light-sheet", str(sheet)]) != 0
+    assert json.loads(out.read_text()) == written
     asked = [*command, "--light-sheet"]
     refuses([*asked, str(sheet), "--light-count", "0"], "--light-sheet needs --light-count above 0")
     refuses([*asked, str(tmp_path / "x.mp4")], "--light-sheet must end in .png, .jpg, .jpeg")

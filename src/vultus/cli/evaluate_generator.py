@@ -31,6 +31,7 @@ from vultus.engine.generator_quality import (
     quality_protocol,
 )
 from vultus.engine.light_quality import (
+    LightMeasurement,
     LightQualityConfig,
     check_light_images,
     light_protocol,
@@ -61,6 +62,15 @@ class _Evaluation:
     protocols: tuple[str, ...]
     entries: Entries
     """Which images are compared."""
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What came out."""
+
+    results: dict[str, float]
+    lights: LightMeasurement | None = None
+    """Where light was measured."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +106,7 @@ class EvaluateGeneratorOptions(ABC):
     def open(self) -> _Evaluation:
         """Open images and weights, and check that they can be measured."""
 
-    def measure(self, opened: _Evaluation) -> dict[str, float]:
+    def measure(self, opened: _Evaluation) -> _Measured:
         """Decode all images, then compare."""
         device = find_device(self.device)
         feed = ImageFeed(opened.images, opened.entries, self.seed, device=device)
@@ -110,10 +120,14 @@ class EvaluateGeneratorOptions(ABC):
         check_measurable(self.quality, len(entries.rows))
         return entries
 
-    def compare(self, opened: _Evaluation, feed: ImageFeed) -> dict[str, float]:
+    def compare(self, opened: _Evaluation, feed: ImageFeed) -> _Measured:
         """Compare generated images with real ones."""
         frontal = opened.rig.label().to(feed.device)
-        return measure_generator(opened.make, feed, frontal, self.quality, self.seed)
+        return _Measured(measure_generator(opened.make, feed, frontal, self.quality, self.seed))
+
+    def pictures(self, measured: _Measured) -> dict[Path, Float[Tensor, "3 h w"]]:
+        """Pictures that were asked for, by file."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -167,18 +181,22 @@ class EvaluateRelightableOptions(EvaluateGeneratorOptions):
             protocols.append(light_protocol(self.light))
         return _Evaluation(make, images, saved.rig, tuple(protocols), entries)
 
-    def compare(self, opened: _Evaluation, feed: ImageFeed) -> dict[str, float]:
+    def compare(self, opened: _Evaluation, feed: ImageFeed) -> _Measured:
         """Compare images, and lights with those that were asked for."""
-        results = super().compare(opened, feed)
-        if self.light.light_count:
-            assert isinstance(opened.make, RandomLitImages)
-            batch = self.quality.batch
-            lights = measure_lights(opened.make, feed, self.light, batch, self.seed)
-            results |= lights.figures
-            if self.light_sheet is not None:
-                sheet = measured_lights_sheet(lights.pictures, lights.wanted, lights.found)
-                write_image(self.light_sheet, sheet)
-        return results
+        measured = super().compare(opened, feed)
+        if not self.light.light_count:
+            return measured
+        assert isinstance(opened.make, RandomLitImages)
+        lights = measure_lights(opened.make, feed, self.light, self.quality.batch, self.seed)
+        return _Measured(measured.results | lights.figures, lights)
+
+    def pictures(self, measured: _Measured) -> dict[Path, Float[Tensor, "3 h w"]]:
+        """The sheet of lights."""
+        lights = measured.lights
+        if self.light_sheet is None or lights is None:
+            return {}
+        sheet = measured_lights_sheet(lights.pictures, lights.wanted, lights.found)
+        return {self.light_sheet: sheet}
 
     def _check_sheet(self) -> None:
         path = self.light_sheet
@@ -213,10 +231,14 @@ def main(arguments: list[str]) -> None:
     if options.dry_run:
         console.print(f"would measure {', '.join(options.quality.metrics)} by {protocol}")
         return
-    results = options.measure(opened)
-    rows = [[name, value] for name, value in results.items()]
+    measured = options.measure(opened)
+    rows = [[name, value] for name, value in measured.results.items()]
     print_table("generated against real images", ["metric", "value"], rows, f"protocol {protocol}")
     if out is not None:
         facts = {"protocol": protocol, "data_id": opened.images.fingerprint(), "seed": options.seed}
-        write_json(out, {**facts, "results": results})
+        write_json(out, {**facts, "results": measured.results})
         console.print(f"written: {out}")
+    # Last: what fails here has cost no number.
+    for path, picture in options.pictures(measured).items():
+        write_image(path, picture)
+        console.print(f"pictures: {path}")
