@@ -138,10 +138,16 @@ def short_label(folder: Path) -> None:
     path.write_text(json.dumps(content))
 
 
+def damaged_note(folder: Path) -> None:
+    write_image_set(folder, LABELS, size=64)
+    (folder / "collection.json").write_text('{"format": "vultus-collection-1"}')
+
+
 FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "masks": (without_masks, "has no masks; say where they are with --masks"),
     "size": (too_small, "images must have 64 pixels a side, as the settings make them, got 32"),
     "label": (short_label, "must have 25 numbers, got 24"),
+    "collection": (damaged_note, "collection.json must hold the settings of a collection"),
 }
 
 

@@ -106,6 +106,8 @@ class _Plan:
     options: GeneratorTrainOptions
     images: ImageSet
     entries: Entries
+    facts: dict[str, Any]
+    """Of the images, for the run's card."""
     settings: Any
     """What the run folder keeps."""
 
@@ -135,12 +137,13 @@ def _plan(method: str, config: AdversarialConfig, options: GeneratorTrainOptions
     if channels := config.light_channels:
         lights = read_head_lights(images, channels)
     entries = choose_entries(images.labels, config.choice, options.seed, lights)
+    facts = image_set_facts(images)
     start = None if options.start is None else options.start.resolve()
     if start is not None and RunFolder(start).latest_checkpoint() is None:
         raise FileNotFoundError(f"--start: {start} holds no checkpoint")
     settings = generator_run_config(method)(method, options.seed, source.located(), start, config)
     check_run_folder(options.out, settings, resume=options.resume)
-    return _Plan(method, config, options, images, entries, settings)
+    return _Plan(method, config, options, images, entries, facts, settings)
 
 
 def _train(plan: _Plan, world: World, device: torch.device) -> None:
@@ -159,8 +162,8 @@ def _train(plan: _Plan, world: World, device: torch.device) -> None:
     if world.is_first:
         open_or_create_run(options.out, plan.settings, resume=options.resume)
         run.update_card(
-            data_id=plan.images.fingerprint(),
-            data=image_set_facts(plan.images),
+            data_id=plan.facts["id"],
+            data=plan.facts,
             processes=world.size,
             protocol_ids=[RANDOM_FEATURE_PROTOCOL],
             rig=config_to_data(mean_rig(plan.entries.labels), "rig"),

@@ -7,14 +7,15 @@ from typing import Any
 
 from vultus.core.files import read_json
 from vultus.data.image_set import IMAGE_FOLDER, ImageSet
+from vultus.data.studio.collection.config import COLLECTION_FORMAT, COLLECTION_NOTE
 
 __all__ = ["image_set_facts"]
-
-_COLLECTION_NOTE = "collection.json"
 
 
 def image_set_facts(images: ImageSet) -> dict[str, Any]:
     """Describe a set in JSON facts without paths; collections of the studio say how they were made.
+
+    Files of others under the name of a collection's note tell nothing.
 
     Raises:
         ValueError: If the note of a collection is damaged.
@@ -27,15 +28,14 @@ def image_set_facts(images: ImageSet) -> dict[str, Any]:
         "size": images.size,
         "id": images.fingerprint(),
     }
-    note = root / _COLLECTION_NOTE
-    if note.is_file():
-        facts["collection"] = _collection_settings(note)
+    note_path = root / COLLECTION_NOTE
+    note = read_json(note_path) if note_path.is_file() else None
+    if isinstance(note, dict) and note.get("format") == COLLECTION_FORMAT:
+        facts["collection"] = _collection_settings(note_path, note.get("config"))
     return facts
 
 
-def _collection_settings(path: Path) -> dict[str, Any]:
-    note = read_json(path)
-    settings = note.get("config") if isinstance(note, dict) else None
+def _collection_settings(path: Path, settings: object) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise ValueError(f"{path} must hold the settings of a collection")
     return {name: value for name, value in settings.items() if not name.endswith("_file")}

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Backdrop", "CollectionConfig", "CollectionHead"]
+__all__ = [
+    "COLLECTION_FORMAT",
+    "COLLECTION_NOTE",
+    "Backdrop",
+    "CollectionConfig",
+    "CollectionHead",
+]
+
+COLLECTION_NOTE = "collection.json"
+"""File in the folder of a collection that says how it is made."""
+COLLECTION_FORMAT = "vultus-collection-1"
+"""What the note has as ``format``."""
 
 CollectionHead = Literal["procedural", "ict", "mixed"]
 Backdrop = Literal["painted", "transparent", "white", "black"]

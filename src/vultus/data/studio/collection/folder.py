@@ -33,7 +33,11 @@ from vultus.core.image_io import read_rgba, to_bytes, write_image
 from vultus.core.srgb import LUMINANCE
 from vultus.data.camera_labels import labels_to_camera
 from vultus.data.semantics import PARSING_CLASSES
-from vultus.data.studio.collection.config import CollectionConfig
+from vultus.data.studio.collection.config import (
+    COLLECTION_FORMAT,
+    COLLECTION_NOTE,
+    CollectionConfig,
+)
 from vultus.data.studio.collection.lights import camera_light_sh, world_light_sh
 from vultus.data.studio.collection.shots import Shot
 from vultus.data.studio.frames import StudioFrame
@@ -42,7 +46,6 @@ from vultus.heads.procedural.cache import source_hash
 
 __all__ = ["CollectionFolder", "PersonPictures"]
 
-_FORMAT = "vultus-collection-1"
 _LABEL_FILES = ("img/dataset.json", "img/dataset_rgb_sh_2.json", "seg/dataset.json")
 _FILES_A_FOLDER = 1000
 _DIGITS = 8
@@ -89,7 +92,7 @@ class CollectionFolder:
             ValueError: Naming the folder and the first difference.
         """
         check_folder_note(
-            self.root, "collection.json", self._note(), "collection", ignored=("versions",)
+            self.root, COLLECTION_NOTE, self._note(), "collection", ignored=("versions",)
         )
         if (self.root / "img" / _picture_name(self.count)).exists():
             raise ValueError(f"{self.root} holds more than {self.count} pictures")
@@ -99,7 +102,7 @@ class CollectionFolder:
         self.root.mkdir(parents=True, exist_ok=True)
         for name in _LABEL_FILES:
             (self.root / name).unlink(missing_ok=True)
-        write_json(self.root / "collection.json", self._note())
+        write_json(self.root / COLLECTION_NOTE, self._note())
         last_picture, last_person = (n // _FILES_A_FOLDER for n in (self.count, self.num_people))
         for kind, last in (
             *((k, last_picture) for k in ("img", "seg", "parts")),
@@ -165,7 +168,7 @@ class CollectionFolder:
 
     def _note(self) -> dict[str, Any]:
         return {
-            "format": _FORMAT,
+            "format": COLLECTION_FORMAT,
             "config": config_to_data(self.config),
             "people": source_hash(),
             "conventions": _CONVENTIONS,
