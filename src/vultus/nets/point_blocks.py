@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import gelu, leaky_relu, linear, scaled_dot_product_attention
 
-from vultus.nets.stylegan2.layers import EqualizedLinear
+from vultus.nets.stylegan2.layers import LEAKY_GAIN, LEAKY_SLOPE, EqualizedLinear
 
 __all__ = [
     "AdaptiveNorm",
@@ -33,8 +33,8 @@ __all__ = [
 
 _EPSILON = 1e-8
 _EXPANSION = 4
-_SLOPE, _GAIN = 0.2, math.sqrt(2.0)
-"""Of leaky ReLUs; the gain keeps the variance of normal input, also through GELUs."""
+_GELU_GAIN = LEAKY_GAIN
+"""As published: GELUs are scaled like leaky ReLUs."""
 
 
 class AdaptiveNorm(nn.Module):
@@ -131,7 +131,7 @@ class PointMlp(nn.Module):
             scale: Factors of the result.
         """
         hidden = _apply(self.widen, x.to(dtype or x.dtype))
-        weight, bias = _scaled_weights(self.narrow, hidden.dtype, _GAIN, scale)
+        weight, bias = _scaled_weights(self.narrow, hidden.dtype, _GELU_GAIN, scale)
         return _GeluLinear.apply(hidden, weight, bias)
 
 
@@ -216,9 +216,11 @@ class _EdgeLayers(nn.Module):
     ) -> Float[Tensor, "*b c"]:
         """Finish both networks and sum over the k edges of every point, times factors."""
         width = self.message_out.weight.shape[0]
-        message, weight = leaky_relu(edges, _SLOPE).tensor_split([width], dim=-1)
-        shares = _apply(self.weight_out, weight, gain=_GAIN).softmax(dim=-2)
-        return (_apply(self.message_out, message, gain=_GAIN, scale=scale) * shares).sum(dim=-2)
+        message, weight = leaky_relu(edges, LEAKY_SLOPE).tensor_split([width], dim=-1)
+        shares = _apply(self.weight_out, weight, gain=LEAKY_GAIN).softmax(dim=-2)
+        return (_apply(self.message_out, message, gain=LEAKY_GAIN, scale=scale) * shares).sum(
+            dim=-2
+        )
 
 
 class NeighborEdges(nn.Module):
@@ -268,7 +270,7 @@ class PointRefinement(nn.Module):
         """Build the layers."""
         super().__init__()
         self.num_children = num_children
-        self.own = EqualizedLinear(in_width, out_width * num_children, activation="lrelu")
+        self.own = EqualizedLinear(in_width, out_width * num_children)
         self.skip = None if in_width == out_width else EqualizedLinear(in_width, out_width)
 
     def forward(
@@ -276,10 +278,10 @@ class PointRefinement(nn.Module):
     ) -> Float[Tensor, "b m o"]:
         """Make the children's features; their own part in the dtype, by default that of x.
 
-        Its gain of sqrt(2) and the factor sqrt(1/2) of both parts cancel.
+        The gain of the leaky ReLU and the factor sqrt(1/2) of both parts cancel.
         """
-        own = leaky_relu(_apply(self.own, x.to(dtype or x.dtype)), _SLOPE)
-        inherited = (x if self.skip is None else self.skip(x)) / _GAIN
+        own = leaky_relu(_apply(self.own, x.to(dtype or x.dtype)), LEAKY_SLOPE)
+        inherited = (x if self.skip is None else self.skip(x)) / LEAKY_GAIN
         return (own.unflatten(2, (self.num_children, -1)) + inherited[:, :, None]).flatten(1, 2)
 
 

@@ -16,6 +16,8 @@ from torch.nn.functional import conv2d, leaky_relu, linear
 from vultus.nets.stylegan2.filters import downsample2d, smooth2d
 
 __all__ = [
+    "LEAKY_GAIN",
+    "LEAKY_SLOPE",
     "Activation",
     "EqualizedConv2d",
     "EqualizedLinear",
@@ -26,8 +28,11 @@ __all__ = [
 
 Activation = Literal["linear", "lrelu"]
 
-_SLOPE = 0.2
-_GAINS: dict[Activation, float] = {"linear": 1.0, "lrelu": math.sqrt(2.0)}
+LEAKY_SLOPE = 0.2
+"""Of leaky ReLUs below zero."""
+LEAKY_GAIN = math.sqrt(2.0)
+"""Keeps the variance of normal input through them."""
+_GAINS: dict[Activation, float] = {"linear": 1.0, "lrelu": LEAKY_GAIN}
 
 
 def activate(
@@ -46,7 +51,7 @@ def activate(
         clamp: Largest absolute value, before ``gain``.
     """
     if activation == "lrelu":
-        x = leaky_relu(x, _SLOPE)
+        x = leaky_relu(x, LEAKY_SLOPE)
     factor = _GAINS[activation] * gain
     if factor != 1.0:
         x = x * factor
