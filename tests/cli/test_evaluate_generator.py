@@ -52,7 +52,7 @@ def test_lights_are_measured_of_generators_that_have_them(
     assert run([*command, *lit, "--out", str(out), "--light-sheet", str(sheet)]) == 0
     assert image_size(sheet) == (4 * 32 + 3 * 4, 3 * 32 + 2 * 4)
     written = json.loads(out.read_text())
-    assert written["protocol"] == "generator-all-rendered-5-black-v1, light-probe-4x2-v1"
+    assert written["protocol"] == "generator-all-rendered-5-black-v1, light-probe-4x2-v2"
     assert list(written["results"])[:2] == ["random_feature_distance", "light_error"]
 
     # Numbers are there though their pictures cannot be written.

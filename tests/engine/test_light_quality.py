@@ -104,6 +104,26 @@ def test_people_are_kept_with_the_lights_that_they_were_asked_for(feed: ImageFee
     assert float(errors.mean()) < 0.6 * kept.figures["light_error.blind"]
 
 
+def test_neither_figures_nor_pictures_depend_on_the_batch(feed: ImageFeed) -> None:
+    class Tinted(Balls):
+        """People differ in how much light they throw back."""
+
+        def draw_styles(self, condition: Tensor, random: torch.Generator) -> Tensor:
+            return 0.5 + 0.5 * torch.rand(len(condition), 1, 1, generator=random)
+
+        def show(self, ws: Tensor, conditions: Conditions) -> Tensor:
+            return ws[..., None] * balls(conditions)
+
+    at_once = measure_lights(Tinted(), feed, QUICK, QUICK.light_count)
+    for batch in (3, 25):
+        parts = measure_lights(Tinted(), feed, QUICK, batch)
+        assert parts.figures == pytest.approx(at_once.figures, rel=1e-3)
+        assert torch.equal(parts.pictures, at_once.pictures)
+        assert torch.equal(parts.wanted, at_once.wanted)
+        torch.testing.assert_close(parts.found, at_once.found, rtol=1e-3, atol=1e-3)
+    assert len(at_once.pictures) == 8
+
+
 def test_light_that_follows_the_camera_is_instable(feed: ImageFeed) -> None:
     class Following(Balls):
         def show(self, ws: Tensor, conditions: Conditions) -> Tensor:
@@ -116,7 +136,7 @@ def test_light_that_follows_the_camera_is_instable(feed: ImageFeed) -> None:
 
 
 def test_protocols_name_what_decides_and_contradictions_are_refused(feed: ImageFeed) -> None:
-    assert light_protocol(QUICK) == "light-probe-60x3-v1"
+    assert light_protocol(QUICK) == "light-probe-60x3-v2"
     with pytest.raises(ValueError, match="light_views at least 2, got 10 and 1"):
         LightQualityConfig(10, 1)
     few = ImageFeed(

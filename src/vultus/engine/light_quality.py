@@ -93,8 +93,11 @@ class LightMeasurement:
 
 
 def light_protocol(config: LightQualityConfig) -> str:
-    """Id that every number carries."""
-    return f"light-probe-{config.light_count}x{config.light_views}-v1"
+    """Id that every number carries.
+
+    In v1 the people who were drawn depended on the batch.
+    """
+    return f"light-probe-{config.light_count}x{config.light_views}-v2"
 
 
 def check_light_images(real: int) -> None:
@@ -128,7 +131,7 @@ def measure_lights(
         make: The generator.
         feed: Real images with lights.
         config: How much is looked at.
-        batch: Pictures made at once.
+        batch: Pictures made at once; does not change what is drawn.
         seed: Of people, lights, cameras, and of what is fitted to.
 
     Raises:
@@ -145,7 +148,8 @@ def measure_lights(
     features, lights = (torch.cat(parts) for parts in zip(*real, strict=True))
     held = torch.arange(total, device=feed.device) % _HELD_OUT == 0
     probe = fit_light_probe(features[~held], lights[~held], features[held], lights[held])
-    read = _generated_lights(make, feed, describe, probe, config, batch, seed)
+    people = _draw_people(make, feed, config, seed)
+    read = _generated_lights(make, people, describe, probe, batch)
     found, wanted = read.found, read.wanted
     of_real, blind = probe(features[held]), probe.mean_light.to(lights).expand_as(lights[held])
     figures = {
@@ -162,8 +166,18 @@ def measure_lights(
     return LightMeasurement(figures, read.pictures, wanted[shown].cpu(), found[shown].cpu())
 
 
+class _People(NamedTuple):
+    """People who are looked at, each in one light."""
+
+    ws: Float[Tensor, "p n w"]
+    lights: Float[Tensor, "p l"]
+    """In axes of the head."""
+    labels: Float[Tensor, "v p 25"]
+    """Cameras of every view, on the first of which people are conditioned."""
+
+
 class _ReadLights(NamedTuple):
-    """Lights of all pictures in axes of their cameras, the first view of the first people first."""
+    """Lights of all pictures in axes of their cameras, view by view."""
 
     found: Float[Tensor, "n l"]
     wanted: Float[Tensor, "n l"]
@@ -192,36 +206,38 @@ def _seen_lights(conditions: Conditions) -> Float[Tensor, "b l"]:
     return head_to_camera_lights(conditions.lights, conditions.labels)
 
 
-def _generated_lights(
-    make: LitImageMaker,
-    feed: ImageFeed,
-    describe: _Describer,
-    probe: LightProbe,
-    config: LightQualityConfig,
-    batch: int,
-    seed: int,
-) -> _ReadLights:
+def _draw_people(
+    make: LitImageMaker, feed: ImageFeed, config: LightQualityConfig, seed: int
+) -> _People:
+    """Draw everybody at once, whatever the batch."""
     random = torch_generator(seed, "light_quality", feed.device)
+    shape = config.light_views, config.light_count
+    rows = torch.randint(len(feed.labels), shape, generator=random, device=feed.device)
+    lights = feed.conditions.at(rows[0]).lights
+    assert lights is not None
+    labels = feed.conditions.labels[rows]
+    return _People(make.draw_styles(labels[0], random), lights, labels)
 
-    def draw(count: int) -> Conditions:
-        rows = torch.randint(len(feed.labels), (count,), generator=random, device=feed.device)
-        return feed.conditions.at(rows)
 
-    found, wanted, spreads, shown = [], [], [], []
-    sizes = [min(batch, config.light_count - at) for at in range(0, config.light_count, batch)]
-    for count in track(sizes, len(sizes), "generated lights", "batches"):
-        lit = draw(count)
-        ws, in_head = make.draw_styles(lit.labels, random), []
-        for view in range(config.light_views):
-            labels = draw(count).labels if view else lit.labels
-            seen = Conditions(labels, lit.lights)
-            pixels = to_bytes(make.show(ws, seen))
-            if not shown:
-                shown.append(pixels[:_SHOWN].float().cpu() / 255.0)
-            light = probe(describe(pixels))
-            found.append(light)
-            wanted.append(_seen_lights(seen))
-            in_head.append(camera_to_head_lights(light, labels))
-        views = torch.nn.functional.normalize(torch.stack(in_head), dim=2)
-        spreads.append((views - views.mean(dim=0)).norm(dim=2).mean(dim=0))
-    return _ReadLights(torch.cat(found), torch.cat(wanted), torch.cat(spreads).mean(), shown[0])
+def _generated_lights(
+    make: LitImageMaker, people: _People, describe: _Describer, probe: LightProbe, batch: int
+) -> _ReadLights:
+    """Read off the lights of all people in all views, and keep pictures of the first people."""
+    num_views, num_people = people.labels.shape[:2]
+    parts, shown = [], []
+    places = range(0, num_people, batch)
+    for at in track(places, len(places), "generated lights", "batches"):
+        some, views = slice(at, at + batch), []
+        for view, labels in enumerate(people.labels[:, some]):
+            seen = Conditions(labels, people.lights[some])
+            pixels = to_bytes(make.show(people.ws[some], seen))
+            if view == 0 and at < _SHOWN:
+                shown.append(pixels[: _SHOWN - at].float().cpu() / 255.0)
+            views.append(probe(describe(pixels)))
+        parts.append(torch.stack(views))
+    found, labels = torch.cat(parts, dim=1).flatten(0, 1), people.labels.flatten(0, 1)
+    wanted = head_to_camera_lights(people.lights.repeat(num_views, 1), labels)
+    in_head = camera_to_head_lights(found, labels).unflatten(0, (num_views, num_people))
+    turned = torch.nn.functional.normalize(in_head, dim=2)
+    spread = (turned - turned.mean(dim=0)).norm(dim=2).mean()
+    return _ReadLights(found, wanted, spread, torch.cat(shown))
