@@ -160,7 +160,7 @@ def test_light_is_learned_from_pictures_that_show_it() -> None:
 
 
 def test_presets_are_consistent() -> None:
-    assert list(PRESETS) == ["ffhq512", "afhq512", "small", "toy"]
+    assert list(PRESETS) == ["ffhq512", "afhq512", "small", "demo", "toy"]
     with pytest.raises(ValueError, match="background must be 'black' with official parity"):
         ObjectiveConfig(parity="official", background="random")
     toy = PRESETS["toy"]
