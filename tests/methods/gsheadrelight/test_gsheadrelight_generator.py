@@ -30,7 +30,7 @@ from vultus.methods.gsheadrelight.point_generator import head_scale_rule
 from vultus.methods.gsheadrelight.rendering import (
     ShadeMode,
     label_camera,
-    render_colors,
+    render_channels,
     shade,
 )
 
@@ -133,7 +133,7 @@ def test_pictures_before_clamping_are_linear_in_the_light(
 
     def radiance(light: Tensor) -> Tensor:
         colors = shade(head, light, is_clamped=False)
-        return 0.5 + 0.5 * render_colors(head, colors, camera).image
+        return 0.5 + 0.5 * render_channels(head, colors, camera).image
 
     first, second = lights(2, 2, 9, 3)
     mixed = radiance(0.3 * first - 1.7 * second)
@@ -204,7 +204,8 @@ def test_activated_heads_give_the_same_pictures(
     assert torch.equal(found.image, wanted.image)
     assert torch.equal(found.depth, wanted.depth)
     camera = label_camera(labels, TINY.image_size)
-    shown = render_colors(head, shade(head, light, mode), camera, scenery=scenery)
+    channels = shade(head, light, mode).movedim(2, 1).flatten(2)
+    shown = render_channels(head, channels, camera, scenery=scenery)
     assert torch.equal(found.image, shown.image)
     second = generator.render(once.select(1), light[1:], labels[1:], mode=mode)
     alone = generator.render(head.select(1), light[1:], labels[1:], mode=mode)

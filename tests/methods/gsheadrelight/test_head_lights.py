@@ -27,7 +27,7 @@ from vultus.methods.gsheadrelight.lights import (
     turn_light,
     world_to_head_light,
 )
-from vultus.methods.gsheadrelight.rendering import SH_C0, render_colors, shade
+from vultus.methods.gsheadrelight.rendering import SH_C0, render_channels, shade
 from vultus.methods.gsheadrelight.splats import lit_splats
 from vultus.render.lighting.envmap import EnvironmentMap, envmap_directions
 from vultus.render.lighting.lights import LightList
@@ -160,9 +160,9 @@ def test_splat_files_hold_the_lit_head(tmp_path: Path) -> None:
         head.transfer[1:],
     )
     one = head.select(1)
-    expected = render_colors(one, shade(one, light[None]), camera).image
+    expected = render_channels(one, shade(one, light[None]), camera).image
     assert float(expected.max()) > -0.5
-    assert torch.allclose(render_colors(back, color, camera).image, expected, atol=1e-5)
+    assert torch.allclose(render_channels(back, color, camera).image, expected, atol=1e-5)
 
 
 def test_lights_of_a_film_go_around() -> None:

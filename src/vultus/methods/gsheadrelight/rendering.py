@@ -36,7 +36,6 @@ __all__ = [
     "label_camera",
     "lit_channels",
     "render_channels",
-    "render_colors",
     "shade",
     "shading",
 ]
@@ -165,9 +164,9 @@ def label_camera(labels: Float[Tensor, "b 25"], size: int, parity: Parity = "fix
     return Camera(world_to_camera, intrinsics, size, size)
 
 
-def render_colors(
+def render_channels(
     gaussians: Gaussians | ActivatedGaussians,
-    colors: Float[Tensor, "b *m n 3"],
+    channels: Float[Tensor, "b n d"],
     camera: Camera,
     *,
     scenery: SceneryGaussians | None = None,
@@ -179,35 +178,13 @@ def render_colors(
 
     Args:
         gaussians: Geometry.
-        colors: Of ``shade``; all lights together may have 64 channels.
+        channels: Of ``lit_channels``, three for each light; at most 64.
         camera: One for each head.
         scenery: What is behind.
         background: Colour in [0, 1] behind everything, black if None.
         parity: See ``GeneratorConfig``.
         backend: Of the rasterizer.
     """
-    return render_channels(
-        gaussians,
-        _as_channels(colors),
-        camera,
-        scenery=scenery,
-        background=background,
-        parity=parity,
-        backend=backend,
-    )
-
-
-def render_channels(
-    gaussians: Gaussians | ActivatedGaussians,
-    channels: Float[Tensor, "b n d"],
-    camera: Camera,
-    *,
-    scenery: SceneryGaussians | None = None,
-    background: Float[Tensor, 3] | None = None,
-    parity: Parity = "fixed",
-    backend: Backend = "auto",
-) -> Pictures:
-    """``render_colors`` of colours that are channels already: those of ``lit_channels``."""
     shown = gaussians if isinstance(gaussians, ActivatedGaussians) else activate(gaussians)
     num_lights = channels.shape[2] // 3
     if scenery is not None:
