@@ -152,6 +152,21 @@ def test_relit_pictures_belong_to_one_clip(written: Path, tmp_path: Path) -> Non
         read_relight_truth(read(root))
 
 
+def test_ground_truth_belongs_to_one_clip(written: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(written / "anyone", tmp_path / "anyone")
+    for folder in (root, root / "MVI_2"):
+        (folder / "gt/albedo").mkdir(parents=True)
+    own = root / "MVI_2/gt/albedo/2.png"
+    shutil.copy(root / "MVI_2/image/2.png", own)
+    known = [record for record in read(root).frames if record.albedo_path is not None]
+    assert [(record.image_path, record.albedo_path) for record in known] == [
+        (root / "MVI_2/image/2.png", own)
+    ]
+    shutil.copy(own, root / "gt/albedo/2.png")
+    with pytest.raises(ValueError, match=r"gt/albedo/2\.png: pictures must have names of their"):
+        read(root)
+
+
 def _test_moments(sequence: HeadSequence) -> list[int]:
     return sequence.splits["test"].tolist()
 

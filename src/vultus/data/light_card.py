@@ -5,8 +5,8 @@ light.exr                                  or any other path that ``train_env`` 
 envs/{light}.exr                           (or .hdr) surroundings of each of ``tests``
 relight/{light}/images/{picture}.png       pictures under it, named as those in ``images/``
 
-Pictures under test lights may also lie beside the folder of the original: a union of sequences has
-them in ``{sequence}/relight``.
+Pictures under test lights are looked for beside the folder of the original first: a union of
+sequences has them in ``{sequence}/relight``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from vultus.core.files import read_json, write_json
+from vultus.data.companion_files import find_companions
 from vultus.data.relighting import KnownLight, RelightTruth, check_exposure
 from vultus.data.sequence import HeadSequence, LightSpace
 from vultus.data.studio.tone_curve import Film
@@ -171,20 +172,11 @@ def _known(name: str, path: Path, exposure: float) -> KnownLight:
 
 def _pictures(sequence: HeadSequence, light: str) -> dict[Path, Path]:
     below = Path("relight", light, "images")
-    found = {}
-    for original in {record.image_path for record in sequence.frames}:
-        for root in (sequence.root, original.parent.parent):
-            path = root / below / original.name
-            if path.is_file():
-                found[original] = path
-                break
-    folder = sequence.root / below
+    pictures = (record.image_path for record in sequence.frames)
+    found = find_companions(sequence.root, pictures, below)
     if not found:
+        folder = sequence.root / below
         raise FileNotFoundError(f"{folder}: has no picture named as one of the capture")
-    if len(set(found.values())) < len(found):
-        raise ValueError(
-            f"{folder}: pictures must have names of their own, {sequence.root} has some twice"
-        )
     return found
 
 
