@@ -200,7 +200,13 @@ def test_edited_hair_shows_in_a_run_of_its_own(avatar, tmp_path, capsys) -> None
     redder = (after[0] - after[2]) - (before[0] - before[2])
     assert redder.min() > -0.01
     assert redder[:40].max() > 0.1
+    # Killed before its checkpoint: the same command starts anew, with a card of its own.
+    shutil.rmtree(out / "checkpoints")
+    (out / "card.json").write_text('{"seed": "of the killed run"}')
+    assert run(command) == 0
+    assert len(list((out / "checkpoints").iterdir())) == 1
     card = json.loads((out / "card.json").read_text())
+    assert card["seed"] == 0
     assert card["edited_from"] == str(avatar)
     assert card["edit"]["labels"] == ["hair"]
     film = ["relight", "--run", str(out), "--envmap", "constant", "--frames", "1"]
@@ -213,6 +219,7 @@ def test_edited_hair_shows_in_a_run_of_its_own(avatar, tmp_path, capsys) -> None
     ("options", "parts"),
     [
         (["--label", "hair"], ["nothing to edit: give --color, --hue"]),
+        (["--label", "hair", "--hue", "-360"], ["nothing to edit: give --color, --hue"]),
         (["--label", "--hue", "30"], ["--label must name at least one label"]),
         (["--label", "hair", "--roughness", "0.1"], ["roughness must be at least the avatar's"]),
         (["--label", "hair", "--saturation", "-1"], ["saturation must be 0 or more"]),

@@ -27,7 +27,9 @@ from vultus.methods.relightable_blendshapes.rig_motion import moving_expressions
 __all__ = [
     "DataOptions",
     "OpenRun",
+    "check_new_run",
     "check_run_folder",
+    "create_run",
     "open_or_create_run",
     "open_run",
     "output_path",
@@ -146,6 +148,32 @@ def check_run_folder(path: Path, settings: Any, *, resume: bool = True) -> bool:
         changed = _first_difference(stored, wanted)
         raise ValueError(f"--out: {path} holds a run with other settings ({changed})")
     return True
+
+
+def check_new_run(path: Path, settings: Any) -> None:
+    """Refuse a folder that holds a run, but for one of these settings without any checkpoint.
+
+    Commands that write a run at once leave such a folder only where they are killed; calling them
+    again is no loss.
+
+    Raises:
+        NotADirectoryError: As ``check_run_folder``.
+        ValueError: Likewise.
+    """
+    is_unfinished = not RunFolder(path).checkpoint_steps()
+    check_run_folder(path, settings, resume=is_unfinished)
+
+
+def create_run(path: Path, settings: Any) -> RunFolder:
+    """Start a run that is written at once; see ``check_new_run``.
+
+    Raises:
+        NotADirectoryError: As ``check_run_folder``.
+        ValueError: Likewise.
+    """
+    check_new_run(path, settings)
+    RunFolder(path).config_path.unlink(missing_ok=True)
+    return RunFolder.create(path, settings, seed=settings.seed, method=settings.method)
 
 
 def output_path(chosen: Path | None, default: Path, suffixes: Collection[str]) -> Path:

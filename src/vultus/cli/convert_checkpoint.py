@@ -12,8 +12,8 @@ from tyro.conf import Positional
 
 from vultus.cli.avatar_run import (
     DataOptions,
-    check_run_folder,
-    open_or_create_run,
+    check_new_run,
+    create_run,
     output_path,
     run_settings,
 )
@@ -233,13 +233,14 @@ def _save_run(
     options: ConvertOptions,
 ) -> None:
     settings = run_settings(method, 0, data, avatar.config)
-    check_run_folder(options.out, settings, resume=False)
+    check_new_run(options.out, settings)
     if options.dry_run:
         console.print(f"would write {options.out}")
         return
-    run = open_or_create_run(options.out, settings, resume=False)
-    run.save_checkpoint(take_checkpoint(avatar, avatar.config.steps))
+    run = create_run(options.out, settings)
     run.update_card(converted_from=str(options.model.resolve()), **avatar.summary())
+    # Last: a run with a checkpoint is whole.
+    run.save_checkpoint(take_checkpoint(avatar, avatar.config.steps))
     console.print(f"run: {options.out}")
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from vultus.cli.avatar_run import (
     OpenRun,
-    check_run_folder,
-    open_or_create_run,
+    check_new_run,
+    create_run,
     open_run,
     run_settings,
 )
@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> None:
     assert isinstance(avatar, RelightableBlendshapes)
     pose, camera = opened.pose(options.timestep), opened.camera(options.camera)
     settings = run_settings(opened.method_name, opened.seed, opened.data, opened.config)
-    check_run_folder(options.out, settings, resume=False)
+    check_new_run(options.out, settings)
     counts = count_labels(avatar)
     if options.dry_run:
         count = edit_materials(avatar, options.label, options.edit)
@@ -113,8 +113,9 @@ def _save(
     settings: Any,
     sheet: Float[Tensor, "3 h w"],
 ) -> None:
-    run = open_or_create_run(options.out, settings, resume=False)
-    run.save_checkpoint(take_checkpoint(avatar, opened.step))
+    run = create_run(options.out, settings)
     facts = {"labels": list(options.label), **config_to_data(options.edit)}
     run.update_card(edited_from=str(options.run.resolve()), edit=facts, **avatar.summary())
     write_image(run.media_path / _BEFORE_AFTER, sheet)
+    # Last: a run with a checkpoint is whole.
+    run.save_checkpoint(take_checkpoint(avatar, opened.step))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -60,7 +60,7 @@ class MaterialEdit:
         if self.color is not None:
             if not all(0.0 <= value <= 1.0 for value in self.color):
                 raise ValueError(f"color must lie in [0, 1], got {self.color}")
-            if (self.hue, self.saturation) != (0.0, 1.0):
+            if (self.hue % 360.0, self.saturation) != (0.0, 1.0):
                 raise ValueError("color excludes hue and saturation")
         scales = {
             "saturation": self.saturation,
@@ -84,7 +84,8 @@ class MaterialEdit:
     @property
     def is_nothing(self) -> bool:
         """Whether everything stays as it is."""
-        return all(getattr(self, field.name) == field.default for field in fields(self))
+        turned = replace(self, hue=self.hue % 360.0)
+        return turned == MaterialEdit()
 
     @property
     def changes_albedo(self) -> bool:
