@@ -33,12 +33,13 @@ class JointedHead(FakeHead):
 
     def joint_motion(self, pose: HeadPose) -> JointMotion:
         batch = len(pose)
-        transforms = torch.eye(3, 4).repeat(batch, 1, 1, 1)
+        transforms = torch.eye(3, 4, device=self.neutral.device).repeat(batch, 1, 1, 1)
         if pose.global_rotation is not None:
             transforms[:, 0, :, :3] = axis_angle_to_matrix(pose.global_rotation)
         if pose.translation is not None:
             transforms[:, 0, :, 3] = pose.translation
-        return JointMotion(torch.zeros(1, 1, 3), transforms, transforms.new_zeros(batch, 0))
+        joints, features = transforms.new_zeros(1, 1, 3), transforms.new_zeros(batch, 0)
+        return JointMotion(joints, transforms, features)
 
 
 def film_bumpy_head(out: Path, height: float = 0.008) -> HeadSequence:
