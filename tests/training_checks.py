@@ -15,7 +15,8 @@ from vultus.data.frame_store import FrameStore
 from vultus.data.sequence import HeadSequence
 from vultus.engine.checkpoint import restore_weights, take_checkpoint
 from vultus.engine.fit import fit
-from vultus.methods.base import FitSettings, ReconstructionMethod
+from vultus.methods.base import ReconstructionMethod
+from vultus.methods.schedule import FitSettings
 
 __all__ = [
     "assert_equal_tensors",

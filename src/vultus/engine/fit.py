@@ -17,7 +17,8 @@ from vultus.data.frame_feed import FeedChoice
 from vultus.data.frame_store import FrameStore
 from vultus.engine.checkpoint import restore, take_checkpoint
 from vultus.engine.steps import make_steps
-from vultus.methods.base import FitSettings, ReconstructionMethod
+from vultus.methods.base import ReconstructionMethod
+from vultus.methods.schedule import FitSettings
 
 __all__ = ["FitResult", "fit"]
 

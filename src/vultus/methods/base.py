@@ -13,20 +13,9 @@ from vultus.data.sequence import HeadSequence
 from vultus.gaussians.splat_files import Splats
 from vultus.geometry.cameras import Camera
 from vultus.heads.base import HeadModel, HeadPose
-from vultus.methods.schedule import Schedule
 from vultus.render.output import RenderOutput
 
-__all__ = ["FitSettings", "MethodFactory", "ReconstructionMethod"]
-
-
-@runtime_checkable
-class FitSettings(Schedule, Protocol):
-    """The part of a method's config that the loop reads."""
-
-    @property
-    def evaluate_every(self) -> int:
-        """Steps between evaluations of the held-out splits; 0 only at the end."""
-        ...
+__all__ = ["MethodFactory", "ReconstructionMethod"]
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ from typing import Literal
 from vultus.gaussians.densify import DensifyConfig
 from vultus.methods.gaussianhead.appearance import SH_DEGREE, ColorActivation
 from vultus.methods.gaussianhead.derivation import DerivationMode
-from vultus.methods.schedule import check_schedule
+from vultus.methods.schedule import check_fit_settings
 from vultus.optim.schedules import scale_steps
 
 __all__ = [
@@ -183,7 +183,7 @@ class GaussianHeadConfig:
 
     def __post_init__(self) -> None:
         """Reject settings that contradict each other."""
-        check_schedule(self)
+        check_fit_settings(self)
         model = self.model
         for name in ("width", "num_frequencies", "num_gaussians", "sh_degree_interval"):
             if getattr(model, name) < 1:

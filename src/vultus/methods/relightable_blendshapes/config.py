@@ -8,7 +8,7 @@ from typing import Literal
 from vultus.gaussians.densify import DensifyConfig
 from vultus.methods.relightable_blendshapes.material_config import MaterialConfig, MaterialRates
 from vultus.methods.relightable_blendshapes.mouth import Offset
-from vultus.methods.schedule import check_schedule
+from vultus.methods.schedule import check_fit_settings
 from vultus.optim.schedules import scale_steps
 
 __all__ = [
@@ -135,7 +135,7 @@ class RelightableBlendshapesConfig:
 
     def __post_init__(self) -> None:
         """Reject settings that contradict each other."""
-        check_schedule(self)
+        check_fit_settings(self)
         model = self.model
         for name in ("num_points", "num_teeth_points", "sh_degree_interval"):
             if getattr(model, name) < 1:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from vultus.gaussians.densify import DensifyConfig
-from vultus.methods.schedule import check_schedule
+from vultus.methods.schedule import check_fit_settings
 from vultus.methods.surfhead.specular import SpecularConfig
 from vultus.optim.schedules import scale_steps
 
@@ -151,7 +151,7 @@ class SurfHeadConfig:
 
     def __post_init__(self) -> None:
         """Reject settings that contradict each other."""
-        check_schedule(self)
+        check_fit_settings(self)
         if not 0 < self.model.initial_opacity < 1 or self.model.initial_scale <= 0:
             raise ValueError(
                 "model.initial_opacity must lie in (0, 1) and model.initial_scale be positive, got "
