@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from torch import Tensor
 
 from relight_heads import write_relightable
-from tiny_generators import write_tiny_generator
+from tiny_generators import TINY, write_tiny_generator
 from tiny_image_sets import labels_at, write_image_set, write_lit_set
 from vultus.cli import evaluate_generator
 from vultus.cli.main import run
@@ -23,7 +25,7 @@ def test_numbers_are_printed_and_written(
     weights = write_tiny_generator(tmp_path / "generator.safetensors")
     data = write_image_set(tmp_path / "images", labels_at([0.0, 1.0, 2.0, 3.0]), 64)
     command = ["evaluate-generator", "spherehead", "--weights", str(weights), "--data", str(data)]
-    command += ["--count", "5", "--batch", "3"]
+    command += ["--count", "5", "--batch", "3", "--swap-count", "0"]
     out = tmp_path / "quality.json"
     assert run([*command, "--out", str(out)]) == 0
     written = json.loads(out.read_text())
@@ -37,6 +39,43 @@ def test_numbers_are_printed_and_written(
     refuses([*command, "--data", str(small), "--dry-run"], "makes images of 64 pixels, these have")
     refuses([*command, "--count", "1"], "count must be at least 2")
     refuses([*command, "--out", str(tmp_path / "x.txt")], "--out must end in .json")
+
+
+def test_heads_are_shown_before_other_backgrounds(
+    tmp_path: Path, refuses: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = write_tiny_generator(tmp_path / "generator.safetensors")
+    data = write_image_set(tmp_path / "images", labels_at([0.0, 1.0]), 64)
+    command = ["evaluate-generator", "spherehead", "--data", str(data), "--count", "2"]
+    command += ["--swap-count", "2", "--out", str(tmp_path / "quality.json"), "--weights"]
+    own = [*command, str(weights)]
+    assert run(own) == 0
+    plain = json.loads((tmp_path / "quality.json").read_text())
+    assert plain["protocol"] == "generator-all-rendered-2-v1, background-swap-2-v1"
+    changes = ["background_swap_head", "background_swap_outside"]
+    assert list(plain["results"]) == ["random_feature_distance", *changes]
+    model = tmp_path / "matte.onnx"
+    refuses([*own, "--matte-model", str(model)], "matte.onnx: no ONNX model here")
+    model.write_bytes(b"weights")
+    # Coverage is the redness that the network sees.
+    monkeypatch.setattr(
+        evaluate_generator, "open_network", lambda path: lambda pixels: [pixels[:, :1]]
+    )
+    assert run([*own, "--matte-model", str(model)]) == 0
+    found = json.loads((tmp_path / "quality.json").read_text())
+    digest = hashlib.sha256(b"weights").hexdigest()[:8]
+    assert found["protocol"].endswith(f", background-swap-2-matte-{digest}-v1")
+    assert found["results"].pop("background_swap_mask") > 0.0
+    assert found["results"] == plain["results"]
+    unused = ["--matte-model", str(model), "--swap-count", "0"]
+    refuses([*own, *unused], "--matte-model needs --swap-count above 0")
+    bare = replace(TINY, has_background=False)
+    without = [*command, str(write_tiny_generator(tmp_path / "bare.safetensors", bare))]
+    assert run(without) == 0
+    bare_results = json.loads((tmp_path / "quality.json").read_text())
+    assert bare_results["protocol"] == "generator-all-rendered-2-v1"
+    assert list(bare_results["results"]) == ["random_feature_distance"]
+    refuses([*without, "--matte-model", str(model)], "paints nothing behind heads")
 
 
 def test_lights_are_measured_of_generators_that_have_them(
