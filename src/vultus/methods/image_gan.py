@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vultus.data.image_feed import Conditions
+from vultus.methods.saved_tensors import check_saved_tensors
 from vultus.nets.augmentation.control import AugmentationConfig, AugmentationControl
 from vultus.nets.stylegan2.mapping import MappingNetwork
 
@@ -91,10 +92,20 @@ class ImageGan(ABC, Generic[_Generator, _Discriminator]):
         return {**self.augmentation.state_dict(), _IMAGES_SEEN: seen}
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore ``tensors()``."""
-        rest = dict(tensors)
-        self._images_seen = int(rest.pop(_IMAGES_SEEN))
-        self.augmentation.load_state_dict(rest)
+        """Restore ``tensors()``.
+
+        Raises:
+            ValueError: If one is missing, has another shape or type, or cannot be; names it.
+        """
+        own = self.tensors()
+        check_saved_tensors(tensors, {}, own)
+        if unknown := sorted(tensors.keys() - own.keys()):
+            raise ValueError(f"checkpoint must not have {unknown[0]!r}, which nothing reads")
+        seen = int(tensors[_IMAGES_SEEN])
+        if seen < 0:
+            raise ValueError(f"checkpoint must have {_IMAGES_SEEN!r} of at least 0, got {seen}")
+        self.augmentation.load({n: t for n, t in tensors.items() if n != _IMAGES_SEEN})
+        self._images_seen = seen
 
     def summary(self) -> dict[str, Any]:
         """Numbers for the log."""

@@ -158,6 +158,33 @@ def test_a_moment_is_another_one_while_any_fade_moves(feed: ImageFeed) -> None:
             assert method.moment(end) == method.moment(end + 1), name
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "match"),
+    [
+        ("images_seen", None, "checkpoint lacks 'images_seen'"),
+        ("images_seen", torch.zeros(2, dtype=torch.int64), "'images_seen' of shape"),
+        ("images_seen", torch.tensor(math.nan), "'images_seen' of shape"),
+        ("images_seen", torch.tensor(-1), "'images_seen' of at least 0, got -1"),
+        ("probability", torch.tensor(1.5), r"probability of the augmentation .* \[0, 1\]: 1.5"),
+        ("probability", torch.tensor(math.nan), "probability of the augmentation .* nan"),
+        ("total_sign", torch.tensor(math.inf), "total_sign of the augmentation .* got inf"),
+        ("hue", torch.zeros(()), "must not have 'hue', which nothing reads"),
+    ],
+)
+def test_a_training_goes_on_from_nothing_that_cannot_be(
+    feed: ImageFeed, name: str, value: Tensor | None, match: str
+) -> None:
+    method = build(feed)
+    saved = method.tensors()
+    damaged = {**saved, name: value} if value is not None else saved
+    if value is None:
+        del damaged[name]
+    with pytest.raises(ValueError, match=match):
+        method.load_tensors(damaged)
+    for key, tensor in build(feed).tensors().items():
+        assert torch.equal(method.tensors()[key], tensor)
+
+
 @pytest.mark.gpu
 def test_captured_passes_give_the_numbers_of_launched_ones(
     feed: ImageFeed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -70,6 +71,22 @@ class AugmentationControl(nn.Module):
         start = config.probability if config.mode == "fixed" else 0.0
         self.register_buffer("probability", torch.tensor(start))
         self.register_buffer("total_sign", torch.zeros(()))
+
+    def load(self, saved: Mapping[str, Tensor]) -> None:
+        """Restore a ``state_dict()`` of the same names, shapes and types.
+
+        Raises:
+            ValueError: If its numbers cannot be; tells them.
+        """
+        probability, total = (float(saved[name]) for name in ("probability", "total_sign"))
+        if not 0.0 <= probability <= 1.0:
+            raise ValueError(f"probability of the augmentation must be in [0, 1]: {probability}")
+        if not abs(total) <= self.config.update_every:
+            raise ValueError(
+                "total_sign of the augmentation must be at most its update_every, "
+                f"{self.config.update_every}, either way, got {total}"
+            )
+        self.load_state_dict(dict(saved))
 
     def draw(self, batch: int, size: int, random: torch.Generator) -> DrawnTransforms | None:
         """Draw what happens to images; nothing without augmentation.
