@@ -27,6 +27,7 @@ __all__ = [
     "rotation_columns",
     "rotation_gradient",
     "scale3",
+    "split4",
     "store4",
     "store_floats",
     "unit_quat",
@@ -97,7 +98,12 @@ def load3(pointers, mask):
 def load4(pointers, mask):
     """Load four neighbours per pointer as four tensors: one vector instruction where aligned."""
     columns = tl.arange(0, 4)[None, :]
-    block = tl.load(pointers[:, None] + columns, mask=mask[:, None], other=0.0)
+    return split4(tl.load(pointers[:, None] + columns, mask=mask[:, None], other=0.0))
+
+
+@jit
+def split4(block):
+    """Columns of [n, 4]: the inverse of ``join4``."""
     even, odd = tl.split(tl.reshape(block, (block.shape[0], 2, 2)))
     a, c = tl.split(even)
     b, d = tl.split(odd)

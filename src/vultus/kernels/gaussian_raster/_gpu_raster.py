@@ -3,6 +3,9 @@
 Without a backward pass to come, a warp blends a whole bin, two pixels per lane: its list need not
 be split, and Gaussians are fetched once instead of twice.
 
+What a trip blends is fetched during the trip before: a warp walks its list alone, and would spend
+most of its time waiting.
+
 Tensors of a trip are [Gaussians, pixels]. With one warp and the pixels last, Triton keeps the whole
 axis of Gaussians in the registers of each lane, so that scans and sums along it are plain
 sequential code without a shuffle.
@@ -18,7 +21,7 @@ from vultus.kernels.gaussian_raster._gpu_layout import (
     RECORD_POWER,
 )
 from vultus.kernels.triton_blend import add_weighted, load_features, zeros
-from vultus.kernels.triton_math import is_finite, load4, multiply_pairs
+from vultus.kernels.triton_math import is_finite, multiply_pairs, split4
 from vultus.kernels.triton_runtime import constexpr, jit, tl
 from vultus.kernels.triton_tiles import (
     COUNT_PROBLEMS,
@@ -31,25 +34,30 @@ from vultus.kernels.triton_tiles import (
     subtile_origin,
 )
 
-__all__ = ["blend", "load_channels"]
+__all__ = ["blend"]
 
 BAD_FEATURES = tl.constexpr(64)
+FEATURES_AHEAD = tl.constexpr(8)
+"""More features are not fetched ahead: they would take registers from their sums."""
 
 
 @jit
-def load_channels(
-    record, features, rows, mask, depth, HAS_COLOR: constexpr, FIRST: constexpr, END: constexpr,
-    NUM_FEATURES: constexpr, HAS_DEPTH: constexpr,
-):  # fmt: skip
-    """Values to blend, one tensor per channel: colour, features FIRST to END, depth."""
-    values = ()
+def _fetch(records, features, rows, mask, HAS_COLOR: constexpr, NUM_FEATURES: constexpr):
+    """What blending reads of a trip's Gaussians: quadruples of their records, features.
+
+    Quadruples are split only where they are used, since that waits for them.
+    """
+    record = (records + rows * RECORD)[:, None] + tl.arange(0, 4)[None, :]
+    quads = (
+        tl.load(record + RECORD_POWER, mask=mask[:, None], other=0.0),
+        tl.load(record + RECORD_DEPTH, mask=mask[:, None], other=0.0),
+    )
     if HAS_COLOR:
-        red, green, blue, _ = load4(record + RECORD_COLOR, mask)
-        values = values + (red, green, blue)
-    values = values + load_features(features, rows, mask, FIRST, END, NUM_FEATURES)
-    if HAS_DEPTH:
-        values = values + (depth,)
-    return values
+        quads = quads + (tl.load(record + RECORD_COLOR, mask=mask[:, None], other=0.0),)
+    values = ()
+    if NUM_FEATURES <= FEATURES_AHEAD:
+        values = load_features(features, rows, mask, 0, NUM_FEATURES, NUM_FEATURES)
+    return quads, values
 
 
 @jit
@@ -98,16 +106,24 @@ def blend(
     total, median = zero, zero
     position = zero.to(tl.int32) - 1
     transmittance = tl.where(inside, 1.0, 0.0)
-    is_first = tl.arange(0, CHUNK)[:, None] == 0
+    slot = tl.arange(0, CHUNK)
+    is_first = (slot == 0)[:, None]
+    # Rows are known two trips ahead, what they point to one.
+    rows = tl.load(segment + slot, mask=slot < length, other=0)
+    next_rows = tl.load(segment + CHUNK + slot, mask=CHUNK + slot < length, other=0)
+    quads, values = _fetch(records, features, rows, slot < length, HAS_COLOR, NUM_FEATURES)
     i = 0
     alive = 1
     while (i < length) & (alive > 0):
-        k = i + tl.arange(0, CHUNK)
+        k = i + slot
         mask = k < length
-        row = tl.load(segment + k, mask=mask, other=0)
-        record = records + row * RECORD
-        center_x, center_y, xx, xy = load4(record + RECORD_POWER, mask)
-        yy, log2_opacity, z, _ = load4(record + RECORD_DEPTH, mask)
+        next_quads, next_values = _fetch(
+            records, features, next_rows, k + CHUNK < length, HAS_COLOR, NUM_FEATURES
+        )
+        later = k + 2 * CHUNK
+        later_rows = tl.load(segment + later, mask=later < length, other=0)
+        center_x, center_y, xx, xy = split4(quads[0])
+        yy, log2_opacity, z, _ = split4(quads[1])
         log2_opacity = tl.where(mask, log2_opacity, -1e30)
         dx, dy = x - center_x[:, None], y - center_y[:, None]
         log2_alpha = log2_opacity[:, None] + dx * (xx[:, None] * dx + xy[:, None] * dy)
@@ -120,9 +136,13 @@ def blend(
         after, before = tl.associative_scan((rest, start), 0, multiply_pairs)
         weight = tl.where(after > MIN_TRANSMITTANCE, before * alpha, 0.0)
         total += tl.sum(weight, 0)
-        values = load_channels(
-            record, features, row, mask, z, HAS_COLOR, 0, NUM_FEATURES, NUM_FEATURES, HAS_DEPTH
-        )
+        if NUM_FEATURES > FEATURES_AHEAD:
+            values = load_features(features, rows, mask, 0, NUM_FEATURES, NUM_FEATURES)
+        if HAS_COLOR:
+            red, green, blue, _ = split4(quads[2])
+            values = (red, green, blue) + values
+        if HAS_DEPTH:
+            values = values + (z,)
         sums = add_weighted(sums, weight, values)
         if HAS_MEDIAN:
             is_candidate = (weight > 0.0) & (before > 0.5)
@@ -133,6 +153,8 @@ def blend(
         # It never rises along the list: the least one is the last.
         transmittance = tl.min(after, 0)
         alive = tl.max((transmittance > MIN_TRANSMITTANCE).to(tl.int32), 0)
+        quads, values = next_quads, next_values
+        rows, next_rows = next_rows, later_rows
         i += CHUNK
     if not IS_WHOLE:
         tl.store(ends + tile, tl.minimum(i, tl.maximum(length, 0)))

@@ -17,11 +17,19 @@ from vultus.kernels.gaussian_raster._gpu_layout import (
     GRADIENT_REST,
     GRADIENT_SHAPE,
     RECORD,
+    RECORD_COLOR,
     RECORD_DEPTH,
     RECORD_POWER,
 )
-from vultus.kernels.gaussian_raster._gpu_raster import load_channels
-from vultus.kernels.triton_blend import add_sums, as_rows, emit, emit4, emit_features, zeros
+from vultus.kernels.triton_blend import (
+    add_sums,
+    as_rows,
+    emit,
+    emit4,
+    emit_features,
+    load_features,
+    zeros,
+)
 from vultus.kernels.triton_math import load4, reciprocal
 from vultus.kernels.triton_runtime import constexpr, jit, tl
 from vultus.kernels.triton_tiles import (
@@ -45,6 +53,22 @@ FIRST_CHANNEL_PLANE = tl.constexpr(7)
 # Offset of a subtile's centre from its first pixel's.
 MIDDLE_X = tl.constexpr(SUBTILE_WIDTH.value / 2 - 0.5)
 MIDDLE_Y = tl.constexpr(SUBTILE_HEIGHT.value / 2 - 0.5)
+
+
+@jit
+def _load_channels(
+    record, features, rows, mask, depth, HAS_COLOR: constexpr, FIRST: constexpr, END: constexpr,
+    NUM_FEATURES: constexpr, HAS_DEPTH: constexpr,
+):  # fmt: skip
+    """Values to blend, one tensor per channel: colour, features FIRST to END, depth."""
+    values = ()
+    if HAS_COLOR:
+        red, green, blue, _ = load4(record + RECORD_COLOR, mask)
+        values = values + (red, green, blue)
+    values = values + load_features(features, rows, mask, FIRST, END, NUM_FEATURES)
+    if HAS_DEPTH:
+        values = values + (depth,)
+    return values
 
 
 @jit
@@ -264,7 +288,7 @@ def blend_backward(
             offset, power, depth = _load_power(record, mask, x0, y0)
             power = as_rows(power)
             values = as_rows(
-                load_channels(
+                _load_channels(
                     record, features, row, mask, depth, HAS_COLOR, FIRST, END, NUM_FEATURES,
                     HAS_DEPTH,
                 )

@@ -39,7 +39,8 @@ __all__ = [
 ]
 
 # Launch parameters; those of the prototype and of the surfels, measured on an H100.
-_PROJECT_LANES, _PROJECT_BACKWARD_LANES, _MANY_BINS, _BLEND_CHUNK = 32, 32, 24, 8
+_PROJECT_LANES, _PROJECT_BACKWARD_LANES, _MANY_BINS = 32, 32, 24
+_BLEND_CHUNK, _BLEND_CHUNK_OF_BINS = 8, 16
 _PIXELS_PER_TRIP, _PIXELS_WITH_FEATURES, _FEW_FEATURES = 8, 4, 4
 """More pixels hide more latency, fewer leave registers to the sums of many channels."""
 _CHANNELS_OF_BINS = 8
@@ -136,7 +137,8 @@ def blend_lists(inputs: Inputs, lists: Lists) -> Blended:
         sizes.width, sizes.height, *sizes.bins, lists.per_list, inputs.settings.max_alpha,
         HAS_COLOR=inputs.has_color, NUM_FEATURES=inputs.num_features,
         HAS_DEPTH=inputs.has("depth"), HAS_MEDIAN=has_median,
-        HAS_BACKGROUND=inputs.background is not None, IS_WHOLE=is_whole, CHUNK=_BLEND_CHUNK,
+        HAS_BACKGROUND=inputs.background is not None, IS_WHOLE=is_whole,
+        CHUNK=_BLEND_CHUNK_OF_BINS if is_whole else _BLEND_CHUNK,
     )  # fmt: skip
     return blended
 
