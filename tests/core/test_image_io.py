@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from vultus.core.image_io import (
+    decode_image,
     image_size,
     read_image,
     read_image_bytes,
@@ -73,6 +76,49 @@ def test_sixteen_bit_masks_keep_their_precision(tmp_path: Path) -> None:
     torch.testing.assert_close(read_mask(tmp_path / "a.png"), expected, rtol=0, atol=1e-9)
     with pytest.raises(ValueError, match=r"a\.png: must have 8 bits"):
         read_image_bytes(tmp_path / "a.png")
+
+
+def _deep_png(pixels: np.ndarray, color_type: int, extra: bytes = b"") -> bytes:
+    """A PNG of 16 bits a channel, by its specification: rows of big-endian numbers, unfiltered."""
+    height, width = pixels.shape[:2]
+    header = struct.pack(">IIBBBBB", width, height, 16, color_type, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    if extra:
+        chunks.insert(1, (b"tRNS", extra))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
+def _deep_pixels(channels: int) -> np.ndarray:
+    values = np.random.default_rng(channels).integers(0, 1 << 16, (5, 7, channels), dtype=np.uint16)
+    values[0, 0], values[0, 1] = 1, 0x1FF  # lost, or far off, if bytes are left out or exchanged
+    return values
+
+
+@pytest.mark.parametrize(("channels", "color_type"), [(3, 2), (4, 6)])
+def test_sixteen_bit_colours_keep_their_precision(
+    tmp_path: Path, channels: int, color_type: int
+) -> None:
+    pixels, path = _deep_pixels(channels), tmp_path / "a.png"
+    path.write_bytes(_deep_png(pixels, color_type))
+    expected = torch.from_numpy(pixels.astype(np.float32) / 65535).permute(2, 0, 1)
+    torch.testing.assert_close(read_image(path), expected[:3], rtol=0, atol=1e-9)
+    torch.testing.assert_close(read_rgba(path)[:channels], expected, rtol=0, atol=1e-9)
+    for read in (read_image_bytes, lambda path: decode_image(path.read_bytes(), str(path))):
+        with pytest.raises(ValueError, match=r"a\.png: must have 8 bits a channel, got uint16"):
+            read(path)
+
+
+@pytest.mark.parametrize(("channels", "color_type", "key"), [(2, 4, b""), (3, 2, bytes(6))])
+def test_transparency_that_cannot_be_read_in_sixteen_bits_is_refused(
+    tmp_path: Path, channels: int, color_type: int, key: bytes
+) -> None:
+    (tmp_path / "a.png").write_bytes(_deep_png(_deep_pixels(channels), color_type, key))
+    with pytest.raises(ValueError, match=r"a\.png: .*of 16 bits a channel, only RGBA may be"):
+        read_rgba(tmp_path / "a.png")
 
 
 def test_palettes_and_bitmaps_are_expanded(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,6 +46,9 @@ _DECODE_ERRORS = (
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )
+# Of colours of 16 bits Pillow keeps the first byte, which is the high one. Where it is told that
+# they are little-endian, it keeps the other one.
+_SECOND_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
 
 
 def read_image(path: Path) -> Float[Tensor, "3 h w"]:
@@ -96,7 +100,7 @@ def read_image_bytes(path: Path) -> UInt8[Tensor, "3 h w"]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be decoded or has 16 bits; names the file.
+        ValueError: If it cannot be decoded or has 16 bits a channel; names the file.
     """
     pixels = _decode(path)
     if pixels.dtype != np.uint8:
@@ -114,7 +118,7 @@ def decode_image(data: bytes, name: str) -> UInt8[Tensor, "c h w"]:
         name: How error messages call it.
 
     Raises:
-        ValueError: If it cannot be decoded or has 16 bits; names the file.
+        ValueError: If it cannot be decoded or has 16 bits a channel; names the file.
     """
     pixels = _decode_bytes(data, name)
     if pixels.dtype != np.uint8:
@@ -235,15 +239,37 @@ def _decode(path: Path) -> np.ndarray:
 def _decode_bytes(data: bytes, name: Path | str) -> np.ndarray:
     """Decode to [h w c] with c in 1 to 4, uint8 or uint16."""
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as opened:
-            image = ImageOps.exif_transpose(opened)
-            if image.mode.startswith("I"):
-                array = np.asarray(image).astype(np.uint16)
-            else:
-                array = np.array(image.convert(_plain_mode(image)))
+        array, layout = _unpack(data)
+        if layout in _SECOND_BYTES:
+            low, _ = _unpack(data, _SECOND_BYTES[layout])
+            array = (array.astype(np.uint16) << 8) | low
     except _DECODE_ERRORS as error:
         raise _damaged(name, error) from error
     return array if array.ndim == 3 else array[..., None]
+
+
+def _unpack(data: bytes, layout: str | None = None) -> tuple[np.ndarray, str]:
+    """Pixels as Pillow gives them, and its name for how a PNG packs them.
+
+    Args:
+        data: The file.
+        layout: Unpack them as if they were packed in this way.
+    """
+    with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as opened:
+        own = ""
+        if opened.format == "PNG" and opened.tile:
+            codec, extents, offset, packing = opened.tile[0]
+            own = str(packing)
+            if layout is not None:
+                # Not by Pillow's own class of tiles, which older releases lack.
+                tile: Any = (codec, extents, offset, layout)
+                opened.tile = [tile]
+        if own.endswith(";16B") and own != "RGBA;16B" and opened.has_transparency_data:
+            raise ValueError("of 16 bits a channel, only RGBA may be transparent")
+        image = ImageOps.exif_transpose(opened)
+        if image.mode.startswith("I"):
+            return np.asarray(image).astype(np.uint16), own
+        return np.array(image.convert(_plain_mode(image))), own
 
 
 def _plain_mode(image: Image.Image) -> str:

@@ -1,6 +1,6 @@
 """``gt/``: what surfaces are, beside captures whose own layout has no place for it.
 
-gt/albedo/{picture}.png                    linear; of 16 bits a channel the upper 8 are read
+gt/albedo/{picture}.png                    linear; of 8 or 16 bits a channel
 gt/normal/{picture}.png                    0.5 + 0.5 n in the camera's OpenGL axes
 gt/roughness/  gt/specular/                grey
 
