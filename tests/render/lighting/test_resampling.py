@@ -51,6 +51,14 @@ def test_refining_repeats_texels_and_comes_back() -> None:
     assert_close(resize_envmap(fine, 5, 6), maps)
 
 
+def test_a_size_that_stays_mixes_no_texels() -> None:
+    maps = random_maps(5, 6)
+    maps[:, :, 2, 3] = math.inf  # a texel that counts with weight 0 would become NaN
+    assert torch.equal(resize_envmap(maps, 5, 6), maps)
+    assert resize_envmap(maps, 5, 3)[:, :, [0, 1, 3, 4]].isfinite().all()
+    assert resize_envmap(maps, 10, 6)[..., [0, 1, 2, 4, 5]].isfinite().all()
+
+
 def test_a_lobe_of_no_width_looks_centres_up() -> None:
     maps = random_maps(8, 16)
     directions = envmap_directions(4, 8, torch.float64).flatten(0, 1)[None].expand(2, -1, -1)

@@ -27,7 +27,8 @@ def resize_envmap(
 ) -> Float[Tensor, "b 3 height width"]:
     """Average maps over the solid angles of other texels: ``mean`` over the sphere stays.
 
-    Sizes need not divide each other; refining repeats texels. Differentiable.
+    Sizes need not divide each other; refining repeats texels. A map that has the size already is
+    returned itself. Differentiable.
 
     Raises:
         ValueError: If a size is not positive.
@@ -35,13 +36,17 @@ def resize_envmap(
     if height < 1 or width < 1:
         raise ValueError(f"an environment map must have texels, got {height} x {width}")
     # A band between two elevations has the area of the difference of their sines.
-    old_rows = -torch.cos(math.pi * torch.linspace(0, 1, envmap.shape[2] + 1, dtype=torch.float64))
-    new_rows = -torch.cos(math.pi * torch.linspace(0, 1, height + 1, dtype=torch.float64))
-    old_columns = torch.linspace(0, 1, envmap.shape[3] + 1, dtype=torch.float64)
-    new_columns = torch.linspace(0, 1, width + 1, dtype=torch.float64)
-    rows = _shares(old_rows, new_rows).to(envmap)
-    columns = _shares(old_columns, new_columns).to(envmap)
-    return rows @ envmap @ columns.T
+    if height != envmap.shape[2]:
+        old, new = (-torch.cos(math.pi * _edges(count)) for count in (envmap.shape[2], height))
+        envmap = _shares(old, new).to(envmap) @ envmap
+    if width != envmap.shape[3]:
+        envmap = envmap @ _shares(_edges(envmap.shape[3]), _edges(width)).to(envmap).T
+    return envmap
+
+
+def _edges(count: int) -> Float[Tensor, " n"]:
+    """The ends of equal parts of [0, 1]."""
+    return torch.linspace(0, 1, count + 1, dtype=torch.float64)
 
 
 def _shares(old: Float[Tensor, " m"], new: Float[Tensor, " n"]) -> Float[Tensor, "n_new n_old"]:
