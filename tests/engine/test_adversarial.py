@@ -125,6 +125,16 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert log(run) == log(whole)
 
 
+def test_a_checkpoint_that_lost_moments_is_refused(images: Path, tmp_path: Path) -> None:
+    train_toy(images, tmp_path / "run", images=32)
+    run = RunFolder(tmp_path / "run")
+    checkpoint = run.load_checkpoint()
+    kept = {k: v for k, v in checkpoint.optimizer.items() if not k.startswith("generator.bias/")}
+    folder = run.save_checkpoint(replace(checkpoint, optimizer=kept))
+    with pytest.raises(ValueError, match=rf"^{folder}: generator: optimiser .* of 'bias', got"):
+        train_toy(images, run.path)
+
+
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     images: Path, whole: Path, tmp_path: Path
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -123,6 +123,18 @@ def test_a_checkpoint_of_a_given_step_can_be_asked_for(
     assert restore_weights(run, Watched(sequence), step=9) == 9
     with pytest.raises(FileNotFoundError, match="no checkpoint of step 4; complete steps: 9, 10"):
         restore_weights(run, Watched(sequence), step=4)
+
+
+def test_a_checkpoint_that_lost_moments_is_refused(
+    sequence: HeadSequence, frames: FrameStore, run: RunFolder
+) -> None:
+    fit(Watched(sequence), frames, Settings(steps=4), run, 0)
+    saved = run.load_checkpoint()
+    kept = {key: value for key, value in saved.optimizer.items() if "log_scales" not in key}
+    assert len(kept) == len(saved.optimizer) - 3
+    folder = run.save_checkpoint(replace(saved, optimizer=kept))
+    with pytest.raises(ValueError, match=rf"^{folder}: optimiser must have .* of 'log_scales'"):
+        fit(Watched(sequence), frames, Settings(), run, 0)
 
 
 class _Overflow(torch.autograd.Function):

@@ -1,4 +1,4 @@
-"""Moments of a checkpoint must be those of the parameter."""
+"""Moments of a checkpoint must be those of the parameter, and none may be missing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vultus.optim.moments import check_moments
+from vultus.optim.moments import check_moments, load_moments, saved_moments
 
 
 def moments_of_adam(dtype: torch.dtype = torch.float32) -> tuple[dict[str, Tensor], Tensor]:
@@ -44,3 +44,50 @@ def test_moments_of_something_else_are_named(
     damage(moments)
     with pytest.raises(ValueError, match=f"^optimiser must have .*{message}"):
         check_moments(moments, parameter, "means")
+
+
+def half_trained() -> tuple[torch.optim.Adam, dict[str, Tensor]]:
+    """Two parameters of which one has made a step."""
+    parameters = {name: torch.nn.Parameter(torch.ones(2)) for name in ("moved", "unused")}
+    optimizer = torch.optim.Adam(parameters.values())
+    parameters["moved"].sum().backward()
+    optimizer.step()
+    return optimizer, dict(parameters)
+
+
+def test_moments_come_back_and_a_parameter_without_any_has_none_again() -> None:
+    optimizer, parameters = half_trained()
+    saved = saved_moments(optimizer, parameters)
+    keys = ["moved/step", "moved/exp_avg", "moved/exp_avg_sq", "unused/step"]
+    assert list(saved) == keys
+    assert float(saved["unused/step"]) == 0.0
+    other = torch.optim.Adam(parameters.values())
+    load_moments(other, parameters, saved)
+    assert list(other.state) == [parameters["moved"]]
+    again = saved_moments(other, parameters)
+    assert list(again) == keys
+    assert all(torch.equal(again[key], saved[key]) for key in keys)
+
+
+@pytest.mark.parametrize("lost", ["moved", "unused"])
+def test_a_parameter_whose_moments_are_missing_does_not_begin_anew(lost: str) -> None:
+    optimizer, parameters = half_trained()
+    saved = saved_moments(optimizer, parameters)
+    rest = {key: value for key, value in saved.items() if not key.startswith(lost)}
+    message = f"^optimiser must have step, exp_avg, exp_avg_sq of '{lost}', got nothing$"
+    with pytest.raises(ValueError, match=message):
+        load_moments(torch.optim.Adam(parameters.values()), parameters, rest)
+
+
+def test_a_count_of_steps_alone_is_enough_only_before_the_first() -> None:
+    _, parameters = half_trained()
+    moments = {"moved/step": torch.tensor(3.0), "unused/step": torch.zeros(())}
+    with pytest.raises(ValueError, match=r"exp_avg_sq of 'moved', got step$"):
+        load_moments(torch.optim.Adam(parameters.values()), parameters, moments)
+
+
+def test_moments_of_parameters_that_are_not_there_are_refused() -> None:
+    optimizer, parameters = half_trained()
+    saved = {**saved_moments(optimizer, parameters), "old/step": torch.zeros(())}
+    with pytest.raises(ValueError, match="must not have 'old/step', which is of no parameter"):
+        load_moments(torch.optim.Adam(parameters.values()), parameters, saved)

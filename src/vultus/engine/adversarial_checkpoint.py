@@ -54,7 +54,10 @@ def restore_training(
     _load_networks(method, checkpoint, folder)
     method.load_tensors(_part(checkpoint.weights, _METHOD))
     for name, trainer in trainers.items():
-        trainer.load_moments(_part(checkpoint.optimizer, name))
+        try:
+            trainer.load_moments(_part(checkpoint.optimizer, name))
+        except ValueError as error:
+            raise ValueError(f"{folder}: {name}: {error}") from error
     return checkpoint.step
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,14 +11,15 @@ from torch import Tensor
 
 from vultus.core.run_folder import Checkpoint, RunFolder
 from vultus.methods.base import ReconstructionMethod
-from vultus.optim.moments import check_moments
+from vultus.optim.moments import load_moments, saved_moments
 
 __all__ = ["restore", "restore_weights", "take_checkpoint"]
 
 
 def take_checkpoint(method: ReconstructionMethod, step: int) -> Checkpoint:
     """Collect everything that an exact resume needs."""
-    return Checkpoint(step, method.tensors(), _moments(method.optimizer), method.summary())
+    moments = saved_moments(method.optimizer, _trained(method.optimizer))
+    return Checkpoint(step, method.tensors(), moments, method.summary())
 
 
 def restore(run: RunFolder, method: ReconstructionMethod) -> int:
@@ -35,7 +36,8 @@ def restore(run: RunFolder, method: ReconstructionMethod) -> int:
     checkpoint = run.load_checkpoint()
     with _naming(run.checkpoint_path(checkpoint.step)):
         method.load_tensors(checkpoint.weights)
-        _load_moments(method.optimizer, checkpoint.optimizer)
+        # After the weights, whose number of rows may be another one.
+        load_moments(method.optimizer, _trained(method.optimizer), checkpoint.optimizer)
     run.rewind_metrics(checkpoint.step)
     return checkpoint.step
 
@@ -62,23 +64,6 @@ def _naming(folder: Path) -> Iterator[None]:
         raise ValueError(f"{folder}: {error}") from error
 
 
-def _load_moments(optimizer: torch.optim.Optimizer, moments: Mapping[str, Tensor]) -> None:
-    """Restore ``_moments``; parameters that had none begin anew."""
-    for group in optimizer.param_groups:
-        prefix, parameter = f"{group['name']}/", group["params"][0]
-        state = {
-            key.removeprefix(prefix): value.to(parameter.device)
-            for key, value in moments.items()
-            if key.startswith(prefix)
-        }
-        if state:
-            check_moments(state, parameter, group["name"])
-            optimizer.state[parameter] = state
-
-
-def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    flat: dict[str, Tensor] = {}
-    for group in optimizer.param_groups:
-        state = optimizer.state.get(group["params"][0], {})
-        flat |= {f"{group['name']}/{key}": torch.as_tensor(value) for key, value in state.items()}
-    return flat
+def _trained(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The single parameter of every group by the group's name."""
+    return {group["name"]: group["params"][0] for group in optimizer.param_groups}

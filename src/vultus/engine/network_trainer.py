@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from vultus.engine.world import World
-from vultus.optim.moments import check_moments
+from vultus.optim.moments import load_moments, saved_moments
 
 __all__ = ["NetworkTrainer", "lazy_adam"]
 
 _LARGEST_GRADIENT = 1e5
 """What infinite gradients become, as published."""
-_STATE = ("step", "exp_avg", "exp_avg_sq")
 
 
 def lazy_adam(
@@ -91,22 +90,12 @@ class NetworkTrainer:
 
     def moments(self) -> dict[str, Tensor]:
         """State of the optimiser by parameter."""
-        return {
-            f"{name}/{key}": torch.as_tensor(self.optimizer.state[parameter][key])
-            for name, parameter in self._named.items()
-            if parameter in self.optimizer.state
-            for key in _STATE
-        }
+        return saved_moments(self.optimizer, self._named)
 
     def load_moments(self, moments: Mapping[str, Tensor]) -> None:
-        """Restore ``moments()``; parameters that had none begin anew.
+        """Restore ``moments()``.
 
         Raises:
-            ValueError: If they are those of another network.
+            ValueError: If some are missing, or they are those of another network.
         """
-        for name, parameter in self._named.items():
-            keys = [key for key in _STATE if f"{name}/{key}" in moments]
-            if keys:
-                state = {key: moments[f"{name}/{key}"].to(parameter.device) for key in keys}
-                check_moments(state, parameter, name)
-                self.optimizer.state[parameter] = state
+        load_moments(self.optimizer, self._named, moments)

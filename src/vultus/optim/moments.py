@@ -1,4 +1,4 @@
-"""Moments of Adam that come from a checkpoint."""
+"""Moments of Adam in a checkpoint, and back."""
 
 from __future__ import annotations
 
@@ -7,9 +7,48 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-__all__ = ["check_moments"]
+__all__ = ["check_moments", "load_moments", "saved_moments"]
 
-_SCALAR, _LIKE_PARAMETER = ("step",), ("exp_avg", "exp_avg_sq")
+_COUNT, _LIKE_PARAMETER = "step", ("exp_avg", "exp_avg_sq")
+
+
+def saved_moments(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """What Adam knows about parameters, as ``name/key``.
+
+    A parameter that never had a gradient has nothing but its count of steps, which is 0: so one
+    whose moments were lost is told from one that has none.
+    """
+    saved: dict[str, Tensor] = {}
+    for name, parameter in parameters.items():
+        state = optimizer.state.get(parameter) or {_COUNT: torch.zeros(())}
+        saved |= {f"{name}/{key}": torch.as_tensor(value) for key, value in state.items()}
+    return saved
+
+
+def load_moments(
+    optimizer: torch.optim.Optimizer,
+    parameters: Mapping[str, Tensor],
+    moments: Mapping[str, Tensor],
+) -> None:
+    """Give Adam what ``saved_moments`` returned for the same parameters.
+
+    Raises:
+        ValueError: If moments are missing, or those of something else; names them.
+    """
+    saved: dict[str, dict[str, Tensor]] = {name: {} for name in parameters}
+    for path, value in moments.items():
+        name, _, key = path.rpartition("/")
+        if name not in saved:
+            raise ValueError(f"optimiser must not have {path!r}, which is of no parameter")
+        saved[name][key] = value
+    for name, parameter in parameters.items():
+        if saved[name].keys() == {_COUNT} and not saved[name][_COUNT].any():
+            continue
+        check_moments(saved[name], parameter, name)
+        state = {key: value.to(parameter.device) for key, value in saved[name].items()}
+        optimizer.state[parameter] = state
 
 
 def check_moments(moments: Mapping[str, Tensor], parameter: Tensor, name: str) -> None:
@@ -23,13 +62,13 @@ def check_moments(moments: Mapping[str, Tensor], parameter: Tensor, name: str) -
     Raises:
         ValueError: If one is missing, or has another shape or type; names it.
     """
-    if moments.keys() != {*_SCALAR, *_LIKE_PARAMETER}:
-        wanted, found = (", ".join(keys) for keys in (_SCALAR + _LIKE_PARAMETER, sorted(moments)))
-        raise ValueError(f"optimiser must have {wanted} of {name!r}, got {found}")
+    if moments.keys() != {_COUNT, *_LIKE_PARAMETER}:
+        wanted, found = (", ".join(k) for k in ((_COUNT, *_LIKE_PARAMETER), sorted(moments)))
+        raise ValueError(f"optimiser must have {wanted} of {name!r}, got {found or 'nothing'}")
     for key, value in moments.items():
         # Adam counts steps in single precision whatever the parameter has.
         shape, dtype = tuple(parameter.shape), parameter.dtype
-        if key in _SCALAR:
+        if key == _COUNT:
             shape, dtype = (), value.dtype if value.is_floating_point() else torch.float32
         if tuple(value.shape) != shape or value.dtype != dtype:
             raise ValueError(
