@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from vultus.data.image_feed import Conditions, RealBatch
+from vultus.engine.captures import capturing
 from vultus.kernels.capacity import CapacityExceededError, check_captured, repeat_while_growing
 from vultus.methods.adversarial import AdversarialMethod, Pass, Phase, PhaseResult
 
@@ -135,9 +136,7 @@ class _Graph:
         self._graph = torch.cuda.CUDAGraph()
         for generator in (self._work.random, self._work.step_random):
             self._graph.register_generator_state(generator)
-        # Threads that read the next images may wait for streams of their own meanwhile.
-        mode = "thread_local"
-        with torch.cuda.graph(self._graph, pool=pool, capture_error_mode=mode):
+        with capturing(self._graph, pool=pool):
             self.found = _differentiate(method, phase, self._work, weight)
 
     def replay(self, work: Pass) -> None:

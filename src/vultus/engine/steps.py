@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vultus.data.frame_feed import FeedChoice, FrameFeed, check_order, make_feed
 from vultus.data.frame_store import Batch, FrameStore
+from vultus.engine.captures import capturing
 from vultus.kernels.capacity import (
     CapacityExceededError,
     check_captured,
@@ -206,10 +207,7 @@ class CapturedSteps:
 
     def _capture(self, step: int) -> None:
         graph = torch.cuda.CUDAGraph()
-        # The thread of streamed images waits for its own stream meanwhile. In the default mode,
-        # "global", a wait in any thread breaks the capture.
-        mode = "thread_local"
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode=mode):
+        with capturing(graph, stream=self._stream):
             output, self.terms = _forward_and_backward(self._method, self._feed, step)
             self._finish(output, step)
         self._graph = graph
