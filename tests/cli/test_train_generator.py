@@ -121,6 +121,32 @@ def test_a_dry_run_describes_the_work_and_writes_nothing(
     assert not (tmp_path / "run").exists()
 
 
+def test_semantic_maps_of_a_collection_are_learned_and_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "people", tmp_path / "run"
+    few = ["--count", "4", "--views", "4", "--size", "64", "--samples", "1", "--num-lights", "16"]
+    assert run(["data", "collection", "--out", str(data), *few, "--device", "cpu"]) == 0
+    parts = ["--discriminator.kind", "parsing", "--generator.parsing-classes"]
+    assert run(command(data, out, *parts, "20", "--training.images", "8")) == 0
+    folder = RunFolder(out)
+    assert folder.read_metrics()[0]["loss.penalty.r1_parsing"] > 0.0
+    for name in ("parts", "fakes_parts_0000002"):
+        assert len(read_image_bytes(folder.media_path / f"{name}.png").unique()) > 2
+    people = ["generate", "spherehead", "--weights", str(out), "--views", "front", "--seeds", "1"]
+    shown = ["--layout", "images", "--outputs", "rgb", "parts", "--out", str(tmp_path / "shown")]
+    assert run([*people, *shown]) == 0
+    assert len(list((tmp_path / "shown/parts").glob("*.png"))) == 1
+    capsys.readouterr()
+    assert run(command(data, tmp_path / "x", *parts, "0")) == 2
+    assert "must be the same and at least 19" in capsys.readouterr().err
+    assert run(command(data, tmp_path / "x", "--generator.parsing-classes", "20")) == 2
+    assert "generator.parsing_classes must be 0 where" in capsys.readouterr().err
+    assert run(command(data / "img", tmp_path / "x", *parts, "20")) == 2
+    assert "img: has no semantic maps; it must be a folder" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
 def without_masks(folder: Path) -> None:
     files, _ = image_files(LABELS, 64)
     write_files(folder / "img", files)

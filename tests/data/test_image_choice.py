@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tiny_image_sets import labels_at, write_image_set
+from tiny_image_sets import labels_at, png, write_files, write_image_set
 from vultus.data.camera_labels import label_angles, mirror_labels
 from vultus.data.image_choice import (
     ChoiceConfig,
@@ -18,6 +18,7 @@ from vultus.data.image_choice import (
 )
 from vultus.data.image_feed import ImageFeed, StorageChoice
 from vultus.data.image_set import open_image_set
+from vultus.data.semantics import PARSING_CLASSES
 
 DEGREES = [0.0, 30.0, -80.0, 100.0, -170.0]
 LABELS = labels_at([math.radians(angle) for angle in DEGREES])
@@ -62,6 +63,30 @@ def test_small_groups_of_views_are_repeated_until_they_are_large_enough() -> Non
     assert int(repeats.min()) == 1
     balanced = choose_entries(LABELS, ChoiceConfig(least_per_group=4, mirror=False), seed=0)
     assert balanced.rows.bincount().tolist() == [4] * 5
+
+
+def test_flipped_semantic_maps_exchange_left_and_right(tmp_path: Path) -> None:
+    root = write_image_set(tmp_path / "set", LABELS[:1])
+    eyes = torch.zeros(1, 16, 16, dtype=torch.uint8)
+    left, right, nose = (PARSING_CLASSES.index(name) for name in ("l_eye", "r_eye", "nose"))
+    # In a frontal picture the subject's left eye is to the right.
+    eyes[0, 4, 3], eyes[0, 4, 12], eyes[0, 8, 6] = right, left, nose
+    write_files(root / "parts", {"00000/img00000000.png": png(eyes)})
+    images = open_image_set(root, needs_parts=True)
+    entries = choose_entries(images.labels, ChoiceConfig(), seed=0)
+    for storage in ("resident", "streamed"):
+        feed = ImageFeed(images, entries, 0, storage=storage)
+        batch = next(feed.batches([(0, 2)]))
+        places = feed._order.take(0, 2)
+        assert batch.parts is not None
+        assert batch.masks is not None
+        for row, is_mirrored in enumerate(entries.is_mirrored[places].tolist()):
+            parts = batch.parts[row]
+            found = (int(parts[4, 3]), int(parts[4, 12]), int(parts[8, 9 if is_mirrored else 6]))
+            assert found == (right, left, nose)
+            assert int((parts > 0).sum()) == 3
+            expected = images.pixels(0)[3].flip(1) if is_mirrored else images.pixels(0)[3]
+            assert torch.equal(batch.masks[row, 0], expected)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from tiny_image_sets import image_files, labels_at, png, write_files, write_image_set
 from vultus.data.image_set import open_image_set
+from vultus.data.semantics import PARSING_CLASSES
 
 LABELS = labels_at([0.0, 1.0, -2.0, 3.0, 0.5])
 NAME = "00000/img00000001.png"
@@ -72,6 +74,36 @@ def test_alpha_is_the_mask_for_those_who_take_it(tmp_path: Path) -> None:
     assert torch.equal(seen.pixels(2), pixels[2, :3])
     with pytest.raises(ValueError, match="alpha channel, which need no --masks"):
         open_image_set(tmp_path / "img", tmp_path / "seg", alpha="mask")
+
+
+def write_parts(root: Path, classes: Tensor, suffix: str = "") -> None:
+    """Semantic maps of a set that was written before."""
+    names = [f"{index // 4:05d}/img{index:08d}.png" for index in range(len(classes))]
+    files = {name: png(one[None]) for name, one in zip(names, classes, strict=True)}
+    write_files(root / f"parts{suffix}", files)
+
+
+@pytest.mark.parametrize("suffix", ["", ".zip"])
+def test_semantic_maps_are_read_where_they_are_asked_for(tmp_path: Path, suffix: str) -> None:
+    root = write_image_set(tmp_path / "set", LABELS, suffix=suffix)
+    with pytest.raises(ValueError, match="set: has no semantic maps; it must be a folder that"):
+        open_image_set(root, needs_parts=True)
+    classes = torch.randint(0, len(PARSING_CLASSES), (5, 16, 16), dtype=torch.uint8)
+    write_parts(root, classes, suffix)
+    plain, found = open_image_set(root), open_image_set(root, needs_parts=True)
+    assert (plain.num_channels, found.num_channels) == (4, 5)
+    assert torch.equal(found.pixels(3)[:4], plain.pixels(3))
+    assert torch.equal(found.pixels(3)[4], classes[3])
+    for wrong, message in (
+        (classes[:4], "has no semantic map for the image 00001/img00000004.png"),
+        (classes + 200, f"labels must be 0 to {len(PARSING_CLASSES) - 1}, got 2"),
+        (classes[:, :8, :8], "img00000000.png must have 16 x 16 pixels, got 8 x 8"),
+    ):
+        (root / "parts.zip").unlink(missing_ok=True)
+        shutil.rmtree(root / "parts", ignore_errors=True)
+        write_parts(root, wrong, suffix)
+        with pytest.raises(ValueError, match=message):
+            open_image_set(root, needs_parts=True)
 
 
 def test_numbers_may_be_strings(tmp_path: Path) -> None:

@@ -19,7 +19,10 @@ from vultus.data.readers import read_sequence
 from vultus.data.semantics import (
     PARSING_CLASSES,
     SEMANTIC_GROUPS,
+    class_shares,
     is_group,
+    mirrored_classes,
+    parsing_colors,
     read_parsing,
     resize_label_map,
     semantic_groups,
@@ -230,3 +233,29 @@ def test_below_a_cut_nothing_is_labelled(capture: Path) -> None:
     assert bool(is_group(frame.semantics, "background")[frame.mask == 0].all())
     share = is_group(frame.semantics, "skin").sum() / is_group(uncut.semantics, "skin").sum()
     assert 0.35 < float(share) < 0.65
+
+
+def test_sides_change_places_in_flipped_pictures() -> None:
+    mirrored = mirrored_classes()
+    assert torch.equal(mirrored[mirrored.long()], torch.arange(len(PARSING_CLASSES)).byte())
+    changed = {
+        (name, PARSING_CLASSES[int(other)])
+        for name, other in zip(PARSING_CLASSES, mirrored, strict=True)
+        if PARSING_CLASSES[int(other)] != name
+    }
+    pairs = [("l_brow", "r_brow"), ("l_eye", "r_eye"), ("l_ear", "r_ear")]
+    assert changed == {*pairs, *((b, a) for a, b in pairs)}
+
+
+def test_classes_have_shares_and_colors_of_their_own() -> None:
+    parsing = torch.arange(len(PARSING_CLASSES), dtype=torch.uint8)[None, None]
+    shares = class_shares(parsing, 20)
+    assert shares.shape == (1, 20, 1, len(PARSING_CLASSES))
+    assert torch.equal(shares.argmax(dim=1), parsing.long())
+    assert torch.equal(shares.sum(dim=1), torch.ones(1, 1, len(PARSING_CLASSES)))
+    colors = parsing_colors(shares)[0, :, 0].T
+    assert torch.equal(colors[0], torch.zeros(3))
+    gaps = torch.cdist(colors, colors) + torch.eye(len(colors))
+    assert float(gaps.min()) > 0.1
+    half = parsing_colors(0.5 * shares)[0, :, 0].T
+    assert torch.allclose(half, 0.5 * colors)

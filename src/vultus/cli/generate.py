@@ -61,7 +61,8 @@ class GenerateOptions(Generic[OptionsT]):
     """Label file (dataset.json) with the cameras to see everyone from, instead of --views."""
     outputs: tuple[GeneratorOutput, ...] = ("rgb",)
     """Rows of a sheet: rgb, depth, mask, normals of the depth; with SphereHead raw before
-    super-resolution; with GSHeadRelight albedo and shading."""
+    super-resolution, and parts where it has learned semantic maps; with GSHeadRelight albedo and
+    shading."""
     layout: Layout = "sheets"
     """sheets: a picture for each person with all views and outputs. contact: one of all people,
     contact.png, with a column for each and views in rows. images: OUTPUT/NAME.png for each view,

@@ -38,7 +38,8 @@ class ImageOptions:
 
     data: Path
     """Folder or zip archive of square images with dataset.json, or a folder that holds images as
-    img and masks as seg (folders or archives)."""
+    img, masks as seg and, for --discriminator.kind parsing, semantic maps as parts (folders or
+    archives)."""
     masks: Path | None = None
     """Folder or zip archive of the masks, under the names of the images."""
 
@@ -131,6 +132,7 @@ def _plan(method: str, config: AdversarialConfig, options: GeneratorTrainOptions
         source.masks,
         needs_masks=config.needs_masks,
         alpha=config.alpha,
+        needs_parts=config.needs_parts,
     )
     _check_size(images, config.image_size)
     lights = None

@@ -14,6 +14,7 @@ from vultus.core.progress import track
 from vultus.core.threads import map_in_threads
 from vultus.data.image_choice import Entries, ShuffledOrder
 from vultus.data.image_set import ImageSet
+from vultus.data.semantics import mirrored_classes
 
 __all__ = ["Conditions", "ImageFeed", "RealBatch", "StorageChoice"]
 
@@ -47,14 +48,24 @@ class RealBatch:
     """Real images on the device of the training."""
 
     pixels: UInt8[Tensor, "b c h w"]
-    """Display-encoded colours, and the mask as fourth channel if there are masks. Colours are not
-    multiplied by the mask."""
+    """Display-encoded colours, which are not multiplied by the mask; then, where the set has them,
+    the mask, and after it the classes of parts."""
     conditions: Conditions
 
     @property
     def labels(self) -> Float[Tensor, "b 25"]:
         """Cameras."""
         return self.conditions.labels
+
+    @property
+    def masks(self) -> UInt8[Tensor, "b 1 h w"] | None:
+        """What is the person."""
+        return self.pixels[:, 3:4] if self.pixels.shape[1] > 3 else None
+
+    @property
+    def parts(self) -> UInt8[Tensor, "b h w"] | None:
+        """Semantic maps; images that have them have masks."""
+        return self.pixels[:, 4] if self.pixels.shape[1] > 4 else None
 
     def __len__(self) -> int:
         """Number of images."""
@@ -89,6 +100,7 @@ class ImageFeed:
         self._rows, self._is_mirrored = entries.rows.to(device), entries.is_mirrored.to(device)
         self.conditions = Conditions(entries.labels, entries.lights).to(device)
         """Those of all entries, on the device."""
+        self._mirrored_classes = mirrored_classes().to(device)
         self._resident: Tensor | None = None
         num_bytes = len(images) * images.num_channels * images.size**2
         if storage == "resident" or (storage == "auto" and num_bytes <= _RESIDENT_BYTES):
@@ -142,8 +154,16 @@ class ImageFeed:
     def _batch(self, entries: Int[Tensor, " b"], pixels: Tensor) -> RealBatch:
         """Make a batch of entries from their pixels, both on the device."""
         mirrored = self._is_mirrored[entries][:, None, None, None]
-        pixels = torch.where(mirrored, pixels.flip(3), pixels)
+        pixels = torch.where(mirrored, self._flipped(pixels), pixels)
         return RealBatch(pixels, self.conditions.at(entries))
+
+    def _flipped(self, pixels: UInt8[Tensor, "b c h w"]) -> UInt8[Tensor, "b c h w"]:
+        """Flip images left to right; what was a left eye is a right one then."""
+        flipped = pixels.flip(3)
+        if self.images.parts is None:
+            return flipped
+        classes = self._mirrored_classes[flipped[:, -1:].long()]
+        return torch.cat([flipped[:, :-1], classes], dim=1)
 
     def _decode_all(self) -> UInt8[Tensor, "n c s s"]:
         size = self.images.size

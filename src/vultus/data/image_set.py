@@ -1,4 +1,4 @@
-"""Sets of square head images for generators: pictures, camera labels and masks.
+"""Sets of square head images for generators: pictures, camera labels, masks, semantic maps.
 
 A set is a folder or zip archive with images anywhere inside and ``dataset.json``::
 
@@ -6,9 +6,10 @@ A set is a folder or zip archive with images anywhere inside and ``dataset.json`
 
 The order of labels is free, and numbers may be strings. Masks lie in a second folder or archive
 under the same names (the suffix may differ); a folder that has both as ``img`` and ``seg``, or as
-``img.zip`` and ``seg.zip``, is a set too. Pictures with an alpha channel are their own masks, for
-those who take them; see ``AlphaUse``. For the 25 numbers see ``data/camera_labels.py``, for lights
-``data/light_labels.py``.
+``img.zip`` and ``seg.zip``, is a set too. Such a folder may hold semantic maps in the classes of
+``PARSING_CLASSES`` as ``parts``, which are looked at where they are asked for. Pictures with an
+alpha channel are their own masks, for those who take them; see ``AlphaUse``. For the 25 numbers see
+``data/camera_labels.py``, for lights ``data/light_labels.py``.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ from vultus.core.image_io import decode_image
 from vultus.data.camera_labels import LABEL_DIM, check_label
 from vultus.data.image_archive import ImageArchive, open_archive
 from vultus.data.label_files import label_table, parse_label, read_label_file
+from vultus.data.semantics import decode_parsing
 
 __all__ = [
     "IMAGE_FOLDER",
     "LABEL_FILE",
     "MASK_FOLDER",
+    "PART_FOLDER",
     "AlphaUse",
     "ImageSet",
     "image_set_parts",
@@ -40,7 +43,7 @@ __all__ = [
 ]
 
 LABEL_FILE = "dataset.json"
-IMAGE_FOLDER, MASK_FOLDER = "img", "seg"
+IMAGE_FOLDER, MASK_FOLDER, PART_FOLDER = "img", "seg", "parts"
 
 AlphaUse = Literal["refused", "mask", "ignored"]
 """What becomes of the alpha channel of pictures: they are refused, it is their mask, or they are
@@ -66,6 +69,10 @@ class ImageSet:
     """Whether the images have an alpha channel, which then is the mask."""
     ignores_alpha: bool = False
     """Whether images may have an alpha channel that is left out."""
+    parts: ImageArchive | None = None
+    """Semantic maps, where they were asked for."""
+    part_names: tuple[str, ...] = ()
+    """In the order of ``names``."""
 
     def __len__(self) -> int:
         """Number of images."""
@@ -78,8 +85,8 @@ class ImageSet:
 
     @property
     def num_channels(self) -> int:
-        """Of ``pixels``: colours, and the mask where there are masks."""
-        return 4 if self.has_masks else 3
+        """Of ``pixels``."""
+        return 3 + self.has_masks + (self.parts is not None)
 
     @property
     def has_masks(self) -> bool:
@@ -87,21 +94,24 @@ class ImageSet:
         return self.has_alpha or self.masks is not None
 
     def pixels(self, index: int) -> UInt8[Tensor, "c s s"]:
-        """Decode an image, with its mask as the last channel where there are masks.
+        """Decode an image, with its mask and then the classes of its parts, where it has them.
 
         Colours are not multiplied by the mask.
 
         Raises:
-            ValueError: If the image or its mask is damaged, or has another size or number of
-                channels; names the file.
+            ValueError: If the image, its mask or its map is damaged, or has another size or number
+                of channels; names the file.
         """
         channels = 4 if self.has_alpha else 3
         image = _decode(
             self.images, self.names[index], self.size, channels, ignores_alpha=self.ignores_alpha
         )
-        if self.masks is None:
-            return image
-        return torch.cat([image, _decode(self.masks, self.mask_names[index], self.size, 1)])
+        layers = [image]
+        if self.masks is not None:
+            layers.append(_decode(self.masks, self.mask_names[index], self.size, 1))
+        if self.parts is not None:
+            layers.append(_decode_parts(self.parts, self.part_names[index], self.size))
+        return torch.cat(layers)
 
     def fingerprint(self) -> str:
         """What tells sets apart in a run's card: a hash of names and labels."""
@@ -116,6 +126,7 @@ def open_image_set(
     *,
     needs_masks: bool = False,
     alpha: AlphaUse = "refused",
+    needs_parts: bool = False,
 ) -> ImageSet:
     """Open a set, check all labels and names, and decode the first image.
 
@@ -125,14 +136,16 @@ def open_image_set(
         needs_masks: Refuse a set without masks.
         alpha: What becomes of the alpha channel of images, if they have one. Where it is the mask,
             masks beside them are not looked at.
+        needs_parts: Open semantic maps, and refuse a set without them.
 
     Raises:
         FileNotFoundError: If a path does not exist.
-        ValueError: Naming file and rule, if an image has no label or mask, a label no image, a
+        ValueError: Naming file and rule, if an image has no label, mask or map, a label no image, a
             label is no camera, the images are not square or have no side that is a power of two,
             masks are given for images with an alpha channel, or an archive is damaged.
     """
     given_masks = masks
+    parts = _find_parts(path) if needs_parts else None
     path, masks = image_set_parts(path, masks)
     images = open_archive(path)
     present = images.names()
@@ -149,6 +162,10 @@ def open_image_set(
         raise ValueError(f"{path}: has no masks; say where they are with --masks")
     mask_archive = None if masks is None else open_archive(masks)
     mask_names = () if mask_archive is None else matching_names(names, mask_archive)
+    part_archive = None if parts is None else open_archive(parts)
+    part_names = ()
+    if part_archive is not None:
+        part_names = matching_names(names, part_archive, "semantic map")
     if first.shape[-2] != size or size.bit_count() != 1:
         raise ValueError(
             f"{path}: {names[0]} must be square with a power of two as side, "
@@ -163,6 +180,8 @@ def open_image_set(
         size,
         has_alpha,
         ignores_alpha=alpha == "ignored",
+        parts=part_archive,
+        part_names=part_names,
     )
     image_set.pixels(0)
     return image_set
@@ -177,6 +196,18 @@ def image_set_parts(path: Path, masks: Path | None) -> tuple[Path, Path | None]:
         if images.exists():
             return images, beside if masks is None and beside.exists() else masks
     return path, masks
+
+
+def _find_parts(root: Path) -> Path:
+    """The folder or archive of semantic maps in a folder that holds all of a set."""
+    for suffix in ("", ".zip"):
+        found = root / f"{PART_FOLDER}{suffix}"
+        if found.exists():
+            return found
+    raise ValueError(
+        f"{root}: has no semantic maps; it must be a folder that holds {IMAGE_FOLDER}, "
+        f"{MASK_FOLDER} and {PART_FOLDER}"
+    )
 
 
 def _is_image(name: str) -> bool:
@@ -200,6 +231,16 @@ def _decode(
         found = f"{pixels.shape[0]} channels of {pixels.shape[2]} x {pixels.shape[1]}"
         raise ValueError(f"{where} must have {channels} channels of {size} x {size}, got {found}")
     return pixels
+
+
+def _decode_parts(archive: ImageArchive, name: str, size: int) -> UInt8[Tensor, "1 s s"]:
+    where = f"{archive.path}: {name}"
+    classes = decode_parsing(archive.read(name), where)
+    if classes.shape != (size, size):
+        raise ValueError(
+            f"{where} must have {size} x {size} pixels, got {classes.shape[1]} x {classes.shape[0]}"
+        )
+    return classes[None]
 
 
 def _read_labels(

@@ -6,6 +6,7 @@ Methods see ``SEMANTIC_GROUPS``: the six of FLARE, with the lips and the backgro
 
 from __future__ import annotations
 
+from colorsys import hsv_to_rgb
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -20,8 +21,11 @@ __all__ = [
     "PARSING_CLASSES",
     "SEMANTIC_GROUPS",
     "SemanticGroup",
+    "class_shares",
     "decode_parsing",
     "is_group",
+    "mirrored_classes",
+    "parsing_colors",
     "read_parsing",
     "resize_label_map",
     "semantic_groups",
@@ -50,6 +54,11 @@ _CLASSES_OF_GROUP: dict[SemanticGroup, tuple[str, ...]] = {
     "background": ("background",),
     "lips": ("u_lip", "l_lip"),
 }
+
+
+_SIDED = ("brow", "eye", "ear")
+_MIRRORED = {f"{a}_{part}": f"{b}_{part}" for part in _SIDED for a, b in ("lr", "rl")}
+_GOLDEN = 0.5 * (5.0**0.5 - 1.0)
 
 
 def read_parsing(path: Path) -> UInt8[Tensor, "h w"]:
@@ -98,6 +107,35 @@ def is_group(semantics: UInt8[Tensor, "*dims"], *groups: SemanticGroup) -> Bool[
     """Where groups are."""
     wanted = torch.tensor([SEMANTIC_GROUPS.index(group) for group in groups], dtype=torch.uint8)
     return torch.isin(semantics, wanted.to(semantics.device))
+
+
+def mirrored_classes() -> UInt8[Tensor, " c"]:
+    """What each of ``PARSING_CLASSES`` is called in a picture that is flipped left to right."""
+    names = [_MIRRORED.get(name, name) for name in PARSING_CLASSES]
+    return torch.tensor([PARSING_CLASSES.index(name) for name in names], dtype=torch.uint8)
+
+
+def class_shares(parsing: UInt8[Tensor, "b h w"], count: int) -> Float[Tensor, "b c h w"]:
+    """Share of each class in the pixels of label maps: 1 for their own, 0 for the others.
+
+    Args:
+        parsing: Label maps.
+        count: Number of classes, more than the largest label.
+    """
+    classes = torch.arange(count, dtype=torch.uint8, device=parsing.device)
+    return (parsing[:, None] == classes[:, None, None]).float()
+
+
+def parsing_colors(shares: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h w"]:
+    """Mix a colour of each class by its share of a pixel; the background is black.
+
+    Args:
+        shares: In [0, 1], of as many classes as there are, at least the background.
+    """
+    # Hues a golden section of the circle apart: neighbours differ however many there are.
+    hues = (_GOLDEN * index % 1.0 for index in range(shares.shape[1] - 1))
+    colors = [(0.0, 0.0, 0.0), *(hsv_to_rgb(hue, 0.6, 1.0) for hue in hues)]
+    return torch.einsum("bchw,cd->bdhw", shares, shares.new_tensor(colors)).clamp(0.0, 1.0)
 
 
 def resize_label_map(

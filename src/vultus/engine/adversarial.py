@@ -17,6 +17,7 @@ from vultus.core.progress import Progress
 from vultus.core.run_folder import RunFolder
 from vultus.core.seeding import torch_generator
 from vultus.data.image_feed import Conditions, ImageFeed, RealBatch
+from vultus.data.semantics import PARSING_CLASSES, class_shares, parsing_colors
 from vultus.engine.adversarial_checkpoint import restore_training, take_training_checkpoint
 from vultus.engine.adversarial_passes import Passes, make_passes
 from vultus.engine.network_trainer import NetworkTrainer, lazy_adam
@@ -161,11 +162,14 @@ def write_pictures(run: RunFolder, method: AdversarialMethod, step: int) -> None
 
 
 def write_real_pictures(run: RunFolder, method: AdversarialMethod, feed: ImageFeed) -> None:
-    """Write sheets of the first real images and masks, to compare with generated ones."""
+    """Write sheets of the first real images, masks and semantic maps, to compare with generated."""
     real = next(feed.batches([(0, _NUM_REAL_PICTURES)]))
     write_image(run.media_path / "reals.png", tile_pictures(method.show_real(real).cpu()))
-    if real.pixels.shape[1] == 4:
-        write_image(run.media_path / "masks.png", tile_pictures(real.pixels[:, 3:].cpu()))
+    if real.masks is not None:
+        write_image(run.media_path / "masks.png", tile_pictures(real.masks.cpu()))
+    if real.parts is not None:
+        colors = parsing_colors(class_shares(real.parts.cpu(), len(PARSING_CLASSES)))
+        write_image(run.media_path / "parts.png", tile_pictures(colors))
 
 
 def tile_pictures(pictures: Shaped[Tensor, "n c h w"]) -> Shaped[Tensor, "c H W"]:

@@ -144,6 +144,11 @@ class AdversarialConfig(Protocol):
         ...
 
     @property
+    def needs_parts(self) -> bool:
+        """Whether image sets must have semantic maps, and masks with them."""
+        ...
+
+    @property
     def light_channels(self) -> Literal[0, 1, 3]:
         """Channels of the lights that image sets must state; 0 for none."""
         ...

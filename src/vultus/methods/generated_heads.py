@@ -18,9 +18,9 @@ from vultus.methods.people import Between, People
 
 __all__ = ["CarvedHead", "GeneratorOutput", "HeadCarver", "HeadT", "HeadView", "PeopleSampler"]
 
-GeneratorOutput = Literal["rgb", "raw", "depth", "mask", "normals", "albedo", "shading"]
-"""Image, image before super-resolution, depth in colours, how much is head, normals of the depth;
-colour in even light, and light on a white head."""
+GeneratorOutput = Literal["rgb", "raw", "depth", "mask", "normals", "parts", "albedo", "shading"]
+"""Image, image before super-resolution, depth in colours, how much is head, normals of the depth,
+semantic classes in colours; colour in even light, and light on a white head."""
 
 HeadT = TypeVar("HeadT")
 """A head of one generator."""
@@ -38,6 +38,8 @@ class HeadView:
     camera: Camera
     """Of the depth, offset included."""
     raw: Float[Tensor, "3 n n"] | None = None
+    parts: Float[Tensor, "3 n n"] | None = None
+    """Colours of semantic classes."""
     albedo: Float[Tensor, "3 h w"] | None = None
     shading: Float[Tensor, "3 h w"] | None = None
 

@@ -18,7 +18,8 @@ from vultus.core.run_folder import RunFolder
 from vultus.data.image_choice import ChoiceConfig, choose_entries
 from vultus.data.image_feed import Conditions, ImageFeed, StorageChoice
 from vultus.data.image_set import open_image_set
-from vultus.engine.adversarial import train_adversarial
+from vultus.data.semantics import class_shares
+from vultus.engine.adversarial import train_adversarial, write_real_pictures
 from vultus.engine.adversarial_checkpoint import restore_average
 from vultus.engine.generator_metrics import random_feature_distances
 from vultus.kernels.triplane_volume import VolumeSettings
@@ -26,6 +27,7 @@ from vultus.methods.adversarial import AdversarialSettings, Pass
 from vultus.methods.registry import GENERATORS, build_generator, method_presets, scale_schedule
 from vultus.methods.spherehead.config import (
     DiscriminatorConfig,
+    DiscriminatorKind,
     GeneratorConfig,
     ObjectiveConfig,
     SphereHeadConfig,
@@ -82,7 +84,15 @@ TINY = SphereHeadConfig(
         keep_checkpoints=0,
     ),
 )
+PARTS = replace(
+    TINY,
+    generator=replace(TINY.generator, parsing_classes=20),
+    discriminator=replace(TINY.discriminator, kind="parsing"),
+)
+"""With the branch of semantic maps."""
 LABELS = labels_at([0.0, 1.25, 2.5, -2.5, -1.25])
+
+CPU = torch.device("cpu")
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -99,15 +109,31 @@ def heads(size: int = 64) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def feed(tmp_path_factory: pytest.TempPathFactory) -> ImageFeed:
+def head_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures and masks; all of a head is skin in the semantic maps."""
     names = [f"{index}.png" for index in range(len(LABELS))]
     entries = [[name, label.tolist()] for name, label in zip(names, LABELS, strict=True)]
     pictures = heads()
     files = {f"img/{n}": png(p[:3]) for n, p in zip(names, pictures, strict=True)}
     files |= {f"seg/{n}": png(p[3:]) for n, p in zip(names, pictures, strict=True)}
+    files |= {f"parts/{n}": png((p[3:] > 0).byte()) for n, p in zip(names, pictures, strict=True)}
     files["img/dataset.json"] = json.dumps({"labels": entries}).encode()
-    images = open_image_set(write_files(tmp_path_factory.mktemp("spherehead") / "set", files))
+    return write_files(tmp_path_factory.mktemp("spherehead") / "set", files)
+
+
+def make_feed(root: Path, *, needs_parts: bool = False) -> ImageFeed:
+    images = open_image_set(root, needs_parts=needs_parts)
     return ImageFeed(images, choose_entries(images.labels, ChoiceConfig(), 0), 0)
+
+
+@pytest.fixture(scope="module")
+def feed(head_set: Path) -> ImageFeed:
+    return make_feed(head_set)
+
+
+@pytest.fixture(scope="module")
+def parts_feed(head_set: Path) -> ImageFeed:
+    return make_feed(head_set, needs_parts=True)
 
 
 def train(
@@ -179,13 +205,68 @@ def run_all_phases(method: SphereHead, feed: ImageFeed) -> None:
         torch.stack(list(result.losses.values())).sum().backward()
 
 
-def test_gradients_of_all_phases_reach_every_parameter(feed: ImageFeed) -> None:
-    method = SphereHead(TINY, feed.conditions, 0, torch.device("cpu"))
-    run_all_phases(method, feed)
+@pytest.mark.parametrize("config", [TINY, PARTS], ids=["plain", "parts"])
+def test_gradients_of_all_phases_reach_every_parameter(
+    feed: ImageFeed, parts_feed: ImageFeed, config: SphereHeadConfig
+) -> None:
+    seen = parts_feed if config.needs_parts else feed
+    method = SphereHead(config, seen.conditions, 0, torch.device("cpu"))
+    run_all_phases(method, seen)
     # Strengths of noise in super-resolution are not used, as its noise mode is "none".
     missing = [n for n, p in method.generator.named_parameters() if p.grad is None]
     assert all("super_resolution" in n and n.endswith("noise_strength") for n in missing)
     assert [n for n, p in method.discriminator.named_parameters() if p.grad is None] == []
+
+
+def test_semantic_maps_are_trained_and_shown(parts_feed: ImageFeed, tmp_path: Path) -> None:
+    method = train(parts_feed, tmp_path / "run", PARTS, images=8)
+    first = SphereHead(PARTS, parts_feed.conditions, 0, CPU).generator.to_parsing
+    last = method.generator.to_parsing
+    assert first is not None
+    assert last is not None
+    assert not torch.equal(first.weight, last.weight)
+    rows = RunFolder(tmp_path / "run").read_metrics()
+    assert rows[0]["loss.penalty.r1_parsing"] > 0.0
+    # Eight people from four sides.
+    assert method.preview()["fakes_parts"].shape == (32, 3, method.neural_size, method.neural_size)
+    write_real_pictures(RunFolder(tmp_path / "run"), method, parts_feed)
+    assert (tmp_path / "run/media/parts.png").is_file()
+
+
+def wrong_map_ranking(kind: DiscriminatorKind) -> float:
+    """Share of heads that a trained judge puts above themselves with a map of other classes."""
+    config = ObjectiveConfig(mismatch_weight=0.0, blur_sigma=0.0)
+    judged = DiscriminatorConfig(kind, image_size=16, channel_max=16, group_size=5)
+    network = Discriminator(judged, torch.Generator().manual_seed(0))
+    judge = Judge(network, config, 0)
+    optimizer = torch.optim.Adam(network.parameters(), 0.01, (0.0, 0.99))
+    pixels = heads(16).float() / 255.0
+    skin = class_shares((pixels[:, 3] > 0.5).byte(), 20)
+    image, mask = 2.0 * pixels[:, :3] - 1.0, pixels[:, 3:]
+    real, fake = (real_images(image, mask, config, 0, 8, p) for p in (skin, skin.roll(3, 1)))
+    for _ in range(40):
+        result = discriminator_losses(judge, fake, LABELS, real, LABELS, None)
+        optimizer.zero_grad()
+        torch.stack(list(result.losses.values())).sum().backward()
+        optimizer.step()
+    with torch.no_grad():
+        return float((judge(real, LABELS) > judge(fake, LABELS)).float().mean())
+
+
+def test_only_a_discriminator_of_semantic_maps_sees_them() -> None:
+    assert wrong_map_ranking("parsing") == 1.0
+    assert wrong_map_ranking("mask") == 0.0
+
+
+def test_real_semantic_maps_have_the_size_of_generated_ones(parts_feed: ImageFeed) -> None:
+    method = SphereHead(PARTS, parts_feed.conditions, 0, CPU)
+    seen = method._real_images(next(parts_feed.batches([(0, 5)])), 0)
+    assert seen.parsing is not None
+    assert seen.mask is not None
+    assert seen.parsing.shape == (5, 20, 8, 8)
+    assert torch.allclose(seen.parsing[:, 1:2], seen.mask, atol=1e-6)
+    assert torch.allclose(seen.parsing[:, :1], 1.0 - seen.mask, atol=1e-6)
+    assert float(seen.parsing[:, 2:].abs().max()) == 0.0
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -324,6 +405,7 @@ def test_augmentation_moves_images_and_masks_alike() -> None:
 
 def test_presets_fit_together_and_scale() -> None:
     presets = method_presets("spherehead")
+    assert (PARTS.needs_parts, TINY.needs_parts) == (True, False)
     assert list(presets) == ["official", "small", "gpu-small", "demo"]
     official = presets["official"]
     assert (official.training.images, official.training.batch) == (25_000_000, 32)
@@ -334,6 +416,11 @@ def test_presets_fit_together_and_scale() -> None:
     for wrong in (
         {"discriminator": replace(TINY.discriminator, image_size=128)},
         {"discriminator": replace(TINY.discriminator, kind="parsing")},
+        {"generator": PARTS.generator},
+        {
+            "generator": replace(TINY.generator, parsing_classes=18),
+            "discriminator": replace(PARTS.discriminator, parsing_classes=18),
+        },
         {
             "discriminator": replace(TINY.discriminator, group_size=3),
             "training": replace(TINY.training, batch=4, pass_size=4),

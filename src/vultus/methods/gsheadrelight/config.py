@@ -363,6 +363,11 @@ class GSHeadRelightConfig:
         return "mask" if self.needs_masks else "ignored"
 
     @property
+    def needs_parts(self) -> Literal[False]:
+        """No network sees semantic maps."""
+        return False
+
+    @property
     def light_channels(self) -> Literal[1, 3]:
         """Channels of the lights that image sets must state."""
         return self.generator.light_channels

@@ -7,6 +7,7 @@ from typing import Literal
 
 from vultus.data.camera_labels import LABEL_DIM
 from vultus.data.image_choice import ChoiceConfig
+from vultus.data.semantics import PARSING_CLASSES
 from vultus.kernels.triplane_volume import DecoderActivation, VolumeSettings
 from vultus.methods.adversarial import AdversarialSettings
 from vultus.nets.augmentation.control import AugmentationConfig
@@ -272,10 +273,7 @@ class SphereHeadConfig:
                 "discriminator.image_size must be that of the generator's super-resolution, "
                 f"{made}, got {judged}"
             )
-        if self.discriminator.kind == "parsing":
-            raise ValueError(
-                "discriminator.kind must not be 'parsing': image sets have no semantic maps"
-            )
+        self._check_parts()
         self.training.check_group(self.discriminator.group_size)
 
     @property
@@ -289,6 +287,11 @@ class SphereHeadConfig:
         return self.discriminator.sees_masks
 
     @property
+    def needs_parts(self) -> bool:
+        """Whether image sets must have semantic maps."""
+        return self.discriminator.kind == "parsing"
+
+    @property
     def alpha(self) -> Literal["refused"]:
         """Images show their backgrounds, which are generated, too."""
         return "refused"
@@ -297,6 +300,22 @@ class SphereHeadConfig:
     def light_channels(self) -> Literal[0]:
         """Light belongs to the images."""
         return 0
+
+    def _check_parts(self) -> None:
+        """Semantic maps are generated for a discriminator that sees them, and only for it."""
+        made, seen = self.generator.parsing_classes, self.discriminator.parsing_classes
+        if not self.needs_parts:
+            if made:
+                raise ValueError(
+                    "generator.parsing_classes must be 0 where discriminator.kind is not "
+                    f"'parsing': nothing else would train them, got {made}"
+                )
+        elif made != seen or made < len(PARSING_CLASSES):
+            raise ValueError(
+                "generator.parsing_classes and discriminator.parsing_classes must be the same and "
+                f"at least {len(PARSING_CLASSES)}, the classes of semantic maps, got {made} and "
+                f"{seen}"
+            )
 
 
 _SMALL = SphereHeadConfig(

@@ -61,12 +61,23 @@ def real_images(
     config: ObjectiveConfig,
     images_seen: int,
     neural_size: int,
+    parts: Float[Tensor, "b k _ _"] | None = None,
 ) -> HeadImages:
-    """Bring real images to what a discriminator sees, but for the blur of the full image."""
+    """Bring real images to what a discriminator sees, but for the blur of the full image.
+
+    Args:
+        image: In [-1, 1].
+        mask: In [0, 1].
+        config: Blur.
+        images_seen: Moment of the training.
+        neural_size: Side of generated raw images, masks and semantic maps.
+        parts: Shares of semantic classes.
+    """
     raw = resize_antialiased(image, neural_size)
     raw = blur_images(raw, _blur_sigma(config, images_seen))
     small_mask = None if mask is None else resize_antialiased(mask, neural_size)
-    return HeadImages(image, raw, small_mask)
+    small_parts = None if parts is None else resize_antialiased(parts, neural_size)
+    return HeadImages(image, raw, small_mask, small_parts)
 
 
 def transform_heads(

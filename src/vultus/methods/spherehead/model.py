@@ -12,6 +12,7 @@ from torch import Tensor
 from vultus.core.seeding import torch_generator
 from vultus.data.camera_labels import labels_around
 from vultus.data.image_feed import Conditions, RealBatch
+from vultus.data.semantics import class_shares, parsing_colors
 from vultus.methods.adversarial import Pass, Phase, PhaseResult
 from vultus.methods.image_gan import ImageGan
 from vultus.methods.spherehead.config import SphereHeadConfig
@@ -104,7 +105,10 @@ class SphereHead(ImageGan[Generator, Discriminator]):
         if objective.density_weight > 0.0:
             phases.append(Phase("density", "generator", objective.density_every))
         phases.append(Phase("discriminator", "discriminator"))
-        if max(objective.r1_weight, objective.mask_r1_weight) > 0.0:
+        weights = [objective.r1_weight, objective.mask_r1_weight]
+        if self.config.needs_parts:
+            weights.append(objective.parsing_r1_weight)
+        if max(weights) > 0.0:
             phases.append(Phase("penalty", "discriminator", objective.r1_every))
         return tuple(phases)
 
@@ -142,6 +146,9 @@ class SphereHead(ImageGan[Generator, Discriminator]):
         pictures = {"fakes": [from_signed(row.image) for row in rows]}
         pictures["fakes_raw"] = [from_signed(r.raw_image) for r in rows if r.raw_image is not None]
         pictures["fakes_mask"] = [row.mask.clamp(0, 1) for row in rows if row.mask is not None]
+        pictures["fakes_parts"] = [
+            parsing_colors(row.parsing) for row in rows if row.parsing is not None
+        ]
         return {name: torch.cat(parts).cpu() for name, parts in pictures.items() if parts}
 
     @torch.no_grad()
@@ -204,11 +211,13 @@ class SphereHead(ImageGan[Generator, Discriminator]):
 
     def _real_images(self, real: RealBatch, images_seen: int) -> HeadImages:
         initial, objective = self.config.generator.neural_size, self.config.objective
-        image, mask = signed_from_bytes(real.pixels[:, :3]), None
-        if real.pixels.shape[1] == 4:
-            mask = real.pixels[:, 3:].float() / 255.0
+        image = signed_from_bytes(real.pixels[:, :3])
+        mask = None if real.masks is None else real.masks.float() / 255.0
+        parts = None
+        if real.parts is not None:
+            parts = class_shares(real.parts, self.config.discriminator.parsing_classes)
         size = neural_size_at(initial, objective, images_seen)
-        return real_images(image, mask, objective, images_seen, size)
+        return real_images(image, mask, objective, images_seen, size, parts)
 
     def _density_losses(
         self, batch: int, images_seen: int, random: torch.Generator

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vultus.core.seeding import torch_generator
 from vultus.data.camera_labels import labels_to_camera, shift_labels
+from vultus.data.semantics import parsing_colors
 from vultus.geometry.cameras import ray_distance_to_depth
 from vultus.kernels.triplane_volume import VolumeSettings
 from vultus.methods.generated_heads import GeneratorOutput, HeadView
@@ -84,7 +85,7 @@ class HeadSampler(StyleSampler):
     @property
     def outputs(self) -> tuple[GeneratorOutput, ...]:
         """What its views show."""
-        return _OUTPUTS
+        return (*_OUTPUTS, "parts") if self.generator.config.parsing_classes else _OUTPUTS
 
     @property
     def shows_all_sides(self) -> bool:
@@ -154,12 +155,14 @@ class HeadSampler(StyleSampler):
         assert images.depth is not None
         seen = self.seen_label(head, label).cpu()
         camera = labels_to_camera(seen, images.depth.shape[-1])
+        parts = None if images.parsing is None else parsing_colors(images.parsing)[0].cpu()
         return HeadView(
             rgb=from_signed(images.image)[0].cpu(),
             alpha=images.mask[0].clamp(0.0, 1.0).cpu(),
             depth=ray_distance_to_depth(images.depth.cpu(), camera)[0],
             camera=camera,
             raw=from_signed(images.raw_image)[0].cpu(),
+            parts=parts,
         )
 
     @property
