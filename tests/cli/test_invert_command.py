@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import torch
 
 from tiny_generators import tiny_generator, write_tiny_generator
 from vultus.cli.main import run
-from vultus.core.image_io import image_size, write_image
+from vultus.core.image_io import image_size, read_image, write_image
 from vultus.core.run_folder import RunFolder
 from vultus.core.video_io import read_video_frames
+from vultus.data.photo import square_photo
 from vultus.methods.head_views import ViewRig
 from vultus.methods.inversion import InversionConfig
 from vultus.methods.spherehead.generator_file import load_generator
@@ -66,6 +68,38 @@ def test_an_inversion_writes_all_that_was_promised(folder: Path, tmp_path: Path)
     lines = RunFolder(out).read_metrics()
     assert [line["step"] for line in lines] == [10, 12, 16]
     assert RunFolder(out).read_card()["distance"] == "pyramid"
+
+
+def test_a_real_photo_is_inverted_from_its_files(data_dir: Path, tmp_path: Path) -> None:
+    """A photo of FFHQ in EG3D's crop with EG3D's label; nobody has trained the generator."""
+    weights = write_tiny_generator(tmp_path / "generator.safetensors")
+    photo, label = (data_dir / "ffhq_samples" / n for n in ("eg3d_00018.png", "dataset.json"))
+    out = tmp_path / "run"
+    files = ["--photo", str(photo), "--label", str(label), "--weights", str(weights)]
+    longer = ["--steps", "25", "--tuning-steps", "40", "--mean-samples", "50", "--frames", "4"]
+    quiet = ["--distance", "pyramid", "--tuning-rate", "0.003", "--out", str(out)]
+    assert run(["invert", *files, *longer, *quiet]) == 0
+    media, target = out / "media", square_photo(photo, 64)[0]
+    assert float((read_image(media / "target.png") - target).abs().max()) < 0.003
+    # Mean head, found styles, tuned weights: each is closer to the photo than the one before.
+    start = next(read_video_frames(media / "search.mp4"))[:, :, 64:] / 255.0
+    pictures = [start, *(read_image(media / f"{name}.png") for name in ("pivot", "tuned"))]
+    errors = [float((picture - target).square().mean()) for picture in pictures]
+    assert errors[2] < 0.5 * errors[1]
+    assert errors[1] < 0.8 * errors[0]
+    results = json.loads((out / "results.json").read_text())
+    assert results["tuned"]["psnr"] == pytest.approx(-10.0 * math.log10(errors[2]), abs=0.1)
+    films = [list(read_video_frames(media / f"{name}.mp4")) for name in ("before", "after")]
+    assert [len(film) for film in films] == [4, 4]
+    before, after = (film[0].float() for film in films)
+    assert float((before - after).abs().mean()) > 5.0
+    # The files are all that other commands need to show the same picture.
+    shown = tmp_path / "shown"
+    files = ["--weights", str(out / "generator.safetensors"), "--cameras", str(label)]
+    files += ["--styles", str(out / "projected_w.npz"), "--layout", "images", "--out", str(shown)]
+    assert run(["generate", "spherehead", *files]) == 0
+    (again,) = (shown / "rgb").glob("*.png")
+    assert torch.equal(read_image(again), pictures[2])
 
 
 def test_an_inversion_goes_on_with_the_tuning(folder: Path, tmp_path: Path) -> None:
