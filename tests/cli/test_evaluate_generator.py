@@ -14,6 +14,7 @@ from torch import Tensor
 from relight_heads import write_relightable
 from tiny_generators import TINY, write_tiny_generator
 from tiny_image_sets import labels_at, write_image_set, write_lit_set
+from tiny_onnx import write_mean_color_model
 from vultus.cli import evaluate_generator
 from vultus.cli.main import run
 from vultus.core.image_io import image_size
@@ -121,3 +122,35 @@ def test_lights_are_measured_of_generators_that_have_them(
     written = json.loads(out.read_text())
     assert written["protocol"] == "generator-all-rendered-5-v1"
     assert list(written["results"]) == ["random_feature_distance"]
+
+
+def test_likeness_in_several_lights_needs_a_network_that_the_user_has(
+    tmp_path: Path, refuses: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VULTUS_ASSETS", str(tmp_path / "store"))
+    weights = write_relightable(tmp_path / "lit.safetensors")
+    data = write_lit_set(tmp_path / "set", labels_at([0.0, 0.1]))
+    command = ["evaluate-generator", "gsheadrelight", "--weights", str(weights), "--data"]
+    command += [str(data), "--count", "4", "--light-count", "0", "--batch", "4"]
+    asked = [*command, "--identity-count", "3", "--identity-lights", "2"]
+    refuses(asked, "vultus assets import face_recognition FILE")
+    model = write_mean_color_model(tmp_path / "face.onnx")
+    refuses([*command, "--identity-model", str(model)], "needs --identity-count above 0")
+    refuses([*asked, "--identity-model", str(tmp_path / "no.onnx")], "no ONNX model here")
+    monkeypatch.setattr(
+        evaluate_generator, "open_network", lambda path: lambda pixels: [pixels.mean(axis=(2, 3))]
+    )
+    digest = hashlib.sha256(model.read_bytes()).hexdigest()[:8]
+    written = []
+    for place in (["--identity-model", str(model)], []):
+        out = tmp_path / "quality.json"
+        assert run([*asked, *place, "--out", str(out)]) == 0
+        written.append(json.loads(out.read_text()))
+        assert run(["assets", "import", "face_recognition", str(model)]) == 0
+    assert written[0] == written[1]
+    known = f"generator-all-rendered-4-black-v1, identity-3x2-face-{digest}-v1"
+    assert written[0]["protocol"] == known
+    results = written[0]["results"]
+    names = ["identity_similarity", "identity_similarity.others"]
+    assert list(results) == ["random_feature_distance", *names]
+    assert all(-1.0 <= results[name] <= 1.001 for name in names)

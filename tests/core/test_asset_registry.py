@@ -15,6 +15,7 @@ import pytest
 import scipy.sparse
 import torch
 
+from tiny_onnx import write_mean_color_model
 from vultus.core import asset_registry
 from vultus.core.asset_registry import (
     ASSETS,
@@ -82,6 +83,7 @@ _GOOD: dict[str, Callable[[Path], object]] = {
     "alexnet": _weights("features.0.weight", "features.10.weight"),
     "vgg16": _weights("features.0.weight", "features.28.weight"),
     "inception": _weights("Conv2d_1a_3x3.conv.weight", "fc.weight"),
+    "face_recognition": write_mean_color_model,
 }
 
 
@@ -158,6 +160,9 @@ def test_a_hostile_model_is_refused_and_nothing_runs(tmp_path: Path) -> None:
         ("ict_full", lambda p: p.write_bytes(_single_array()), "it holds a single array"),
         ("inception", _weights("fc.weight"), "tensor 'Conv2d_1a_3x3.conv.weight' is missing"),
         ("vgg16", _weights("features.0.weight"), "SHA-256 must start with 397923af"),
+        ("face_recognition", lambda p: p.write_bytes(b"\x08\x08"), "it has no graph"),
+        ("face_recognition", lambda p: p.write_bytes(b"\x3a\x00"), "it has no version"),
+        ("face_recognition", lambda p: p.write_bytes(b"\x08" + b"\xff" * 20), "no number ends"),
     ],
 )
 def test_a_file_of_another_kind_is_refused_with_the_reason(

@@ -16,9 +16,11 @@ from vultus.cli.avatar_run import output_path
 from vultus.cli.console import console, print_table
 from vultus.cli.generator_options import split_method
 from vultus.cli.generator_weights import RELIGHTABLE, SPHERE_HEAD, SavedSource, open_saved
+from vultus.core.asset_registry import find_asset
 from vultus.core.devices import find_device
 from vultus.core.files import write_json
 from vultus.core.image_io import write_image
+from vultus.data.cropping.face_descriptions import face_descriptions
 from vultus.data.cropping.onnx_detectors import open_network, person_mattes
 from vultus.data.image_choice import Entries
 from vultus.data.image_feed import ImageFeed
@@ -37,6 +39,12 @@ from vultus.engine.generator_quality import (
     choose_real_images,
     measure_generator,
     quality_protocol,
+)
+from vultus.engine.identity_quality import (
+    FaceRecognizer,
+    IdentityQualityConfig,
+    identity_protocol,
+    measure_identity,
 )
 from vultus.engine.light_quality import (
     LightMeasurement,
@@ -74,6 +82,8 @@ class _Evaluation:
     """Which images are compared."""
     finder: PersonFinder | None = None
     """Of masks under swapped backgrounds."""
+    recognizer: FaceRecognizer | None = None
+    """Of people in several lights."""
 
 
 @dataclass(frozen=True)
@@ -191,8 +201,7 @@ class EvaluateSphereHeadOptions(EvaluateGeneratorOptions):
         if not self.swap.swap_count:
             raise ValueError(f"--matte-model needs --swap-count above 0, got {path}")
         detect = person_mattes(open_network(path))
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        return PersonFinder(f"matte-{digest[:_DIGEST]}", detect)
+        return PersonFinder(f"matte-{_digest(path)}", detect)
 
 
 @dataclass(frozen=True)
@@ -213,10 +222,18 @@ class EvaluateRelightableOptions(EvaluateGeneratorOptions):
     light_sheet: Path | None = None
     """Picture (.png, .jpg) of eight of the people whose light is measured: as they are, and white
     balls in the light asked for and in the light found."""
+    identity: Annotated[IdentityQualityConfig, tyro.conf.arg(name="")] = field(
+        default_factory=IdentityQualityConfig
+    )
+    """How likeness in different lights is measured."""
+    identity_model: Path | None = None
+    """ONNX model that describes faces, with --identity-count: RGB in [-1, 1], 112 x 112, as
+    ArcFace's; default: the asset face_recognition."""
 
     def open(self) -> _Evaluation:
         """Open images and weights."""
         self._check_sheet()
+        recognizer = self._recognizer()
         images = open_image_set(
             self.data,
             self.masks,
@@ -233,16 +250,26 @@ class EvaluateRelightableOptions(EvaluateGeneratorOptions):
         if self.light.light_count:
             check_light_images(len(entries.rows))
             protocols.append(light_protocol(self.light))
-        return _Evaluation(make, images, saved.rig, tuple(protocols), entries)
+        if recognizer is not None:
+            protocols.append(identity_protocol(self.identity, recognizer))
+        return _Evaluation(
+            make, images, saved.rig, tuple(protocols), entries, recognizer=recognizer
+        )
 
     def compare(self, opened: _Evaluation, feed: ImageFeed) -> _Measured:
-        """Compare images, and lights with those that were asked for."""
-        measured = super().compare(opened, feed)
-        if not self.light.light_count:
-            return measured
-        assert isinstance(opened.make, RandomLitImages)
-        lights = measure_lights(opened.make, feed, self.light, self.quality.batch, self.seed)
-        return _Measured(measured.results | lights.figures, lights)
+        """Compare images, lights with those that were asked for, and people in several lights."""
+        results, lights = super().compare(opened, feed).results, None
+        make, batch = opened.make, self.quality.batch
+        assert isinstance(make, RandomLitImages)
+        if self.light.light_count:
+            lights = measure_lights(make, feed, self.light, batch, self.seed)
+            results |= lights.figures
+        if opened.recognizer is not None:
+            frontal = opened.rig.label().to(feed.device)
+            results |= measure_identity(
+                make, feed, frontal, self.identity, opened.recognizer, batch, self.seed
+            )
+        return _Measured(results, lights)
 
     def pictures(self, measured: _Measured) -> dict[Path, Float[Tensor, "3 h w"]]:
         """The sheet of lights."""
@@ -251,6 +278,16 @@ class EvaluateRelightableOptions(EvaluateGeneratorOptions):
             return {}
         sheet = measured_lights_sheet(lights.pictures, lights.wanted, lights.found)
         return {self.light_sheet: sheet}
+
+    def _recognizer(self) -> FaceRecognizer | None:
+        path = self.identity_model
+        if not self.identity.identity_count:
+            if path is not None:
+                raise ValueError(f"--identity-model needs --identity-count above 0, got {path}")
+            return None
+        path = path or find_asset("face_recognition")
+        describe = face_descriptions(open_network(path))
+        return FaceRecognizer(f"face-{_digest(path)}", describe)
 
     def _check_sheet(self) -> None:
         path = self.light_sheet
@@ -296,3 +333,9 @@ def main(arguments: list[str]) -> None:
     for path, picture in options.pictures(measured).items():
         write_image(path, picture)
         console.print(f"pictures: {path}")
+
+
+def _digest(path: Path) -> str:
+    """What tells a network apart from others."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGEST]

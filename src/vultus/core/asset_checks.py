@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from os import SEEK_CUR
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -16,6 +17,7 @@ __all__ = [
     "check_arrays",
     "check_flame_masks",
     "check_flame_model",
+    "check_onnx_model",
     "check_template_mesh",
     "check_weights",
 ]
@@ -30,6 +32,10 @@ _FLAME_MODEL_SHAPES = {
     "weights": (_FLAME_VERTICES, 5),
     "f": (_FLAME_FACES, 3),
 }
+_ONNX_FIELDS = {7: "graph", 8: "version of operators"}
+"""Fields of a ModelProto that every model has."""
+_MAX_VARINT = 10
+"""Bytes of an integer of 64 bits."""
 _FLAME_REGIONS = ("face", "neck", "scalp", "boundary", "left_eyeball", "right_eyeball")
 
 
@@ -122,8 +128,54 @@ def check_weights(*names: str) -> Callable[[Path], None]:
     return check
 
 
+def check_onnx_model(path: Path) -> None:
+    """Check that a file is an ONNX model, and whole; what is in its graph is not looked at.
+
+    Raises:
+        ValueError: Naming the file.
+    """
+    with path.open("rb") as file:
+        try:
+            fields = _protobuf_fields(file, path.stat().st_size)
+        except ValueError as error:
+            raise ValueError(f"{path}: not an ONNX model, or a part of one: {error}") from error
+    if missing := [what for field, what in _ONNX_FIELDS.items() if field not in fields]:
+        raise ValueError(f"{path}: not an ONNX model: it has no {missing[0]}")
+
+
 def _load_dict(path: Path) -> dict[str, Any]:
     loaded = load_pickle(path)
     if not isinstance(loaded, dict):
         raise ValueError(f"{path}: must hold a dictionary, got {type(loaded).__name__}")
     return loaded
+
+
+def _protobuf_fields(file: BinaryIO, size: int) -> set[int]:
+    """Numbers of the fields of a message, whose lengths must add up to the file's size."""
+    fields: set[int] = set()
+    while file.tell() < size:
+        key = _varint(file)
+        number, kind = key >> 3, key & 7
+        if number == 0 or kind not in (0, 1, 2, 5):
+            raise ValueError(f"no field begins at byte {file.tell()}")
+        if kind == 0:
+            _varint(file)
+        else:
+            length = {1: 8, 5: 4}.get(kind) or _varint(file)
+            if length > size - file.tell():
+                raise ValueError(f"{length} bytes must follow byte {file.tell()} of {size}")
+            file.seek(length, SEEK_CUR)
+        fields.add(number)
+    return fields
+
+
+def _varint(file: BinaryIO) -> int:
+    value = 0
+    for place in range(_MAX_VARINT):
+        byte = file.read(1)
+        if not byte:
+            raise ValueError("it ends within a number")
+        value |= (byte[0] & 0x7F) << (7 * place)
+        if byte[0] < 0x80:
+            return value
+    raise ValueError(f"no number ends at byte {file.tell()}")

@@ -13,6 +13,7 @@ from vultus.core.asset_checks import (
     check_arrays,
     check_flame_masks,
     check_flame_model,
+    check_onnx_model,
     check_template_mesh,
     check_weights,
 )
@@ -167,6 +168,15 @@ ASSETS: dict[str, AssetSpec] = {
             licence="Apache-2.0",
             file_name="pt_inception-2015-12-05-6726825d.pth",
             check=check_weights("Conv2d_1a_3x3.conv.weight", "fc.weight"),
+        ),
+        AssetSpec(
+            name="face_recognition",
+            description="a network of face recognition, an ONNX model of ArcFace's form: 112 x 112",
+            enables="the similarity of identity over lights, of evaluate-generator gsheadrelight",
+            published="https://github.com/deepinsight/insightface, or by others: any such network",
+            licence="set by its authors (InsightFace: not for commercial use)",
+            file_name="face_recognition.onnx",
+            check=check_onnx_model,
         ),
     )
 }

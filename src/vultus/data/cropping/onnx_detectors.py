@@ -44,7 +44,7 @@ def open_network(path: Path) -> Network:
     Raises:
         FileNotFoundError: If there is no such file.
         ModuleNotFoundError: If onnxruntime is not installed.
-        ValueError: If the model has several inputs.
+        ValueError: If it cannot be read, or has several inputs.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no ONNX model here")
@@ -54,7 +54,10 @@ def open_network(path: Path) -> Network:
         raise ModuleNotFoundError(
             f"{path}: running it needs onnxruntime: pip install 'vultus[onnx]'"
         ) from error
-    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    try:
+        session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no other base
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
     inputs = session.get_inputs()
     if len(inputs) != 1:
         raise ValueError(f"{path}: must have one input, got {[i.name for i in inputs]}")

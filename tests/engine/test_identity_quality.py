@@ -1,0 +1,106 @@
+"""People in several lights, and what a network of face recognition would say."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from tiny_image_sets import labels_at, png, write_files
+from vultus.data.image_choice import ChoiceConfig, choose_entries
+from vultus.data.image_feed import Conditions, ImageFeed, RealBatch
+from vultus.data.image_set import open_image_set
+from vultus.engine.identity_quality import (
+    FaceRecognizer,
+    IdentityQualityConfig,
+    identity_protocol,
+    measure_identity,
+)
+
+SIZE, COUNT = 16, 12
+QUICK = IdentityQualityConfig(identity_count=6, identity_lights=3, identity_box=(0.25, 0.5, 0.5))
+FRONTAL = labels_at([0.0])
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The middle of the lower half has the colours of the person or those of the light."""
+
+    shows_light: bool
+
+    def draw_styles(self, condition: Tensor, random: torch.Generator) -> Tensor:
+        assert torch.equal(condition, FRONTAL.expand(len(condition), -1))
+        return torch.rand(len(condition), 1, 3, generator=random)
+
+    def show(self, ws: Tensor, conditions: Conditions) -> Tensor:
+        assert conditions.lights is not None
+        assert torch.equal(conditions.labels, FRONTAL.expand(len(ws), -1))
+        pictures = conditions.lights[:, 1:4, None, None].expand(-1, 3, SIZE, SIZE).clone()
+        colors = conditions.lights[:, 1:4] if self.shows_light else ws[:, 0]
+        pictures[..., 8:16, 4:12] = colors[..., None, None]
+        return pictures
+
+    def show_real(self, real: RealBatch) -> Tensor:
+        return real.pixels.float() / 255.0
+
+
+RECOGNIZER = FaceRecognizer("face-01234567", lambda faces: 2.0 * faces.mean(dim=(2, 3)) - 1.0)
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> ImageFeed:
+    random = torch.Generator().manual_seed(0)
+    labels = labels_at([0.1 * k for k in range(COUNT)])
+    lights = torch.rand(COUNT, 9, generator=random)
+    names = [f"{index:03d}.png" for index in range(COUNT)]
+    files = {n: png(torch.zeros(3, SIZE, SIZE, dtype=torch.uint8)) for n in names}
+    rows = [[n, label.tolist()] for n, label in zip(names, labels, strict=True)]
+    files["dataset.json"] = json.dumps({"labels": rows}).encode()
+    images = open_image_set(write_files(tmp_path_factory.mktemp("identity") / "set", files))
+    entries = choose_entries(images.labels, ChoiceConfig(mirror=False), 0, lights)
+    return ImageFeed(images, entries, 0)
+
+
+def test_people_who_keep_their_colors_are_recognized(feed: ImageFeed) -> None:
+    found = measure_identity(Faces(False), feed, FRONTAL, QUICK, RECOGNIZER, 4)
+    assert list(found) == ["identity_similarity", "identity_similarity.others"]
+    assert found["identity_similarity"] == pytest.approx(1.0, abs=1e-5)
+    assert found["identity_similarity.others"] < 0.8
+    # The number of people shown at once changes nothing.
+    assert found == pytest.approx(
+        measure_identity(Faces(False), feed, FRONTAL, QUICK, RECOGNIZER, 6)
+    )
+    other = measure_identity(Faces(False), feed, FRONTAL, QUICK, RECOGNIZER, 4, seed=1)
+    assert other["identity_similarity.others"] != found["identity_similarity.others"]
+
+
+def test_people_who_are_what_lights_them_are_not(feed: ImageFeed) -> None:
+    config = replace(QUICK, identity_count=60)
+    found = measure_identity(Faces(True), feed, FRONTAL, config, RECOGNIZER, 60)
+    assert found["identity_similarity"] < 0.8
+    others = found["identity_similarity.others"]
+    assert found["identity_similarity"] == pytest.approx(others, abs=0.2)
+
+
+def test_the_id_tells_what_numbers_depend_on() -> None:
+    published = IdentityQualityConfig(identity_count=200)
+    assert identity_protocol(published, RECOGNIZER) == "identity-200x4-face-01234567-v1"
+    assert identity_protocol(QUICK, RECOGNIZER) == "identity-6x3-box0.25-0.5-0.5-face-01234567-v1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"identity_count": 1}, "identity_count must be 0 or at least 2"),
+        ({"identity_lights": 1}, "identity_lights at least 2"),
+        ({"identity_box": (0.5, 0.0, 0.6)}, "identity_box must lie in the picture"),
+        ({"identity_box": (-0.1, 0.0, 0.6)}, "identity_box must lie in the picture"),
+        ({"identity_box": (0.0, 0.0, float("nan"))}, "identity_box must lie in the picture"),
+    ],
+)
+def test_what_measures_nothing_is_refused(changes: dict[str, object], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        IdentityQualityConfig(**changes)  # pyright: ignore[reportArgumentType]
