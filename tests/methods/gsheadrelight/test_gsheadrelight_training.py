@@ -13,6 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from generator_checks import (
+    assert_captured_passes_equal_launched_ones,
+    assert_goes_on_and_is_read_on_the_cpu,
+)
 from relight_heads import TINY as TINY_GENERATOR
 from relight_heads import built
 from tiny_image_sets import labels_at, png, write_files
@@ -189,42 +193,14 @@ def test_a_training_goes_on_from_nothing_that_cannot_be(
 def test_captured_passes_give_the_numbers_of_launched_ones(
     feed: ImageFeed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replay, replayed = torch.cuda.CUDAGraph.replay, []
-    monkeypatch.setattr(
-        torch.cuda.CUDAGraph, "replay", lambda graph: replayed.append(graph) or replay(graph)
-    )
-    moved = ImageFeed(feed.images, feed.entries, 0, device="cuda")
-    settings = replace(TINY.training, images=60, schedule_every=3)
-    logs = []
-    for graph in (False, True):
-        run = RunFolder.create(tmp_path / str(graph), TINY, seed=0)
-        train_adversarial(build(moved), moved, settings, run, 0, graph=graph)
-        logs.append(run.read_metrics())
-        assert bool(replayed) == graph
-    for launched, captured in zip(*logs, strict=True):
-        for name, value in launched.items():
-            if name.startswith(("loss.", "logit.")):
-                assert captured[name] == pytest.approx(value, rel=0.05, abs=0.02), name
+    assert_captured_passes_equal_launched_ones(build, feed, TINY, tmp_path, monkeypatch)
 
 
-@pytest.mark.gpu
-def test_a_training_on_a_gpu_goes_on_and_is_read_on_the_cpu(
-    feed: ImageFeed, tmp_path: Path
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_training_on_any_device_goes_on_and_is_read_on_the_cpu(
+    feed: ImageFeed, tmp_path: Path, device: str
 ) -> None:
-    moved = ImageFeed(feed.images, feed.entries, 0, device="cuda")
-    run = RunFolder.create(tmp_path / "run", TINY, seed=0)
-    for images in (4, 12):
-        method = build(moved)
-        settings = replace(TINY.training, images=images)
-        measure = random_feature_distances(method, moved, 4, 0)
-        train_adversarial(method, moved, settings, run, 0, evaluate=measure)
-    rows = run.read_metrics()
-    assert [row["step"] for row in rows] == [1, 1, 2, 3, 3]
-    assert all(math.isfinite(value) for row in rows for value in row.values())
-    loaded = Generator(TINY.generator)
-    assert restore_average(run, loaded) == 3
-    expected = method.average.state_dict()["head.start"].cpu()
-    assert torch.equal(loaded.head.start, expected)
+    assert_goes_on_and_is_read_on_the_cpu(build, feed, TINY, tmp_path, device)
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

@@ -7,12 +7,17 @@ import json
 import math
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from generator_checks import (
+    assert_captured_passes_equal_launched_ones,
+    assert_goes_on_and_is_read_on_the_cpu,
+)
 from tiny_image_sets import labels_at, png, write_files
 from vultus.core.run_folder import RunFolder
 from vultus.data.image_choice import ChoiceConfig, choose_entries
@@ -21,7 +26,6 @@ from vultus.data.image_set import open_image_set
 from vultus.data.semantics import class_shares
 from vultus.engine.adversarial import train_adversarial, write_real_pictures
 from vultus.engine.adversarial_checkpoint import restore_average
-from vultus.engine.generator_metrics import random_feature_distances
 from vultus.kernels.triplane_volume import VolumeSettings
 from vultus.methods.adversarial import AdversarialSettings, Pass
 from vultus.methods.registry import GENERATORS, build_generator, method_presets, scale_schedule
@@ -92,8 +96,6 @@ PARTS = replace(
 """With the branch of semantic maps."""
 LABELS = labels_at([0.0, 1.25, 2.5, -2.5, -1.25])
 
-CPU = torch.device("cpu")
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -136,10 +138,14 @@ def parts_feed(head_set: Path) -> ImageFeed:
     return make_feed(head_set, needs_parts=True)
 
 
+def build(feed: ImageFeed, config: SphereHeadConfig = TINY) -> SphereHead:
+    return SphereHead(config, feed.conditions, 0, feed.device)
+
+
 def train(
     feed: ImageFeed, folder: Path, config: SphereHeadConfig = TINY, images: int = 24
 ) -> SphereHead:
-    method = SphereHead(config, feed.conditions, 0, torch.device("cpu"))
+    method = build(feed, config)
     run = RunFolder(folder)
     if not run.config_path.exists():
         RunFolder.create(folder, config, seed=0)
@@ -210,7 +216,7 @@ def test_gradients_of_all_phases_reach_every_parameter(
     feed: ImageFeed, parts_feed: ImageFeed, config: SphereHeadConfig
 ) -> None:
     seen = parts_feed if config.needs_parts else feed
-    method = SphereHead(config, seen.conditions, 0, torch.device("cpu"))
+    method = build(seen, config)
     run_all_phases(method, seen)
     # Strengths of noise in super-resolution are not used, as its noise mode is "none".
     missing = [n for n, p in method.generator.named_parameters() if p.grad is None]
@@ -220,7 +226,7 @@ def test_gradients_of_all_phases_reach_every_parameter(
 
 def test_semantic_maps_are_trained_and_shown(parts_feed: ImageFeed, tmp_path: Path) -> None:
     method = train(parts_feed, tmp_path / "run", PARTS, images=8)
-    first = SphereHead(PARTS, parts_feed.conditions, 0, CPU).generator.to_parsing
+    first = build(parts_feed, PARTS).generator.to_parsing
     last = method.generator.to_parsing
     assert first is not None
     assert last is not None
@@ -259,7 +265,7 @@ def test_only_a_discriminator_of_semantic_maps_sees_them() -> None:
 
 
 def test_real_semantic_maps_have_the_size_of_generated_ones(parts_feed: ImageFeed) -> None:
-    method = SphereHead(PARTS, parts_feed.conditions, 0, CPU)
+    method = build(parts_feed, PARTS)
     seen = method._real_images(next(parts_feed.batches([(0, 5)])), 0)
     assert seen.parsing is not None
     assert seen.mask is not None
@@ -270,14 +276,20 @@ def test_real_semantic_maps_have_the_size_of_generated_ones(parts_feed: ImageFee
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-@pytest.mark.parametrize("mismatch_angle", [0.0, 30.0])
+@pytest.mark.parametrize(("config", "mismatch_angle"), [(TINY, 0.0), (TINY, 30.0), (PARTS, 0.0)])
 @pytest.mark.parametrize("storage", ["resident", "streamed"])
 def test_losses_do_not_wait_for_a_gpu(
-    feed: ImageFeed, device: str, mismatch_angle: float, storage: StorageChoice
+    feed: ImageFeed,
+    parts_feed: ImageFeed,
+    device: str,
+    config: SphereHeadConfig,
+    mismatch_angle: float,
+    storage: StorageChoice,
 ) -> None:
-    moved = ImageFeed(feed.images, feed.entries, 0, device=device, storage=storage)
+    seen = parts_feed if config.needs_parts else feed
+    moved = ImageFeed(seen.images, seen.entries, 0, device=device, storage=storage)
     objective = replace(TINY.objective, mismatch_weight=1.0, mismatch_angle=mismatch_angle)
-    method = SphereHead(replace(TINY, objective=objective), moved.conditions, 0, moved.device)
+    method = build(moved, replace(config, objective=objective))
     # The first passes compile kernels, and keep what they read from lists.
     for around in (nullcontext(), refusing_to_wait(moved.device)):
         with around:
@@ -288,20 +300,7 @@ def test_losses_do_not_wait_for_a_gpu(
 def test_a_training_on_any_device_goes_on_and_is_read_on_the_cpu(
     feed: ImageFeed, tmp_path: Path, device: str
 ) -> None:
-    moved = ImageFeed(feed.images, feed.entries, 0, device=device)
-    run = RunFolder.create(tmp_path / "run", TINY, seed=0)
-    for images in (4, 12):
-        method = SphereHead(TINY, moved.conditions, 0, torch.device(device))
-        settings = replace(TINY.training, images=images)
-        measure = random_feature_distances(method, moved, 4, 0)
-        train_adversarial(method, moved, settings, run, 0, evaluate=measure)
-    rows = run.read_metrics()
-    assert [row["step"] for row in rows] == [1, 1, 2, 3, 3]
-    assert all(math.isfinite(value) for row in rows for value in row.values())
-    loaded = Generator(TINY.generator)
-    assert restore_average(run, loaded) == 3
-    expected = method.average.state_dict()["decoder.out.weight"].cpu()
-    assert torch.equal(loaded.decoder.out.weight, expected)
+    assert_goes_on_and_is_read_on_the_cpu(build, feed, TINY, tmp_path, device)
 
 
 def test_a_moment_is_another_one_while_any_fade_moves(feed: ImageFeed) -> None:
@@ -310,32 +309,22 @@ def test_a_moment_is_another_one_while_any_fade_moves(feed: ImageFeed) -> None:
         others = {other: 8 for other in fades if other != name}
         objective = replace(TINY.objective, **others, **{name: end}, neural_size_final=12)
         config = replace(TINY, objective=objective)
-        method = SphereHead(config, feed.conditions, 0, torch.device("cpu"))
+        method = build(feed, config)
         assert method.moment(end - 1) != method.moment(end), name
         assert method.moment(end) == method.moment(end + 1), name
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("config", [TINY, PARTS], ids=["plain", "parts"])
 def test_captured_passes_give_the_numbers_of_launched_ones(
-    feed: ImageFeed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    feed: ImageFeed,
+    parts_feed: ImageFeed,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    config: SphereHeadConfig,
 ) -> None:
-    replay, replayed = torch.cuda.CUDAGraph.replay, []
-    monkeypatch.setattr(
-        torch.cuda.CUDAGraph, "replay", lambda graph: replayed.append(graph) or replay(graph)
-    )
-    moved = ImageFeed(feed.images, feed.entries, 0, device="cuda")
-    settings = replace(TINY.training, images=60, schedule_every=3)
-    logs = []
-    for graph in (False, True):
-        method = SphereHead(TINY, moved.conditions, 0, torch.device("cuda"))
-        run = RunFolder.create(tmp_path / str(graph), TINY, seed=0)
-        train_adversarial(method, moved, settings, run, 0, graph=graph)
-        logs.append(run.read_metrics())
-        assert bool(replayed) == graph
-    for launched, captured in zip(*logs, strict=True):
-        for name, value in launched.items():
-            if name.startswith(("loss.", "logit.")):
-                assert captured[name] == pytest.approx(value, rel=0.05, abs=0.02), name
+    seen, make = parts_feed if config.needs_parts else feed, partial(build, config=config)
+    assert_captured_passes_equal_launched_ones(make, seen, config, tmp_path, monkeypatch)
 
 
 def test_the_discriminator_learns_to_tell_real_from_generated(
