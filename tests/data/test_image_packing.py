@@ -18,6 +18,7 @@ from vultus.data.image_archive import open_archive
 from vultus.data.image_choice import yaw_repeats
 from vultus.data.image_packing import PackConfig, PackPlan, plan_pack
 from vultus.data.image_set import open_image_set
+from vultus.data.semantics import PARSING_CLASSES
 from vultus.geometry.spherical_harmonics import light_sh_basis
 
 LABELS = labels_at([0.0, 1.0, -2.0, 3.0, 0.5])
@@ -61,6 +62,33 @@ def test_rare_views_are_repeated_and_all_are_flipped(tmp_path: Path) -> None:
         assert torch.equal(flipped, plain.flip(2))
         expected = mirror_labels(before.labels[row])
         assert torch.allclose(after.labels[2 * place + 1], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", ["", ".zip"])
+def test_semantic_maps_are_resized_without_mixing_and_flipped(tmp_path: Path, suffix: str) -> None:
+    source = write_image_set(tmp_path / "source", LABELS[:2], suffix=suffix)
+    hair, left, right = (PARSING_CLASSES.index(name) for name in ("hair", "l_eye", "r_eye"))
+    classes = torch.full((2, 16, 16), hair, dtype=torch.uint8)
+    classes[:, 4:6, 2:4], classes[:, 4:6, 10:12] = right, left
+    names = [f"00000/img{index:08d}.png" for index in range(2)]
+    files = {name: png(one[None]) for name, one in zip(names, classes, strict=True)}
+    write_files(source / f"parts{suffix}", files)
+    plan_pack(source, tmp_path / "out", PackConfig(size=8, mirror=True)).write()
+    packed = open_image_set(tmp_path / "out", needs_parts=True)
+    for index in range(4):
+        # Half the size; in flipped ones the columns are 6 and 2, and the classes exchanged.
+        columns = (1, 5) if index % 2 == 0 else (2, 6)
+        expected = torch.full((8, 8), hair, dtype=torch.uint8)
+        expected[2, list(columns)] = torch.tensor([right, left], dtype=torch.uint8)
+        assert torch.equal(packed.pixels(index)[4], expected), index
+    parts = tmp_path / "others"
+    write_files(parts, {names[0]: files[names[0]]})
+    with pytest.raises(ValueError, match="others has no semantic map for 00000/img00000001"):
+        plan_pack(source, tmp_path / "x", parts=parts)
+    write_files(parts, {names[1]: png(torch.full((1, 16, 16), 99, dtype=torch.uint8))})
+    with pytest.raises(ValueError, match=r"img00000001.png: labels must be 0 to 18, got 99"):
+        plan_pack(source, tmp_path / "x", parts=parts).write()
+    assert not (tmp_path / "x").exists()
 
 
 def test_lights_are_carried_along_and_flipped(tmp_path: Path) -> None:

@@ -20,11 +20,14 @@ class PackOptions:
     """What to pack."""
 
     source: Positional[Path]
-    """Folder or zip archive of images with dataset.json, or a folder of both (img and seg)."""
+    """Folder or zip archive of images with dataset.json, or a folder of all (img, seg, parts)."""
     out: Path
     """New folder for the set."""
     masks: Path | None = None
     """Folder or zip archive of masks; default: seg beside img, or none."""
+    parts: Path | None = None
+    """Folder or zip archive of semantic maps in the classes of face parsers, which are resized
+    without mixing; default: parts beside img, or none."""
     labels: Path | None = None
     """Label file in place of the source's dataset.json and dataset_*.json."""
     config: Annotated[PackConfig, tyro.conf.arg(name="")] = field(default_factory=PackConfig)
@@ -39,11 +42,17 @@ def pack(arguments: list[str]) -> None:
         PackOptions,
         args=arguments,
         prog="vultus data pack",
-        description="Check images, masks and labels (cameras, lights) and write them as an image "
-        "set of one size, as archives or folders. Nothing is written unless everything fits.",
+        description="Check images, masks, semantic maps and labels (cameras, lights) and write "
+        "them as an image set of one size, as archives or folders. Nothing is written unless "
+        "everything fits.",
     )
     plan = plan_pack(
-        options.source, options.out, options.config, masks=options.masks, labels=options.labels
+        options.source,
+        options.out,
+        options.config,
+        masks=options.masks,
+        parts=options.parts,
+        labels=options.labels,
     )
     rows = [[name, value] for name, value in plan.facts().items()]
     if options.dry_run:

@@ -1,4 +1,4 @@
-"""Pack images, masks and labels of any origin into a set that generators train on.
+"""Pack images, masks, semantic maps and labels of any origin into a set for generators.
 
 Everything is checked, and the set appears under its name only when it is complete. Names become
 ``00000/img00000000.png`` in the order of the sources; a copy of an image (repeated for rare views,
@@ -29,9 +29,10 @@ from vultus.core.threads import map_in_threads
 from vultus.data.archive_writing import ArchiveWriter, FolderWriter, ZipWriter
 from vultus.data.camera_labels import label_angles, mirror_labels
 from vultus.data.image_choice import yaw_repeats
-from vultus.data.image_set import IMAGE_FOLDER, LABEL_FILE, MASK_FOLDER
+from vultus.data.image_set import IMAGE_FOLDER, LABEL_FILE, MASK_FOLDER, PART_FOLDER
 from vultus.data.labelled_images import LabelledImages, MatchRule, find_labelled_images
 from vultus.data.light_labels import mirror_lights
+from vultus.data.semantics import decode_parsing, mirrored_classes, resize_label_map
 
 __all__ = ["PackConfig", "PackPlan", "plan_pack"]
 
@@ -52,10 +53,11 @@ class PackConfig:
     alpha: Literal["refuse", "drop", "keep"] = "refuse"
     """What to do about pictures with an alpha channel; GSHeadRelight trains on them."""
     match: MatchRule = "name"
-    """Labels and masks belong to the images of the same path, or of the same name without folders
-    and suffix (stem). The suffixes of masks never count."""
+    """Labels, masks and semantic maps belong to the images of the same path, or of the same name
+    without folders and suffix (stem). The suffixes of masks and maps never count."""
     only_complete: bool = False
-    """Leave out images without label or mask, and labels without image, in place of an error."""
+    """Leave out images without label, mask or map, and labels without image, in place of an
+    error."""
     max_images: int | None = None
     """Take the first ones only."""
     yaw_group: float = 5.0
@@ -66,7 +68,7 @@ class PackConfig:
     mirror: bool = False
     """Add a flipped copy of every image, with flipped labels. Our training flips by itself."""
     archives: bool = True
-    """Write img.zip and seg.zip in place of the folders img and seg."""
+    """Write img.zip, seg.zip and parts.zip in place of the folders img, seg and parts."""
 
     def __post_init__(self) -> None:
         """Reject contradictions."""
@@ -111,6 +113,7 @@ class PackPlan:
             "packed": f"{len(self.entries)}, with repetitions and flipped ones",
             "views": ", ".join(views),
             "masks": "none" if source.masks is None else str(source.masks.path),
+            "semantic maps": "none" if source.parts is None else str(source.parts.path),
             "lights": ", ".join(lights) or "none",
         }
 
@@ -118,35 +121,39 @@ class PackPlan:
         """Decode, check and write all images, then publish the set.
 
         Raises:
-            ValueError: If an image or mask is damaged or has another size or number of channels;
-                names the file. Nothing is left behind then.
+            ValueError: If an image, mask or map is damaged or has another size or number of
+                channels; names the file. Nothing is left behind then.
         """
         with atomic_directory(self.out) as folder, ExitStack() as stack:
-            images = stack.enter_context(closing(self._writer(folder, IMAGE_FOLDER)))
-            masks = None
-            if self.source.masks is not None:
-                masks = stack.enter_context(closing(self._writer(folder, MASK_FOLDER)))
+            writers = {
+                name: stack.enter_context(closing(self._writer(folder, name)))
+                for name in self._folders()
+            }
             names = []
             encode = partial(self._encode, shape=self._image(self.entries[0]).shape)
             with Progress("packing", len(self.entries), "images") as progress:
-                for image, mask in map_in_threads(encode, self.entries):
+                for files in map_in_threads(encode, self.entries):
                     index = len(names)
                     names.append(f"{index // _FILES_A_FOLDER:05d}/img{index:08d}.png")
-                    images.add(names[-1], image)
-                    if masks is not None and mask is not None:
-                        masks.add(names[-1], mask)
+                    for name, data in files.items():
+                        writers[name].add(names[-1], data)
                     progress.advance()
             for file, content in self._label_contents(names):
-                images.add(file, content)
-                if masks is not None and file == LABEL_FILE:
-                    masks.add(file, content)
+                writers[IMAGE_FOLDER].add(file, content)
+                if MASK_FOLDER in writers and file == LABEL_FILE:
+                    writers[MASK_FOLDER].add(file, content)
+
+    def _folders(self) -> list[str]:
+        """Of what there is."""
+        beside = ((MASK_FOLDER, self.source.masks), (PART_FOLDER, self.source.parts))
+        return [IMAGE_FOLDER, *(name for name, archive in beside if archive is not None)]
 
     def _writer(self, folder: Path, name: str) -> ArchiveWriter:
         archives = self.config.archives
         return ZipWriter(folder / f"{name}.zip") if archives else FolderWriter(folder / name)
 
-    def _encode(self, entry: _Entry, shape: torch.Size) -> tuple[bytes, bytes | None]:
-        """Image and mask as files; all images must have one shape."""
+    def _encode(self, entry: _Entry, shape: torch.Size) -> dict[str, bytes]:
+        """Image, mask and semantic map as files, by folder; all images must have one shape."""
         image, where = self._image(entry), self._place(entry)
         if image.shape != shape:
             raise ValueError(
@@ -157,14 +164,19 @@ class PackPlan:
             raise ValueError(
                 f"{where} must have a power of two as side, got {image.shape[1]}; give a size"
             )
-        mask = self._mask(entry)
-        if mask is None:
-            return encode_image(image, "image.png"), None
-        if mask.shape[1:] != image.shape[1:]:
-            raise ValueError(
-                f"{where} must have a mask of its size, {image.shape[1]}, got {mask.shape[1]}"
-            )
-        return encode_image(image, "image.png"), encode_image(mask, "mask.png")
+        files = {IMAGE_FOLDER: encode_image(image, "image.png")}
+        layers = ((MASK_FOLDER, "mask", self._mask), (PART_FOLDER, "semantic map", self._parts))
+        for folder, what, read in layers:
+            layer = read(entry)
+            if layer is None:
+                continue
+            if layer.shape[1:] != image.shape[1:]:
+                raise ValueError(
+                    f"{where} must have a {what} of its size, {image.shape[1]}, got "
+                    f"{layer.shape[1]}"
+                )
+            files[folder] = encode_image(layer, f"{folder}.png")
+        return files
 
     def _place(self, entry: _Entry) -> str:
         return f"{self.source.images.path}: {self.source.names[entry.row]}"
@@ -191,8 +203,23 @@ class PackPlan:
             raise ValueError(f"{where} must be grey, got {mask.shape[0]} channels")
         return self._fitted(mask[:1], where, entry.is_mirrored)
 
+    def _parts(self, entry: _Entry) -> UInt8[Tensor, "1 s s"] | None:
+        archive = self.source.parts
+        if archive is None:
+            return None
+        name = self.source.part_names[entry.row]
+        where = f"{archive.path}: {name}"
+        classes = decode_parsing(archive.read(name), where)
+        fitted = self._fitted(classes[None], where, entry.is_mirrored, is_map=True)
+        return mirrored_classes()[fitted.long()] if entry.is_mirrored else fitted
+
     def _fitted(
-        self, pixels: UInt8[Tensor, "c h w"], where: str, is_mirrored: bool
+        self,
+        pixels: UInt8[Tensor, "c h w"],
+        where: str,
+        is_mirrored: bool,
+        *,
+        is_map: bool = False,
     ) -> UInt8[Tensor, "c s s"]:
         height, width = pixels.shape[1:]
         if height != width:
@@ -203,7 +230,11 @@ class PackPlan:
             pixels = pixels[:, top : top + side, left : left + side]
         size = self.config.size
         if size is not None and size != pixels.shape[1]:
-            pixels = _resampled(pixels, size)
+            pixels = (
+                resize_label_map(pixels[0], size, size)[None]
+                if is_map
+                else _resampled(pixels, size)
+            )
         return pixels.flip(2) if is_mirrored else pixels
 
     def _label_contents(self, names: list[str]) -> Iterator[tuple[str, bytes]]:
@@ -226,15 +257,17 @@ def plan_pack(
     config: PackConfig | None = None,
     *,
     masks: Path | None = None,
+    parts: Path | None = None,
     labels: Path | None = None,
 ) -> PackPlan:
     """Check names and labels of a packing without writing anything.
 
     Args:
-        source: Folder or archive of images, or a folder of both (``img`` and ``seg``).
+        source: Folder or archive of images, or a folder of all (``img``, ``seg`` and ``parts``).
         out: New folder for the set.
         config: What is done to the images.
         masks: Folder or archive of masks.
+        parts: Folder or archive of semantic maps.
         labels: Label file in place of the source's own.
 
     Raises:
@@ -246,7 +279,12 @@ def plan_pack(
     if out.exists():
         raise ValueError(f"{out} exists; give a new folder")
     found = find_labelled_images(
-        source, masks=masks, labels=labels, match=config.match, only_complete=config.only_complete
+        source,
+        masks=masks,
+        parts=parts,
+        labels=labels,
+        match=config.match,
+        only_complete=config.only_complete,
     )
     labels_kept = found.labels[: config.max_images]
     repeats = torch.ones(len(labels_kept), dtype=torch.int64)

@@ -40,6 +40,7 @@ __all__ = [
     "image_set_parts",
     "matching_names",
     "open_image_set",
+    "semantic_maps_of",
 ]
 
 LABEL_FILE = "dataset.json"
@@ -145,7 +146,7 @@ def open_image_set(
             masks are given for images with an alpha channel, or an archive is damaged.
     """
     given_masks = masks
-    parts = _find_parts(path) if needs_parts else None
+    parts = _needed_parts(path) if needs_parts else None
     path, masks = image_set_parts(path, masks)
     images = open_archive(path)
     present = images.names()
@@ -198,16 +199,22 @@ def image_set_parts(path: Path, masks: Path | None) -> tuple[Path, Path | None]:
     return path, masks
 
 
-def _find_parts(root: Path) -> Path:
-    """The folder or archive of semantic maps in a folder that holds all of a set."""
-    for suffix in ("", ".zip"):
-        found = root / f"{PART_FOLDER}{suffix}"
-        if found.exists():
-            return found
-    raise ValueError(
-        f"{root}: has no semantic maps; it must be a folder that holds {IMAGE_FOLDER}, "
-        f"{MASK_FOLDER} and {PART_FOLDER}"
-    )
+def semantic_maps_of(path: Path) -> Path | None:
+    """Find the semantic maps in a folder that holds all of a set."""
+    if (path / LABEL_FILE).exists():
+        return None
+    places = (path / f"{PART_FOLDER}{suffix}" for suffix in ("", ".zip"))
+    return next((place for place in places if place.exists()), None)
+
+
+def _needed_parts(path: Path) -> Path:
+    parts = semantic_maps_of(path)
+    if parts is None:
+        raise ValueError(
+            f"{path}: has no semantic maps; it must be a folder that holds {IMAGE_FOLDER}, "
+            f"{MASK_FOLDER} and {PART_FOLDER}"
+        )
+    return parts
 
 
 def _is_image(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Images of any origin with the masks, cameras and lights that belong to them."""
+"""Images of any origin with the masks, semantic maps, cameras and lights that belong to them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vultus.data.camera_labels import LABEL_DIM, check_label
 from vultus.data.image_archive import ImageArchive, open_archive
-from vultus.data.image_set import LABEL_FILE, image_set_parts
+from vultus.data.image_set import LABEL_FILE, image_set_parts, semantic_maps_of
 from vultus.data.label_files import label_table, parse_label, read_label_file
 from vultus.data.light_labels import FRAME_KEY, LIGHT_TERMS, stated_frame
 
@@ -21,8 +21,9 @@ __all__ = ["LabelFile", "LabelledImages", "MatchRule", "find_labelled_images"]
 
 MatchRule = Literal["name", "stem"]
 """Labels and masks belong to images of the same path, or of the same name without folders and
-suffix. The suffixes of masks never count."""
+suffix. The suffixes of masks and semantic maps never count."""
 
+_MASK, _PARTS = "mask", "semantic map"
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
@@ -38,7 +39,7 @@ class LabelFile:
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images that belong to a label and, where there are masks, to a mask."""
+    """Images that belong to a label and, where there are masks or semantic maps, to one of each."""
 
     images: ImageArchive
     masks: ImageArchive | None
@@ -48,7 +49,11 @@ class LabelledImages:
     labels: Float[Tensor, "n 25"]
     files: tuple[LabelFile, ...]
     num_left_out: int
-    """Images without label or mask."""
+    """Images that lack one of these."""
+    parts: ImageArchive | None = None
+    """Semantic maps."""
+    part_names: tuple[str, ...] = ()
+    """In the order of ``names``; empty without semantic maps."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ def find_labelled_images(
     source: Path,
     *,
     masks: Path | None = None,
+    parts: Path | None = None,
     labels: Path | None = None,
     match: MatchRule = "name",
     only_complete: bool = False,
@@ -71,26 +77,30 @@ def find_labelled_images(
     """Find images with all that belongs to them; nothing is decoded.
 
     Args:
-        source: Folder or archive of images, or a folder of both (``img`` and ``seg``).
-        masks: Folder or archive of masks.
+        source: Folder or archive of images, or a folder of all (``img``, ``seg`` and ``parts``).
+        masks: Folder or archive of masks; None takes those of such a folder.
+        parts: The same of semantic maps.
         labels: Label file in place of the source's ``dataset.json`` and ``dataset_*.json``.
         match: What belongs together.
-        only_complete: Leave out what lacks a label, a mask or an image, in place of an error.
+        only_complete: Leave out what lacks its counterpart, in place of an error.
 
     Raises:
         FileNotFoundError: If a path or the label file does not exist.
         ValueError: Naming file and rule, if something lacks its counterpart, two things have one
             name, or a label is no camera.
     """
+    parts = semantic_maps_of(source) if parts is None else parts
     source, masks = image_set_parts(source, masks)
     images = open_archive(source)
     names = [name for name in images.names() if _is_image(name)]
     if not names:
         raise ValueError(f"{source}: holds no PNG or JPEG image")
     mask_archive = None if masks is None else open_archive(masks)
+    part_archive = None if parts is None else open_archive(parts)
     tables: list[_Table] = []
-    if mask_archive is not None:
-        tables.append(_mask_table(mask_archive, match))
+    for archive, what in ((mask_archive, _MASK), (part_archive, _PARTS)):
+        if archive is not None:
+            tables.append(_picture_table(archive, what, match))
     contents = _label_contents(images, labels)
     for content, where in contents.values():
         for what in _tables_in(content):
@@ -105,10 +115,12 @@ def find_labelled_images(
             raise ValueError(f"{where}: all {what} must have one length")
         return torch.stack(rows)
 
-    mask_names: tuple[str, ...] = ()
-    if mask_archive is not None:
-        found = by_place[str(mask_archive.path), "mask"].by_key
-        mask_names = tuple(found[_mask_key(name, match)] for name in kept)
+    def pictures(archive: ImageArchive | None, what: str) -> tuple[str, ...]:
+        if archive is None:
+            return ()
+        found = by_place[str(archive.path), what].by_key
+        return tuple(found[_picture_key(name, match)] for name in kept)
+
     files = [
         LabelFile(
             name,
@@ -121,10 +133,12 @@ def find_labelled_images(
         images,
         mask_archive,
         tuple(kept),
-        mask_names,
+        pictures(mask_archive, _MASK),
         numbers(contents[LABEL_FILE][1], "labels"),
         tuple(files),
         len(names) - len(kept),
+        part_archive,
+        pictures(part_archive, _PARTS),
     )
 
 
@@ -163,14 +177,14 @@ def _keyed(table: Mapping[str, Any], where: str, what: str, match: MatchRule) ->
     return _Table(where, what, by_key)
 
 
-def _mask_table(masks: ImageArchive, match: MatchRule) -> _Table:
+def _picture_table(archive: ImageArchive, what: str, match: MatchRule) -> _Table:
     by_key: dict[str, str] = {}
-    for name in filter(_is_image, masks.names()):
-        key = _mask_key(name, match)
+    for name in filter(_is_image, archive.names()):
+        key = _picture_key(name, match)
         if key in by_key:
-            raise ValueError(f"{masks.path}: {by_key[key]} and {name} are masks of one image")
+            raise ValueError(f"{archive.path}: {by_key[key]} and {name} are {what}s of one image")
         by_key[key] = name
-    return _Table(str(masks.path), "mask", by_key)
+    return _Table(str(archive.path), what, by_key)
 
 
 def _complete(
@@ -180,7 +194,8 @@ def _complete(
     complete = names
     faults: list[str] = []
     for table in tables:
-        key = _mask_key if table.what == "mask" else _key
+        is_of_pictures = table.what in (_MASK, _PARTS)
+        key = _picture_key if is_of_pictures else _key
         complete = [name for name in complete if key(name, match) in table.by_key]
         faults += [
             f"{table.where} has no {table.what} for {name}"
@@ -188,7 +203,7 @@ def _complete(
             if key(name, match) not in table.by_key
         ]
         known = {key(name, match) for name in names}
-        if table.what != "mask":
+        if not is_of_pictures:
             faults += [
                 f"{table.where} has {table.what} for {name}, which is no image"
                 for name in table.by_key
@@ -198,7 +213,7 @@ def _complete(
         others = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
         raise ValueError(f"{faults[0]}{others}")
     if not complete:
-        raise ValueError(f"no image has all labels and masks: {faults[0]}")
+        raise ValueError(f"no image has all that belongs to it: {faults[0]}")
     return complete
 
 
@@ -220,7 +235,7 @@ def _key(name: str, match: MatchRule) -> str:
     return PurePosixPath(name).stem if match == "stem" else name
 
 
-def _mask_key(name: str, match: MatchRule) -> str:
+def _picture_key(name: str, match: MatchRule) -> str:
     path = PurePosixPath(name)
     return path.stem if match == "stem" else path.with_suffix("").as_posix()
 
