@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from relight_heads import TINY, built
+from relight_heads import TINY, built, visible
 from vultus.data.camera_labels import labels_to_camera, look_at_labels
 from vultus.geometry.rotations import quaternion_to_matrix
 from vultus.kernels import dispatch
@@ -259,6 +259,30 @@ def test_short_features_change_gradients_little_and_nothing_else(
     assert float(torch.cosine_similarity(found, exact, dim=0)) > 0.999
     with torch.no_grad():
         assert torch.equal(short.gaussians(ws).means, single.gaussians(ws).means)
+
+
+def test_short_features_keep_the_direction_of_what_pictures_teach(
+    monkeypatch: pytest.MonkeyPatch, labels: Tensor
+) -> None:
+    monkeypatch.setattr(dispatch, "_serves_cpu", True)
+    config = replace(TINY, backend="cpu")
+    made = []
+    for precision in ("single", "bfloat16"):
+        generator = visible(replace(config, gradient_precision=precision)).requires_grad_(True)
+        z = torch.randn(2, TINY.z_dim, generator=torch.Generator().manual_seed(1))
+        head = generator.gaussians(generator.map(z, labels))
+        image = generator.render(head, lights(2, 9, 1), labels).image
+        image.square().mean().backward()
+        made.append((image.detach(), {n: p.grad for n, p in generator.named_parameters()}))
+    (exact, expected), (short, found) = made
+    assert 0.0 < float((short - exact).abs().max()) < 0.1
+    for name, gradient in expected.items():
+        # What is added to all logits of a softmax changes nothing.
+        if gradient is None or name.endswith("weight_out.bias") or not gradient.any():
+            continue
+        assert found[name] is not None
+        cosine = torch.cosine_similarity(found[name].flatten(), gradient.flatten(), dim=0)
+        assert float(cosine) > 0.97, name
 
 
 def test_a_seed_decides_all_weights() -> None:
