@@ -138,6 +138,25 @@ def test_views_choose_real_images_and_cameras(generator, noise_set, views, count
     assert frontal == (views == "back")
 
 
+def test_one_group_of_views_is_compared_with_its_like(generator, noise_set):
+    """Yaws of the set are 0, 23, 40, 69, 143 and 172 degrees to either side."""
+    for yaws, kept in (((0.0, 30.0), [0, 1]), ((60.0, 150.0), [3, 4]), ((0.0, 180.0), range(6))):
+        config = replace(QUICK, yaws=yaws)
+        entries = choose_real_images(generator, noise_set, config, 0)
+        assert sorted(entries.rows.tolist()) == list(kept)
+    assert quality_protocol(config) == "generator-yaw0to180-rendered-6-v1"
+    assert measured(generator, noise_set, config) == measured(generator, noise_set, QUICK)
+    odd = replace(QUICK, yaws=(22.5, 45.0), condition="free")
+    assert quality_protocol(odd) == "generator-yaw22.5to45-free-6-v1"
+    with pytest.raises(ValueError, match="no image has a yaw of 80"):
+        choose_real_images(generator, noise_set, replace(QUICK, yaws=(80.0, 90.0)), 0)
+    for wrong in ((90.0, 90.0), (-10.0, 10.0), (150.0, 190.0)):
+        with pytest.raises(ValueError, match="yaws must rise within 0 to 180 degrees"):
+            replace(QUICK, yaws=wrong)
+    with pytest.raises(ValueError, match="yaws and views exclude each other, got 'front'"):
+        replace(QUICK, views="front", yaws=(0.0, 10.0))
+
+
 def test_protocols_name_what_decides():
     assert quality_protocol(QualityConfig()) == "generator-all-rendered-50000-v1"
     back = QualityConfig(views="back", count=10, mirror=True)

@@ -98,6 +98,9 @@ class QualityConfig:
     views: Views = "all"
     """Real images by yaw; cameras of generated ones come from the same list. front is 90 degrees to
     either side, back the rest (official --mode)."""
+    yaws: tuple[float, float] | None = None
+    """Least and largest degrees to either side of the face, such as 150 180, in place of views: how
+    good one group of views is."""
     condition: Condition | None = None
     """The camera that people are conditioned on: rendered, the one that shows them; frontal; free,
     another one of the list (FID-random). Default, as published: rendered, but frontal for back."""
@@ -114,6 +117,18 @@ class QualityConfig:
             )
         if not self.metrics:
             raise ValueError("metrics must name at least one")
+        if self.yaws is None:
+            return
+        low, high = self.yaws
+        if self.views != "all":
+            raise ValueError(f"yaws and views exclude each other, got {self.views!r}")
+        if not 0.0 <= low < high <= _HALF_TURN:
+            raise ValueError(f"yaws must rise within 0 to 180 degrees, got {low:g} to {high:g}")
+
+    @property
+    def yaw_range(self) -> tuple[float, float]:
+        """Degrees to either side of the face between which the real cameras stand."""
+        return _YAWS[self.views] if self.yaws is None else self.yaws
 
     @property
     def chosen_condition(self) -> Condition:
@@ -138,7 +153,11 @@ def quality_protocol(config: QualityConfig, ground: str = "shown") -> str:
     """
     mirrored = "-mirrored" if config.mirror else ""
     behind = "" if ground == "shown" else f"-{ground}"
-    name = f"generator-{config.views}-{config.chosen_condition}-{config.count}"
+    views = config.views
+    if config.yaws is not None:
+        low, high = config.yaws
+        views = f"yaw{low:g}to{high:g}"
+    name = f"generator-{views}-{config.chosen_condition}-{config.count}"
     return f"{name}{mirrored}{behind}-v1"
 
 
@@ -166,7 +185,7 @@ def choose_real_images(
             f"{images.path}: the generator makes images of {make.image_size} pixels, these have "
             f"{images.size}"
         )
-    low, high = _YAWS[config.views]
+    low, high = config.yaw_range
     choice = ChoiceConfig(min_yaw=low, max_yaw=high, mirror=config.mirror)
     return choose_entries(images.labels, choice, seed, lights)
 
