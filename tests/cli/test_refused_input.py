@@ -207,8 +207,8 @@ def _config_with_a_list_for_the_method(run: Path) -> None:
     edit_json(run / "config.json", lambda data: data.update(method=["surfhead"]))
 
 
-def _config_without_a_field(run: Path) -> None:
-    edit_json(run / "config.json", lambda data: data["config"]["optim"].pop("opacity_lr"))
+def _config_without_a_seed(run: Path) -> None:
+    edit_json(run / "config.json", lambda data: data.pop("seed"))
 
 
 def _config_with_a_text_for_a_number(run: Path) -> None:
@@ -222,7 +222,7 @@ RUN_DAMAGES: list[tuple[Callable[[Path], None], tuple[str, ...]]] = [
     (_config_cut_short, ("config.json:", "not JSON")),
     (_config_of_an_unknown_method, ("config.json: method must be one of surfhead", "'surfhed'")),
     (_config_with_a_list_for_the_method, ("config.json: method must be one of surfhead",)),
-    (_config_without_a_field, ("config.json: config.config.optim.opacity_lr is missing",)),
+    (_config_without_a_seed, ("config.json: config.seed is missing",)),
     (_config_with_a_text_for_a_number, ("config.json: config.config.model.sh_degree must be int",)),
 ]
 

@@ -10,7 +10,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from vultus.core.config import config_to_data, with_absolute_paths
+from vultus.cli.run_config import complete_run_config, default_settings, note_defaults
+from vultus.core.config import config_from_data, config_to_data, with_absolute_paths
 from vultus.core.devices import find_device
 from vultus.core.files import read_json
 from vultus.core.run_folder import RunFolder
@@ -125,7 +126,9 @@ def open_or_create_run(path: Path, settings: Any, *, resume: bool = True) -> Run
         ValueError: Likewise.
     """
     if check_run_folder(path, settings, resume=resume):
-        return RunFolder.open(path)
+        folder = RunFolder.open(path)
+        note_defaults(folder.config_path, read_json(folder.config_path), default_settings(settings))
+        return folder
     return RunFolder.create(path, settings, seed=settings.seed, method=settings.method)
 
 
@@ -143,7 +146,8 @@ def check_run_folder(path: Path, settings: Any, *, resume: bool = True) -> bool:
         return False
     if not resume:
         raise ValueError(f"--out: {path} already holds a run")
-    stored, wanted = read_json(folder.config_path), config_to_data(settings)
+    stored = complete_run_config(read_json(folder.config_path), default_settings(settings))
+    wanted = config_to_data(settings)
     if stored != wanted:
         changed = _first_difference(stored, wanted)
         raise ValueError(f"--out: {path} holds a run with other settings ({changed})")
@@ -196,6 +200,8 @@ def open_run(
 ) -> OpenRun:
     """Rebuild a run's avatar from its config and a checkpoint.
 
+    Settings that are newer than the run have their defaults, which a line on stderr tells.
+
     Args:
         path: Run folder.
         data: Where the capture lies now, if it was moved.
@@ -212,7 +218,11 @@ def open_run(
     if not isinstance(method, str) or method not in METHODS:
         known = ", ".join(METHODS)
         raise ValueError(f"{folder.config_path}: method must be one of {known}, got {method!r}")
-    run = folder.read_config(_run_config_class(method))
+    defaults = {"config": next(iter(method_presets(method).values()))}
+    completed = complete_run_config(stored, defaults)
+    where = f"{folder.config_path}: config"
+    run: Any = config_from_data(_run_config_class(method), completed, where)
+    note_defaults(folder.config_path, stored, defaults)
     options = run.data if data is None else replace(run.data, data=data)
     if not options.data.is_dir():
         hint = "; if it was moved, say where with --data" if data is None else ""
@@ -233,6 +243,9 @@ def _run_config_class(method: str) -> type[Any]:
 def _first_difference(old: Any, new: Any, path: str = "") -> str:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
-            if old.get(key) != new.get(key):
-                return _first_difference(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
+            inner = f"{path}.{key}".lstrip(".")
+            if key not in new:
+                return f"{inner}: {old[key]!r} there, not known here"
+            if old.get(key) != new[key]:
+                return _first_difference(old.get(key), new[key], inner)
     return f"{path}: {old!r} there, {new!r} here"

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["console", "print_error", "print_table"]
+__all__ = ["console", "print_error", "print_note", "print_table"]
 
 # Paths and messages are printed as they are: no markup, no wrapping at a guessed width.
 console = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
@@ -56,6 +56,11 @@ def print_table(
 def print_error(message: str) -> None:
     """Print one line to stderr."""
     print(f"vultus: {' '.join(message.split())}", file=sys.stderr)
+
+
+def print_note(message: str) -> None:
+    """Print one line to stderr that is no error."""
+    print_error(f"note: {message}")
 
 
 def _format_cell(cell: object) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Generic
 import torch
 
 from vultus.cli.built_in_generators import is_built_in, open_built_in
+from vultus.cli.run_config import note_defaults
 from vultus.core.bundles import load_bundle
 from vultus.core.config import add_new_fields, config_from_data
 from vultus.core.files import read_json
@@ -135,6 +136,7 @@ def read_saved(
         raise ValueError(f"{run.config_path}: method must be {wanted}, got {method!r}")
     # Only the method's settings: where the images are changes nothing.
     default = next(iter(method_presets(wanted).values()))
+    note_defaults(run.config_path, stored, {"config": default})
     data = add_new_fields(stored.get("config"), default)
     config = config_from_data(type(default), data, f"{run.config_path}: config")
     generator = family.file.build(config.generator)

@@ -19,6 +19,7 @@ from vultus.core.files import read_json, write_json
 
 __all__ = [
     "JsonValue",
+    "absent_fields",
     "add_new_fields",
     "config_from_data",
     "config_to_data",
@@ -63,6 +64,17 @@ def config_from_data(config_class: type[ConfigT], data: JsonValue, name: str = "
     if not dataclasses.is_dataclass(config_class):
         raise ValueError(f"{name} must be read as a dataclass, got {config_class!r}")
     return _decode_dataclass(data, config_class, name)
+
+
+def absent_fields(data: JsonValue, default: object, name: str = "config") -> list[str]:
+    """Dotted names of what ``add_new_fields`` adds."""
+    if not dataclasses.is_dataclass(default) or not isinstance(data, dict):
+        return []
+    absent = []
+    for key in _fields(type(default)):
+        inner = f"{name}.{key}"
+        absent += absent_fields(data[key], getattr(default, key), inner) if key in data else [inner]
+    return absent
 
 
 def add_new_fields(data: JsonValue, default: object) -> JsonValue:
