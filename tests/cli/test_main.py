@@ -82,6 +82,9 @@ def test_arguments_reach_the_command(
         (PermissionError(13, "Permission denied", "/r"), "Permission denied: '/r'"),
         (KeyError("unknown region 'ear'; known: skin"), "unknown region 'ear'; known: skin"),
         (ModuleNotFoundError("viewing needs viser"), "viewing needs viser"),
+        # Names from files must neither break the line nor act on the terminal.
+        (ValueError("two\r\nlines\x1b[2J\x07.png: grün"), r"two lines\x1b[2J\x07.png: grün"),
+        (ValueError("not UTF-8: \udcff.png"), r"not UTF-8: \udcff.png"),
     ],
 )
 def test_what_users_cause_is_one_line_and_exit_code_2(

@@ -87,7 +87,7 @@ def test_only_chosen_subjects_are_patched(data: Path, tmp_path: Path) -> None:
     archive = write_archive(tmp_path / "maps.zip", {**maps_of("bala"), **maps_of("subject1")})
     assert plan_label_patch(archive, data, ["bala"]).write() == 2
     assert not (data / "subject1/semantic").exists()
-    with pytest.raises(ValueError, match="has no maps of 'biden'; it has bala, subject1"):
+    with pytest.raises(ValueError, match="has no maps of 'biden'; it has 'bala', 'subject1'"):
         plan_label_patch(archive, data, ["biden"])
 
 
@@ -154,13 +154,23 @@ def test_linked_captures_are_patched_once_and_loops_end(data: Path, tmp_path: Pa
     assert int(read_parsing(store / "semantic/00001.png").max()) == 5
 
 
+def test_subjects_with_line_breaks_in_their_names_are_told_in_one_line(
+    data: Path, tmp_path: Path
+) -> None:
+    archive = write_archive(tmp_path / "maps.zip", maps_of("two\nlines"))
+    with pytest.raises(ValueError, match=r"has no maps of 'bala'; it has 'two\\nlines'$"):
+        plan_label_patch(archive, data, ["bala"])
+    with pytest.raises(FileNotFoundError, match=r"has no capture of 'two\\nlines': a folder"):
+        plan_label_patch(archive, data)
+
+
 def test_missing_archives_folders_and_captures_are_named(data: Path, tmp_path: Path) -> None:
     archive = write_archive(tmp_path / "maps.zip", maps_of("bala"))
     with pytest.raises(FileNotFoundError, match=r"none\.zip does not exist"):
         plan_label_patch(tmp_path / "none.zip", data)
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
         plan_label_patch(archive, tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match="has no capture of bala: a folder of that name"):
+    with pytest.raises(FileNotFoundError, match="has no capture of 'bala': a folder of that name"):
         plan_label_patch(archive, data / "subject1")
     (tmp_path / "broken.zip").write_bytes(archive.read_bytes()[:100])
     with pytest.raises(ValueError, match="not a complete zip archive"):

@@ -164,7 +164,7 @@ def test_test_frames_alone_are_filmed_again(sequence: HeadSequence) -> None:
         for record in relit:
             original = originals[record.timestep, record.camera_index]
             assert replace(record, image_path=original.image_path) == original
-    with pytest.raises(ValueError, match="light must be one of left, right, got 'up'"):
+    with pytest.raises(ValueError, match="light must be one of 'left', 'right', got 'up'"):
         truth.relit(sequence.frames, "up")
 
 

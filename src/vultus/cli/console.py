@@ -54,8 +54,10 @@ def print_table(
 
 
 def print_error(message: str) -> None:
-    """Print one line to stderr."""
-    print(f"vultus: {' '.join(message.split())}", file=sys.stderr)
+    """Print one line to stderr; what a terminal would not show as it is, is escaped."""
+    line = " ".join(message.split())
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    print(f"vultus: {shown}", file=sys.stderr)
 
 
 def print_note(message: str) -> None:

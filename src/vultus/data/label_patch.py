@@ -65,7 +65,7 @@ class LabelPatch:
         for capture in self.pending:
             pictures = numbered_files(capture.images)
             _check_numbers(capture, pictures, self.archive.path)
-            label = f"checking {capture.subject}"
+            label = f"checking {capture.subject!r}"
             for number, entry in track(list(capture.entries.items()), label=label, unit="maps"):
                 self._check_map(entry, pictures[number])
 
@@ -122,7 +122,8 @@ def plan_label_patch(
     maps = _maps_by_subject(opened)
     missing = next((subject for subject in subjects if subject not in maps), None)
     if missing is not None:
-        raise ValueError(f"{archive}: has no maps of {missing!r}; it has {', '.join(maps)}")
+        known = ", ".join(map(repr, maps))
+        raise ValueError(f"{archive}: has no maps of {missing!r}; it has {known}")
     wanted = {name: entries for name, entries in maps.items() if not subjects or name in subjects}
     captures = [
         CapturePatch(
@@ -136,8 +137,8 @@ def plan_label_patch(
     ]
     if not captures:
         raise FileNotFoundError(
-            f"{root}: has no capture of {', '.join(wanted) or 'any subject'}: a folder of that "
-            f"name with {CHECKPOINT_FOLDER}/ and images/ or images.HQ/"
+            f"{root}: has no capture of {', '.join(map(repr, wanted)) or 'any subject'}: a folder "
+            f"of that name with {CHECKPOINT_FOLDER}/ and images/ or images.HQ/"
         )
     return LabelPatch(opened, tuple(captures))
 

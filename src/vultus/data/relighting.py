@@ -65,12 +65,13 @@ class RelightTruth:
             ValueError: If the light is unknown.
         """
         if light not in self.pictures:
-            raise ValueError(f"light must be one of {', '.join(self.pictures)}, got {light!r}")
-        known = self.pictures[light]
+            known = ", ".join(map(repr, self.pictures))
+            raise ValueError(f"light must be one of {known}, got {light!r}")
+        pictures = self.pictures[light]
         return tuple(
-            replace(record, image_path=known[record.image_path])
+            replace(record, image_path=pictures[record.image_path])
             for record in records
-            if record.image_path in known
+            if record.image_path in pictures
         )
 
     def radiance(self, rgb: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
