@@ -14,7 +14,7 @@ import torch
 from relight_heads import TINY, visible, write_relightable
 from vultus.cli import envmap_light
 from vultus.cli.generator_options import GENERATOR_OPTIONS
-from vultus.cli.invert_methods import SEARCHES
+from vultus.cli.invert_methods import INVERSIONS, SEARCHES
 from vultus.cli.main import run
 from vultus.core.image_io import (
     image_size,
@@ -56,7 +56,7 @@ def command(name: str, weights: Path, out: Path, *more: str) -> list[str]:
 
 
 def test_every_generator_has_options_for_the_commands() -> None:
-    assert set(GENERATOR_OPTIONS) == set(GENERATORS) == set(SEARCHES)
+    assert set(GENERATOR_OPTIONS) == set(GENERATORS) == set(SEARCHES) == set(INVERSIONS)
 
 
 @pytest.mark.parametrize("name", ["generate", "generate-mesh", "invert"])
@@ -298,6 +298,10 @@ def test_a_photo_is_inverted_and_relit(weights: Path, tmp_path: Path) -> None:
     invert += ["--label", str(tmp_path / "label.json"), "--steps", "6", "--tuning-steps", "2"]
     invert += ["--mean-samples", "20", "--frames", "2", "--distance", "pyramid"]
     assert run([*invert, "--first-light", "even", "--colored-light"]) == 0
+    # What is not asked for is the projector's of the method, not SphereHead's.
+    used = json.loads((out / "config.json").read_text())["config"]
+    known = {"learning_rate": 0.01, "pixel_weight": 0.0, "style_weight": 0.0, "mean_samples": 20}
+    assert used.items() >= known.items()
     found = read_light(out / "light.json")
     assert found.shape == (9, 3)
     even = open_light("even", LightSettings()).light

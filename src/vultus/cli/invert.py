@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -17,7 +17,12 @@ from vultus.cli.avatar_run import check_run_folder, open_or_create_run
 from vultus.cli.built_in_generators import is_built_in
 from vultus.cli.console import console
 from vultus.cli.generator_options import method_help, split_method
-from vultus.cli.invert_methods import SEARCHES, InversionMethod, open_inversion
+from vultus.cli.invert_methods import (
+    INVERSIONS,
+    SEARCHES,
+    InversionMethod,
+    open_inversion,
+)
 from vultus.core.devices import find_device
 from vultus.core.files import write_json
 from vultus.core.image_io import write_image
@@ -47,6 +52,8 @@ __all__ = ["InvertOptions", "main"]
 DistanceName = Literal["auto", "lpips", "pyramid"]
 SearchT = TypeVar("SearchT")
 """Options of one method."""
+ConfigT = TypeVar("ConfigT", bound=InversionConfig)
+"""Options of all methods, with the defaults of one."""
 _LPIPS_SIZE = 256
 _IN_MASK = 0.5
 _DEFAULT_METHOD = "spherehead"
@@ -56,7 +63,7 @@ _EXTRAS = "extras."
 
 
 @dataclass(frozen=True)
-class InvertOptions(Generic[SearchT]):
+class InvertOptions(Generic[SearchT, ConfigT]):
     """Find styles that show a photo, tune the generator there, film the result.
 
     Writes a run folder: media/ with target, pivot and tuned images, films of both stages and around
@@ -70,6 +77,7 @@ class InvertOptions(Generic[SearchT]):
     label: Path
     """Camera of the photo: dataset.json that lists it, or a JSON list of 25 numbers."""
     search: Annotated[SearchT, tyro.conf.arg(name="")]
+    config: Annotated[ConfigT, tyro.conf.arg(name="")]
     out: Path
     """Folder; an inversion that was stopped there after its search goes on with the tuning."""
     mask: Path | None = None
@@ -81,9 +89,6 @@ class InvertOptions(Generic[SearchT]):
     """Perceptual distance: lpips (VGG16 weights imported with vultus assets), pyramid (colours and
     edges at several sizes, no weights); auto takes lpips where it is imported. The run's card says
     which it was."""
-    config: Annotated[InversionConfig, tyro.conf.arg(name="")] = field(
-        default_factory=InversionConfig
-    )
     seed: int = 303
     """Of exploration, rays and noise."""
     frames: int = 60
@@ -107,7 +112,7 @@ class _Task:
     label: Float[Tensor, "1 25"]
     mask: Float[Tensor, "1 1 s s"] | None
     distance: Distance
-    options: InvertOptions[Any]
+    options: InvertOptions[Any, Any]
 
 
 def main(arguments: list[str]) -> None:
@@ -115,9 +120,9 @@ def main(arguments: list[str]) -> None:
     if arguments and arguments[0].startswith("-"):
         arguments = [_DEFAULT_METHOD, *arguments]
     method, rest = split_method("invert", arguments, SEARCHES)
-    chosen: Any = InvertOptions[SEARCHES[method]]
+    chosen: Any = InvertOptions[SEARCHES[method], INVERSIONS[method]]
     prog, text = f"vultus invert {method}", method_help(__doc__, method, SEARCHES)
-    options: InvertOptions[Any] = tyro.cli(chosen, args=rest, prog=prog, description=text)
+    options: InvertOptions[Any, Any] = tyro.cli(chosen, args=rest, prog=prog, description=text)
     _check(options)
     device = find_device(options.device)
     name, distance = _find_distance(options.distance, device)
@@ -144,7 +149,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _read_mask(
-    options: InvertOptions[Any], size: int, device: torch.device
+    options: InvertOptions[Any, Any], size: int, device: torch.device
 ) -> Float[Tensor, "1 1 s s"] | None:
     if options.mask is None:
         return None
@@ -154,7 +159,7 @@ def _read_mask(
     return mask
 
 
-def _check(options: InvertOptions[Any]) -> None:
+def _check(options: InvertOptions[Any, Any]) -> None:
     if options.frames < 0 or options.film_every < 1 or not options.fps > 0:
         raise ValueError(
             "--frames must be at least 0, --film-every at least 1 and --fps positive, got "
@@ -162,7 +167,7 @@ def _check(options: InvertOptions[Any]) -> None:
         )
 
 
-def _settings(options: InvertOptions[Any], method: str, distance: str) -> Any:
+def _settings(options: InvertOptions[Any, Any], method: str, distance: str) -> Any:
     """What ``config.json`` of an inversion holds."""
     stored = {
         "method": (str, f"inversion of {method}"),
@@ -172,7 +177,7 @@ def _settings(options: InvertOptions[Any], method: str, distance: str) -> Any:
         "mask": (Path | None, None if options.mask is None else options.mask.resolve()),
         "weights": (Path | None, _located(options.weights)),
         "distance": (str, distance),
-        "config": (InversionConfig, options.config),
+        "config": (INVERSIONS[method], options.config),
         "search": (SEARCHES[method], options.search),
     }
     fields = [(name, kind) for name, (kind, _) in stored.items()]

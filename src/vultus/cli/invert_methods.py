@@ -15,17 +15,23 @@ from vultus.core.run_folder import RunFolder
 from vultus.export.relit_people import relit_sheet
 from vultus.methods.generated_heads import PeopleSampler
 from vultus.methods.generator_bundles import GeneratorFile, SavedGenerator
-from vultus.methods.gsheadrelight.inversion import LIGHT_EXTRA, InvertibleRelightable, LightSearch
+from vultus.methods.gsheadrelight.inversion import (
+    LIGHT_EXTRA,
+    InvertibleRelightable,
+    LightSearch,
+    RelightableInversionConfig,
+)
 from vultus.methods.gsheadrelight.light_files import write_light
 from vultus.methods.gsheadrelight.light_sources import LightSettings, LightSource, open_light
 from vultus.methods.gsheadrelight.sampling import RelightableSampler
 from vultus.methods.gsheadrelight.sampling import SamplingSettings as LitSettings
 from vultus.methods.head_views import Motion
-from vultus.methods.inversion import Inversion, Invertible
+from vultus.methods.inversion import Inversion, InversionConfig, Invertible
 from vultus.methods.spherehead.inversion import InvertibleSphereHead, NoiseSearch
 from vultus.methods.spherehead.sampling import HeadSampler, SamplingSettings
 
 __all__ = [
+    "INVERSIONS",
     "SEARCHES",
     "InversionMethod",
     "RelightableSearch",
@@ -46,6 +52,11 @@ class RelightableSearch(LightSearch):
 
 SEARCHES: dict[str, type] = {"spherehead": NoiseSearch, "gsheadrelight": RelightableSearch}
 """Method -> its own options."""
+INVERSIONS: dict[str, type[InversionConfig]] = {
+    "spherehead": InversionConfig,
+    "gsheadrelight": RelightableInversionConfig,
+}
+"""Method -> the options of both, with its defaults."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +89,9 @@ class _SphereHeadInversion(InversionMethod):
 
     def sampler(self, generator: Invertible, found: Inversion) -> HeadSampler:
         assert isinstance(generator, InvertibleSphereHead)
-        return HeadSampler(generator.network, self.saved.rig, SamplingSettings(truncation=1.0))
+        offset = generator.search.camera_offset
+        settings = SamplingSettings(truncation=1.0, camera_offset=offset)
+        return HeadSampler(generator.network, self.saved.rig, settings)
 
     def write_extras(self, run: RunFolder, generator: Invertible, found: Inversion) -> None:
         """Noise is in the generator's file."""
@@ -117,7 +130,8 @@ def open_inversion(
     source = SavedSource(weights, device=device)
     if isinstance(search, NoiseSearch):
         planes = open_saved(SPHERE_HEAD, source)
-        plain = InvertibleSphereHead(planes.generator, search)
+        frontal = planes.rig.label().to(device)
+        plain = InvertibleSphereHead.open(planes.generator, search, frontal)
         return _SphereHeadInversion(SPHERE_HEAD.file, planes, plain)
     light = open_light(search.first_light, LightSettings()).light
     gaussians = open_saved(RELIGHTABLE, source)

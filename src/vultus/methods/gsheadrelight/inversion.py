@@ -11,12 +11,26 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vultus.methods.gsheadrelight.generator import Generator
-from vultus.methods.inversion import Extras, StyleInvertible
+from vultus.methods.inversion import Extras, InversionConfig, StyleInvertible
 
-__all__ = ["LIGHT_EXTRA", "InvertibleRelightable", "LightSearch"]
+__all__ = ["LIGHT_EXTRA", "InvertibleRelightable", "LightSearch", "RelightableInversionConfig"]
 
 LIGHT_EXTRA = "light"
 """Name of the light among the extras."""
+
+
+@dataclass(frozen=True)
+class RelightableInversionConfig(InversionConfig):
+    """The search of the release's projector, which no longer runs; tuning is SphereHead's."""
+
+    learning_rate: float = 0.01
+    """Of the styles, at its highest."""
+    pixel_weight: float = 0.0
+    """Of the mean squared difference of colours in [-1, 1]."""
+    style_weight: float = 0.0
+    """Of the mean squared distance from the mean style."""
+    mean_samples: int = 600
+    """Styles that mean and deviation are measured on."""
 
 
 @dataclass(frozen=True)
