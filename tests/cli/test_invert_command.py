@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tiny_generators import tiny_generator, write_tiny_generator
+from tiny_generators import TINY, tiny_generator, write_tiny_generator
 from vultus.cli.main import run
 from vultus.core.image_io import image_size, read_image, write_image
 from vultus.core.run_folder import RunFolder
@@ -51,6 +52,7 @@ def command(folder: Path, out: Path, *more: str) -> list[str]:
 def test_an_inversion_writes_all_that_was_promised(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     masked = ["--distance", "pyramid", "--mask", str(folder / "mask.png")]
+    masked += ["--camera-offset", "mean"]
     assert run(command(folder, out, *masked)) == 0
     for name in ("target.png", "pivot.png", "tuned.png"):
         assert image_size(out / "media" / name) == (64, 64)
@@ -135,6 +137,9 @@ def test_what_cannot_be_inverted_is_refused_in_one_line(
         refuses(command(folder, out, "--label", str(folder / name)), message)
     refuses(command(folder, out, "--steps", "0"), "steps must be at least 1, got 0")
     refuses(command(folder, out, "--film-every", "0"), "--film-every at least 1")
+    bare = write_tiny_generator(tmp_path / "bare", replace(TINY, has_camera_offset=False))
+    offset = ["--camera-offset", "mean", "--weights", str(bare)]
+    refuses(command(folder, out, *offset), "which has learned no offset, got 'mean'")
     refuses(command(folder, out, "--distance", "lpips"), "vultus assets import")
     write_image(folder / "small.png", torch.ones(1, 8, 8))
     refuses(command(folder, out, "--mask", str(folder / "small.png")), "as large as the photo")

@@ -29,6 +29,7 @@ from vultus.methods.spherehead.inversion import (
     NoiseSearch,
     noise_correlation,
 )
+from vultus.methods.spherehead.sampling import HeadSampler, SamplingSettings
 
 QUICK = InversionConfig(steps=60, tuning_steps=10, mean_samples=200)
 
@@ -128,6 +129,34 @@ def test_the_camera_is_refined_when_that_is_asked_for(
         error(render(invertible.network, found.ws, c), photo) for c in (wrong, found.label)
     )
     assert after < 0.5 * before
+
+
+def test_the_mean_offset_moves_the_camera_of_the_search(generator, label):
+    """A camera without offset, moved by it, sees what the search sees with it."""
+    generator = tiny_generator(replace(TINY, camera_offset_scale=0.5))
+    frontal = ViewRig().label()
+    moved = InvertibleSphereHead.open(generator, NoiseSearch(camera_offset="mean"), frontal)
+    plain = InvertibleSphereHead.open(generator, NoiseSearch(), frontal)
+    z = torch.randn(1000, 8, generator=torch.Generator().manual_seed(123))
+    offset = generator.offset_labels(z, frontal.expand(1000, -1))[1].mean(dim=0, keepdim=True)
+    assert float(offset.norm()) > 0.01
+    ws = generator.map(z[:1], frontal)
+    shifted = label.clone()
+    shifted[:, [3, 7, 11]] += offset
+
+    def seen(by: InvertibleSphereHead, camera: Tensor) -> Tensor:
+        return by.render(ws, camera, {}, torch_generator(1, "test"))
+
+    assert torch.allclose(seen(moved, label), seen(plain, shifted), atol=1e-5)
+    assert torch.equal(seen(moved.copy({}), label), seen(moved, label))
+    assert not torch.allclose(seen(moved, label), seen(plain, label), atol=1e-3)
+    settings = SamplingSettings(truncation=1.0, camera_offset="mean")
+    sampler = HeadSampler(generator, ViewRig(), settings)
+    shown = sampler.seen_label(sampler.head(sampler.people_of_styles(ws)), label)
+    assert torch.allclose(shown, shifted, atol=1e-6)
+    bare = tiny_generator(replace(TINY, has_camera_offset=False))
+    with pytest.raises(ValueError, match="camera_offset must be 'none' with this generator"):
+        InvertibleSphereHead.open(bare, NoiseSearch(camera_offset="mean"), frontal)
 
 
 def test_noise_is_found_with_zero_mean_and_unit_square(generator, photo, label, statistics):

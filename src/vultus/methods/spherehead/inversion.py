@@ -11,15 +11,18 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from vultus.data.camera_labels import shift_labels
 from vultus.kernels.triplane_volume import VolumeSettings
 from vultus.methods.inversion import Extras, StyleInvertible
 from vultus.methods.spherehead.generator import Generator
+from vultus.methods.spherehead.sampling import mean_camera_offset
 from vultus.nets.stylegan2.synthesis import SynthesisLayer
 
 __all__ = ["InvertibleSphereHead", "NoiseSearch", "noise_correlation"]
@@ -38,6 +41,10 @@ class NoiseSearch:
     nearest: float | None = None
     """Nearest sample of the rays, in world units; default: that of the training. The release
     inverts with 2.35 instead of 2.25."""
+    camera_offset: Literal["none", "mean"] = "none"
+    """Learned offset that is added to the photo's camera: none, as in one of the release's two
+    programs, or the mean of many people, as in the other; generators that have learned one make
+    heads that are centred with it."""
 
     def __post_init__(self) -> None:
         """Reject what cannot be meant."""
@@ -64,10 +71,35 @@ class InvertibleSphereHead(StyleInvertible):
 
     network: Generator
     search: NoiseSearch = field(default_factory=NoiseSearch)
+    offset: Float[Tensor, "1 3"] | None = None
+    """Added to cameras, in world units."""
 
     def __post_init__(self) -> None:
         """Refuse rays that cannot be, before the work."""
         self.search.volume(self.network.config.volume)
+
+    @classmethod
+    def open(
+        cls, network: Generator, search: NoiseSearch, frontal: Float[Tensor, "1 25"]
+    ) -> InvertibleSphereHead:
+        """Prepare a generator as a search says.
+
+        Args:
+            network: The generator.
+            search: Options.
+            frontal: The camera that the mean offset is that of, on the generator's device.
+
+        Raises:
+            ValueError: If an option asks for what the generator does not have.
+        """
+        if search.camera_offset == "none":
+            return cls(network, search)
+        if network.camera_offset is None:
+            raise ValueError(
+                "camera_offset must be 'none' with this generator, which has learned no offset, "
+                f"got {search.camera_offset!r}"
+            )
+        return cls(network, search, mean_camera_offset(network, frontal))
 
     @property
     def extra_rate(self) -> float | None:
@@ -95,7 +127,8 @@ class InvertibleSphereHead(StyleInvertible):
         draws = self.network.draw(1, random, volume=volume)
         with _noise_of(self.network, extras):
             planes = self.network.planes(ws, "const")
-        images = self.network.render(planes, ws, label, draws, volume=volume)
+        seen = label if self.offset is None else shift_labels(label, self.offset)
+        images = self.network.render(planes, ws, seen, draws, volume=volume)
         return 0.5 * images.image + 0.5
 
     def penalties(self, extras: Extras) -> dict[str, Float[Tensor, ""]]:
@@ -117,7 +150,7 @@ class InvertibleSphereHead(StyleInvertible):
         layers = _noisy_layers(network)
         for name, each in extras.items():
             layers[name].noise = each.clone()
-        return InvertibleSphereHead(network, self.search)
+        return InvertibleSphereHead(network, self.search, self.offset)
 
 
 def noise_correlation(noise: Float[Tensor, "h w"]) -> Float[Tensor, ""]:

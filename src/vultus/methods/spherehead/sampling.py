@@ -27,7 +27,7 @@ from vultus.nets.ranges import from_signed
 from vultus.nets.stylegan2.synthesis import NoiseMode
 from vultus.nets.weights import count_weights
 
-__all__ = ["CameraOffset", "Head", "HeadSampler", "SamplingSettings"]
+__all__ = ["CameraOffset", "Head", "HeadSampler", "SamplingSettings", "mean_camera_offset"]
 
 CameraOffset = Literal["none", "mean", "own"]
 """Which learned offset moves cameras: none as in the published images, the mean of many people, or
@@ -192,8 +192,14 @@ class HeadSampler(StyleSampler):
     def _common_offset(self) -> Float[Tensor, "1 3"]:
         if self.settings.camera_offset == "none":
             return torch.zeros(1, 3, device=self.device)
-        random = torch.Generator().manual_seed(_MEAN_SEED)
-        shape = _NUM_MEAN_PEOPLE, self.generator.config.z_dim
-        z = torch.randn(shape, generator=random).to(self.device)
-        labels = self._condition().expand(_NUM_MEAN_PEOPLE, -1)
-        return self.generator.offset_labels(z, labels)[1].mean(dim=0, keepdim=True)
+        return mean_camera_offset(self.generator, self._condition())
+
+
+@torch.no_grad()
+def mean_camera_offset(generator: Generator, label: Float[Tensor, "1 25"]) -> Float[Tensor, "1 3"]:
+    """Mean of the learned offset over many people, for a camera on the generator's device."""
+    random = torch.Generator().manual_seed(_MEAN_SEED)
+    shape = _NUM_MEAN_PEOPLE, generator.config.z_dim
+    z = torch.randn(shape, generator=random).to(label.device)
+    labels = label.expand(_NUM_MEAN_PEOPLE, -1)
+    return generator.offset_labels(z, labels)[1].mean(dim=0, keepdim=True)
