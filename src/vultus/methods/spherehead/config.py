@@ -387,25 +387,26 @@ _DEMO = replace(
         z_dim=128,
         w_dim=128,
         channel_base=8192,
-        channel_max=96,
+        channel_max=160,
         plane_size=64,
         sphere_channels=(96, 96),
         neural_size=32,
         super_resolution="2x_64",
     ),
-    discriminator=replace(
-        _GPU_SMALL.discriminator, image_size=64, channel_base=8192, channel_max=96
-    ),
+    discriminator=replace(_GPU_SMALL.discriminator, image_size=64, channel_base=8192),
     objective=ObjectiveConfig(
-        pose_swap_fade=200_000,
+        # Who people of the studio are does not depend on where they are seen from.
+        pose_swap=1.0,
+        pose_swap_fade=20_000,
         blur_sigma=1.25,
-        blur_fade=30_000,
-        noise_fade=30_000,
+        blur_fade=20_000,
+        noise_fade=20_000,
         # Fewer pixels add up to the gradient.
-        r1_weight=0.3,
-        mask_r1_weight=0.3,
+        r1_weight=0.2,
+        mask_r1_weight=0.2,
+        mismatch_angle=30.0,
     ),
-    training=replace(_GPU_SMALL.training, images=1_000_000),
+    training=replace(_GPU_SMALL.training, images=1_000_000, average_half_life=20_000),
 )
 
 PRESETS: dict[str, SphereHeadConfig] = {
