@@ -13,6 +13,7 @@ from vultus.core.bundles import load_bundle, save_bundle
 from vultus.core.seeding import (
     capture_random_state,
     derive_seed,
+    exact_on_cpu,
     numpy_generator,
     restore_random_state,
     seed_everything,
@@ -101,3 +102,44 @@ def test_a_damaged_state_is_named_in_one_line(key: str, content: bytes) -> None:
     with pytest.raises(ValueError, match=f"^random state {key!r} cannot be put back: ") as caught:
         restore_random_state(state, generators)
     assert "\n" not in str(caught.value)
+
+
+def picked_twice_over(rows: int = 50) -> torch.Tensor:
+    """The gradient of rows that were picked thousands of times, on two threads."""
+    index = torch.randint(0, rows, (100_000,), generator=torch.Generator().manual_seed(0))
+    table = torch.zeros(rows, 3, requires_grad=True)
+    weights = torch.rand(len(index), 3, generator=torch.Generator().manual_seed(1))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        (table[index] * weights).sum().backward()
+    finally:
+        torch.set_num_threads(threads)
+    assert table.grad is not None
+    return table.grad
+
+
+def test_gradients_of_rows_that_were_picked_often_have_the_same_bits_in_every_run() -> None:
+    with exact_on_cpu(torch.device("cpu")):
+        first, *others = (picked_twice_over() for _ in range(8))
+    assert all(torch.equal(first, other) for other in others)
+
+
+def test_what_was_chosen_before_is_chosen_again_afterwards() -> None:
+    def choices() -> tuple[bool, bool]:
+        fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+        return torch.are_deterministic_algorithms_enabled(), fills
+
+    before = choices()
+    with exact_on_cpu(torch.device("cuda")):
+        assert choices() == before
+    try:
+        with exact_on_cpu(torch.device("cpu")):
+            assert choices() == (True, False)
+        assert choices() == before == (False, True)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        with exact_on_cpu(torch.device("cpu")):
+            pass
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from tiny_captures import tiny_surfhead
 from vultus.data.frame_store import FrameStore
@@ -25,3 +26,11 @@ def test_orders_that_leave_the_images_are_refused(
     avatar = SurfHead(tiny_surfhead(), sequence, 0)
     with pytest.raises(ValueError, match=message):
         make_steps(avatar, FrameStore(sequence, "train"), order)
+
+
+def test_steps_on_a_cpu_add_up_in_the_same_order_in_every_run(sequence: HeadSequence) -> None:
+    avatar = SurfHead(tiny_surfhead(), sequence, 0)
+    assert not torch.are_deterministic_algorithms_enabled()
+    with make_steps(avatar, FrameStore(sequence, "train"), [0]).context():
+        assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.are_deterministic_algorithms_enabled()

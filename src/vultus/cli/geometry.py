@@ -16,7 +16,7 @@ from vultus.core.devices import find_device
 from vultus.core.files import write_json
 from vultus.core.image_io import write_image
 from vultus.core.run_folder import RunFolder
-from vultus.core.seeding import make_deterministic, seed_everything
+from vultus.core.seeding import exact_on_cpu, make_deterministic, seed_everything
 from vultus.core.srgb import linear_to_srgb
 from vultus.data.frame_store import FrameStore
 from vultus.data.sequence import HeadSequence
@@ -53,7 +53,8 @@ class GeometryOptions:
     device: str = "cpu"
     """What computes: cpu, cuda, cuda:N, or auto, which takes a GPU if there is one."""
     deterministic: bool = False
-    """On a GPU, the same bits in every run; slower. The CPU always gives the same bits."""
+    """On a GPU, the same bits in every run; slower. A CPU gives the same bits with as many
+    threads."""
     schedule: float = 1.0
     """Multiply every number of steps in the settings below."""
     identity: Literal["tracked", "mean"] = "tracked"
@@ -120,7 +121,7 @@ def _fit(config: GeometryConfig, options: GeometryOptions) -> None:
     if options.deterministic:
         make_deterministic()
     seed_everything(options.seed)
-    with run.stage("geometry"):
+    with run.stage("geometry"), exact_on_cpu(device):
         fit = fit_geometry(sequence, frames, config, run, options.seed, device)
     _finish(run, fit)
 

@@ -65,7 +65,8 @@ class TrainOptions:
     """On a GPU, where the images are: on the GPU as bytes (resident), or streamed from host memory
     while steps run. By default resident if they take less than half of the free GPU memory."""
     deterministic: bool = False
-    """On a GPU, the same bits in every run; somewhat slower. The CPU always gives the same bits."""
+    """On a GPU, the same bits in every run; somewhat slower. A CPU gives the same bits
+    with as many threads."""
     schedule: float = 1.0
     """Multiply every number of steps in the settings below: 0.1 takes the same course in a tenth of
     the time."""

@@ -15,7 +15,7 @@ from vultus.cli.console import console
 from vultus.core.config import config_to_data
 from vultus.core.devices import find_device
 from vultus.core.run_folder import RunFolder
-from vultus.core.seeding import make_deterministic, seed_everything
+from vultus.core.seeding import exact_on_cpu, make_deterministic, seed_everything
 from vultus.data.image_choice import Entries, choose_entries
 from vultus.data.image_facts import image_set_facts
 from vultus.data.image_feed import Conditions, ImageFeed, StorageChoice
@@ -73,8 +73,8 @@ class GeneratorTrainOptions:
     minutes: float | None = None
     """Stop after that time with a checkpoint; the same command continues. Default: no limit."""
     deterministic: bool = False
-    """On a GPU, the same bits in every run, or an error where PyTorch has no such way; slower. The
-    CPU always gives the same bits."""
+    """On a GPU, the same bits in every run, or an error where PyTorch has no such way; slower. A
+    CPU gives the same bits with as many threads."""
     graph: bool = True
     """On a GPU, replay passes as CUDA graphs. Launching op by op is slower, gives the same numbers
     and shows in a debugger where an error comes from."""
@@ -175,7 +175,7 @@ def _train(plan: _Plan, world: World, device: torch.device) -> None:
             evaluate = random_feature_distances(learner, feed, count, options.seed)
     world.wait()
     limit = None if options.minutes is None else 60.0 * options.minutes
-    with run.stage("training") if world.is_first else nullcontext():
+    with run.stage("training") if world.is_first else nullcontext(), exact_on_cpu(device):
         result = train_adversarial(
             learner,
             feed,

@@ -17,6 +17,7 @@ from torch import Tensor
 __all__ = [
     "capture_random_state",
     "derive_seed",
+    "exact_on_cpu",
     "make_deterministic",
     "numpy_generator",
     "restore_random_state",
@@ -59,9 +60,33 @@ def make_deterministic() -> None:
     Must be called before the first matrix product on a GPU.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
     # Memory that is written before it is read need not be cleared.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
+    _choose_algorithms(is_exact=True, clears_memory=False)
+
+
+@contextmanager
+def exact_on_cpu(device: torch.device) -> Iterator[None]:
+    """Let torch give the same bits inside, whenever it runs on a CPU with as many threads.
+
+    Threads otherwise add gradients of rows that were picked several times, such as those of
+    triangles with several primitives, in the order in which they arrive, which is slower, too. Work
+    on a GPU, where it costs time, is left as it is: see ``make_deterministic``.
+    """
+    is_exact = torch.are_deterministic_algorithms_enabled()
+    if device.type != "cpu" or is_exact:
+        yield
+        return
+    clears_memory = torch.utils.deterministic.fill_uninitialized_memory  # pyright: ignore[reportAttributeAccessIssue]
+    _choose_algorithms(is_exact=True, clears_memory=False)
+    try:
+        yield
+    finally:
+        _choose_algorithms(is_exact=False, clears_memory=clears_memory)
+
+
+def _choose_algorithms(*, is_exact: bool, clears_memory: bool) -> None:
+    torch.use_deterministic_algorithms(is_exact)
+    torch.utils.deterministic.fill_uninitialized_memory = clears_memory  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def capture_random_state(

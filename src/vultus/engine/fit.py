@@ -48,7 +48,8 @@ def fit(
 
     Each step sees one image; the order is one shuffle, repeated every epoch. The state of a step
     depends on nothing but the checkpoint, the seed and the step number, so a resumed run gives the
-    same weights as an uninterrupted one (on a GPU: with deterministic algorithms).
+    same weights as an uninterrupted one (on a GPU: with deterministic algorithms; on a CPU: with as
+    many threads).
 
     Args:
         method: What is trained, freshly initialised.

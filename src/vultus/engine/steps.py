@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from vultus.core.seeding import exact_on_cpu
 from vultus.data.frame_feed import FeedChoice, FrameFeed, check_order, make_feed
 from vultus.data.frame_store import Batch, FrameStore
 from vultus.engine.captures import capturing
@@ -105,9 +106,9 @@ class EagerSteps:
         self.terms: Mapping[str, Tensor] = {}
 
     def context(self) -> AbstractContextManager[object]:
-        """Make the method's GPU the current one."""
+        """Make the method's GPU the current one; on the CPU, make sums reproducible."""
         device = self._method.device
-        return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+        return torch.cuda.device(device) if device.type == "cuda" else exact_on_cpu(device)
 
     def run(self, step: int) -> None:
         """Run a step, and again while its buffers were too small."""

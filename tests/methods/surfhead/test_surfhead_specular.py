@@ -15,7 +15,6 @@ from vultus.methods.surfhead.config import PRESETS, SurfHeadConfig
 from vultus.methods.surfhead.model import SurfHead
 from vultus.methods.surfhead.specular import LobeType, SpecularConfig
 
-# On several threads PyTorch adds up gradients of indexed rows in any order: equal but for rounding.
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 START = 3
