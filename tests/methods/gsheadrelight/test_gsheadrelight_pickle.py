@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -63,6 +66,36 @@ def test_a_published_pickle_becomes_the_generator_that_it_holds(
     ws = torch.randn(1, config.num_ws, config.w_dim, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         assert torch.equal(read.gaussians(ws).means, generator.gaussians(ws).means)
+
+
+def write_port(path: Path, network: OfficialNetwork, **changes: object) -> Path:
+    """As Jittor saves: arrays in plain dictionaries, a digest of the pickle, and a mark."""
+    names = {"_xyz": "jt_xyz", "_xyz_bg": "jt_xyz_bg"}
+    arrays = {names.get(name, name): t.numpy() for name, t in network.weights.items()}
+    content = {"init_kwargs": network.arguments, "state_dict": arrays, **changes}
+    data = pickle.dumps(content, protocol=4)
+    path.write_bytes(data + hashlib.sha1(data).digest() + b"HCAJSLHD")
+    return path
+
+
+def test_a_file_of_the_port_becomes_the_generator_that_it_holds(tmp_path: Path) -> None:
+    generator = Generator(MONO, torch.Generator().manual_seed(0))
+    network = as_published(generator)
+    read = read_official_generator(write_port(tmp_path / "port.pkl", network))
+    assert read.generator.config == MONO
+    expected, found = generator.state_dict(), read.generator.state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert read.rig == OFFICIAL_RIG
+    for changes, match in (
+        ({"state_dict": [1]}, "must be dictionaries"),
+        ({"state_dict": {"a": "b"}}, "a must be an array, got str"),
+        ({"state_dict": {"a": np.array(["b"])}}, "a must be an array, got ndarray"),
+        ({"state_dict": {"a": np.zeros(2)}}, "the network is no generator of heads"),
+        ({"init_kwargs": None}, "must be dictionaries"),
+    ):
+        path = write_port(tmp_path / "bad.pkl", network, **changes)
+        with pytest.raises(ValueError, match=rf"bad\.pkl: .*{match}"):
+            read_official_generator(path)
 
 
 def test_cameras_are_those_of_the_training(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from vultus.methods.gsheadrelight.config import (
@@ -35,10 +36,12 @@ _MAPPING_LAYER = re.compile(r"mapping_network\.fc\d+\.weight")
 _DISCRIMINATOR_BLOCK = re.compile(r"b(\d+)\.conv0\.weight")
 _LIGHT_LAYER = "aux_branch_lit.0.weight"
 _TRANSFER = "point_gen.dc_rt_init"
+_PORT_PREFIX = re.compile(r"jt(?=_xyz(_bg)?$)")
+"""Of the starting points, in files of the port to Jittor."""
 
 
 def read_official_generator(path: Path) -> SavedGenerator:
-    """Read the averaged generator of a published checkpoint.
+    """Read the averaged generator of a published checkpoint, or of the port to Jittor.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -49,6 +52,8 @@ def read_official_generator(path: Path) -> SavedGenerator:
     network = networks.get("G_ema", networks.get("G"))
     if network is None:
         raise ValueError(f"{path}: must hold one of G_ema, G, got {', '.join(networks)}")
+    weights = {_PORT_PREFIX.sub("", name): each for name, each in network.weights.items()}
+    network = replace(network, weights=weights)
     try:
         generator = generator_from_official(network)
         rig = official_rig(network, OFFICIAL_RIG)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from vultus.core.safe_pickle import PickledObject
@@ -34,6 +36,8 @@ _INERT = (
 )
 """What modules hold beside modules of the release: EG3D and its successors, GSHeadRelight."""
 _NETWORKS = ("G", "D", "G_ema")
+_PORT = ("state_dict", "init_kwargs")
+"""What a file of a port to another framework holds instead: weights, and the arguments."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,9 @@ class OfficialNetwork:
 def read_official_pickle(path: Path) -> dict[str, OfficialNetwork]:
     """Read the networks ``G``, ``D`` and ``G_ema``, as far as the file has them.
 
+    A file with ``state_dict`` and ``init_kwargs``, as that of GSHeadRelight's port to Jittor, holds
+    a ``G_ema``.
+
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is damaged, asks for any code to be run, or holds no network.
@@ -70,6 +77,8 @@ def read_official_pickle(path: Path) -> dict[str, OfficialNetwork]:
         for name in _NETWORKS
         if loaded.get(name) is not None
     }
+    if not networks and all(name in loaded for name in _PORT):
+        networks = {"G_ema": _network_of_port(loaded, str(path))}
     if not networks:
         raise ValueError(f"{path}: must hold one of {', '.join(_NETWORKS)}, got none")
     return networks
@@ -84,6 +93,20 @@ def _network(value: Any, source: str) -> OfficialNetwork:
         {name: _plain(v) for name, v in state.items() if not name.startswith("_")},
         _plain(state.get("_init_kwargs", {})),
     )
+
+
+def _network_of_port(loaded: dict[str, Any], source: str) -> OfficialNetwork:
+    weights, arguments = (_plain(loaded[name]) for name in _PORT)
+    if not isinstance(weights, dict) or not isinstance(arguments, dict):
+        raise ValueError(f"{source}: {' and '.join(_PORT)} must be dictionaries")
+    tensors = {}
+    for name, value in weights.items():
+        is_numbers = isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
+        tensor = torch.from_numpy(np.array(value)) if is_numbers else value
+        if not isinstance(tensor, Tensor):
+            raise ValueError(f"{source}: {name} must be an array, got {type(value).__name__}")
+        tensors[str(name)] = tensor
+    return OfficialNetwork("the network", tensors, {}, arguments)
 
 
 def _record(value: Any, source: str) -> dict[str, Any]:
