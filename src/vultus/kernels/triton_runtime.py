@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,9 +70,19 @@ _ALIGNMENT = 16
 """Bytes; Triton compiles other code for pointers that are not aligned to this."""
 
 
-def jit(function: Callable[..., Any]) -> Any:
-    """Compile with Triton; decorators that check types at run time are removed first."""
-    return triton.jit(inspect.unwrap(function))
+def jit(
+    function: Callable[..., Any] | None = None, *, do_not_specialize: Sequence[str] = ()
+) -> Any:
+    """Compile with Triton; decorators that check types at run time are removed first.
+
+    Args:
+        function: The kernel, or what it calls.
+        do_not_specialize: Integer arguments whose value is left open. Triton compiles other code
+            for 1 and for multiples of 16 than for the rest.
+    """
+    if function is None:
+        return partial(jit, do_not_specialize=do_not_specialize)
+    return triton.jit(do_not_specialize=do_not_specialize)(inspect.unwrap(function))
 
 
 @cache

@@ -20,6 +20,7 @@ __all__ = [
     "MIN_TRANSMITTANCE",
     "NUM_COUNTERS",
     "PIXELS",
+    "SIZES",
     "SUBTILE_HEIGHT",
     "SUBTILE_WIDTH",
     "bin_origin",
@@ -50,6 +51,9 @@ COUNT_LONGEST = tl.constexpr(1)
 COUNT_CHUNKS = tl.constexpr(2)
 COUNT_PROBLEMS = tl.constexpr(3)
 NUM_COUNTERS = tl.constexpr(4)
+
+SIZES = ("num", "bins_x", "bins_y")
+"""Arguments whose values change no code: densification must not wait for a compiler."""
 
 MIN_ALPHA = tl.constexpr(1.0 / 255.0)
 MIN_LOG2_ALPHA = tl.constexpr(-7.994353436858858)

@@ -53,6 +53,17 @@ def _compiler() -> None:
         pytest.skip("interpreted functions cannot be compiled")
 
 
+def test_another_number_of_surfels_needs_no_compiler():
+    counts = {
+        launch.kernel.fn.__name__: parameter
+        for launch in launches_of(0, has_color=True, has_jacobians=False)
+        for parameter in launch.kernel.params
+        if parameter.name == "num"
+    }
+    assert set(counts) == {"project", "list_large", "project_backward"}
+    assert all(parameter.do_not_specialize for parameter in counts.values())
+
+
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_kernels_of_color_and_maps_compile(capability):
     outputs = ("depth", "normal", "distortion")

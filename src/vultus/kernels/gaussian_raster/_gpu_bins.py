@@ -15,6 +15,7 @@ from vultus.kernels.triton_tiles import (
     COUNT_LARGE,
     MIN_LOG2_ALPHA,
     NUM_COUNTERS,
+    SIZES,
     SUBTILE_HEIGHT,
     SUBTILE_WIDTH,
     key_of,
@@ -60,7 +61,7 @@ def find_bin(j, num, x0, y0, columns, power, first_bin, bins_x):
     return (j < num) & _touches(x, y, BIN, BIN, power), first_bin + bin_y * bins_x + bin_x
 
 
-@jit
+@jit(do_not_specialize=SIZES)
 def list_large(records, counts, keys, large, num, bins_x, bins_y, capacity, LANES: constexpr):
     """List the large Gaussians: one program each, its lanes walk over the bins."""
     i = tl.program_id(0)
@@ -94,7 +95,7 @@ def list_large(records, counts, keys, large, num, bins_x, bins_y, capacity, LANE
         i += tl.num_programs(0)
 
 
-@jit
+@jit(do_not_specialize=SIZES)
 def filter_lists(records, counts, rows, lists, lengths, bins_x, bins_y, capacity, LANES: constexpr):
     """Split a bin's sorted list into those of its subtiles; the order is kept.
 

@@ -26,6 +26,7 @@ from vultus.kernels.triton_tiles import (
     COUNT_PROBLEMS,
     MIN_ALPHA,
     MIN_LOG2_ALPHA,
+    SIZES,
     bins_between,
     key_of,
     published_bins,
@@ -46,7 +47,7 @@ BAD_MEANS, BAD_SHAPES, BAD_OPACITIES = tl.constexpr(1), tl.constexpr(2), tl.cons
 BAD_JACOBIANS, BAD_SH, BAD_CAMERA = tl.constexpr(8), tl.constexpr(16), tl.constexpr(32)
 
 
-@jit
+@jit(do_not_specialize=SIZES)
 def project(
     world_to_camera, intrinsics, means, quats, scales, covariances, opacities, jacobians,
     sh_coeffs, records, radii, counts, keys, large,

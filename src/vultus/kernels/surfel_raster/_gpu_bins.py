@@ -15,6 +15,7 @@ from vultus.kernels.triton_tiles import (
     BIN,
     COUNT_LARGE,
     NUM_COUNTERS,
+    SIZES,
     SUBTILE_HEIGHT,
     SUBTILE_WIDTH,
     key_of,
@@ -63,7 +64,7 @@ def find_bin(j, num, x0, y0, columns, outline, low, first_bin, bins_x):
     return (j < num) & _touches(x, y, BIN, BIN, outline, low), first_bin + bin_y * bins_x + bin_x
 
 
-@jit
+@jit(do_not_specialize=SIZES)
 def list_large(records, counts, keys, large, num, bins_x, bins_y, capacity, LANES: constexpr):
     """List the large surfels: one program each, its lanes walk over the bins."""
     i = tl.program_id(0)
@@ -100,7 +101,7 @@ def list_large(records, counts, keys, large, num, bins_x, bins_y, capacity, LANE
         i += tl.num_programs(0)
 
 
-@jit
+@jit(do_not_specialize=SIZES)
 def filter_lists(records, counts, rows, lists, lengths, bins_x, bins_y, capacity, LANES: constexpr):
     """Split a bin's sorted list into those of its subtiles; the order is kept.
 

@@ -37,6 +37,7 @@ from vultus.kernels.triton_tiles import (
     COUNT_LARGE,
     COUNT_PROBLEMS,
     MIN_ALPHA,
+    SIZES,
     bins_between,
     key_of,
     published_bins,
@@ -139,7 +140,7 @@ def box_of(tu, tv, p, support):
     return x, y, xx, xy, yy, d
 
 
-@jit
+@jit(do_not_specialize=SIZES)
 def project(
     world_to_camera, intrinsics, means, quats, scales, opacities, jacobians,
     sh_coeffs, records, radii, counts, keys, large,

@@ -32,6 +32,7 @@ from vultus.kernels.triton_math import (
 )
 from vultus.kernels.triton_runtime import constexpr, jit, tl
 from vultus.kernels.triton_shade import load_view, shade_backward
+from vultus.kernels.triton_tiles import SIZES
 
 __all__ = ["project_backward"]
 
@@ -81,7 +82,7 @@ def _store_view_gradient(
         tl.store(grad_view + 9 + a, total)
 
 
-@jit
+@jit(do_not_specialize=SIZES)
 def project_backward(
     world_to_camera, intrinsics, means, quats, scales, opacities, jacobians,
     sh_coeffs, records, gradients,
