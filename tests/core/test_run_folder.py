@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import vultus
+from vultus.core.config import load_config
 from vultus.core.run_folder import Checkpoint, RunFolder
 
 
@@ -46,7 +47,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 def test_config_and_card_tell_what_was_run(run: RunFolder) -> None:
     opened = RunFolder.open(run.path)
-    assert opened.read_config(_Config) == _Config(steps=5)
+    assert load_config(opened.config_path, _Config) == _Config(steps=5)
     card = opened.read_card()
     assert card["seed"] == 7
     assert card["data_id"] == "abc"

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import Tensor
 
 from vultus.core.bundles import load_bundle, save_bundle
-from vultus.core.config import load_config, save_config
+from vultus.core.config import save_config
 from vultus.core.environment import code_revision, describe_hardware, package_versions
 from vultus.core.files import (
     atomic_directory,
@@ -29,8 +29,6 @@ from vultus.core.files import (
 )
 
 __all__ = ["Checkpoint", "RunFolder"]
-
-ConfigT = TypeVar("ConfigT")
 
 _STEP_NAME = re.compile(r"step_(\d+)")
 _CHECKPOINT_FILES = ("weights.safetensors", "optimizer.safetensors", "state.json")
@@ -130,10 +128,6 @@ class RunFolder:
     def checkpoints_path(self) -> Path:
         """One folder a checkpoint."""
         return self.path / "checkpoints"
-
-    def read_config(self, config_class: type[ConfigT]) -> ConfigT:
-        """Read the resolved config back."""
-        return load_config(self.config_path, config_class)
 
     def read_card(self) -> dict[str, Any]:
         """Read the card.
