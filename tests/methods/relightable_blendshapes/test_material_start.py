@@ -11,6 +11,7 @@ import torch
 
 from tolerances import assert_close
 from vultus.core.image_io import write_radiance
+from vultus.data.semantics import SEMANTIC_GROUPS
 from vultus.data.sequence import HeadSequence
 from vultus.geometry.mesh_sampling import closest_points
 from vultus.geometry.meshes import vertex_normals
@@ -117,11 +118,12 @@ def test_geometry_of_another_person_is_refused(geometry, tmp_path) -> None:
 def test_checkpoints_refuse_geometry_that_was_made_again(geometry, tmp_path) -> None:
     path, sequence = tmp_path / "geometry.safetensors", capture()
     config = settings(geometry=path, map_rows=4)
-    means = sequence.head.neutral[::20].clone()
+    neutral = {"means": sequence.head.neutral[::20].clone()}
+    means = neutral["means"]
 
     def started():
         appearance = start_materials(config, sequence)
-        appearance.gaussians_changed({"means": means})
+        appearance.gaussians_changed(neutral, appearance.constants(neutral))
         return appearance
 
     geometry.save(path)
@@ -137,11 +139,39 @@ def test_gaussians_are_bound_to_rows_of_the_mesh_itself() -> None:
     appearance = start_materials(settings(map_rows=4), sequence)
     faces = appearance.mesh.faces
     means = sequence.head.neutral[sequence.head.topology.regions["hair"]]
-    appearance.gaussians_changed({"means": means})
+    appearance.gaussians_changed({"means": means}, appearance.constants({"means": means}))
     saved = appearance.tensors()
     corners = sequence.head.neutral[faces[saved["bound_faces"]]]
     points = (corners * saved["barycentrics"][..., None]).sum(dim=1)
     assert (points - means).norm(dim=1).median() < 1e-5
+
+
+def test_skin_that_sinks_is_not_bound_to_the_inside_of_the_mouth() -> None:
+    """Lips are thinner than Gaussians sink while they are trained."""
+    sequence = capture()
+    appearance = start_materials(settings(map_rows=4), sequence)
+    rest, faces = appearance.mesh.rest_vertices, appearance.mesh.faces
+    mouth = SEMANTIC_GROUPS.index("mouth")
+    is_mouth = appearance.mesh.labels == mouth
+    lips = appearance.mesh.labels == SEMANTIC_GROUPS.index("lips")
+    near = (rest - rest[lips].mean(dim=0)).norm(dim=1) < 0.04
+    start = rest[near & ~is_mouth]
+    constants = appearance.constants({"means": start})
+    sunk = start - 0.008 * vertex_normals(rest, faces)[near & ~is_mouth]
+    skin = ~constants["is_inside"]
+    assert skin.float().mean() > 0.8
+
+    def of_mouth(constants) -> torch.Tensor:
+        appearance.gaussians_changed({"means": sunk}, constants)
+        return is_mouth[faces[appearance.tensors()["bound_faces"]]].any(dim=1)
+
+    assert torch.equal(of_mouth(constants), ~skin)
+    # Where each is bound to whatever is nearest, many are bound to the mouth.
+    nearest = appearance.constants({"means": sunk})
+    assert (of_mouth(nearest) & skin).float().mean() > 0.1
+    # What is inside stays there when it comes out, row by row.
+    out = {"is_inside": torch.arange(len(start)) % 2 == 0}
+    assert torch.equal(of_mouth(out), out["is_inside"])
 
 
 def test_a_light_file_comes_before_the_light_of_the_geometry(geometry, tmp_path) -> None:

@@ -64,6 +64,14 @@ class Appearance(Protocol):
         """Neutral attributes of Gaussians at their start, [n ...]; all of them get deltas."""
         ...
 
+    def constants(self, neutral: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What is never trained and children inherit, a row for each Gaussian; no names of anchors.
+
+        Args:
+            neutral: Attributes at the start, those of ``initial`` among them.
+        """
+        ...
+
     def parameters(self) -> dict[str, Parameter]:
         """What is trained beside the Gaussians' attributes (a light), by names of its own."""
         ...
@@ -84,8 +92,15 @@ class Appearance(Protocol):
         """Whether ``gaussians_changed`` is due after a step though their number is the same."""
         ...
 
-    def gaussians_changed(self, gaussians: Mapping[str, Tensor]) -> None:
-        """Look at the Gaussians anew: there are others, or they have moved."""
+    def gaussians_changed(
+        self, gaussians: Mapping[str, Tensor], constants: Mapping[str, Tensor]
+    ) -> None:
+        """Look at the Gaussians anew: there are others, or they have moved.
+
+        Args:
+            gaussians: Neutral attributes and deltas.
+            constants: The rows of ``constants`` among others.
+        """
         ...
 
     def shade(
@@ -168,6 +183,10 @@ class ShAppearance:
         num_rest = num_sh_terms(self._model.sh_degree) - 1
         return values | {"sh_rest": torch.zeros(num, num_rest, 3)} if num_rest else values
 
+    def constants(self, neutral: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """There are none."""
+        return {}
+
     def parameters(self) -> dict[str, Parameter]:
         """Colours are all there is."""
         return {}
@@ -193,7 +212,9 @@ class ShAppearance:
         """Never."""
         return False
 
-    def gaussians_changed(self, gaussians: Mapping[str, Tensor]) -> None:
+    def gaussians_changed(
+        self, gaussians: Mapping[str, Tensor], constants: Mapping[str, Tensor]
+    ) -> None:
         """Nothing depends on their number."""
 
     def shade(

@@ -12,7 +12,7 @@ from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -87,6 +87,8 @@ class _Bound:
 
     means: Float[Tensor, "n 3"]
     """Neutral; the trained parameter itself."""
+    is_inside: Bool[Tensor, " n"]
+    """See ``MeshFrames.bind``."""
     binding: MeshBinding
     probes: Int[Tensor, " p"]
     """What the binding looks up: all vertices that must be traced."""
@@ -163,7 +165,7 @@ class MaterialAppearance:
             raise ValueError("occluder faces are of avatars that cast shadows, this one has none")
         other, bound = copy.copy(self), self._bound
         other.frames = self.frames.with_occluder_faces(max_faces)
-        coarse = other.frames.bind(bound.means.detach())
+        coarse = other.frames.bind(bound.means.detach(), bound.is_inside)
         probes = coarse.probes(self.mesh.rest_vertices)
         other._known = replace(bound, probes=probes, coarse=coarse)
         other._traced = None
@@ -212,6 +214,14 @@ class MaterialAppearance:
         opacities = torch.where(is_hidden, _HIDDEN_OPACITY, self._initial_opacity)
         return {"means": means, "opacity_logits": opacities.logit(), **stored}
 
+    def constants(self, neutral: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Which Gaussians belong to the inside of the mouth.
+
+        Skin sinks by millimetres while it is trained; lips are no thicker. It would otherwise be
+        bound to what lies behind them, where no light arrives and normals point the other way.
+        """
+        return {"is_inside": self.frames.is_bound_inside(self.frames.bind(neutral["means"]))}
+
     def parameters(self) -> dict[str, Parameter]:
         """The light, before its activation."""
         return {"light": self.light}
@@ -242,17 +252,21 @@ class MaterialAppearance:
         """Whether ``gaussians_changed`` is due though their number has not changed."""
         return step % self.config.rebind_interval == 0
 
-    def gaussians_changed(self, gaussians: Mapping[str, Tensor]) -> None:
+    def gaussians_changed(
+        self, gaussians: Mapping[str, Tensor], constants: Mapping[str, Tensor]
+    ) -> None:
         """Find the nearest points of the mesh, and neighbours for the priors."""
-        means = gaussians["means"]
-        binding = self.frames.bind(means.detach())
+        means, is_inside = gaussians["means"], constants["is_inside"]
+        binding = self.frames.bind(means.detach(), is_inside)
         pairs = labelled_neighbors(means, self._labels_of(binding.face_index))
-        self._bind(means, binding, pairs)
+        self._bind(means, is_inside, binding, pairs)
 
-    def _bind(self, means: Tensor, binding: MeshBinding, pairs: Int[Tensor, "pairs 2"]) -> None:
+    def _bind(
+        self, means: Tensor, is_inside: Tensor, binding: MeshBinding, pairs: Int[Tensor, "pairs 2"]
+    ) -> None:
         priors = MaterialPriors.of(self._labels_of(binding.face_index), pairs)
         probes = binding.probes(self.mesh.rest_vertices)
-        self._known = _Bound(means, binding, probes, priors)
+        self._known = _Bound(means, is_inside, binding, probes, priors)
 
     def _labels_of(self, face_index: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
         return face_labels(self.mesh.labels, self.mesh.faces)[face_index]
@@ -396,7 +410,7 @@ class MaterialAppearance:
             self.light.copy_(tensors["light"])
         rows = tensors["bound_faces"]
         binding = MeshBinding(rows, self.mesh.faces[rows], tensors["barycentrics"])
-        self._bind(self._bound.means, binding, tensors["neighbors"])
+        self._bind(self._bound.means, self._bound.is_inside, binding, tensors["neighbors"])
 
     # ---- meshes ----------------------------------------------------------------------------
 

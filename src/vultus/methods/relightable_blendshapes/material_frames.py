@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int, Int32
+from jaxtyping import Bool, Float, Int, Int32
 from torch import Tensor
 
 from vultus.core.progress import track
@@ -28,6 +28,7 @@ from vultus.methods.relightable_blendshapes.material_mesh import (
     ShadingMesh,
     covered_vertices,
     exposed_faces,
+    inside_faces,
     posed_normals,
 )
 from vultus.methods.relightable_blendshapes.mesh_binding import MeshBinding, bind_to_mesh
@@ -62,6 +63,7 @@ class MeshFrames:
         """Where no light arrives at rest."""
         self._faces = mesh.faces
         self._exposed = exposed_faces(mesh.faces, self.is_covered, mesh.labels)
+        self._is_inside = inside_faces(mesh.faces, mesh.labels)
         self._occluder = OccluderMesh.build(mesh.rest_vertices, mesh.occluders, backend)
         self._all_probes = morton_order(mesh.rest_vertices)
         self._incident = IncidentFaces.build(mesh.faces, len(mesh.rest_vertices))
@@ -87,6 +89,7 @@ class MeshFrames:
         other._occluder = OccluderMesh.build(mesh.rest_vertices, occluders, self._occluder.backend)
         other._faces = torch.cat([occluders, mesh.faces[len(mesh.occluders) :]])
         other._exposed = exposed_faces(other._faces, self.is_covered, mesh.labels)
+        other._is_inside = inside_faces(other._faces, mesh.labels)
         return other
 
     @property
@@ -94,11 +97,35 @@ class MeshFrames:
         """Faces of the mesh that hides light."""
         return len(self._faces) - (len(self.mesh.faces) - len(self.mesh.occluders))
 
-    def bind(self, means: Float[Tensor, "n 3"]) -> MeshBinding:
-        """Nearest points of exposed faces; rows are those of all faces. Waits for a GPU."""
+    def bind(
+        self, means: Float[Tensor, "n 3"], is_inside: Bool[Tensor, " n"] | None = None
+    ) -> MeshBinding:
+        """Nearest points of exposed faces; rows are those of all faces. Waits for a GPU.
+
+        Args:
+            means: Neutral Gaussians.
+            is_inside: Which of them are bound to the inside of the mouth, and the others to the
+                rest; ``None``: all of them to whatever is near.
+        """
         exposed = self._exposed
-        found = bind_to_mesh(means, self.mesh.rest_vertices, self._faces[exposed])
-        return replace(found, face_index=exposed[found.face_index])
+        if is_inside is None:
+            return self._bind_to(means, exposed)
+        is_inner = self._is_inside[exposed]
+        sides = [is_inside.nonzero()[:, 0], (~is_inside).nonzero()[:, 0]]
+        bound = [
+            self._bind_to(means[rows], exposed[chosen])
+            for rows, chosen in zip(sides, (is_inner, ~is_inner), strict=True)
+            if len(rows)
+        ]
+        return MeshBinding.cat(bound)[torch.cat(sides).argsort()]
+
+    def is_bound_inside(self, binding: MeshBinding) -> Bool[Tensor, " n"]:
+        """Which points lie on the inside of the mouth."""
+        return self._is_inside[binding.face_index]
+
+    def _bind_to(self, means: Float[Tensor, "n 3"], rows: Int[Tensor, " g"]) -> MeshBinding:
+        found = bind_to_mesh(means, self.mesh.rest_vertices, self._faces[rows])
+        return replace(found, face_index=rows[found.face_index])
 
     @torch.no_grad()
     def normals(self, pose: HeadPose) -> Float[Tensor, "b v 3"]:

@@ -20,6 +20,7 @@ __all__ = [
     "ShadingMesh",
     "covered_vertices",
     "exposed_faces",
+    "inside_faces",
     "posed_normals",
     "region_labels",
 ]
@@ -166,6 +167,11 @@ def exposed_faces(
     """
     is_out = is_covered & (labels != SEMANTIC_GROUPS.index("mouth"))
     return (~is_out[faces].all(dim=1)).nonzero()[:, 0]
+
+
+def inside_faces(faces: Int[Tensor, "f 3"], labels: Int[Tensor, " v"]) -> Bool[Tensor, " f"]:
+    """Faces of the inside of the mouth, teeth and tongue among them."""
+    return (labels == SEMANTIC_GROUPS.index("mouth"))[faces].any(dim=1)
 
 
 def region_labels(topology: Topology) -> Int[Tensor, " v"]:

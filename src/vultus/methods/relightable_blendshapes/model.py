@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Collection, Hashable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import torch
 from jaxtyping import Float
@@ -118,7 +118,11 @@ class RelightableBlendshapes:
         values = {**neutral, **zeros}
         self._attributes = tuple(neutral)
         self.gaussians = {name: Parameter(v.to(self.device)) for name, v in values.items()}
-        constants = anchors.tensors() | {"part": start.part}
+        constants = {
+            **anchors.tensors(),
+            "part": start.part,
+            **self.appearance.constants(neutral),
+        }
         self._constants = {name: value.to(self.device) for name, value in constants.items()}
         self.optimizer = self._build_optimizer()
         self._density = AdaptiveDensity(config.densify, self.num_gaussians, self.device)
@@ -133,7 +137,7 @@ class RelightableBlendshapes:
     @property
     def anchors(self) -> Anchors:
         """What holds the Gaussians, row by row."""
-        return Anchors(**{name: t for name, t in self._constants.items() if name != "part"})
+        return Anchors(**{spec.name: self._constants[spec.name] for spec in fields(Anchors)})
 
     @property
     def part(self) -> Tensor:
@@ -340,7 +344,7 @@ class RelightableBlendshapes:
         self._is_teeth = part != FACE
         strips = [(part == label).nonzero()[:, 0] for label in (UPPER_TEETH, LOWER_TEETH)]
         self._strips = [rows for rows in strips if rows.numel()]
-        self.appearance.gaussians_changed(self.gaussians)
+        self.appearance.gaussians_changed(self.gaussians, self._constants)
 
     def _build_optimizer(self) -> torch.optim.Adam:
         appearance = self.appearance.parameters()
