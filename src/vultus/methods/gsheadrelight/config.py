@@ -451,15 +451,19 @@ _DEMO = replace(
         transformer_layers=3,
         table_size=128,
         image_size=64,
+        # Who people of the studio are does not depend on where they are seen from.
+        is_conditioned=False,
     ),
-    discriminator=replace(_SMALL.discriminator, image_size=64, channel_base=8192, channel_max=96),
+    discriminator=replace(_SMALL.discriminator, image_size=64, channel_base=8192, channel_max=192),
     objective=replace(
         _SMALL.objective,
-        pose_swap_fade=200_000,
+        pose_swap_fade=30_000,
         blur_sigma=1.25,
         blur_fade=30_000,
     ),
-    training=replace(_SMALL.training, images=1_000_000),
+    # Random cameras are none of the set's.
+    views=replace(_SMALL.views, random_share=0.0),
+    training=replace(_SMALL.training, images=1_000_000, average_half_life=20_000),
 )
 
 PRESETS: dict[str, GSHeadRelightConfig] = {
