@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import struct
+import tomllib
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from packaging.requirements import Requirement
 from PIL import Image
 from torch import Tensor
 
+import vultus
 from vultus.core.image_io import (
     decode_image,
     image_size,
@@ -239,3 +242,14 @@ def test_other_radiance_formats_are_refused(tmp_path: Path) -> None:
         read_radiance(tmp_path / "a.tif")
     with pytest.raises(ValueError, match=r"a\.tif: suffix must be \.exr or \.hdr"):
         write_radiance(tmp_path / "a.tif", torch.zeros(3, 1, 1))
+
+
+def test_releases_of_pillow_that_cannot_tell_transparency_are_not_installed() -> None:
+    project = Path(vultus.__file__).parents[2] / "pyproject.toml"
+    if not project.is_file():
+        pytest.skip("the package was not installed from a checkout")
+    needed = tomllib.loads(project.read_text())["project"]["dependencies"]
+    [pillow] = [r for r in map(Requirement, needed) if r.name == "pillow"]
+    # Image.has_transparency_data came with 10.1.
+    assert "10.0.1" not in pillow.specifier
+    assert "10.1.0" in pillow.specifier
