@@ -17,10 +17,28 @@ from vultus.engine.adversarial_checkpoint import restore_average
 from vultus.engine.generator_metrics import random_feature_distances
 from vultus.methods.adversarial import AdversarialConfig, AdversarialMethod
 
-__all__ = ["assert_captured_passes_equal_launched_ones", "assert_goes_on_and_is_read_on_the_cpu"]
+__all__ = [
+    "as_older_versions_wrote_it",
+    "assert_captured_passes_equal_launched_ones",
+    "assert_goes_on_and_is_read_on_the_cpu",
+]
 
 MakeMethod = Callable[[ImageFeed], AdversarialMethod]
 """Networks with their first weights, on the device of the images."""
+
+
+def as_older_versions_wrote_it(folder: Path) -> set[str]:
+    """Take what older versions did not write from a run's last checkpoint.
+
+    These are the counts of steps of weights that never had a gradient; returns their names.
+    """
+    run = RunFolder(folder)
+    checkpoint = run.load_checkpoint()
+    names = {path.rpartition("/")[0] for path in checkpoint.optimizer}
+    trained = {name for name in names if f"{name}/exp_avg" in checkpoint.optimizer}
+    kept = {k: v for k, v in checkpoint.optimizer.items() if k.rpartition("/")[0] in trained}
+    run.save_checkpoint(replace(checkpoint, optimizer=kept))
+    return names - trained
 
 
 def assert_captured_passes_equal_launched_ones(

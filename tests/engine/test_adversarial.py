@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from generator_checks import as_older_versions_wrote_it
 from tiny_adversarial import SETTINGS, ToyConfig, ToyGan, toy_feed, train_toy
 from vultus.core.run_folder import RunFolder
 from vultus.engine.adversarial import tile_pictures, train_adversarial
@@ -133,6 +135,42 @@ def test_a_checkpoint_that_lost_moments_is_refused(images: Path, tmp_path: Path)
     folder = run.save_checkpoint(replace(checkpoint, optimizer=kept))
     with pytest.raises(ValueError, match=rf"^{folder}: generator: optimiser .* of 'bias', got"):
         train_toy(images, run.path)
+
+
+class PartlyUsed(ToyGan):
+    """Its generator has a weight that nothing reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator.register_parameter("unused", nn.Parameter(torch.ones(3)))
+        self.average = copy.deepcopy(self.generator).requires_grad_(False)
+
+
+def test_a_run_of_an_older_version_goes_on_with_the_same_bits(images: Path, tmp_path: Path) -> None:
+    feed, ends = toy_feed(images), []
+    for is_older in (False, True):
+        run = RunFolder.create(tmp_path / str(is_older), ToyConfig(SETTINGS), seed=0)
+        train_adversarial(PartlyUsed(), feed, replace(SETTINGS, images=32), run, 0)
+        if is_older:
+            assert as_older_versions_wrote_it(run.path) == {"generator.unused"}
+        train_adversarial(PartlyUsed(), feed, SETTINGS, run, 0)
+        ends.append(saved(run.path))
+    assert ends[0].keys() == ends[1].keys()
+    for name, tensor in ends[0].items():
+        assert torch.equal(tensor, ends[1][name]), name
+
+
+def test_state_of_a_method_that_does_not_fit_is_named_with_its_checkpoint(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("checkpoint lacks 'total'")
+
+    train_toy(images, tmp_path / "run", images=32)
+    folder = RunFolder(tmp_path / "run").latest_checkpoint()
+    monkeypatch.setattr(ToyGan, "load_tensors", refuse)
+    with pytest.raises(ValueError, match=rf"^{folder}: checkpoint lacks 'total'$"):
+        train_toy(images, tmp_path / "run")
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(

@@ -137,6 +137,35 @@ def test_a_checkpoint_that_lost_moments_is_refused(
         fit(Watched(sequence), frames, Settings(), run, 0)
 
 
+class Frozen(Watched):
+    """Its colours have no gradient, as before a term starts."""
+
+    def training_step(
+        self, batch: Batch, step: int
+    ) -> tuple[RenderOutput, dict[str, torch.Tensor]]:
+        self.surfels["sh_dc"].requires_grad_(False)
+        return super().training_step(batch, step)
+
+
+def test_a_run_of_an_older_version_goes_on_with_the_same_bits(
+    sequence: HeadSequence, frames: FrameStore, tmp_path: Path
+) -> None:
+    ends = []
+    for is_older in (False, True):
+        run = RunFolder.create(tmp_path / str(is_older), Settings(), seed=0)
+        fit(Frozen(sequence), frames, Settings(steps=3), run, 0)
+        saved = run.load_checkpoint()
+        assert [key for key in saved.optimizer if key.startswith("sh_dc/")] == ["sh_dc/step"]
+        if is_older:
+            kept = {key: v for key, v in saved.optimizer.items() if key != "sh_dc/step"}
+            run.save_checkpoint(replace(saved, optimizer=kept))
+        avatar = Watched(sequence)
+        fit(avatar, frames, Settings(), run, 0)
+        ends.append(avatar.tensors())
+    for name, tensor in ends[0].items():
+        assert torch.equal(tensor, ends[1][name]), name
+
+
 class _Overflow(torch.autograd.Function):
     """Passes a loss on and reports in the backward pass that a buffer was too small."""
 

@@ -79,6 +79,20 @@ def test_a_parameter_whose_moments_are_missing_does_not_begin_anew(lost: str) ->
         load_moments(torch.optim.Adam(parameters.values()), parameters, rest)
 
 
+def test_a_parameter_that_never_had_a_gradient_may_be_missing_if_it_is_said_so() -> None:
+    optimizer, parameters = half_trained()
+    saved = saved_moments(optimizer, parameters)
+    kept = {key: value for key, value in saved.items() if not key.startswith("unused")}
+    other = torch.optim.Adam(parameters.values())
+    load_moments(other, parameters, kept, {"unused"})
+    assert list(other.state) == [parameters["moved"]]
+    with pytest.raises(ValueError, match="exp_avg_sq of 'moved', got nothing"):
+        load_moments(other, parameters, {"unused/step": torch.zeros(())}, {"unused"})
+    partial = {**kept, "unused/exp_avg": torch.zeros(2)}
+    with pytest.raises(ValueError, match=r"exp_avg_sq of 'unused', got exp_avg$"):
+        load_moments(other, parameters, partial, {"unused"})
+
+
 def test_a_count_of_steps_alone_is_enough_only_before_the_first() -> None:
     _, parameters = half_trained()
     moments = {"moved/step": torch.tensor(3.0), "unused/step": torch.zeros(())}

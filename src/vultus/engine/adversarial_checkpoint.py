@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vultus.core.run_folder import Checkpoint, RunFolder
+from vultus.engine.checkpoint import naming_checkpoint
 from vultus.engine.network_trainer import NetworkTrainer
 from vultus.methods.adversarial import AdversarialMethod
 from vultus.nets.weights import load_weights
@@ -52,12 +53,12 @@ def restore_training(
         return 0
     checkpoint = run.load_checkpoint()
     _load_networks(method, checkpoint, folder)
-    method.load_tensors(_part(checkpoint.weights, _METHOD))
+    with naming_checkpoint(folder):
+        method.load_tensors(_part(checkpoint.weights, _METHOD))
+    untouched = {"generator": _untouched(method)}
     for name, trainer in trainers.items():
-        try:
-            trainer.load_moments(_part(checkpoint.optimizer, name))
-        except ValueError as error:
-            raise ValueError(f"{folder}: {name}: {error}") from error
+        with naming_checkpoint(f"{folder}: {name}"):
+            trainer.load_moments(_part(checkpoint.optimizer, name), untouched.get(name, ()))
     return checkpoint.step
 
 
@@ -91,6 +92,19 @@ def restore_average(run: RunFolder, generator: nn.Module, step: int | None = Non
 def _load_networks(method: AdversarialMethod, checkpoint: Checkpoint, folder: Path) -> None:
     for name in _NETWORKS:
         load_weights(getattr(method, name), _part(checkpoint.weights, name), f"{folder}: {name}")
+
+
+def _untouched(method: AdversarialMethod) -> set[str]:
+    """Weights of the generator that never had a gradient: their average has the same bits.
+
+    The average of any other weight lags behind from the first steps on.
+    """
+    averages = dict(method.average.named_parameters())
+    return {
+        name
+        for name, weight in method.generator.named_parameters()
+        if torch.equal(weight, averages[name])
+    }
 
 
 def _joined(parts: Iterable[tuple[str, Mapping[str, Tensor]]]) -> dict[str, Tensor]:

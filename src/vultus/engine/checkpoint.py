@@ -13,7 +13,7 @@ from vultus.core.run_folder import Checkpoint, RunFolder
 from vultus.methods.base import ReconstructionMethod
 from vultus.optim.moments import load_moments, saved_moments
 
-__all__ = ["restore", "restore_weights", "take_checkpoint"]
+__all__ = ["naming_checkpoint", "restore", "restore_weights", "take_checkpoint"]
 
 
 def take_checkpoint(method: ReconstructionMethod, step: int) -> Checkpoint:
@@ -34,10 +34,13 @@ def restore(run: RunFolder, method: ReconstructionMethod) -> int:
     if run.latest_checkpoint() is None:
         return 0
     checkpoint = run.load_checkpoint()
-    with _naming(run.checkpoint_path(checkpoint.step)):
+    first = {name: value.detach().clone() for name, value in _trained(method.optimizer).items()}
+    with naming_checkpoint(run.checkpoint_path(checkpoint.step)):
         method.load_tensors(checkpoint.weights)
         # After the weights, whose number of rows may be another one.
-        load_moments(method.optimizer, _trained(method.optimizer), checkpoint.optimizer)
+        trained = _trained(method.optimizer)
+        untouched = {name for name, value in trained.items() if torch.equal(value, first[name])}
+        load_moments(method.optimizer, trained, checkpoint.optimizer, untouched)
     run.rewind_metrics(checkpoint.step)
     return checkpoint.step
 
@@ -50,18 +53,18 @@ def restore_weights(run: RunFolder, method: ReconstructionMethod, step: int | No
         ValueError: If it is of another method or other settings; names the checkpoint.
     """
     checkpoint = run.load_checkpoint(step)
-    with _naming(run.checkpoint_path(checkpoint.step)):
+    with naming_checkpoint(run.checkpoint_path(checkpoint.step)):
         method.load_tensors(checkpoint.weights)
     return checkpoint.step
 
 
 @contextmanager
-def _naming(folder: Path) -> Iterator[None]:
-    """Tell which checkpoint it is that does not fit."""
+def naming_checkpoint(where: Path | str) -> Iterator[None]:
+    """Tell which checkpoint it is that does not fit, or which part of it."""
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"{folder}: {error}") from error
+        raise ValueError(f"{where}: {error}") from error
 
 
 def _trained(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -92,10 +92,10 @@ class NetworkTrainer:
         """State of the optimiser by parameter."""
         return saved_moments(self.optimizer, self._named)
 
-    def load_moments(self, moments: Mapping[str, Tensor]) -> None:
-        """Restore ``moments()``.
+    def load_moments(self, moments: Mapping[str, Tensor], untouched: Collection[str] = ()) -> None:
+        """Restore ``moments()``; ``untouched`` as in ``optim.moments.load_moments``.
 
         Raises:
             ValueError: If some are missing, or they are those of another network.
         """
-        load_moments(self.optimizer, self._named, moments)
+        load_moments(self.optimizer, self._named, moments, untouched)

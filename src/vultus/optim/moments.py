@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -31,11 +31,19 @@ def load_moments(
     optimizer: torch.optim.Optimizer,
     parameters: Mapping[str, Tensor],
     moments: Mapping[str, Tensor],
+    untouched: Collection[str] = (),
 ) -> None:
     """Give Adam what ``saved_moments`` returned for the same parameters.
 
+    Args:
+        optimizer: A fresh one.
+        parameters: All of its parameters by name.
+        moments: As ``name/key``.
+        untouched: Names of parameters that certainly never had a gradient. They alone may be
+            missing altogether, as in files of versions that wrote no count for them.
+
     Raises:
-        ValueError: If moments are missing, or those of something else; names them.
+        ValueError: If other moments are missing, or those of something else; names them.
     """
     saved: dict[str, dict[str, Tensor]] = {name: {} for name in parameters}
     for path, value in moments.items():
@@ -44,7 +52,8 @@ def load_moments(
             raise ValueError(f"optimiser must not have {path!r}, which is of no parameter")
         saved[name][key] = value
     for name, parameter in parameters.items():
-        if saved[name].keys() == {_COUNT} and not saved[name][_COUNT].any():
+        has_none = saved[name].keys() == {_COUNT} and not saved[name][_COUNT].any()
+        if has_none or (not saved[name] and name in untouched):
             continue
         check_moments(saved[name], parameter, name)
         state = {key: value.to(parameter.device) for key, value in saved[name].items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from generator_checks import (
+    as_older_versions_wrote_it,
     assert_captured_passes_equal_launched_ones,
     assert_goes_on_and_is_read_on_the_cpu,
 )
@@ -149,6 +151,24 @@ def test_a_resumed_training_equals_an_uninterrupted_one(feed: ImageFeed, tmp_pat
     assert {"loss.generator.darkness", "loss.penalty.r1"} < rows[0][0].keys()
     assert "loss.penalty.r1" not in rows[0][1]
     assert [row["augmentation"] for row in rows[0]][:2] == [0.0, 0.25]
+
+
+def test_a_run_of_an_older_version_goes_on_with_the_same_bits(
+    feed: ImageFeed, tmp_path: Path
+) -> None:
+    train(feed, tmp_path / "now", images=12)
+    shutil.copytree(tmp_path / "now", tmp_path / "older")
+    names = as_older_versions_wrote_it(tmp_path / "older")
+    assert {name.split(".")[1] for name in names} == {"unused", "background"}
+    states = []
+    for name in ("now", "older"):
+        train(feed, tmp_path / name, images=16)
+        states.append(RunFolder(tmp_path / name).load_checkpoint())
+    for mine, other in zip(
+        *({**state.weights, **state.optimizer}.items() for state in states), strict=True
+    ):
+        assert mine[0] == other[0]
+        assert torch.equal(mine[1], other[1]), mine[0]
 
 
 def test_a_moment_is_another_one_while_any_fade_moves(feed: ImageFeed) -> None:
