@@ -140,6 +140,8 @@ def test_likeness_in_several_lights_needs_a_network_that_the_user_has(
     monkeypatch.setattr(
         evaluate_generator, "open_network", lambda path: lambda pixels: [pixels.mean(axis=(2, 3))]
     )
+    many = ["--identity-model", str(model), "--identity-lights", "3", "--dry-run"]
+    refuses([*asked, *many], "identity_lights must be at most 2")
     digest = hashlib.sha256(model.read_bytes()).hexdigest()[:8]
     written = []
     for place in (["--identity-model", str(model)], []):
@@ -148,7 +150,7 @@ def test_likeness_in_several_lights_needs_a_network_that_the_user_has(
         written.append(json.loads(out.read_text()))
         assert run(["assets", "import", "face_recognition", str(model)]) == 0
     assert written[0] == written[1]
-    known = f"generator-all-rendered-4-black-v1, identity-3x2-face-{digest}-v1"
+    known = f"generator-all-rendered-4-black-v1, identity-3x2-face-{digest}-v2"
     assert written[0]["protocol"] == known
     results = written[0]["results"]
     names = ["identity_similarity", "identity_similarity.others"]

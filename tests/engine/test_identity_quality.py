@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 from tiny_image_sets import labels_at, png, write_files
+from vultus.core.image_io import to_bytes
 from vultus.data.image_choice import ChoiceConfig, choose_entries
 from vultus.data.image_feed import Conditions, ImageFeed, RealBatch
 from vultus.data.image_set import open_image_set
@@ -50,18 +52,21 @@ class Faces:
 RECOGNIZER = FaceRecognizer("face-01234567", lambda faces: 2.0 * faces.mean(dim=(2, 3)) - 1.0)
 
 
-@pytest.fixture(scope="module")
-def feed(tmp_path_factory: pytest.TempPathFactory) -> ImageFeed:
-    random = torch.Generator().manual_seed(0)
+def lit_feed(folder: Path, lights: Tensor) -> ImageFeed:
     labels = labels_at([0.1 * k for k in range(COUNT)])
-    lights = torch.rand(COUNT, 9, generator=random)
     names = [f"{index:03d}.png" for index in range(COUNT)]
     files = {n: png(torch.zeros(3, SIZE, SIZE, dtype=torch.uint8)) for n in names}
     rows = [[n, label.tolist()] for n, label in zip(names, labels, strict=True)]
     files["dataset.json"] = json.dumps({"labels": rows}).encode()
-    images = open_image_set(write_files(tmp_path_factory.mktemp("identity") / "set", files))
+    images = open_image_set(write_files(folder / "set", files))
     entries = choose_entries(images.labels, ChoiceConfig(mirror=False), 0, lights)
     return ImageFeed(images, entries, 0)
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> ImageFeed:
+    lights = torch.rand(COUNT, 9, generator=torch.Generator().manual_seed(0))
+    return lit_feed(tmp_path_factory.mktemp("identity"), lights)
 
 
 def test_people_who_keep_their_colors_are_recognized(feed: ImageFeed) -> None:
@@ -85,10 +90,24 @@ def test_people_who_are_what_lights_them_are_not(feed: ImageFeed) -> None:
     assert found["identity_similarity"] == pytest.approx(others, abs=0.2)
 
 
+def test_compared_pictures_never_share_a_light(tmp_path: Path) -> None:
+    """A set of three lights, four views each, the turned labels of which differ by rounding."""
+    three = torch.rand(3, 9, generator=torch.Generator().manual_seed(3)).round(decimals=3)
+    feed = lit_feed(tmp_path, three.repeat(4, 1) + 1e-7 * torch.arange(COUNT)[:, None])
+    found = measure_identity(Faces(True), feed, FRONTAL, QUICK, RECOGNIZER, 4)
+    colors = 2.0 * to_bytes(three[:, 1:4, None]).float()[..., 0] / 255.0 - 1.0
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    cosines = [torch.cosine_similarity(colors[i], colors[j], dim=0) for i, j in pairs]
+    assert list(found.values()) == pytest.approx([float(sum(cosines)) / 3] * 2, abs=1e-5)
+    more = replace(QUICK, identity_lights=4)
+    with pytest.raises(ValueError, match="must be at most 3, which is how many different lights"):
+        measure_identity(Faces(True), feed, FRONTAL, more, RECOGNIZER, 4)
+
+
 def test_the_id_tells_what_numbers_depend_on() -> None:
     published = IdentityQualityConfig(identity_count=200)
-    assert identity_protocol(published, RECOGNIZER) == "identity-200x4-face-01234567-v1"
-    assert identity_protocol(QUICK, RECOGNIZER) == "identity-6x3-box0.25-0.5-0.5-face-01234567-v1"
+    assert identity_protocol(published, RECOGNIZER) == "identity-200x4-face-01234567-v2"
+    assert identity_protocol(QUICK, RECOGNIZER) == "identity-6x3-box0.25-0.5-0.5-face-01234567-v2"
 
 
 @pytest.mark.parametrize(

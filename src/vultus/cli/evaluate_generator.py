@@ -43,6 +43,7 @@ from vultus.engine.generator_quality import (
 from vultus.engine.identity_quality import (
     FaceRecognizer,
     IdentityQualityConfig,
+    check_identity_lights,
     identity_protocol,
     measure_identity,
 )
@@ -251,6 +252,8 @@ class EvaluateRelightableOptions(EvaluateGeneratorOptions):
             check_light_images(len(entries.rows))
             protocols.append(light_protocol(self.light))
         if recognizer is not None:
+            assert entries.lights is not None
+            check_identity_lights(self.identity, entries.lights)
             protocols.append(identity_protocol(self.identity, recognizer))
         return _Evaluation(
             make, images, saved.rig, tuple(protocols), entries, recognizer=recognizer

@@ -16,9 +16,17 @@ from vultus.data.image_feed import Conditions, ImageFeed
 from vultus.engine.light_quality import LitImageMaker
 from vultus.metrics.identity_similarity import similarity_between_people, similarity_over_lights
 
-__all__ = ["FaceRecognizer", "IdentityQualityConfig", "identity_protocol", "measure_identity"]
+__all__ = [
+    "FaceRecognizer",
+    "IdentityQualityConfig",
+    "check_identity_lights",
+    "identity_protocol",
+    "measure_identity",
+]
 
 _FFHQ_BOX = (0.08, 0.0, 0.84)
+_LIGHT_DECIMALS = 4
+"""Lights that agree so far are one: labels in axes of cameras are turned, which rounds."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class IdentityQualityConfig:
     """People whose likeness in different lights is measured, by a network of face recognition; 0
     measures none."""
     identity_lights: int = 4
-    """Lights of the set that each of them is seen in, from the front."""
+    """Different lights of the set that each of them is seen in, from the front."""
     identity_box: tuple[float, float, float] = _FFHQ_BOX
     """Left, top and side of the square that the network sees, in shares of a picture's side. By
     default eyes lie where the network expects them if the set is cropped as FFHQ for EG3D; for the
@@ -61,7 +69,21 @@ def identity_protocol(config: IdentityQualityConfig, recognizer: FaceRecognizer)
     box = ""
     if config.identity_box != _FFHQ_BOX:
         box = "-box" + "-".join(f"{share:g}" for share in config.identity_box)
-    return f"identity-{config.identity_count}x{config.identity_lights}{box}-{recognizer.name}-v1"
+    return f"identity-{config.identity_count}x{config.identity_lights}{box}-{recognizer.name}-v2"
+
+
+def check_identity_lights(config: IdentityQualityConfig, lights: Float[Tensor, "n l"]) -> None:
+    """Refuse a set with too few different lights before the long work.
+
+    Raises:
+        ValueError: Saying how many there are.
+    """
+    found = len(_different(lights))
+    if found < config.identity_lights:
+        raise ValueError(
+            f"identity_lights must be at most {found}, which is how many different lights the set "
+            f"has, got {config.identity_lights}"
+        )
 
 
 @torch.no_grad()
@@ -77,8 +99,10 @@ def measure_identity(
     """Show people in several lights, and compare what face recognition makes of them.
 
     ``identity_similarity`` is the mean cosine between pictures of one person in two lights,
-    ``identity_similarity.others`` that between different people in the same pairs of lights.
-    People are not truncated, and pictures are rounded to bytes.
+    ``identity_similarity.others`` that between different people, in two lights as well.
+    Lights are dealt into as many groups as each person is seen in lights, one of each group, so
+    that compared pictures never share a light. People are not truncated, and pictures are rounded
+    to bytes.
 
     Args:
         make: The generator, on the device of ``frontal``.
@@ -88,12 +112,16 @@ def measure_identity(
         recognizer: Describes faces.
         batch: People shown at once; does not change who is drawn.
         seed: Of people and lights.
+
+    Raises:
+        ValueError: If the set has too few different lights.
     """
+    known = feed.conditions.lights
+    assert known is not None
+    check_identity_lights(config, known)
+    num_people = config.identity_count
     random = torch_generator(seed, "identity_quality", feed.device)
-    num_lights, num_people = config.identity_lights, config.identity_count
-    rows = torch.randint(
-        len(feed.labels), (num_lights, num_people), generator=random, device=feed.device
-    )
+    lights = _deal_lights(_different(known), config, random)
     labels = frontal.expand(num_people, -1)
     ws = make.draw_styles(labels, random)
     parts = []
@@ -101,9 +129,8 @@ def measure_identity(
     for at in track(places, len(places), "people in several lights", "batches"):
         some = slice(at, at + batch)
         views = []
-        for in_light in rows[:, some]:
-            lights = feed.conditions.at(in_light).lights
-            pixels = to_bytes(make.show(ws[some], Conditions(labels[some], lights)))
+        for light in lights[:, some]:
+            pixels = to_bytes(make.show(ws[some], Conditions(labels[some], light)))
             views.append(recognizer.describe(_faces(pixels.float() / 255.0, config)))
         parts.append(torch.stack(views))
     features = torch.cat(parts, dim=1)
@@ -111,6 +138,23 @@ def measure_identity(
         "identity_similarity": float(similarity_over_lights(features)),
         "identity_similarity.others": float(similarity_between_people(features)),
     }
+
+
+def _different(lights: Float[Tensor, "n l"]) -> Float[Tensor, "d l"]:
+    """Each light once."""
+    return lights.round(decimals=_LIGHT_DECIMALS).unique(dim=0)
+
+
+def _deal_lights(
+    lights: Float[Tensor, "d l"], config: IdentityQualityConfig, random: torch.Generator
+) -> Float[Tensor, "g p l"]:
+    """Draw a light of each group for each person; no two groups share a light."""
+    num_groups, per_group = config.identity_lights, len(lights) // config.identity_lights
+    order = torch.randperm(len(lights), generator=random, device=lights.device)
+    groups = order[: num_groups * per_group].view(num_groups, per_group)
+    shape = num_groups, config.identity_count
+    drawn = torch.randint(per_group, shape, generator=random, device=lights.device)
+    return lights[groups.gather(1, drawn)]
 
 
 def _faces(

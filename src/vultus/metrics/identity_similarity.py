@@ -23,7 +23,7 @@ def similarity_over_lights(features: Float[Tensor, "l p d"]) -> Float[Tensor, ""
 
 
 def similarity_between_people(features: Float[Tensor, "l p d"]) -> Float[Tensor, ""]:
-    """Mean cosine between pictures of each person and the next one, in the same pairs of lights.
+    """Mean cosine between pictures of each person and the next one, in two lights as well.
 
     Args:
         features: As in ``similarity_over_lights``.
