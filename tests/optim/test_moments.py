@@ -100,6 +100,18 @@ def test_a_count_of_steps_alone_is_enough_only_before_the_first() -> None:
         load_moments(torch.optim.Adam(parameters.values()), parameters, moments)
 
 
+def test_only_a_fused_adam_counts_on_the_device() -> None:
+    moments, _ = moments_of_adam()
+    on_device = torch.nn.Parameter(torch.ones(4, 3, device="meta"))
+    saved = {f"means/{key}": value for key, value in moments.items()}
+    for is_fused, expected in ((False, "cpu"), (True, "meta")):
+        optimizer = torch.optim.Adam([on_device])
+        optimizer.defaults["fused"] = is_fused
+        load_moments(optimizer, {"means": on_device}, saved)
+        state = optimizer.state[on_device]
+        assert (state["step"].device.type, state["exp_avg"].device.type) == (expected, "meta")
+
+
 def test_moments_of_parameters_that_are_not_there_are_refused() -> None:
     optimizer, parameters = half_trained()
     saved = {**saved_moments(optimizer, parameters), "old/step": torch.zeros(())}

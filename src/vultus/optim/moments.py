@@ -57,6 +57,9 @@ def load_moments(
             continue
         check_moments(saved[name], parameter, name)
         state = {key: value.to(parameter.device) for key, value in saved[name].items()}
+        if not optimizer.defaults.get("fused"):
+            # Such an Adam counts on the CPU, and would wait for the device in every step.
+            state[_COUNT] = saved[name][_COUNT].cpu()
         optimizer.state[parameter] = state
 
 

@@ -132,6 +132,21 @@ def test_a_checkpoint_that_does_not_fit_is_refused(sequence, frames) -> None:
             GeometryTrainer(sequence, frames, TINY, 3, CPU).restore(bad)
 
 
+def test_a_checkpoint_that_lost_moments_is_refused(sequence, frames) -> None:
+    trainer = GeometryTrainer(sequence, frames, TINY, 3, CPU)
+    trainer.step(1)
+    good = trainer.checkpoint(1)
+    kept = {k: v for k, v in good.optimizer.items() if not k.startswith("offsets/")}
+    for moments, message in (
+        (kept, "^optimiser must have .* of 'offsets', got nothing$"),
+        (good.optimizer | {"hair/step": torch.zeros(())}, "^optimiser must not have 'hair/step'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            GeometryTrainer(sequence, frames, TINY, 3, CPU).restore(
+                replace(good, optimizer=moments)
+            )
+
+
 def test_captures_without_label_maps_are_named(sequence, frames, caplog) -> None:
     GeometryTrainer(sequence, frames, TINY, 0, CPU)
     assert "label maps" not in caplog.text

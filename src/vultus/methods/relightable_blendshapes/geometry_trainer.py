@@ -40,7 +40,7 @@ from vultus.methods.relightable_blendshapes.material_mesh import region_labels
 from vultus.methods.relightable_blendshapes.personal_mesh import PersonalMesh, static_pose
 from vultus.methods.saved_tensors import check_saved_tensors
 from vultus.nets.weights import load_weights
-from vultus.optim.moments import check_moments
+from vultus.optim.moments import load_moments, saved_moments
 
 __all__ = ["GeometryTrainer", "check_capture"]
 
@@ -232,18 +232,14 @@ class GeometryTrainer:
     def checkpoint(self, step: int) -> Checkpoint:
         """Everything that an exact resume needs."""
         weights = {**dict(self.model.named_parameters()), **self.facts.tensors()}
-        moments = {
-            f"{group['name']}/{key}": torch.as_tensor(value)
-            for group in self._optimizer.param_groups
-            for key, value in self._optimizer.state[group["params"][0]].items()
-        }
+        moments = saved_moments(self._optimizer, dict(self.model.named_parameters()))
         return Checkpoint(step, weights, moments, {})
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on after the step of a checkpoint.
 
         Raises:
-            ValueError: If it is one of other settings or another capture.
+            ValueError: If it is one of other settings or another capture, or lacks moments.
         """
         if self.config.is_refined(checkpoint.step + 1):
             self._to_level(self.config.model.subdivisions)
@@ -255,16 +251,7 @@ class GeometryTrainer:
         self.facts = VertexFacts(weights.pop("labels"), weights.pop("chroma"))
         load_weights(model, weights, "checkpoint")
         self._start(model)
-        for group in self._optimizer.param_groups:
-            prefix, parameter = f"{group['name']}/", group["params"][0]
-            state = {
-                key.removeprefix(prefix): value if value.ndim == 0 else value.to(self.device)
-                for key, value in checkpoint.optimizer.items()
-                if key.startswith(prefix)
-            }
-            if state:
-                check_moments(state, parameter, group["name"])
-                self._optimizer.state[parameter] = state
+        load_moments(self._optimizer, dict(self.model.named_parameters()), checkpoint.optimizer)
 
 
 def check_capture(sequence: HeadSequence, frames: FrameStore) -> None:
