@@ -104,6 +104,21 @@ def test_compared_pictures_never_share_a_light(tmp_path: Path) -> None:
         measure_identity(Faces(True), feed, FRONTAL, more, RECOGNIZER, 4)
 
 
+@pytest.mark.parametrize("box", [(0.995, 0.0, 0.005), (0.0, 0.995, 0.005)])
+def test_a_box_at_the_edge_holds_at_least_a_pixel(
+    feed: ImageFeed, box: tuple[float, float, float]
+) -> None:
+    def describe(faces: Tensor) -> Tensor:
+        assert faces.shape[1:] == (3, 1, 1)
+        return faces[..., 0, 0]
+
+    config = replace(QUICK, identity_box=box)
+    recognizer = FaceRecognizer("face-01234567", describe)
+    found = measure_identity(Faces(False), feed, FRONTAL, config, recognizer, 6)
+    # There the pictures show the light.
+    assert found["identity_similarity"] < 0.99
+
+
 def test_the_id_tells_what_numbers_depend_on() -> None:
     published = IdentityQualityConfig(identity_count=200)
     assert identity_protocol(published, RECOGNIZER) == "identity-200x4-face-01234567-v2"

@@ -160,8 +160,9 @@ def _deal_lights(
 def _faces(
     pictures: Float[Tensor, "b 3 s s"], config: IdentityQualityConfig
 ) -> Float[Tensor, "b 3 f f"]:
-    """Cut the box out, to whole pixels."""
+    """Cut the box out, to whole pixels, of which there is at least one."""
     size = pictures.shape[-1]
     left, top, side = (round(share * size) for share in config.identity_box)
+    left, top = min(left, size - 1), min(top, size - 1)
     side = min(max(side, 1), size - max(left, top))
     return pictures[..., top : top + side, left : left + side]
