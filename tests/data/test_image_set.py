@@ -106,6 +106,14 @@ def test_semantic_maps_are_read_where_they_are_asked_for(tmp_path: Path, suffix:
             open_image_set(root, needs_parts=True)
 
 
+def test_semantic_maps_without_masks_are_refused(tmp_path: Path) -> None:
+    root = write_image_set(tmp_path / "set", LABELS)
+    write_parts(root, torch.zeros(5, 16, 16, dtype=torch.uint8))
+    shutil.rmtree(root / "seg")
+    with pytest.raises(ValueError, match="img: has no masks; say where they are with --masks"):
+        open_image_set(root, needs_parts=True)
+
+
 def test_numbers_may_be_strings(tmp_path: Path) -> None:
     images, _ = image_files(LABELS)
     content = json.loads(images["dataset.json"])

@@ -137,7 +137,8 @@ def open_image_set(
         needs_masks: Refuse a set without masks.
         alpha: What becomes of the alpha channel of images, if they have one. Where it is the mask,
             masks beside them are not looked at.
-        needs_parts: Open semantic maps, and refuse a set without them.
+        needs_parts: Open semantic maps, and refuse a set without them or without masks, which
+            come before them in ``pixels``.
 
     Raises:
         FileNotFoundError: If a path does not exist.
@@ -159,7 +160,7 @@ def open_image_set(
     if has_alpha and given_masks is not None:
         raise ValueError(f"{path}: has images with an alpha channel, which need no --masks")
     masks = None if has_alpha else masks
-    if needs_masks and masks is None and not has_alpha:
+    if (needs_masks or needs_parts) and masks is None and not has_alpha:
         raise ValueError(f"{path}: has no masks; say where they are with --masks")
     mask_archive = None if masks is None else open_archive(masks)
     mask_names = () if mask_archive is None else matching_names(names, mask_archive)
