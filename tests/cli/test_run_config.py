@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from vultus.cli.main import run
-from vultus.cli.run_config import complete_run_config, default_settings, note_defaults
+from vultus.cli.run_config import (
+    complete_run_config,
+    default_settings,
+    first_difference,
+    note_defaults,
+)
+from vultus.core.config import JsonValue, config_to_data
 
 Refuses = Callable[..., str]
 TRAIN = ["--preset", "demo", "--steps", "6", "--checkpoint-every", "4", "--log-every", "2"]
@@ -74,6 +81,47 @@ def test_what_a_run_is_older_than_is_completed_and_nothing_else(
     assert capsys.readouterr().err == ""
 
 
+OLDER = "the default as the run is older than this setting"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda c: None, None),
+        (lambda c: c.update(seed=2), "seed: 2 there, 1 here"),
+        (lambda c: c["config"].pop("seeds"), None),
+        (lambda c: c["config"].pop("steps"), f"config.steps: 3 there, {OLDER}; 9 here"),
+        (lambda c: c["config"].update(steps=3), "config.steps: 3 there, 9 here"),
+        (
+            lambda c: c["config"].pop("optim"),
+            f"config.optim.decay: 0.25 there, {OLDER}; None here",
+        ),
+        (lambda c: c["config"].update(later=1), "config.later: 1 there, not known here"),
+        (
+            lambda c: c["config"].update(later={"rate": 1}),
+            "config.later: a group of settings there, not known here",
+        ),
+        (lambda c: c.pop("start"), "start: not there, None here"),
+        (lambda c: c.pop("place"), "place: not there, a group of settings here"),
+        (lambda c: c.update(place=None), "place: None there, a group of settings here"),
+    ],
+)
+def test_the_first_setting_that_differs_is_named(
+    change: Callable[[dict], object], expected: str | None
+) -> None:
+    wanted = {**config_to_data(SETTINGS), "start": None}
+    wanted["config"]["optim"]["decay"] = None
+    stored = copy.deepcopy(wanted)
+    change(stored)
+    assert first_difference(stored, wanted, default_settings(SETTINGS)) == expected
+
+
+def test_a_config_that_is_no_object_differs_as_a_whole() -> None:
+    stored: JsonValue = [1]
+    found = first_difference(stored, config_to_data(SETTINGS), default_settings(SETTINGS))
+    assert found == "config.json: [1] there, a group of settings here"
+
+
 def test_many_new_settings_are_counted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     note_defaults(tmp_path, {"a": {}, "b": {}}, {"a": Config(), "b": Optim()})
     assert "a.optim, a.steps, a.seeds and 2 more: defaults" in capsys.readouterr().err
@@ -97,7 +145,11 @@ def test_a_run_that_is_older_than_a_setting_continues_with_its_default_alone(
 ) -> None:
     age(own_run / "config.json", optim="pose_lr")
     command = ["train", "surfhead", *TRAIN, "--data", str(capture), "--out", str(own_run)]
-    refuses([*command, "--optim.pose-lr", "0.5"], "(config.optim.pose_lr: 1e-05 there, 0.5 here)")
+    refuses(
+        [*command, "--optim.pose-lr", "0.5"],
+        "(config.optim.pose_lr: 1e-05 there, the default as the run is older than this setting; "
+        "0.5 here)",
+    )
     assert run(command) == 0
     assert "is older than config.optim.pose_lr: defaults are taken" in capsys.readouterr().err
 

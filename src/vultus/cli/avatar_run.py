@@ -10,7 +10,12 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from vultus.cli.run_config import complete_run_config, default_settings, note_defaults
+from vultus.cli.run_config import (
+    complete_run_config,
+    default_settings,
+    first_difference,
+    note_defaults,
+)
 from vultus.core.config import config_from_data, config_to_data, with_absolute_paths
 from vultus.core.devices import find_device
 from vultus.core.files import read_json
@@ -146,10 +151,8 @@ def check_run_folder(path: Path, settings: Any, *, resume: bool = True) -> bool:
         return False
     if not resume:
         raise ValueError(f"--out: {path} already holds a run")
-    stored = complete_run_config(read_json(folder.config_path), default_settings(settings))
-    wanted = config_to_data(settings)
-    if stored != wanted:
-        changed = _first_difference(stored, wanted)
+    stored, defaults = read_json(folder.config_path), default_settings(settings)
+    if changed := first_difference(stored, config_to_data(settings), defaults):
         raise ValueError(f"--out: {path} holds a run with other settings ({changed})")
     return True
 
@@ -238,14 +241,3 @@ def _run_config_class(method: str) -> type[Any]:
     config_class = type(next(iter(method_presets(method).values())))
     fields = [("method", str), ("seed", int), ("data", DataOptions), ("config", config_class)]
     return make_dataclass("RunConfig", fields, frozen=True)
-
-
-def _first_difference(old: Any, new: Any, path: str = "") -> str:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(old.keys() | new.keys()):
-            inner = f"{path}.{key}".lstrip(".")
-            if key not in new:
-                return f"{inner}: {old[key]!r} there, not known here"
-            if old.get(key) != new[key]:
-                return _first_difference(old.get(key), new[key], inner)
-    return f"{path}: {old!r} there, {new!r} here"
