@@ -20,10 +20,11 @@ from vultus.cli import built_in_generators
 from vultus.cli.built_in_generators import DEMO, built_in_file
 from vultus.cli.main import run
 from vultus.core.bundles import load_bundle
+from vultus.core.config import config_to_data
 from vultus.core.environment import package_versions
 from vultus.core.image_io import read_image_bytes
 from vultus.core.run_folder import RunFolder
-from vultus.methods.registry import GENERATORS
+from vultus.methods.registry import GENERATORS, method_presets
 
 Refuses = Callable[..., str]
 
@@ -216,6 +217,13 @@ def test_built_in_files_are_small_and_tell_where_they_come_from(method: str) -> 
     assert {"step", "seed", "vultus", "training"} <= origin.keys()
     assert "data" in origin or "note" in origin
     check_no_paths(facts)
+
+
+@pytest.mark.parametrize("method", GENERATORS)
+def test_the_preset_demo_makes_networks_like_the_built_in_ones(method: str) -> None:
+    facts = load_bundle(built_in(method)).metadata
+    preset: Any = method_presets(method)["demo"]
+    assert facts["config"] == config_to_data(preset.generator)
 
 
 @pytest.mark.parametrize("method", GENERATORS)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from generator_checks import (
+    as_older_versions_wrote_it,
     assert_captured_passes_equal_launched_ones,
     assert_goes_on_and_is_read_on_the_cpu,
 )
@@ -182,6 +183,19 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
     assert restore_average(RunFolder(folder), loaded) == 6
     assert torch.equal(loaded.backbone.mapping.mean_w, method.generator.backbone.mapping.mean_w)
     assert float(loaded.backbone.mapping.mean_w.abs().max()) > 0.0
+
+
+def test_a_run_of_an_older_version_goes_on_with_the_same_bits(
+    feed: ImageFeed, whole: tuple[SphereHead, Path], tmp_path: Path
+) -> None:
+    train(feed, tmp_path / "older", images=12)
+    names = as_older_versions_wrote_it(tmp_path / "older")
+    assert names
+    assert all("super_resolution" in n and n.endswith("noise_strength") for n in names)
+    train(feed, tmp_path / "older")
+    states = [RunFolder(folder).load_checkpoint() for folder in (whole[1], tmp_path / "older")]
+    for name, tensor in {**states[0].weights, **states[0].optimizer}.items():
+        assert torch.equal(tensor, {**states[1].weights, **states[1].optimizer}[name]), name
 
 
 def test_schedules_run_from_their_start_to_their_end(whole: tuple[SphereHead, Path]) -> None:
