@@ -48,8 +48,9 @@ def test_heads_are_shown_before_other_backgrounds(
     weights = write_tiny_generator(tmp_path / "generator.safetensors")
     data = write_image_set(tmp_path / "images", labels_at([0.0, 1.0]), 64)
     command = ["evaluate-generator", "spherehead", "--data", str(data), "--count", "2"]
-    command += ["--swap-count", "2", "--out", str(tmp_path / "quality.json"), "--weights"]
-    own = [*command, str(weights)]
+    command += ["--out", str(tmp_path / "quality.json"), "--weights"]
+    few = ["--swap-count", "2"]
+    own = [*command, str(weights), *few]
     assert run(own) == 0
     plain = json.loads((tmp_path / "quality.json").read_text())
     assert plain["protocol"] == "generator-all-rendered-2-v1, background-swap-2-v1"
@@ -76,7 +77,10 @@ def test_heads_are_shown_before_other_backgrounds(
     bare_results = json.loads((tmp_path / "quality.json").read_text())
     assert bare_results["protocol"] == "generator-all-rendered-2-v1"
     assert list(bare_results["results"]) == ["random_feature_distance"]
-    refuses([*without, "--matte-model", str(model)], "paints nothing behind heads")
+    nothing = "this generator paints nothing behind heads"
+    refuses([*without, "--matte-model", str(model)], f"--matte-model: {nothing}")
+    refuses([*without, *few], f"--swap-count: {nothing}")
+    assert run([*without, "--swap-count", "0", "--dry-run"]) == 0
 
 
 def test_lights_are_measured_of_generators_that_have_them(

@@ -56,6 +56,7 @@ def test_heads_that_let_backgrounds_through_are_found_out() -> None:
     assert half["background_swap_outside"] == outside
     # Bytes round a little.
     assert half["background_swap_head"] == pytest.approx(0.5 * outside, rel=0.05)
+    assert swap_protocol(BackgroundSwapConfig()) == "background-swap-64-v1"
     assert swap_protocol(FEW) == "background-swap-5-v1"
     assert swap_protocol(FEW, finder) == "background-swap-5-bright-v1"
 

@@ -174,8 +174,12 @@ class EvaluateSphereHeadOptions(EvaluateGeneratorOptions):
         finder = self._finder()
         images, saved = open_image_set(self.data), open_saved(SPHERE_HEAD, self.source())
         make, protocols = RandomImages(saved.generator), [quality_protocol(self.quality)]
-        if finder is not None and saved.generator.background is None:
-            raise ValueError("--matte-model: this generator paints nothing behind heads")
+        if saved.generator.background is None:
+            nothing = "this generator paints nothing behind heads"
+            if finder is not None:
+                raise ValueError(f"--matte-model: {nothing}")
+            if self.swap.swap_count:
+                raise ValueError(f"--swap-count: {nothing}")
         if self._swaps(make):
             protocols.append(swap_protocol(self.swap, finder))
         entries = self.choose(make, images)
@@ -193,13 +197,13 @@ class EvaluateSphereHeadOptions(EvaluateGeneratorOptions):
         return _Measured(measured.results | swapped)
 
     def _swaps(self, make: RandomImages) -> bool:
-        return self.swap.swap_count > 0 and make.generator.background is not None
+        return self.swap.num_people > 0 and make.generator.background is not None
 
     def _finder(self) -> PersonFinder | None:
         path = self.matte_model
         if path is None:
             return None
-        if not self.swap.swap_count:
+        if not self.swap.num_people:
             raise ValueError(f"--matte-model needs --swap-count above 0, got {path}")
         detect = person_mattes(open_network(path))
         return PersonFinder(f"matte-{_digest(path)}", detect)

@@ -27,6 +27,8 @@ __all__ = [
     "swap_protocol",
 ]
 
+_PEOPLE = 64
+
 
 @runtime_checkable
 class SceneryMaker(Protocol):
@@ -60,13 +62,19 @@ class SceneryMaker(Protocol):
 class BackgroundSwapConfig:
     """How much is looked at."""
 
-    swap_count: int = 64
-    """People who are shown before two backgrounds, from the front; 0 swaps none."""
+    swap_count: int | None = None
+    """People who are shown before two backgrounds, from the front; 0 swaps none; default: 64
+    where the generator paints backgrounds."""
 
     def __post_init__(self) -> None:
         """Reject what is no number of people."""
-        if self.swap_count < 0:
+        if self.num_people < 0:
             raise ValueError(f"swap_count must be at least 0, got {self.swap_count}")
+
+    @property
+    def num_people(self) -> int:
+        """People who are shown where that is possible."""
+        return _PEOPLE if self.swap_count is None else self.swap_count
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,7 @@ class PersonFinder:
 def swap_protocol(config: BackgroundSwapConfig, finder: PersonFinder | None = None) -> str:
     """Id that every number carries."""
     found = "" if finder is None else f"-{finder.name}"
-    return f"background-swap-{config.swap_count}{found}-v1"
+    return f"background-swap-{config.num_people}{found}-v1"
 
 
 @torch.no_grad()
@@ -111,7 +119,7 @@ def measure_background_swap(
         ValueError: If the finder finds no person in a picture.
     """
     random = torch_generator(seed, "background_quality", frontal.device)
-    shape = config.swap_count, 3, make.z_dim
+    shape = config.num_people, 3, make.z_dim
     latents = torch.randn(shape, generator=random, device=frontal.device)
     measured: dict[str, list[Tensor]] = {}
     people = track(latents, len(latents), "swapped backgrounds", "people")
