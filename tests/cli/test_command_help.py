@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from itertools import pairwise
 
 import pytest
 
@@ -88,6 +89,16 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "data patch-dataset": (PatchOptions,),
     "data crop": (CropConfig,),
 }
+
+# Their help is that of the first method; the others have pages of their own.
+_NEED_A_GENERATOR = (
+    "generate",
+    "generate-video",
+    "generate-mesh",
+    "mix-styles",
+    "invert",
+    "evaluate-generator",
+)
 
 
 # Positional, or with a flag of its own.
@@ -197,3 +208,68 @@ def test_help_of_training_shows_methods_presets_and_their_defaults(
         )
         assert steps is not None
         assert int(steps[1]) == preset.steps
+
+
+def pages_of(command: str, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """Help of a command, of its subcommands, and of it with every method."""
+    text = help_of(command, capsys)
+    listed = re.findall(r"^ +(?:• )?([a-z][a-z_-]+)  +\S", text, re.MULTILINE)
+    names = list(GENERATORS) if command in _NEED_A_GENERATOR else listed
+    return {command: text, **{name: help_of(f"{command} {name}", capsys) for name in names}}
+
+
+def lines_that_end_early(text: str) -> list[str]:
+    """Lines inside sentences that had room for the first word of the next line."""
+    found = []
+    lines = [line.rstrip() for line in text.splitlines()]
+    width = max(map(len, lines))
+    for line, following in pairwise(lines):
+        is_text = bool(line) and not line.startswith("usage:") and set(line) > set(" -")
+        names_an_option = re.fullmatch(r" *(--?[a-z]|[A-Z]+\b)(?!.*\S {2,}\S).*", line)
+        is_new_row = re.match(r" *-| {2}[a-z_-]+ {2,}\S", following)
+        goes_on = following[:2] == "  " and not is_new_row
+        ends_a_sentence = line.endswith((".", ")", ":"))
+        if not is_text or names_an_option or not goes_on or ends_a_sentence:
+            continue
+        word = following.split()[0]
+        if len(line) + 1 + len(word) < width:
+            found.append(f"{line}|{word}")
+    return found
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_flows_to_the_width_of_the_terminal(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for width in (80, 120):
+        monkeypatch.setenv("COLUMNS", str(width))
+        for page, text in pages_of(command, capsys).items():
+            assert "``" not in text, page
+            assert lines_that_end_early(text) == [], page
+
+
+def test_a_line_that_is_broken_inside_a_sentence_is_found() -> None:
+    page = """ options
+ ------------------------------------------------------------
+  --device STR  What computes: cpu, cuda, cuda:N, or
+                auto. (default: cpu)
+"""
+    assert lines_that_end_early(page) == [
+        "  --device STR  What computes: cpu, cuda, cuda:N, or|auto."
+    ]
+
+
+def test_commands_with_subcommands_have_a_page_for_each(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert set(pages_of("train", capsys)) == {"train", *METHODS, *GENERATORS}
+    assert set(pages_of("assets", capsys)) == {"assets", "list", "import", "where"}
+    assert {"bench", "raster", "relighting"} < set(pages_of("bench", capsys))
+    assert {"data", "studio", "patch-dataset"} < set(pages_of("data", capsys))
+
+
+def test_unset_options_say_what_then_happens_only_once(capsys: pytest.CaptureFixture[str]) -> None:
+    text = " ".join(help_of("mesh", capsys).split())
+    assert "Checkpoint to load, by its step; default: the last one. --device" in text
+    assert "(default: None)" not in text
+    assert "Metres; decides instead of the resolution. (default: none)" in text

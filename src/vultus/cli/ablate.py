@@ -12,6 +12,7 @@ import tyro
 
 from vultus.cli.avatar_run import DataOptions, check_run_folder, run_settings
 from vultus.cli.console import console, print_table
+from vultus.cli.option_parser import asks_for_help, parse_arguments, subcommand_help
 from vultus.cli.train import TrainOptions, find_protocol, train
 from vultus.core.files import read_json, write_json, write_text
 from vultus.core.run_folder import RunFolder
@@ -44,7 +45,8 @@ class AblateOptions:
     images: FeedChoice = "auto"
     """On a GPU, where the images are; see train."""
     protocol: str = "surfhead-v1"
-    """What is measured; every number carries this id."""
+    """What is measured: surfhead-v1, held-out-v1 or demo-v1; every number
+    carries this id."""
     metrics: tuple[str, ...] = ()
     """Columns of the table; all that were measured by default."""
     dry_run: bool = False
@@ -60,20 +62,19 @@ def main(arguments: list[str]) -> None:
     """Parse ``METHOD options``, train what is missing, and print the table."""
     if not arguments or arguments[0].startswith("-"):
         known = ", ".join(METHODS)
-        if arguments and arguments[0] not in ("-h", "--help"):
+        if arguments and not asks_for_help(arguments):
             raise ValueError(f"the method comes first: vultus ablate METHOD; known: {known}")
-        console.print(
-            f"usage: vultus ablate METHOD [options]\n\n{AblateOptions.__doc__}\n"
-            f"METHOD is one of {known}; `vultus ablate {next(iter(METHODS))} --help` lists options."
-        )
+        about = {name: entry.description for name, entry in METHODS.items()}
+        text = f"{AblateOptions.__doc__} `vultus ablate METHOD --help` lists options."
+        console.print(subcommand_help("vultus ablate METHOD [options]", text, about))
         return
     method, *rest = arguments
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     presets = method_presets(method)
-    options = tyro.cli(
+    options = parse_arguments(
         AblateOptions,
-        args=rest,
+        rest,
         prog=f"vultus ablate {method}",
         description=f"{AblateOptions.__doc__} Presets: {', '.join(presets)}.",
     )

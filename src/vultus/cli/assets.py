@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from tyro.conf import Positional, subcommand
 
 from vultus.cli.console import console, print_table
+from vultus.cli.option_parser import parse_arguments
 from vultus.core.asset_registry import assets_path, find_asset, import_asset, list_assets
 
 __all__ = ["ImportAsset", "ListAssets", "WhereAsset", "main"]
@@ -47,9 +47,9 @@ _Command = (
 
 def main(arguments: list[str]) -> None:
     """Parse the arguments and run the subcommand."""
-    command = tyro.cli(
+    command = parse_arguments(
         _Command,  # pyright: ignore[reportArgumentType] - tyro takes unions of annotated types
-        args=arguments,
+        arguments,
         prog="vultus assets",
         description="Files that cannot be shipped. They are imported from where you saved them.",
     )

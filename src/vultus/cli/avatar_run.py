@@ -50,7 +50,8 @@ class DataOptions:
     data: Path
     """Folder of the capture."""
     format: str = "auto"
-    """Reader; auto looks into the folder's manifest files."""
+    """Reader of the capture; auto looks into the folder's manifest files. `vultus data check
+    --help` lists all."""
     options: dict[str, str] = field(default_factory=dict)
     """Reader options, for example ``--options light kloppenheim_06``."""
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import tyro
 
 from vultus.bench.prototypes import RASTERS, load_module
 from vultus.bench.rays import bench_rays
@@ -29,6 +28,7 @@ from vultus.cli.bench_spherehead import run_spherehead
 from vultus.cli.bench_tables import print_rows, require_positive
 from vultus.cli.bench_volume import run_volume
 from vultus.cli.console import console, print_table
+from vultus.cli.option_parser import asks_for_help, parse_arguments, subcommand_help
 
 __all__ = [
     "RayBenchOptions",
@@ -56,6 +56,7 @@ class RayBenchOptions:
     json: Path | None = None
     """File for all rows and facts about the machine."""
     dry_run: bool = False
+    """Check the options, run nothing."""
 
     def __post_init__(self) -> None:
         """Reject sizes that cannot be timed."""
@@ -79,6 +80,7 @@ class TrainingBenchOptions:
     json: Path | None = None
     """File for all rows and facts about the machine."""
     dry_run: bool = False
+    """Check the options, run nothing."""
 
     def __post_init__(self) -> None:
         """Reject sizes that cannot be timed."""
@@ -96,6 +98,7 @@ class StartBenchOptions:
     json: Path | None = None
     """File for all rows and facts about the machine."""
     dry_run: bool = False
+    """Check the options, run nothing."""
 
     def __post_init__(self) -> None:
         """Reject counts below one."""
@@ -115,6 +118,7 @@ class StudioBenchOptions:
     json: Path | None = None
     """File for all rows and facts about the machine."""
     dry_run: bool = False
+    """Check the options, run nothing."""
 
     def __post_init__(self) -> None:
         """Reject sizes that cannot be timed."""
@@ -130,9 +134,11 @@ class SurfHeadBenchOptions:
     width: int = 550
     """Of the images."""
     height: int = 802
+    """Of the images."""
     json: Path | None = None
     """File for all rows and facts about the machine."""
     dry_run: bool = False
+    """Check the options, run nothing."""
 
     def __post_init__(self) -> None:
         """Reject sizes that cannot be timed."""
@@ -141,32 +147,20 @@ class SurfHeadBenchOptions:
 
 def main(arguments: list[str]) -> None:
     """Run one benchmark."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        console.print(
-            f"usage: vultus bench {{{','.join(_SUBCOMMANDS)}}} [options]\n\n"
-            "  raster    the rasterizers\n"
-            "  rays      rays against a mesh\n"
-            "  mesh      rasterization of a mesh\n"
-            "  training  training steps of Gaussians, L1 with SSIM, Adam\n"
-            "  surfhead  training steps of a whole method\n"
-            "  gaussianhead  the same, and pictures and their parts\n"
-            "  gsheadrelight  a generator's heads, relighting and gradients\n"
-            "  render    pictures of a trained avatar\n"
-            "  start     the first pass in a new process\n"
-            "  studio    pictures of the virtual studio\n"
-            "  volume    rays through feature planes\n"
-            "  shading   Gaussians lit by environment maps, and their visibility"
-        )
+    if not arguments or asks_for_help(arguments):
+        about = {name: line for name, (_, line) in _SUBCOMMANDS.items()}
+        text = "Time the kernels on this machine. `vultus bench SUBCOMMAND --help` lists options."
+        console.print(subcommand_help("vultus bench SUBCOMMAND [options]", text, about))
         return
     name, *rest = arguments
     if name not in _SUBCOMMANDS:
         raise ValueError(f"vultus bench {name} does not exist; choose from {sorted(_SUBCOMMANDS)}")
-    _SUBCOMMANDS[name](rest)
+    _SUBCOMMANDS[name][0](rest)
 
 
 def _rays(arguments: list[str]) -> None:
     """Print the table of ray queries."""
-    options = tyro.cli(RayBenchOptions, args=arguments, prog="vultus bench rays")
+    options = parse_arguments(RayBenchOptions, arguments, prog="vultus bench rays")
     if options.dry_run:
         size = f"{options.size} x {options.size}"
         console.print(f"would trace {options.num_faces} faces at {size}")
@@ -189,7 +183,7 @@ def _rays(arguments: list[str]) -> None:
 
 def _training(arguments: list[str]) -> None:
     """Print the tables of training steps and their parts."""
-    options = tyro.cli(TrainingBenchOptions, args=arguments, prog="vultus bench training")
+    options = parse_arguments(TrainingBenchOptions, arguments, prog="vultus bench training")
     prototypes = None
     if options.gpu_prototype is not None:
         raster, step = options.gpu_prototype
@@ -220,7 +214,7 @@ def _training(arguments: list[str]) -> None:
 
 def _surfhead(arguments: list[str]) -> None:
     """Print what a step of a whole method takes."""
-    options = tyro.cli(SurfHeadBenchOptions, args=arguments, prog="vultus bench surfhead")
+    options = parse_arguments(SurfHeadBenchOptions, arguments, prog="vultus bench surfhead")
     device = _devices()[-1]
     sizes = options.num, options.width, options.height
     scene = f"SurfHead, {options.num} surfels, {options.width} x {options.height}"
@@ -238,7 +232,7 @@ def _surfhead(arguments: list[str]) -> None:
 
 def _start(arguments: list[str]) -> None:
     """Print how long first passes take."""
-    options = tyro.cli(StartBenchOptions, args=arguments, prog="vultus bench start")
+    options = parse_arguments(StartBenchOptions, arguments, prog="vultus bench start")
     if options.dry_run:
         console.print(f"would start {2 * options.repeats * len(options.primitives)} processes")
         return
@@ -249,7 +243,7 @@ def _start(arguments: list[str]) -> None:
 
 def _studio(arguments: list[str]) -> None:
     """Print the time of pictures."""
-    options = tyro.cli(StudioBenchOptions, args=arguments, prog="vultus bench studio")
+    options = parse_arguments(StudioBenchOptions, arguments, prog="vultus bench studio")
     if options.dry_run:
         size = f"{options.size} x {options.size}"
         console.print(f"would take {options.frames} pictures of {size} in each measurement")
@@ -291,19 +285,20 @@ def _write(path: Path | None, rows: list[Row]) -> None:
         write_rows(path, rows)
 
 
-_SUBCOMMANDS: dict[str, Callable[[list[str]], None]] = {
-    "raster": run_raster,
-    "rays": _rays,
-    "mesh": run_mesh,
-    "training": _training,
-    "surfhead": _surfhead,
-    "gaussianhead": run_gaussianhead,
-    "spherehead": run_spherehead,
-    "gsheadrelight": run_gsheadrelight,
-    "render": run_render,
-    "start": _start,
-    "studio": _studio,
-    "volume": run_volume,
-    "shading": run_shading,
-    "relighting": run_relighting,
+_SUBCOMMANDS: dict[str, tuple[Callable[[list[str]], None], str]] = {
+    "raster": (run_raster, "the rasterizers of 3D Gaussians and of surfels"),
+    "rays": (_rays, "rays against a mesh"),
+    "mesh": (run_mesh, "rasterization of a mesh"),
+    "training": (_training, "training steps of Gaussians, L1 with SSIM, Adam"),
+    "surfhead": (_surfhead, "training steps of SurfHead"),
+    "gaussianhead": (run_gaussianhead, "training steps of GaussianHead, pictures and their parts"),
+    "spherehead": (run_spherehead, "images of SphereHead's generator, and a pass with gradients"),
+    "gsheadrelight": (run_gsheadrelight, "GSHeadRelight's heads, relighting, and gradients"),
+    "render": (run_render, "pictures of a trained avatar"),
+    "start": (_start, "the first pass in a new process"),
+    "studio": (_studio, "pictures of the virtual studio"),
+    "volume": (run_volume, "rays through feature planes"),
+    "shading": (run_shading, "Gaussians lit by environment maps, and their visibility"),
+    "relighting": (run_relighting, "a relit avatar's picture, part by part"),
 }
+"""Name -> (its function, one line for ``vultus bench --help``)."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
 from vultus.bench.gaussianhead import bench_gaussianhead
 from vultus.bench.results import write_rows
 from vultus.cli.bench_raster import GPU_REPEATS
 from vultus.cli.bench_tables import print_rows, require_positive
 from vultus.cli.console import console
+from vultus.cli.option_parser import parse_arguments
 from vultus.core.devices import find_device
 from vultus.methods.gaussianhead.derivation import DerivationMode
 
@@ -35,6 +34,7 @@ class GaussianHeadBenchOptions:
     json: Path | None = None
     """File for all rows and facts about the machine."""
     dry_run: bool = False
+    """Check the options, run nothing."""
 
     def __post_init__(self) -> None:
         """Reject sizes that cannot be timed."""
@@ -43,7 +43,7 @@ class GaussianHeadBenchOptions:
 
 def run_gaussianhead(arguments: list[str]) -> None:
     """Print what pictures and steps take."""
-    options = tyro.cli(GaussianHeadBenchOptions, args=arguments, prog="vultus bench gaussianhead")
+    options = parse_arguments(GaussianHeadBenchOptions, arguments, prog="vultus bench gaussianhead")
     device = find_device(options.device)
     if options.dry_run:
         size = f"{options.size} x {options.size}"

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
 from vultus.bench.gsheadrelight import ONE_BY_ONE, bench_gsheadrelight
 from vultus.bench.results import write_rows
 from vultus.cli.bench_raster import GPU_REPEATS
 from vultus.cli.bench_tables import print_rows, require_positive
 from vultus.cli.console import console
+from vultus.cli.option_parser import parse_arguments
 from vultus.core.devices import find_device
 from vultus.methods.gsheadrelight.config import PRESETS
 
@@ -40,6 +39,7 @@ class GSHeadRelightBenchOptions:
     json: Path | None = None
     """File for all rows and facts about the machine."""
     dry_run: bool = False
+    """Check the options, run nothing."""
 
     def __post_init__(self) -> None:
         """Reject sizes that cannot be timed."""
@@ -55,7 +55,9 @@ class GSHeadRelightBenchOptions:
 
 def run_gsheadrelight(arguments: list[str]) -> None:
     """Print what heads, relighting and gradients take."""
-    options = tyro.cli(GSHeadRelightBenchOptions, args=arguments, prog="vultus bench gsheadrelight")
+    options = parse_arguments(
+        GSHeadRelightBenchOptions, arguments, prog="vultus bench gsheadrelight"
+    )
     device = find_device(options.device)
     is_on_gpu = device.type == "cuda"
     config = PRESETS[options.preset or (_LARGE if is_on_gpu else _SMALL)].generator

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import tyro
 
 from vultus.bench.mesh_raster import bench_mesh_raster
 from vultus.bench.results import Row, write_rows
 from vultus.cli.bench_tables import print_rows, require_positive
 from vultus.cli.console import console
+from vultus.cli.option_parser import parse_arguments
 
 __all__ = ["MeshBenchOptions", "run_mesh"]
 
@@ -33,6 +33,7 @@ class MeshBenchOptions:
     json: Path | None = None
     """File for all rows and facts about the machine."""
     dry_run: bool = False
+    """Check the options, run nothing."""
 
     def __post_init__(self) -> None:
         """Reject sizes that cannot be timed."""
@@ -41,7 +42,7 @@ class MeshBenchOptions:
 
 def run_mesh(arguments: list[str]) -> None:
     """Print the tables of both devices."""
-    options = tyro.cli(MeshBenchOptions, args=arguments, prog="vultus bench mesh")
+    options = parse_arguments(MeshBenchOptions, arguments, prog="vultus bench mesh")
     sizes = options.num_faces, options.batch, options.size
     if options.dry_run:
         console.print(f"would draw {sizes[0]} faces in {sizes[1]} x {sizes[2]} x {sizes[2]} pixels")

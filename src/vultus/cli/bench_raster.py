@@ -21,6 +21,7 @@ from vultus.bench.results import Row, write_rows
 from vultus.bench.scenes import Primitive, RasterScene
 from vultus.cli.bench_tables import print_rows, print_speedups, require_positive
 from vultus.cli.console import console, print_error
+from vultus.cli.option_parser import parse_arguments
 
 __all__ = ["GPU_REPEATS", "RasterBenchOptions", "run_raster"]
 
@@ -55,6 +56,7 @@ class RasterBenchOptions:
     reference_num: int = 500
     """Primitives of the comparison with the oracle, which cannot hold a large scene in memory."""
     reference_size: int = 64
+    """Width and height of that comparison's image."""
     all_outputs: bool = True
     """Rows with all outputs beside those with the prototypes' outputs."""
     prototype: Path | None = None
@@ -66,6 +68,7 @@ class RasterBenchOptions:
     json: Path | None = None
     """File for all rows and facts about the machine."""
     dry_run: bool = False
+    """Check the options, run nothing."""
 
     def __post_init__(self) -> None:
         """Reject what cannot be timed."""
@@ -96,9 +99,9 @@ def run_raster(arguments: list[str]) -> None:
     Raises:
         ValueError: If a GPU is asked for and there is none.
     """
-    options = tyro.cli(
+    options = parse_arguments(
         RasterBenchOptions,
-        args=arguments,
+        arguments,
         prog="vultus bench raster",
         description="Time the rasterizers, forward and backward, implementations in alternation: "
         "3D Gaussians with RGB of degree-3 SH and alpha; surfels with depth, normal and "

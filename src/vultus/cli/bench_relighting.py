@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-import tyro
 
 from vultus.bench.relighting import RelightBenchScene, bench_relighting
 from vultus.bench.results import write_rows
 from vultus.cli.bench_tables import print_rows, require_positive
 from vultus.cli.console import console
+from vultus.cli.option_parser import parse_arguments
 
 __all__ = ["RelightingBenchOptions", "run_relighting"]
 
@@ -31,6 +31,7 @@ class RelightingBenchOptions:
     map_rows: int = 16
     """Rows of the environment map, which is twice as wide."""
     num_expressions: int = 50
+    """Expressions with blendshapes."""
     occluder_faces: int | None = None
     """Decimate the mesh that hides light to so many faces, or as few as its borders and topology
     allow; default: all of them."""
@@ -39,6 +40,7 @@ class RelightingBenchOptions:
     json: Path | None = None
     """File for all rows and facts about the machine."""
     dry_run: bool = False
+    """Check the options, run nothing."""
 
     def __post_init__(self) -> None:
         """Reject sizes that cannot be timed."""
@@ -49,7 +51,7 @@ class RelightingBenchOptions:
 
 def run_relighting(arguments: list[str]) -> None:
     """Print the tables of both devices."""
-    options = tyro.cli(RelightingBenchOptions, args=arguments, prog="vultus bench relighting")
+    options = parse_arguments(RelightingBenchOptions, arguments, prog="vultus bench relighting")
     scene = RelightBenchScene(
         options.num,
         options.size,

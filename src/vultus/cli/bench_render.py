@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
 from vultus.bench.rendering import bench_rendering, fit_camera
 from vultus.bench.results import write_rows
 from vultus.cli.avatar_run import open_run
 from vultus.cli.bench_tables import require_positive
 from vultus.cli.console import console, print_table
+from vultus.cli.option_parser import parse_arguments
 
 __all__ = ["RenderBenchOptions", "run_render"]
 
@@ -28,6 +27,7 @@ class RenderBenchOptions:
     width: int = 550
     """Of the pictures; the default is that of NeRSemble at half its size."""
     height: int = 802
+    """Of the pictures."""
     frames: int | None = None
     """Pictures per measurement (official --n_iter); default: 20, on a GPU 500."""
     data: Path | None = None
@@ -39,6 +39,7 @@ class RenderBenchOptions:
     json: Path | None = None
     """File for all rows and facts about the machine."""
     dry_run: bool = False
+    """Check the options, run nothing."""
 
     def __post_init__(self) -> None:
         """Reject sizes that cannot be timed."""
@@ -49,7 +50,7 @@ class RenderBenchOptions:
 
 def run_render(arguments: list[str]) -> None:
     """Print the time of pictures and how many fit into a second."""
-    options = tyro.cli(RenderBenchOptions, args=arguments, prog="vultus bench render")
+    options = parse_arguments(RenderBenchOptions, arguments, prog="vultus bench render")
     opened = open_run(options.run, options.data, options.device, options.step)
     device = opened.avatar.device.type
     camera = opened.sequence.split("train")[0].camera

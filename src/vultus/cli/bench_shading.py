@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-import tyro
 
 from vultus.bench.env_shade import ShadeBenchScene, bench_shading, bench_tracing
 from vultus.bench.results import write_rows
 from vultus.cli.bench_tables import print_rows, require_positive
 from vultus.cli.console import console
+from vultus.cli.option_parser import parse_arguments
 
 __all__ = ["ShadingBenchOptions", "run_shading"]
 
@@ -37,6 +37,7 @@ class ShadingBenchOptions:
     json: Path | None = None
     """File for all rows and facts about the machine."""
     dry_run: bool = False
+    """Check the options, run nothing."""
 
     def __post_init__(self) -> None:
         """Reject sizes that cannot be timed."""
@@ -45,7 +46,7 @@ class ShadingBenchOptions:
 
 def run_shading(arguments: list[str]) -> None:
     """Print the tables of both devices."""
-    options = tyro.cli(ShadingBenchOptions, args=arguments, prog="vultus bench shading")
+    options = parse_arguments(ShadingBenchOptions, arguments, prog="vultus bench shading")
     scene = ShadeBenchScene(options.num, options.height, options.num_faces)
     scenes = {"cpu": replace(scene, num=max(scene.num // _CPU_SHARE, 1))}
     if torch.cuda.is_available():

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import tyro
-
 from vultus.bench.results import write_rows
 from vultus.bench.spherehead import bench_spherehead, psnr_of_half_precision
 from vultus.cli.bench_raster import GPU_REPEATS
 from vultus.cli.bench_tables import print_rows, require_positive
 from vultus.cli.console import console
+from vultus.cli.option_parser import parse_arguments
 from vultus.core.devices import find_device
 from vultus.methods.spherehead.config import GeneratorConfig, SuperResolutionKind
 
@@ -43,6 +42,7 @@ class SphereHeadBenchOptions:
     json: Path | None = None
     """File for all rows and facts about the machine."""
     dry_run: bool = False
+    """Check the options, run nothing."""
 
     def __post_init__(self) -> None:
         """Reject sizes that cannot be timed."""
@@ -53,7 +53,7 @@ class SphereHeadBenchOptions:
 
 def run_spherehead(arguments: list[str]) -> None:
     """Print what images and gradients take."""
-    options = tyro.cli(SphereHeadBenchOptions, args=arguments, prog="vultus bench spherehead")
+    options = parse_arguments(SphereHeadBenchOptions, arguments, prog="vultus bench spherehead")
     device = find_device(options.device)
     config = replace(
         GeneratorConfig(),

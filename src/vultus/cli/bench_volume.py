@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import tyro
 
 from vultus.bench.prototypes import load_module
 from vultus.bench.results import Row, write_rows
 from vultus.bench.volume import PROTOTYPE_NAMES, VolumeScene, bench_volume
 from vultus.cli.bench_tables import print_rows, require_positive
 from vultus.cli.console import console
+from vultus.cli.option_parser import parse_arguments
 from vultus.kernels.triplane_volume import DecoderActivation
 
 __all__ = ["VolumeBenchOptions", "run_volume"]
@@ -41,6 +41,7 @@ class VolumeBenchOptions:
     json: Path | None = None
     """File for all rows and facts about the machine."""
     dry_run: bool = False
+    """Check the options, run nothing."""
 
     def __post_init__(self) -> None:
         """Reject sizes that cannot be timed."""
@@ -49,7 +50,7 @@ class VolumeBenchOptions:
 
 def run_volume(arguments: list[str]) -> None:
     """Print the tables of both devices."""
-    options = tyro.cli(VolumeBenchOptions, args=arguments, prog="vultus bench volume")
+    options = parse_arguments(VolumeBenchOptions, arguments, prog="vultus bench volume")
     prototype = None
     if options.gpu_prototype is not None:
         prototype = load_module(options.gpu_prototype, PROTOTYPE_NAMES)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 import torch
-import tyro
 from tyro.conf import Positional
 
 from vultus.cli.avatar_run import (
@@ -19,6 +18,7 @@ from vultus.cli.avatar_run import (
 )
 from vultus.cli.console import console, print_table
 from vultus.cli.convert_generator import GeneratorSource, convert_generator
+from vultus.cli.option_parser import parse_arguments
 from vultus.engine.checkpoint import take_checkpoint
 from vultus.gaussians.posed import thicken
 from vultus.gaussians.splat_files import write_splats
@@ -109,8 +109,8 @@ class ConvertOptions:
 
 def main(arguments: list[str]) -> None:
     """Read, say what was found, write."""
-    options = tyro.cli(
-        ConvertOptions, args=arguments, prog="vultus convert-checkpoint", description=__doc__
+    options = parse_arguments(
+        ConvertOptions, arguments, prog="vultus convert-checkpoint", description=__doc__
     )
     target = _target(options)
     _check_effects(options)

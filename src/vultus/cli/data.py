@@ -19,6 +19,7 @@ from vultus.cli.data_crop import crop
 from vultus.cli.data_lights import lights
 from vultus.cli.data_pack import pack
 from vultus.cli.data_patch import patch_dataset
+from vultus.cli.option_parser import asks_for_help, parse_arguments, subcommand_help
 from vultus.core.devices import find_device
 from vultus.data.check import check_capture
 from vultus.data.check_sheet import draw_check_sheet
@@ -61,7 +62,8 @@ class CheckOptions:
     data: Positional[Path]
     """Folder of the capture."""
     format: str = "auto"
-    """Reader; auto looks into the folder's manifest files."""
+    """Reader of the capture; auto looks into the folder's manifest files. `vultus data check
+    --help` lists all."""
     options: dict[str, str] = field(default_factory=dict)
     """Reader options, for example ``--options head_file ict_face_model.npz light dir0``."""
     sheet: Path | None = None
@@ -79,7 +81,8 @@ class FitOptions:
     out: Path
     """Pose of the head (.npz), for the reader's option ``fit``."""
     format: str = "auto"
-    """Reader; auto looks into the folder's manifest files."""
+    """Reader of the capture; auto looks into the folder's manifest files. `vultus data check
+    --help` lists all."""
     options: dict[str, str] = field(default_factory=dict)
     """Reader options, for example ``--options head_file ict_face_model.npz``."""
     cut_height: float | None = None
@@ -110,16 +113,15 @@ class UnionOptions:
 
 def main(arguments: list[str]) -> None:
     """Parse ``SUBCOMMAND options`` and run it."""
-    parser = argparse.ArgumentParser(
-        prog="vultus data",
-        description="Make, check and fit captures. `vultus data SUBCOMMAND --help` lists all "
-        "options.",
-        add_help=not arguments or arguments[0] in ("-h", "--help"),
-        allow_abbrev=False,
-    )
-    parser.add_argument("subcommand", choices=sorted(_SUBCOMMANDS), help="what to do")
+    if asks_for_help(arguments):
+        about = {name: line for name, (_, line) in sorted(_SUBCOMMANDS.items())}
+        text = "Make, check and fit captures. `vultus data SUBCOMMAND --help` lists all options."
+        console.print(subcommand_help("vultus data SUBCOMMAND [options]", text, about))
+        return
+    parser = argparse.ArgumentParser(prog="vultus data", add_help=False, allow_abbrev=False)
+    parser.add_argument("subcommand", choices=sorted(_SUBCOMMANDS))
     parsed, rest = parser.parse_known_args(arguments)
-    _SUBCOMMANDS[parsed.subcommand](rest)
+    _SUBCOMMANDS[parsed.subcommand][0](rest)
 
 
 def _studio(arguments: list[str]) -> None:
@@ -137,9 +139,9 @@ def _studio(arguments: list[str]) -> None:
         ],
         frozen=True,
     )
-    parsed = tyro.cli(
+    parsed = parse_arguments(
         options_type,
-        args=arguments,
+        arguments,
         prog="vultus data studio",
         description="Film a head with known cameras under known light, with ground truth. "
         f"Presets: {', '.join(PRESETS)}; the defaults below are those of {preset!r}.",
@@ -158,9 +160,9 @@ def _studio(arguments: list[str]) -> None:
 
 def _check(arguments: list[str]) -> None:
     """Validate a capture and draw its overlay sheet."""
-    options = tyro.cli(
+    options = parse_arguments(
         CheckOptions,
-        args=arguments,
+        arguments,
         prog="vultus data check",
         description="Read every file of a capture, test rig and cameras against the images, and "
         f"draw an overlay sheet. Formats: auto, {', '.join(READERS)}. Exit code 2 on errors.",
@@ -186,9 +188,9 @@ def _check(arguments: list[str]) -> None:
 
 def _fit(arguments: list[str]) -> None:
     """Align the head of a still capture to the masks of its training cameras."""
-    options = tyro.cli(
+    options = parse_arguments(
         FitOptions,
-        args=arguments,
+        arguments,
         prog="vultus data fit",
         description="Find rotation, translation, scale and identity of the rig from the masks of "
         "the training cameras of a still capture; nothing else of the capture is used.",
@@ -221,9 +223,9 @@ def _fit(arguments: list[str]) -> None:
 
 def _union(arguments: list[str]) -> None:
     """Join sequence folders into one capture."""
-    options = tyro.cli(
+    options = parse_arguments(
         UnionOptions,
-        args=arguments,
+        arguments,
         prog="vultus data union",
         description="Write the manifests of a capture made of several sequences of one subject, "
         "holding out whole sequences (test) and cameras (val), as VHAP does.",
@@ -245,15 +247,16 @@ def _union(arguments: list[str]) -> None:
     console.print(facts)
 
 
-_SUBCOMMANDS: dict[str, Callable[[list[str]], None]] = {
-    "check": _check,
-    "collection": collection,
-    "convert": convert,
-    "crop": crop,
-    "fit": _fit,
-    "lights": lights,
-    "pack": pack,
-    "patch-dataset": patch_dataset,
-    "studio": _studio,
-    "union": _union,
+_SUBCOMMANDS: dict[str, tuple[Callable[[list[str]], None], str]] = {
+    "check": (_check, "read every file of a capture and draw its rig over the images"),
+    "collection": (collection, "make images of random people, to train generators with"),
+    "convert": (convert, "write a video of one head with an expression vector per frame"),
+    "crop": (crop, "crop photographs of heads and label them with cameras"),
+    "fit": (_fit, "align a rig to the masks of a still capture"),
+    "lights": (lights, "write the light of every picture into an image set's labels"),
+    "pack": (pack, "check an image set and write it at one size"),
+    "patch-dataset": (patch_dataset, "put label maps beside the pictures of tracked videos"),
+    "studio": (_studio, "film a head that is made by code, with ground truth"),
+    "union": (_union, "join sequences of one subject into one capture"),
 }
+"""Name -> (its function, one line for ``vultus data --help``)."""

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from vultus.cli.console import console, print_table
+from vultus.cli.option_parser import parse_arguments
 from vultus.core.devices import find_device
 from vultus.data.studio.collection.collect import CollectionPlan, collect, plan_collection
 from vultus.data.studio.collection.config import CollectionConfig
@@ -41,9 +42,9 @@ class CollectionOptions:
 
 def collection(arguments: list[str]) -> None:
     """Collect random people."""
-    options = tyro.cli(
+    options = parse_arguments(
         CollectionOptions,
-        args=arguments,
+        arguments,
         prog="vultus data collection",
         description="Make an image set of random people for generators: pictures from all sides, "
         "camera labels, masks, semantic maps and the light of every picture. A stopped collection "

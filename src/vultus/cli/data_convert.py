@@ -10,6 +10,7 @@ import tyro
 from tyro.conf import Positional
 
 from vultus.cli.console import console
+from vultus.cli.option_parser import parse_arguments
 from vultus.data.adnerf import AdNerfPlan, plan_adnerf
 from vultus.data.readers import read_sequence
 from vultus.data.rig_video import RigVideoPlan, plan_rig_video
@@ -43,9 +44,9 @@ class ConvertOptions:
 
 def convert(arguments: list[str]) -> None:
     """Convert a tracked capture for methods that know no rig."""
-    options = tyro.cli(
+    options = parse_arguments(
         ConvertOptions,
-        args=arguments,
+        arguments,
         prog="vultus data convert",
         description="Write a video of one head with an expression vector per frame, the layout of "
         "NeRFBlendShape and GaussianHead.",

@@ -10,6 +10,7 @@ import tyro
 from tyro.conf import Positional
 
 from vultus.cli.console import console
+from vultus.cli.option_parser import parse_arguments
 from vultus.data.cropping.detectors import (
     Detectors,
     boxes_from_file,
@@ -58,9 +59,9 @@ class CropOptions:
 
 def crop(arguments: list[str]) -> None:
     """Crop photographs."""
-    options = tyro.cli(
+    options = parse_arguments(
         CropOptions,
-        args=arguments,
+        arguments,
         prog="vultus data crop",
         description="Crop photographs of heads from all sides and label them with cameras, as "
         "SphereHead's toolbox does. Faces are cropped by landmarks, other heads by box and pose; "

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
 from tyro.conf import Positional
 
 from vultus.cli.console import console
+from vultus.cli.option_parser import parse_arguments
 from vultus.data.light_estimation import NormalAxes
 from vultus.data.light_labelling import plan_light_labels
 from vultus.data.light_labels import LightFrame
@@ -47,9 +47,9 @@ class LightsOptions:
 
 def lights(arguments: list[str]) -> None:
     """Label the light of every image."""
-    options = tyro.cli(
+    options = parse_arguments(
         LightsOptions,
-        args=arguments,
+        arguments,
         prog="vultus data lights",
         description="Write the light of every picture of an image set into the set's label files "
         "(spherical harmonics of degree 2): fitted to normals and albedo of matte surfaces, or "

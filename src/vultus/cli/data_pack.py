@@ -10,6 +10,7 @@ import tyro
 from tyro.conf import Positional
 
 from vultus.cli.console import print_table
+from vultus.cli.option_parser import parse_arguments
 from vultus.data.image_packing import PackConfig, plan_pack
 
 __all__ = ["PackOptions", "pack"]
@@ -38,9 +39,9 @@ class PackOptions:
 
 def pack(arguments: list[str]) -> None:
     """Pack an image set."""
-    options = tyro.cli(
+    options = parse_arguments(
         PackOptions,
-        args=arguments,
+        arguments,
         prog="vultus data pack",
         description="Check images, masks, semantic maps and labels (cameras, lights) and write "
         "them as an image set of one size, as archives or folders. Nothing is written unless "

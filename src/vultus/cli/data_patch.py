@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from vultus.cli.console import console, print_table
+from vultus.cli.option_parser import parse_arguments
 from vultus.data.label_patch import LabelPatch, plan_label_patch
 
 __all__ = ["PatchOptions", "patch_dataset"]
@@ -32,9 +33,9 @@ class PatchOptions:
 
 def patch_dataset(arguments: list[str]) -> None:
     """Add label maps to captures."""
-    options = tyro.cli(
+    options = parse_arguments(
         PatchOptions,
-        args=arguments,
+        arguments,
         prog="vultus data patch-dataset",
         description="Write the label maps of an archive beside the pictures of tracked videos "
         "(semantic/, or semantic.HQ/ beside images.HQ/). All maps are checked before any is "

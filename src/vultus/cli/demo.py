@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from jaxtyping import Float
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from vultus.cli.avatar_run import (
     run_settings,
 )
 from vultus.cli.console import console, print_table
+from vultus.cli.option_parser import parse_arguments
 from vultus.cli.render import path_cameras
 from vultus.core.devices import find_device
 from vultus.core.seeding import seed_everything
@@ -75,7 +75,7 @@ class DemoOptions:
 
 def main(arguments: list[str]) -> None:
     """Run the stages; each is skipped if its result is there."""
-    options = tyro.cli(DemoOptions, args=arguments, prog="vultus demo", description=__doc__)
+    options = parse_arguments(DemoOptions, arguments, prog="vultus demo", description=__doc__)
     config = method_presets(_METHOD)[_PRESET]
     if options.steps is not None:
         config = replace(config, steps=options.steps)

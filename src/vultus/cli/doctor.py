@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import tyro
-
 from vultus.cli.console import print_table
+from vultus.cli.option_parser import parse_arguments
 from vultus.core.asset_registry import list_assets
 from vultus.core.environment import package_version
 from vultus.core.threads import num_threads
@@ -51,9 +50,9 @@ class Check:
 
 def main(arguments: list[str]) -> None:
     """Print the table; exit with 1 if something that is needed is broken."""
-    tyro.cli(
+    parse_arguments(
         DoctorOptions,
-        args=arguments,
+        arguments,
         prog="vultus doctor",
         description="Check the installation: needed parts, optional parts, assets.",
     )

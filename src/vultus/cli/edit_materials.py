@@ -18,6 +18,7 @@ from vultus.cli.avatar_run import (
     run_settings,
 )
 from vultus.cli.console import console, print_table
+from vultus.cli.option_parser import parse_arguments
 from vultus.core.config import config_to_data
 from vultus.core.image_io import write_image
 from vultus.data.semantics import SemanticGroup
@@ -73,7 +74,7 @@ class EditMaterialsOptions:
 def main(arguments: list[str]) -> None:
     """Edit, save, show."""
     prog = "vultus edit-materials"
-    options = tyro.cli(EditMaterialsOptions, args=arguments, prog=prog, description=__doc__)
+    options = parse_arguments(EditMaterialsOptions, arguments, prog=prog, description=__doc__)
     if not options.label:
         raise ValueError("--label must name at least one label")
     if options.edit.is_nothing:

@@ -11,6 +11,7 @@ from tyro.conf import Positional
 
 from vultus.cli.avatar_run import output_path
 from vultus.cli.console import console, print_table
+from vultus.cli.option_parser import parse_arguments
 from vultus.core.image_io import write_image
 from vultus.export.relit_people import light_picture
 from vultus.methods.gsheadrelight.light_files import LIGHT_SUFFIXES, write_light
@@ -47,8 +48,8 @@ class EnvmapLightOptions:
 
 def main(arguments: list[str]) -> None:
     """Read, integrate, write."""
-    options = tyro.cli(
-        EnvmapLightOptions, args=arguments, prog="vultus envmap-light", description=__doc__
+    options = parse_arguments(
+        EnvmapLightOptions, arguments, prog="vultus envmap-light", description=__doc__
     )
     out = output_path(options.out, Path(f"{options.envmap.stem}.json"), LIGHT_SUFFIXES)
     if options.picture_size < 2 or options.picture_size % 2:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
 from vultus.cli.avatar_run import open_run
 from vultus.cli.console import console, print_table
+from vultus.cli.option_parser import parse_arguments
 from vultus.cli.train import find_protocol
 from vultus.data.sequence import Split
 from vultus.export.run_report import evaluate_run, evaluation_tables, write_contact_sheet
@@ -30,7 +29,8 @@ class EvaluateOptions:
     device: str = "cpu"
     """What renders: cpu, cuda, cuda:N, or auto, which takes a GPU if there is one."""
     protocol: str = "surfhead-v1"
-    """What is measured; every number carries this id."""
+    """What is measured: surfhead-v1, held-out-v1 or demo-v1; every number
+    carries this id."""
     splits: tuple[Split, ...] = ("val", "test")
     """Which frames; splits that the capture does not have are left out."""
     per_image: bool = False
@@ -45,7 +45,9 @@ class EvaluateOptions:
 
 def main(arguments: list[str]) -> None:
     """Evaluate and print."""
-    options = tyro.cli(EvaluateOptions, args=arguments, prog="vultus evaluate", description=__doc__)
+    options = parse_arguments(
+        EvaluateOptions, arguments, prog="vultus evaluate", description=__doc__
+    )
     protocol = find_protocol(options.protocol)
     opened = open_run(options.run, options.data, options.device, options.step)
     if options.dry_run:

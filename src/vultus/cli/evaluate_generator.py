@@ -16,6 +16,7 @@ from vultus.cli.avatar_run import output_path
 from vultus.cli.console import console, print_table
 from vultus.cli.generator_options import split_method
 from vultus.cli.generator_weights import RELIGHTABLE, SPHERE_HEAD, SavedSource, open_saved
+from vultus.cli.option_parser import parse_arguments
 from vultus.core.asset_registry import find_asset
 from vultus.core.devices import find_device
 from vultus.core.files import write_json
@@ -317,9 +318,9 @@ _OPTIONS: dict[str, type[EvaluateGeneratorOptions]] = {
 def main(arguments: list[str]) -> None:
     """Check, measure, print."""
     method, rest = split_method("evaluate-generator", arguments, _OPTIONS)
-    options = tyro.cli(
+    options = parse_arguments(
         _OPTIONS[method],
-        args=rest,
+        rest,
         prog=f"vultus evaluate-generator {method}",
         description=EvaluateGeneratorOptions.__doc__,
     )

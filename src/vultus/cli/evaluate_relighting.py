@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import tyro
-
 from vultus.cli.avatar_run import open_run
 from vultus.cli.console import console, print_table
 from vultus.cli.occluder_faces import check_occluder_faces, print_occluder_faces
+from vultus.cli.option_parser import parse_arguments
 from vultus.core.files import write_json
 from vultus.data.readers import read_relight_truth
 from vultus.data.sequence import Split
@@ -65,7 +64,7 @@ class EvaluateRelightingOptions:
 def main(arguments: list[str]) -> None:
     """Measure, print, write RUN/relighting.json, or a file named by the settings."""
     prog = "vultus evaluate-relighting"
-    options = tyro.cli(EvaluateRelightingOptions, args=arguments, prog=prog, description=__doc__)
+    options = parse_arguments(EvaluateRelightingOptions, arguments, prog=prog, description=__doc__)
     opened = open_run(options.run, options.data, options.device, options.step)
     check_occluder_faces(material_appearance(opened.avatar), options.occluder_faces)
     assert isinstance(opened.avatar, RelightableBlendshapes)

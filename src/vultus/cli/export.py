@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import tyro
-
 from vultus.cli.avatar_run import OpenRun, open_run, output_path
 from vultus.cli.console import console
+from vultus.cli.option_parser import parse_arguments
 from vultus.gaussians.posed import thicken
 from vultus.gaussians.splat_files import write_splats
 from vultus.methods.gaussianhead.model import GaussianHead
@@ -72,7 +71,7 @@ class ExportOptions:
 
 def main(arguments: list[str]) -> None:
     """Export."""
-    options = tyro.cli(ExportOptions, args=arguments, prog="vultus export", description=__doc__)
+    options = parse_arguments(ExportOptions, arguments, prog="vultus export", description=__doc__)
     opened = open_run(options.run, options.data, options.device, options.step)
     if options.format in _FOLDERS:
         _write_model_folder(opened, options)

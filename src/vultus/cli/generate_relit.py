@@ -17,6 +17,7 @@ from vultus.cli.generator_options import (
     count_people,
     split_method,
 )
+from vultus.cli.option_parser import parse_arguments
 from vultus.core.image_io import write_image
 from vultus.core.video_io import write_video
 from vultus.export.relit_people import RelitFilm, Surroundings, film_relit, relit_sheet
@@ -85,7 +86,7 @@ def main(arguments: list[str]) -> None:
     """Check, light, write."""
     method, rest = split_method("generate-relit", arguments, RELIGHTABLE_METHODS)
     prog = f"vultus generate-relit {method}"
-    options = tyro.cli(GenerateRelitOptions, args=rest, prog=prog, description=__doc__)
+    options = parse_arguments(GenerateRelitOptions, rest, prog=prog, description=__doc__)
     out = output_path(options.out, options.out, [".mp4", *_PICTURES])
     film = RelitFilm(
         options.frames,

@@ -17,6 +17,7 @@ from vultus.cli.generator_options import (
     count_people,
     split_method,
 )
+from vultus.cli.option_parser import parse_arguments
 from vultus.gaussians.splat_files import write_splats
 from vultus.methods.gsheadrelight.light_sources import LightSettings
 from vultus.methods.gsheadrelight.splats import lit_splats
@@ -51,7 +52,7 @@ def main(arguments: list[str]) -> None:
     """Check, bake, write."""
     method, rest = split_method("generate-splats", arguments, RELIGHTABLE_METHODS)
     prog = f"vultus generate-splats {method}"
-    options = tyro.cli(GenerateSplatsOptions, args=rest, prog=prog, description=__doc__)
+    options = parse_arguments(GenerateSplatsOptions, rest, prog=prog, description=__doc__)
     check_output_folder(options.out)
     lights = open_lights(options.lights, options.settings)
     if len({light.name for light in lights}) < len(lights):

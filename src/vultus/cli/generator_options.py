@@ -21,6 +21,7 @@ from vultus.cli.generator_weights import (
     open_saved,
 )
 from vultus.cli.light_options import LightOptions
+from vultus.cli.option_parser import parse_arguments
 from vultus.core.devices import find_device
 from vultus.methods.generated_heads import PeopleSampler
 from vultus.methods.gsheadrelight import sampling as gsheadrelight
@@ -346,7 +347,7 @@ def parse_options(
     method, rest = split_method(command, arguments, tables[0])
     classes = tuple(table[method] for table in tables)
     prog, text = f"vultus {command} {method}", method_help(description, method, tables[0])
-    return tyro.cli(options_class[classes], args=rest, prog=prog, description=text)
+    return parse_arguments(options_class[classes], rest, prog=prog, description=text)
 
 
 def method_help(description: str | None, method: str, known: Collection[str]) -> str:

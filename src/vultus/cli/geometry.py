@@ -12,6 +12,7 @@ import tyro
 
 from vultus.cli.avatar_run import DataOptions, check_run_folder, open_or_create_run
 from vultus.cli.console import console, print_table
+from vultus.cli.option_parser import parse_arguments
 from vultus.core.devices import find_device
 from vultus.core.files import write_json
 from vultus.core.image_io import write_image
@@ -47,7 +48,7 @@ class GeometryOptions:
     out: Path
     """Run folder; made if missing, continued if it holds a run of the same settings."""
     seed: int = 0
-    """Of everything random; the same seed gives the same mesh."""
+    """Seed of everything random; the same seed gives the same mesh."""
     resume: bool = True
     """Continue a run that was stopped. With --no-resume an existing run is an error."""
     device: str = "cpu"
@@ -91,9 +92,9 @@ def main(arguments: list[str]) -> None:
         ],
         frozen=True,
     )
-    parsed = tyro.cli(
+    parsed = parse_arguments(
         options_type,
-        args=rest,
+        rest,
         prog="vultus geometry",
         description="Fit the subject's own mesh to a capture with mattes (stage 1 of Relightable "
         f"Gaussian Blendshapes). --preset: {', '.join(PRESETS)}; the defaults below are those of "

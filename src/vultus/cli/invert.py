@@ -23,6 +23,7 @@ from vultus.cli.invert_methods import (
     InversionMethod,
     open_inversion,
 )
+from vultus.cli.option_parser import parse_arguments
 from vultus.core.devices import find_device
 from vultus.core.files import write_json
 from vultus.core.image_io import write_image
@@ -122,7 +123,7 @@ def main(arguments: list[str]) -> None:
     method, rest = split_method("invert", arguments, SEARCHES)
     chosen: Any = InvertOptions[SEARCHES[method], INVERSIONS[method]]
     prog, text = f"vultus invert {method}", method_help(__doc__, method, SEARCHES)
-    options: InvertOptions[Any, Any] = tyro.cli(chosen, args=rest, prog=prog, description=text)
+    options: InvertOptions[Any, Any] = parse_arguments(chosen, rest, prog=prog, description=text)
     _check(options)
     device = find_device(options.device)
     name, distance = _find_distance(options.distance, device)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vultus.cli.avatar_run import OpenRun, open_run, output_path
 from vultus.cli.console import console, print_table
+from vultus.cli.option_parser import parse_arguments
 from vultus.cli.render import path_cameras, random_cameras
 from vultus.core.files import write_json
 from vultus.core.seeding import torch_generator
@@ -82,7 +83,7 @@ class MeshOptions:
 
 def main(arguments: list[str]) -> None:
     """Fuse and write."""
-    options = tyro.cli(MeshOptions, args=arguments, prog="vultus mesh", description=__doc__)
+    options = parse_arguments(MeshOptions, arguments, prog="vultus mesh", description=__doc__)
     opened = open_run(options.run, options.data, options.device, options.step)
     check_has_mesh(opened.avatar.head, "fusing a mesh")
     out = output_path(options.out, opened.folder.media_path / "mesh.ply", MESH_SUFFIXES)

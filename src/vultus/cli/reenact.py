@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import tyro
 from jaxtyping import Float
 from torch import Tensor
 
 from vultus.cli.avatar_run import OpenRun, open_run, output_path
 from vultus.cli.console import console
+from vultus.cli.option_parser import parse_arguments
 from vultus.core.run_folder import RunFolder
 from vultus.core.video_io import write_video
 from vultus.data.driving import Driver, capture_driver, drive, flame_driver, is_flame_track
@@ -84,7 +84,7 @@ class ReenactOptions:
 
 def main(arguments: list[str]) -> None:
     """Map the track to the rig, render, write the film."""
-    options = tyro.cli(ReenactOptions, args=arguments, prog="vultus reenact", description=__doc__)
+    options = parse_arguments(ReenactOptions, arguments, prog="vultus reenact", description=__doc__)
     _check(options)
     opened = open_run(options.run, options.data, options.device, options.step)
     head, own = opened.sequence.head, opened.avatar.track

@@ -17,6 +17,7 @@ from vultus.cli.avatar_run import OpenRun, open_run, output_path
 from vultus.cli.console import console
 from vultus.cli.occluder_faces import check_occluder_faces, print_occluder_faces
 from vultus.cli.one_hot import OneHotOptions
+from vultus.cli.option_parser import parse_arguments
 from vultus.cli.render import path_cameras, path_pose
 from vultus.core.image_io import write_image
 from vultus.core.progress import track
@@ -118,7 +119,7 @@ class RelightOptions:
 
 def main(arguments: list[str]) -> None:
     """Light, draw, write."""
-    options = tyro.cli(RelightOptions, args=arguments, prog="vultus relight", description=__doc__)
+    options = parse_arguments(RelightOptions, arguments, prog="vultus relight", description=__doc__)
     _check(options)
     _check_effects(options)
     environment = _environment(options)

@@ -16,6 +16,7 @@ from torch import Tensor
 from vultus.cli.avatar_run import OpenRun, open_run, output_path
 from vultus.cli.console import console
 from vultus.cli.one_hot import OneHotOptions
+from vultus.cli.option_parser import parse_arguments
 from vultus.core.video_io import write_video
 from vultus.data.frames import load_frame
 from vultus.data.sequence import Split
@@ -74,7 +75,7 @@ class RenderOptions:
 
 def main(arguments: list[str]) -> None:
     """Render and write the film."""
-    options = tyro.cli(RenderOptions, args=arguments, prog="vultus render", description=__doc__)
+    options = parse_arguments(RenderOptions, arguments, prog="vultus render", description=__doc__)
     opened = open_run(options.run, options.data, options.device, options.step)
     default = opened.folder.media_path / f"render_{options.path}.mp4"
     out = output_path(options.out, default, [".mp4"])

@@ -16,6 +16,7 @@ from vultus.cli.avatar_run import (
     run_settings,
 )
 from vultus.cli.console import console, print_table
+from vultus.cli.option_parser import asks_for_help, parse_arguments, subcommand_help
 from vultus.cli.train_generator import GeneratorTrainOptions, train_generator
 from vultus.core.devices import find_device
 from vultus.core.run_folder import RunFolder
@@ -45,6 +46,12 @@ from vultus.metrics.protocols import PROTOCOLS, Protocol
 __all__ = ["TrainOptions", "find_protocol", "main", "train"]
 
 
+_ABOUT = """Fit an avatar to a capture, or a generator to a set of images. A preset (--preset NAME)
+is a named set of all settings; other options change single ones. `vultus train METHOD --help` lists
+all options with their defaults in the first preset, `vultus train METHOD --preset NAME --help` with
+those of another one."""
+
+
 @dataclass(frozen=True)
 class TrainOptions:
     """Options of every method's training."""
@@ -53,7 +60,7 @@ class TrainOptions:
     out: Path
     """Run folder; made if missing, continued if it holds a run of the same settings."""
     seed: int = 0
-    """Of everything random; the same seed gives the same avatar."""
+    """Seed of everything random; the same seed gives the same avatar."""
     resume: bool = True
     """Continue a run that was stopped. With --no-resume an existing run is an error."""
     device: str = "cpu"
@@ -71,13 +78,17 @@ class TrainOptions:
     """Multiply every number of steps in the settings below: 0.1 takes the same course in a tenth of
     the time."""
     protocol: str = "surfhead-v1"
-    """What is measured after training; every number carries this id."""
+    """What is measured after training: surfhead-v1, held-out-v1 or demo-v1; every number
+    carries this id."""
     dry_run: bool = False
     """Check everything, build the avatar, write nothing. Takes seconds."""
 
 
 def main(arguments: list[str]) -> None:
     """Parse ``METHOD [--preset NAME] options`` and train."""
+    if asks_for_help(arguments):
+        console.print(subcommand_help("vultus train METHOD [options]", _ABOUT, _methods()))
+        return
     method, preset, rest = _method_and_preset(arguments)
     presets = method_presets(method)
     if preset not in presets:
@@ -93,9 +104,9 @@ def main(arguments: list[str]) -> None:
         ],
         frozen=True,
     )
-    parsed = tyro.cli(
+    parsed = parse_arguments(
         options_type,
-        args=rest,
+        rest,
         prog=f"vultus train {method} --preset {preset}",
         description=f"{entry.description} ({entry.paper}). "
         f"Presets: {', '.join(presets)}; defaults below are those of {preset!r}.",
@@ -201,18 +212,18 @@ def _finish(
     console.print(f"report: {report}")
 
 
+def _methods() -> dict[str, str]:
+    """Every method with its description and its presets, for help."""
+    return {
+        name: f"{entry.description}; presets: {', '.join(method_presets(name))}"
+        for name, entry in {**METHODS, **GENERATORS}.items()
+    }
+
+
 def _method_and_preset(arguments: list[str]) -> tuple[str, str, list[str]]:
-    entries = {**METHODS, **GENERATORS}
-    known = ", ".join(f"{name} ({entry.description})" for name, entry in entries.items())
-    parser = argparse.ArgumentParser(
-        prog="vultus train",
-        description="Fit an avatar to a capture, or a generator to a set of images. "
-        "`vultus train METHOD --help` lists all options.",
-        add_help=not arguments or arguments[0] in ("-h", "--help"),
-        allow_abbrev=False,
-    )
-    parser.add_argument("method", help=f"what to train: {known}")
-    parser.add_argument("--preset", default=None, help="named settings to start from")
+    parser = argparse.ArgumentParser(prog="vultus train", add_help=False, allow_abbrev=False)
+    parser.add_argument("method", metavar="METHOD")
+    parser.add_argument("--preset", default=None)
     parsed, rest = parser.parse_known_args(arguments)
     preset = parsed.preset or next(iter(method_presets(parsed.method)))
     return parsed.method, preset, rest

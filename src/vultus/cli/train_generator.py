@@ -57,7 +57,7 @@ class GeneratorTrainOptions:
     out: Path
     """Run folder; made if missing, continued if it holds a run of the same settings."""
     seed: int = 0
-    """Of everything random; the same seed gives the same generator."""
+    """Seed of everything random; the same seed gives the same generator."""
     resume: bool = True
     """Continue a run that was stopped. With --no-resume an existing run is an error."""
     device: str = "cpu"
