@@ -93,6 +93,8 @@ class QualityConfig:
     """What is compared."""
 
     metrics: tuple[GeneratorMetric, ...] = ("random_feature_distance",)
+    """What is measured: fid, kid, is (inception score), pr (precision and recall), or
+    random_feature_distance, which alone needs no imported network."""
     count: int = 50_000
     """Generated images; of the real ones, all are used."""
     views: Views = "all"

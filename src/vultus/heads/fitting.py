@@ -49,7 +49,9 @@ class MaskFitConfig:
     identity_weight: float = 0.02
     """Squared pixels per squared standard deviation, averaged over the coefficients."""
     coverage_weight: float = 1.0
+    """Of distances from the outlines of the masks to the head."""
     landmark_weight: float = 0.2
+    """Of distances to landmarks, where there are any."""
     huber: float = 4.0
     """Residuals beyond this many pixels count linearly."""
     renew_every: int = 10

@@ -44,6 +44,7 @@ class VolumeSettings:
     """Where rays are sampled, and what counts as outside."""
 
     representation: Representation = "dual_sphere"
+    """What features lie on: planes of two spheres, three planes, or three stacks of planes."""
     grid_depth: int = 1
     """Layers of a tri-grid."""
     box_size: float = 1.0
@@ -53,6 +54,7 @@ class VolumeSettings:
     is_in_disparity: bool = False
     """Samples are equally spaced in 1 / depth."""
     coarse_samples: int = 48
+    """Samples of a ray in the first pass."""
     fine_samples: int = 48
     """0 composites the coarse samples."""
     density_noise: float = 0.0
@@ -60,6 +62,7 @@ class VolumeSettings:
     crop_margin: float | None = 0.1
     """Nothing is closer to the box's side in x and z, in world units; None does not crop."""
     is_white_behind: bool = False
+    """Rays that nothing stops end in white, otherwise in black."""
     parity: Literal["official", "fixed"] = "fixed"
     """``"official"`` repeats two slips of the release: rays that miss the box end at the largest
     *start* of all rays, and depths are bounded by the extremes of the whole batch."""

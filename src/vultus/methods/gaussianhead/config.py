@@ -129,23 +129,35 @@ class OptimConfig:
     spatial_lr_scale: float = 5.0
     """Factor on the rates of positions (both), scales, and the motion network (initial)."""
     position_lr_init: float = 1.6e-4
+    """Of positions at rest, before the factor; decays exponentially..."""
     position_lr_final: float = 1.6e-6
+    """...to this value, also before the factor..."""
     position_lr_steps: int = 30_000
+    """...in so many steps."""
     motion_lr_init: float = 1.6e-4
+    """Of the motion network, before the factor; decays exponentially..."""
     motion_lr_final: float = 1.6e-6
     """Without the factor."""
     motion_lr_steps: int = 80_000
+    """Steps of that decay."""
     scaling_lr: float = 1e-3
+    """Of log-scales, before the factor."""
     rotation_lr: float = 1e-3
+    """Of quaternions."""
     plane_lr_init: float = 1e-3
+    """Of the features on the tri-planes; decays exponentially..."""
     plane_lr_final: float = 1.6e-6
+    """...to this value..."""
     plane_lr_steps: int = 80_000
+    """...in so many steps."""
     opacity_lr: float = 1e-4
     """Of the opacity decoder."""
     feature_lr: float = 1e-3
     """Of the colour decoder; its layer for degrees 1 and up has a twentieth."""
     derivation_lr: float = 1e-3
+    """Of what turns a position into its copies."""
     opacity_offset_lr: float = 0.05
+    """Of the numbers that are added to decoded opacities."""
     adam_epsilon: float = 1e-15
     """Added to the root of Adam's second moment; 1e-8 on spheres."""
 
@@ -172,12 +184,14 @@ class GaussianHeadConfig:
     steps: int = 80_000
     """Optimisation steps; one image each."""
     checkpoint_every: int = 5_000
+    """Steps between checkpoints."""
     keep_checkpoints: int = 2
     """How many of the last checkpoints stay; 0 keeps all. Commands on a run take any of them with
     --step."""
     evaluate_every: int = 0
     """0: only after the last step."""
     log_every: int = 50
+    """Steps between lines of the metrics log."""
     backend: Literal["auto", "ref", "cpu", "gpu"] = "auto"
     """Rasterizer."""
 

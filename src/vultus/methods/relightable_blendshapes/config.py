@@ -41,6 +41,7 @@ class ModelConfig:
     """Moves the strips from their place in FLAME's mean head, metres; None: what the capture says
     (offset.txt), else the published default."""
     initial_opacity: float = 0.1
+    """Opacity of every Gaussian at the start."""
     sh_degree: int = 3
     """Highest degree of the view-dependent colour."""
     sh_degree_interval: int = 1_000
@@ -79,20 +80,29 @@ class OptimConfig:
     position_lr_init: float = 1.6e-4
     """Times the extent; decays exponentially to the final value."""
     position_lr_final: float = 1.6e-6
+    """Value at the end of that decay, times the extent, too."""
     position_lr_steps: int = 30_000
+    """Steps of that decay."""
     extent: float = 1.0
     """Size of the scene in metres, for densification and the rate of positions."""
     feature_lr: float = 2.5e-3
     """Of colours of degree 0; higher degrees use a twentieth."""
     opacity_lr: float = 0.05
+    """Of opacity logits."""
     scaling_lr: float = 5e-3
+    """Of log-scales."""
     rotation_lr: float = 1e-3
+    """Of quaternions."""
     position_delta_lr: float = 3.2e-7
     """This and the following: of what expressions add."""
     feature_delta_lr: float = 1.25e-3
+    """Of what expressions add to colours of degree 0."""
     opacity_delta_lr: float = 5e-5
+    """Of what expressions add to opacity logits."""
     scaling_delta_lr: float = 5e-4
+    """Of what expressions add to log-scales."""
     rotation_delta_lr: float = 1e-4
+    """Of what expressions add to rotations."""
     adam_epsilon: float = 1e-15
     """Added to the root of Adam's second moment."""
 
@@ -120,16 +130,18 @@ class RelightableBlendshapesConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     densify: DensifyConfig = field(default_factory=_published_density)
     materials: MaterialConfig = field(default_factory=MaterialConfig)
-    """Of appearance pbr."""
+    """Materials and light, for --model.appearance pbr."""
     steps: int = 40_000
     """Optimisation steps; one image each."""
     checkpoint_every: int = 5_000
+    """Steps between checkpoints."""
     keep_checkpoints: int = 2
     """How many of the last checkpoints stay; 0 keeps all. Commands on a run take any of them with
     --step."""
     evaluate_every: int = 0
     """0: only after the last step."""
     log_every: int = 50
+    """Steps between lines of the metrics log."""
     backend: Literal["auto", "ref", "cpu", "gpu"] = "auto"
     """Rasterizer."""
 

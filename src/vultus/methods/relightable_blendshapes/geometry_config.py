@@ -35,7 +35,9 @@ class GeometryModelConfig:
     has_specular: bool = False
     """Whether the surface shines while it is fitted, with the two values below."""
     roughness: float = 0.6
+    """Roughness of all of the surface, 0 to 1."""
     specular: float = 0.3
+    """Strength of its highlights, 0 to 1."""
 
     def __post_init__(self) -> None:
         """Reject what cannot be built."""
@@ -50,14 +52,21 @@ class KeepWeights:
     """How firmly vertices stay with the head model, by what they are part of."""
 
     skin: float = 1.0
+    """Factor for vertices of the skin."""
     eyes: float = 100.0
+    """Factor for the eyes."""
     brows: float = 1.0
+    """Factor for the brows."""
     mouth: float = 100.0
+    """Factor for the inside of the mouth."""
     cloth: float = 0.1
+    """Factor for clothes."""
     hair: float = 0.01
+    """Factor for the hair."""
     background: float = 1.0
     """What has no label."""
     lips: float = 10.0
+    """Factor for the lips."""
 
     def of_labels(self, labels: Int[Tensor, " v"]) -> Float[Tensor, " v"]:
         """Look the weights up; labels are places in ``SEMANTIC_GROUPS``."""
@@ -84,6 +93,7 @@ class GeometryWeights:
     """Squared offsets, weighted by what a vertex is part of."""
     keep: KeepWeights = field(default_factory=KeepWeights)
     albedo_smoothness: float = 0.01
+    """Differences of albedo between neighbouring places."""
     white_light: float = 0.01
     """Colour of the light on a white surface*."""
     light_variation: float = 1e-3
@@ -99,12 +109,15 @@ class GeometryOptim:
     """Adam's learning rates, and when what happens."""
 
     batch_size: int = 4
+    """Images of a step."""
     offset_lr: float = 2.5e-4
     """Metres*."""
     refined_offset_factor: float = 0.75
     """On the rate above after subdivision."""
     albedo_lr: float = 1e-2
+    """Of albedo."""
     light_lr: float = 1e-2
+    """Of the environment map."""
     refine_at: int = 1000
     """Step after which the mesh is subdivided, from 1."""
     coarse_until: int = 1000
@@ -114,6 +127,7 @@ class GeometryOptim:
     decay_steps: int = 1000
     """At the end, in which all rates fall along a cosine to ``decay_to``."""
     decay_to: float = 0.1
+    """Share of every rate that is left at the end."""
     observe_every: int = 500
     """Steps after which labels and colours of vertices are looked up anew."""
     observed_frames: int = 64
@@ -144,10 +158,13 @@ class GeometryConfig:
     """Everything that decides how the personal mesh is fitted."""
 
     steps: int = 3000
+    """Optimisation steps, each on a batch of images."""
     checkpoint_every: int = 500
+    """Steps between checkpoints."""
     keep_checkpoints: int = 2
     """How many of the last checkpoints stay; 0 keeps all."""
     log_every: int = 20
+    """Steps between lines of the metrics log."""
     model: GeometryModelConfig = field(default_factory=GeometryModelConfig)
     losses: GeometryWeights = field(default_factory=GeometryWeights)
     optim: GeometryOptim = field(default_factory=GeometryOptim)

@@ -22,16 +22,22 @@ the published variant without visibility."""
 
 @dataclass(frozen=True)
 class MaterialRates:
-    """Learning rates [6.3]."""
+    """Adam's learning rates of materials and light (spec section 6.3)."""
 
     albedo_init: float = 5e-3
+    """Of albedo; decays..."""
     albedo_final: float = 5e-4
+    """...to this value."""
     roughness: float = 2e-3
+    """Of roughness."""
     specular: float = 2e-3
+    """Of the strength of highlights."""
     delta_factor: float = 0.2
     """Rates of what expressions change, as a share of those above."""
     light_init: float = 1e-2
+    """Of the light; decays..."""
     light_final: float = 1e-3
+    """...to this value."""
     decay_steps: int = 40_000
     """Albedo and light decay over so many steps, straight in the logarithm."""
 
@@ -49,21 +55,28 @@ class MaterialRates:
 
 @dataclass(frozen=True)
 class MaterialWeights:
-    """Weights of the terms of [5.3]."""
+    """Weights of the loss terms of materials and light (spec section 5.3)."""
 
     white_light: float = 0.01
+    """Colour of the light on a white surface."""
     roughness_prior: float = 0.01
+    """Roughness of skin away from what is usual."""
     specular_prior: float = 0.003
+    """Highlights of skin away from what is usual."""
     dull_specular: float = 0.01
     """Of hair, brows and cloth."""
     albedo_neighbors: float = 2e-3
+    """Differences of albedo between near Gaussians of one label."""
     material_neighbors: float = 5e-3
     """Of roughness and specular."""
     albedo_deltas: float = 1e-3
+    """What expressions change of albedo."""
     material_deltas: float = 1e-2
     """Of roughness and specular."""
     light_variation: float = 1e-3
+    """Differences of neighbouring texels of the light."""
     light_energy: float = 1e-4
+    """Strength of the light."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +92,14 @@ class MaterialConfig:
     train_light: bool = True
     """Find the light; otherwise it stays what it started as, such as a light probe."""
     visibility: VisibilityMode = "cached"
+    """Shadows of training frames: cached, traced once and kept; live, traced in every step; or
+    none."""
     visibility_file: Path | None = None
     """File that keeps traced shadows from one training of a capture to the next; None: not kept."""
     map_rows: int = 16
     """Rows of the trained light, which is twice as wide."""
     min_roughness: float = 0.3
-    """Lobes narrower than texels flicker [3.4]."""
+    """Least roughness: lobes narrower than texels flicker (spec section 3.4)."""
     tonemap: Tonemap = "srgb"
     """How radiance becomes display values: srgb; studio, the film of the virtual studio; none;
     or gaussian, sRGB before Gaussians are drawn."""
@@ -99,7 +114,8 @@ class MaterialConfig:
     rebind_interval: int = 500
     """Steps between searches for the nearest points of the mesh; edits search, too."""
     binding_gradients: bool = True
-    """Let shading move Gaussians along the surface by where they look normals up [3.6]."""
+    """Let shading move Gaussians along the surface by where they look normals up (spec section
+    3.6)."""
     rates: MaterialRates = field(default_factory=MaterialRates)
     weights: MaterialWeights = field(default_factory=MaterialWeights)
 

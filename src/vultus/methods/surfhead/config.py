@@ -92,11 +92,13 @@ class LossWeights:
     xyz_weight: float = 1e-2
     """Keep surfels within ``xyz_threshold`` triangle sizes of their triangle."""
     xyz_threshold: float = 1.0
+    """That limit, in triangle sizes."""
     metric_xyz: bool = False
     """Apply that limit along each axis of the face's frame, in metres (official --metric_xyz)."""
     scale_weight: float = 1.0
     """Keep surfels below ``scale_threshold`` triangle sizes."""
     scale_threshold: float = 0.6
+    """That limit, in triangle sizes."""
     metric_scale: bool = False
     """Measure scales in metres (official --metric_scale)."""
     mask_normals: bool = True
@@ -110,22 +112,30 @@ class OptimConfig:
     position_lr_init: float = 0.005
     """Times the extent of the cameras; decays exponentially to the final value."""
     position_lr_final: float = 5e-5
+    """Value at the end of that decay, times the extent, too."""
     position_lr_steps: int = 300_000
+    """Steps of that decay."""
     feature_lr: float = 0.0025
     """Degree 0; higher degrees use a twentieth."""
     opacity_lr: float = 0.05
+    """Of opacity logits."""
     scaling_lr: float = 0.017
+    """Of log-scales."""
     rotation_lr: float = 0.001
+    """Of quaternions."""
     blend_weight_lr: float = 0.001
+    """Of blend weights (jbs)."""
     adam_epsilon: float = 1e-15
     """Added to the root of Adam's second moment. The published value turns any gradient, however
     faint, into a full step: surfels behind others drift. About 1e-8 lets them rest."""
     finetune_rig: bool = True
     """Also optimise the rig parameters of training timesteps."""
     expression_lr: float = 1e-3
+    """Of expression coefficients."""
     pose_lr: float = 1e-5
     """Global, neck, jaw and eye rotations."""
     translation_lr: float = 1e-6
+    """Of the head's translation."""
 
 
 @dataclass(frozen=True)
@@ -140,12 +150,14 @@ class SurfHeadConfig:
     steps: int = 300_000
     """Optimisation steps; one image each."""
     checkpoint_every: int = 5_000
+    """Steps between checkpoints."""
     keep_checkpoints: int = 2
     """How many of the last checkpoints stay; 0 keeps all. Commands on a run take any of them with
     --step."""
     evaluate_every: int = 0
     """0: only after the last step."""
     log_every: int = 50
+    """Steps between lines of the metrics log."""
     backend: Literal["auto", "ref", "cpu", "gpu"] = "auto"
     """Rasterizer."""
 
