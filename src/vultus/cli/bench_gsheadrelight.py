@@ -12,7 +12,7 @@ from vultus.cli.bench_tables import print_rows, require_positive
 from vultus.cli.console import console
 from vultus.cli.option_parser import parse_arguments
 from vultus.core.devices import find_device
-from vultus.methods.gsheadrelight.config import PRESETS
+from vultus.methods.gsheadrelight.presets import PRESETS
 
 __all__ = ["GSHeadRelightBenchOptions", "run_gsheadrelight"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ class MethodEntry:
     """Where a method lives and what it is."""
 
     module: str
-    """Package with the class (``model``), ``PRESETS`` and ``scale_schedule`` (``config``)."""
+    """Package with the class (``model``) and the settings (``config``)."""
     class_name: str
     description: str
     paper: str
@@ -38,6 +39,8 @@ class MethodEntry:
     """Whether it binds primitives to the faces of a head."""
     ablation: tuple[str, ...] = ()
     """Presets that differ in what the paper claims; what ``vultus ablate`` compares by default."""
+    presets: str = "config"
+    """Module of the package with ``PRESETS`` and ``scale_schedule``."""
 
 
 METHODS: dict[str, MethodEntry] = {
@@ -73,12 +76,14 @@ GENERATORS: dict[str, MethodEntry] = {
         "SphereHead",
         "a generator of full heads from single images: features on planes of two spheres",
         "SphereHead, ECCV 2024, arXiv 2404.05680",
+        presets="presets",
     ),
     "gsheadrelight": MethodEntry(
         "vultus.methods.gsheadrelight",
         "GSHeadRelight",
         "a generator of heads that can be lit, from single images with known light: Gaussians",
         "GSHeadRelight, SIGGRAPH 2025, doi 10.1145/3721238.3730614",
+        presets="presets",
     ),
 }
 """Generative methods, trained on image sets: name -> where it is implemented."""
@@ -90,7 +95,7 @@ def method_presets(name: str) -> Mapping[str, Any]:
     Raises:
         ValueError: If the method is unknown; lists the known ones.
     """
-    return import_module(f"{_entry(name).module}.config").PRESETS
+    return _presets_module(name).PRESETS
 
 
 def scale_schedule(name: str, config: Any, factor: float) -> Any:
@@ -99,7 +104,7 @@ def scale_schedule(name: str, config: Any, factor: float) -> Any:
     Raises:
         ValueError: If the factor is not positive.
     """
-    return import_module(f"{_entry(name).module}.config").scale_schedule(config, factor)
+    return _presets_module(name).scale_schedule(config, factor)
 
 
 def build_method(
@@ -134,6 +139,11 @@ def build_generator(
     entry = _entry(name)
     factory = getattr(import_module(f"{entry.module}.model"), entry.class_name)
     return factory(config, conditions, seed, torch.device(device))
+
+
+def _presets_module(name: str) -> ModuleType:
+    entry = _entry(name)
+    return import_module(f"{entry.module}.{entry.presets}")
 
 
 def _entry(name: str) -> MethodEntry:

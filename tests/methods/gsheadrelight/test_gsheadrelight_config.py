@@ -10,14 +10,13 @@ import pytest
 
 from vultus.core.config import config_from_data, config_to_data
 from vultus.methods.gsheadrelight.config import (
-    PRESETS,
     DiscriminatorConfig,
     GeneratorConfig,
     GSHeadRelightConfig,
     ObjectiveConfig,
     ViewConfig,
-    scale_schedule,
 )
+from vultus.methods.gsheadrelight.presets import PRESETS, scale_schedule
 
 
 @pytest.mark.parametrize("name", PRESETS)

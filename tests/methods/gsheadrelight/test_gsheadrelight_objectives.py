@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vultus.data.camera_labels import look_at_labels
-from vultus.methods.gsheadrelight.config import PRESETS, DiscriminatorConfig, ObjectiveConfig
+from vultus.methods.gsheadrelight.config import DiscriminatorConfig, ObjectiveConfig
 from vultus.methods.gsheadrelight.discriminator import Discriminator
 from vultus.methods.gsheadrelight.objectives import (
     Judge,
@@ -23,6 +23,7 @@ from vultus.methods.gsheadrelight.objectives import (
     gradient_penalties,
     real_pictures,
 )
+from vultus.methods.gsheadrelight.presets import PRESETS
 
 TINY = DiscriminatorConfig(image_size=16, channel_base=128, channel_max=16, clamp=None)
 CONFIG = ObjectiveConfig(blur_sigma=1.0, compactness_neighbors=3)
