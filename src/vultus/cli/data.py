@@ -117,7 +117,7 @@ def main(arguments: list[str]) -> None:
         about = {name: line for name, (_, line) in sorted(_SUBCOMMANDS.items())}
         text = "Make, check and fit captures. `vultus data SUBCOMMAND --help` lists all options."
         console.print(subcommand_help("vultus data SUBCOMMAND [options]", text, about))
-        return
+        raise SystemExit(0)  # As other help ends.
     parser = argparse.ArgumentParser(prog="vultus data", add_help=False, allow_abbrev=False)
     parser.add_argument("subcommand", choices=sorted(_SUBCOMMANDS))
     parsed, rest = parser.parse_known_args(arguments)

@@ -88,7 +88,7 @@ def main(arguments: list[str]) -> None:
     """Parse ``METHOD [--preset NAME] options`` and train."""
     if asks_for_help(arguments):
         console.print(subcommand_help("vultus train METHOD [options]", _ABOUT, _methods()))
-        return
+        raise SystemExit(0)  # As other help ends.
     method, preset, rest = _method_and_preset(arguments)
     presets = method_presets(method)
     if preset not in presets:
