@@ -18,7 +18,9 @@ def kernels(source: str) -> Iterator[ast.FunctionDef]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef):
             # With options a decorator is a call.
-            made = [each.func if isinstance(each, ast.Call) else each for each in node.decorator_list]
+            made = [
+                each.func if isinstance(each, ast.Call) else each for each in node.decorator_list
+            ]
             if "jit" in {each.id for each in made if isinstance(each, ast.Name)}:
                 yield node
 
