@@ -13,6 +13,7 @@ import pytest
 from vultus.core.files import (
     atomic_directory,
     atomic_path,
+    file_digest,
     is_temporary,
     read_json,
     write_json,
@@ -133,3 +134,10 @@ def test_the_smallest_and_largest_whole_numbers_of_64_bits_are_read(tmp_path: Pa
     limits = [-(2**63), 2**63 - 1]
     write_json(tmp_path / "a.json", limits)
     assert read_json(tmp_path / "a.json") == limits
+
+
+def test_a_digest_is_the_one_that_other_programs_print(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    # The example of FIPS 180-2, appendix B.1.
+    wanted = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert file_digest(tmp_path / "abc") == wanted

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from vultus.cli.generator_weights import RELIGHTABLE, SPHERE_HEAD, SavedSource, 
 from vultus.cli.option_parser import parse_arguments
 from vultus.core.asset_registry import find_asset
 from vultus.core.devices import find_device
-from vultus.core.files import write_json
+from vultus.core.files import file_digest, write_json
 from vultus.core.image_io import write_image
 from vultus.data.cropping.face_descriptions import face_descriptions
 from vultus.data.cropping.onnx_detectors import open_network, person_mattes
@@ -345,5 +344,4 @@ def main(arguments: list[str]) -> None:
 
 def _digest(path: Path) -> str:
     """What tells a network apart from others."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGEST]
+    return file_digest(path)[:_DIGEST]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from vultus.core.asset_checks import (
     check_template_mesh,
     check_weights,
 )
-from vultus.core.files import atomic_path
+from vultus.core.files import atomic_path, file_digest
 
 __all__ = [
     "ASSETS",
@@ -256,7 +255,7 @@ def import_asset(name: str, source: Path) -> Path:
     spec = asset_spec(name)
     if not source.is_file():
         raise FileNotFoundError(f"{source} does not exist")
-    digest = _sha256(source)
+    digest = file_digest(source)
     if spec.sha256 is not None and not digest.startswith(spec.sha256):
         raise ValueError(
             f"{source}: SHA-256 must start with {spec.sha256}, got {digest[:16]}; get "
@@ -267,18 +266,13 @@ def import_asset(name: str, source: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(target) as temporary:
         _copy(source, temporary)
-        if _sha256(temporary) != digest:
+        if file_digest(temporary) != digest:
             raise ValueError(f"{source} changed while it was copied")
     return target
 
 
 def _stored_path(spec: AssetSpec) -> Path:
     return assets_path() / spec.name / spec.file_name
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _copy(source: Path, target: Path) -> None:

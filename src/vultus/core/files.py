@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -14,6 +15,7 @@ from typing import Any
 __all__ = [
     "atomic_directory",
     "atomic_path",
+    "file_digest",
     "is_temporary",
     "parse_json",
     "read_json",
@@ -32,6 +34,16 @@ _INTEGER_DIGITS = 20
 def is_temporary(path: Path) -> bool:
     """Say whether a name is one that an interrupted write may have left behind."""
     return path.name.startswith(_TEMPORARY_PREFIX)
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_directory(path: Path) -> None:
