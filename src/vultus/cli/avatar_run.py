@@ -222,7 +222,7 @@ def open_run(
     if not isinstance(method, str) or method not in METHODS:
         known = ", ".join(METHODS)
         raise ValueError(f"{folder.config_path}: method must be one of {known}, got {method!r}")
-    defaults = {"config": next(iter(method_presets(method).values()))}
+    defaults: dict[str, object] = {"config": _config_class(method)()}
     completed = complete_run_config(stored, defaults)
     where = f"{folder.config_path}: config"
     run: Any = config_from_data(_run_config_class(method), completed, where)
@@ -239,6 +239,9 @@ def open_run(
 
 def _run_config_class(method: str) -> type[Any]:
     """The dataclass that ``config.json`` of a run of this method holds."""
-    config_class = type(next(iter(method_presets(method).values())))
-    fields = [("method", str), ("seed", int), ("data", DataOptions), ("config", config_class)]
-    return make_dataclass("RunConfig", fields, frozen=True)
+    parts = {"method": str, "seed": int, "data": DataOptions, "config": _config_class(method)}
+    return make_dataclass("RunConfig", parts.items(), frozen=True)
+
+
+def _config_class(method: str) -> type[Any]:
+    return type(next(iter(method_presets(method).values())))
