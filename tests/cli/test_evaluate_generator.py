@@ -155,8 +155,15 @@ def test_likeness_in_several_lights_needs_a_network_that_the_user_has(
         assert run(["assets", "import", "face_recognition", str(model)]) == 0
     assert written[0] == written[1]
     known = f"generator-all-rendered-4-black-v1, identity-3x2-face-{digest}-v2"
-    assert written[0]["protocol"] == known
+    views = f"identity-views-3x30-face-{digest}-v1"
+    assert written[0]["protocol"] == f"{known}, {views}"
     results = written[0]["results"]
     names = ["identity_similarity", "identity_similarity.others"]
+    names += ["identity_over_views", "identity_over_views.others"]
     assert list(results) == ["random_feature_distance", *names]
     assert all(-1.0 <= results[name] <= 1.001 for name in names)
+    assert results["identity_over_views"] < 1.0
+    assert run([*asked, "--identity-yaw", "0", "--out", str(tmp_path / "lit.json")]) == 0
+    lit = json.loads((tmp_path / "lit.json").read_text())
+    assert lit["protocol"] == known
+    assert lit["results"] == {name: results[name] for name in list(results)[:3]}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import tyro
 from jaxtyping import Float
 from torch import Tensor
@@ -45,7 +46,10 @@ from vultus.engine.identity_quality import (
     IdentityQualityConfig,
     check_identity_lights,
     identity_protocol,
+    identity_view_protocol,
+    identity_yaws,
     measure_identity,
+    measure_identity_over_views,
 )
 from vultus.engine.light_quality import (
     LightMeasurement,
@@ -84,7 +88,7 @@ class _Evaluation:
     finder: PersonFinder | None = None
     """Of masks under swapped backgrounds."""
     recognizer: FaceRecognizer | None = None
-    """Of people in several lights."""
+    """Of people in several lights and views."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +234,7 @@ class EvaluateRelightableOptions(EvaluateGeneratorOptions):
     identity: Annotated[IdentityQualityConfig, tyro.conf.arg(name="")] = field(
         default_factory=IdentityQualityConfig
     )
-    """How likeness in different lights is measured."""
+    """How likeness in different lights and views is measured."""
     identity_model: Path | None = None
     """ONNX model that describes faces, with --identity-count: RGB in [-1, 1], 112 x 112, as
     ArcFace's; default: the asset face_recognition."""
@@ -259,6 +263,8 @@ class EvaluateRelightableOptions(EvaluateGeneratorOptions):
             assert entries.lights is not None
             check_identity_lights(self.identity, entries.lights)
             protocols.append(identity_protocol(self.identity, recognizer))
+            if self.identity.identity_yaw:
+                protocols.append(identity_view_protocol(self.identity, recognizer))
         return _Evaluation(
             make, images, saved.rig, tuple(protocols), entries, recognizer=recognizer
         )
@@ -272,11 +278,19 @@ class EvaluateRelightableOptions(EvaluateGeneratorOptions):
             lights = measure_lights(make, feed, self.light, batch, self.seed)
             results |= lights.figures
         if opened.recognizer is not None:
-            frontal = opened.rig.label().to(feed.device)
-            results |= measure_identity(
-                make, feed, frontal, self.identity, opened.recognizer, batch, self.seed
-            )
+            results |= self._likeness(make, opened.rig, opened.recognizer, feed)
         return _Measured(results, lights)
+
+    def _likeness(
+        self, make: RandomLitImages, rig: ViewRig, recognizer: FaceRecognizer, feed: ImageFeed
+    ) -> dict[str, float]:
+        """Compare people with themselves in other lights, and from other sides."""
+        rest = self.identity, recognizer, self.quality.batch, self.seed
+        results = measure_identity(make, feed, rig.label().to(feed.device), *rest)
+        if len(yaws := identity_yaws(self.identity)):
+            views = rig.labels(yaws, torch.zeros_like(yaws)).to(feed.device)
+            results |= measure_identity_over_views(make, feed, views, *rest)
+        return results
 
     def pictures(self, measured: _Measured) -> dict[Path, Float[Tensor, "3 h w"]]:
         """The sheet of lights."""
