@@ -53,6 +53,7 @@ def test_cats_are_seen_with_their_backgrounds_after_a_while() -> None:
         (ViewConfig, "distance", 0.0, "must be positive, got 0"),
         (ViewConfig, "light_turn", 181.0, "must be 0 to 180, got 181"),
         (ViewConfig, "light_gain", -0.5, "must be at least 0 and finite, got -0.5"),
+        (ViewConfig, "light_tint", -0.5, "must be at least 0 and finite, got -0.5"),
     ],
 )
 def test_values_that_cannot_be_are_refused(part: type, name: str, value: float, rule: str) -> None:

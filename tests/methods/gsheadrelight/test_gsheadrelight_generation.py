@@ -53,9 +53,9 @@ STILL = torch.full((2,), 0.99)
 
 
 def draws(**changes: Tensor) -> GenerationDraws:
-    """No swap, no random camera, no turn."""
+    """No swap, no random camera, no turn, no tint."""
     still = GenerationDraws(
-        *[torch.full((2,), value) for value in (0.99, 0.99, 0.0, 0.5, 0.5, 0.0)]
+        *[torch.full((2,), value) for value in (0.99, 0.99, 0.0, 0.5, 0.5, 0.0)], torch.zeros(2, 3)
     )
     return still._replace(**changes)
 
@@ -118,6 +118,46 @@ def test_lights_become_stronger_and_weaker_with_their_labels() -> None:
     _, changed = vary_conditions(cameras, lights, change, ViewConfig(light_gain=0.5))
     factors = torch.tensor([0.5, -1.0]).exp()[:, None]
     assert torch.allclose(changed, lights * factors)
+
+
+def test_tinted_lights_keep_their_directions_and_brightness() -> None:
+    """Every colour has one factor for all its terms, and factors have no part in common."""
+    _, cameras, _ = inputs()
+    lights = torch.randn(2, 27, generator=torch.Generator().manual_seed(6))
+    tint = draws(light_tint=torch.tensor([[1.0, 1.0, 1.0], [3.0, 0.0, 0.0]]))
+    _, tinted = vary_conditions(cameras, lights, tint, ViewConfig(light_tint=0.5))
+    factors = (labels_to_light(tinted) / labels_to_light(lights)).log()
+    assert torch.allclose(factors, factors[:, :1].expand(-1, 9, -1), atol=1e-5)
+    expected = torch.tensor([[0.0, 0.0, 0.0], [1.0, -0.5, -0.5]])
+    assert torch.allclose(factors[:, 0], expected, atol=1e-5)
+    _, same = vary_conditions(cameras, lights, tint, ViewConfig())
+    assert torch.equal(same, lights)
+
+
+def test_tints_spread_as_configured() -> None:
+    drawn = draw_generation(4000, torch.Generator().manual_seed(7))
+    _, tinted = vary_conditions(
+        labels(4000), torch.ones(4000, 27), drawn, ViewConfig(light_tint=0.3)
+    )
+    logs = labels_to_light(tinted)[:, 0].log()
+    # Of three, one is spent on their mean.
+    assert float(logs.std()) == pytest.approx(0.3 * (2 / 3) ** 0.5, rel=0.05)
+    assert float(logs.sum(dim=1).abs().max()) < 1e-5
+
+
+def test_lights_without_colors_take_no_tint() -> None:
+    _, cameras, lights = inputs()
+    with pytest.raises(ValueError, match="lights must have 27 numbers to be tinted, got 9"):
+        vary_conditions(cameras, lights, draws(), ViewConfig(light_tint=0.5))
+    with pytest.raises(ValueError, match=r"views.light_tint needs generator.light_channels 3"):
+        replace(CONFIG, views=ViewConfig(light_tint=0.5))
+    colored = replace(
+        CONFIG,
+        generator=replace(CONFIG.generator, light_channels=3),
+        discriminator=replace(CONFIG.discriminator, light_dim=27),
+        views=ViewConfig(light_tint=0.5),
+    )
+    assert colored.views.light_tint == 0.5
 
 
 def test_some_cameras_are_replaced_by_random_ones() -> None:

@@ -215,6 +215,9 @@ class ViewConfig:
     in degrees. Ours; 180 frees light from pose, and its label turns with it."""
     light_gain: float = 0.0
     """Standard deviation of the logarithm of a factor of these lights. Ours."""
+    light_tint: float = 0.0
+    """Standard deviation of the logarithms of factors of each of their colours, which keep the
+    geometric mean of the three; for generators of three light channels. Ours."""
 
     def __post_init__(self) -> None:
         """Reject cameras and lights that cannot be."""
@@ -227,6 +230,7 @@ class ViewConfig:
             raise ValueError(f"distance must be positive, got {self.distance}")
         _check_range("light_turn", self.light_turn, 0.0, 180.0)
         _check_range("light_gain", self.light_gain, 0.0, _MOST)
+        _check_range("light_tint", self.light_tint, 0.0, _MOST)
 
 
 @dataclass(frozen=True)
@@ -332,6 +336,10 @@ class GSHeadRelightConfig:
             raise ValueError(
                 f"discriminator.light_dim must be {self.generator.transfer_dim} as the generator's "
                 f"light_channels say, got {self.discriminator.light_dim}"
+            )
+        if self.views.light_tint and self.generator.light_channels != 3:
+            raise ValueError(
+                "views.light_tint needs generator.light_channels 3, as other lights have no colour"
             )
         if self.objective.background == "scenery" and not self.generator.background_points:
             raise ValueError("objective.background 'scenery' needs generator.background_points")

@@ -41,6 +41,8 @@ class GenerationDraws(NamedTuple):
     """Uniform."""
     light_gain: Float[Tensor, " b"]
     """Normal."""
+    light_tint: Float[Tensor, "b 3"]
+    """Normal, for each colour."""
 
 
 class GeneratedBatch(NamedTuple):
@@ -60,8 +62,8 @@ def draw_generation(batch: int, random: torch.Generator) -> GenerationDraws:
     def uniforms() -> Tensor:
         return torch.rand(batch, generator=random, device=random.device)
 
-    def normals() -> Tensor:
-        return torch.randn(batch, generator=random, device=random.device)
+    def normals(*shape: int) -> Tensor:
+        return torch.randn(batch, *shape, generator=random, device=random.device)
 
     yaw = normals()
     return GenerationDraws(
@@ -71,6 +73,7 @@ def draw_generation(batch: int, random: torch.Generator) -> GenerationDraws:
         height=uniforms(),
         light_turn=uniforms(),
         light_gain=normals(),
+        light_tint=normals(3),
     )
 
 
@@ -80,13 +83,16 @@ def vary_conditions(
     draws: GenerationDraws,
     views: ViewConfig,
 ) -> tuple[Float[Tensor, "b 25"], Float[Tensor, "b l"]]:
-    """Replace some cameras of the set by random ones, turn its lights and change their strength.
+    """Replace some cameras of the set by random ones; turn, strengthen and tint its lights.
 
     Args:
         labels: Cameras.
         lights: Labels in axes of the head.
         draws: Decide.
         views: How often and how far.
+
+    Raises:
+        ValueError: If lights of one channel are to be tinted.
     """
     free = random_cameras(labels, draws.yaw, draws.height, views)
     labels = torch.where((draws.camera < views.random_share)[:, None], free, labels)
@@ -95,6 +101,13 @@ def vary_conditions(
         lights = light_to_labels(turn_around_up(labels_to_light(lights), turns))
     if views.light_gain > 0.0:
         lights = lights * (views.light_gain * draws.light_gain).exp()[:, None]
+    if views.light_tint > 0.0:
+        colored = labels_to_light(lights)
+        if colored.shape[2] != 3:
+            raise ValueError(f"lights must have 27 numbers to be tinted, got {lights.shape[1]}")
+        # Without their mean, which is a gain.
+        tints = draws.light_tint - draws.light_tint.mean(dim=1, keepdim=True)
+        lights = light_to_labels(colored * (views.light_tint * tints).exp()[:, None])
     return labels, lights
 
 
