@@ -51,6 +51,7 @@ from vultus.data.studio.config import StudioConfig
 from vultus.export.avatar_mesh import FusionSettings
 from vultus.methods.gsheadrelight.light_sources import LightSettings
 from vultus.methods.gsheadrelight.occupancy import OccupancySettings
+from vultus.methods.gsheadrelight.shown_gaussians import ShownGaussians
 from vultus.methods.registry import GENERATORS, METHODS, method_presets
 from vultus.methods.relightable_blendshapes.geometry_config import GeometryConfig
 from vultus.methods.relightable_blendshapes.material_editing import MaterialEdit
@@ -74,7 +75,13 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "mesh": (MeshOptions,),
     "export": (ExportOptions,),
     "generate": (GenerateOptions, SphereHeadOptions, PeopleOptions),
-    "generate gsheadrelight": (GenerateOptions, RelightableOptions, LightOptions, PictureOptions),
+    "generate gsheadrelight": (
+        GenerateOptions,
+        RelightableOptions,
+        LightOptions,
+        PictureOptions,
+        ShownGaussians,
+    ),
     "generate-relit gsheadrelight": (GenerateRelitOptions, ManyLightsOptions, LightSettings),
     "generate-splats gsheadrelight": (GenerateSplatsOptions, GaussianOptions, LightSettings),
     "envmap-light": (EnvmapLightOptions,),
@@ -118,6 +125,7 @@ _PARTS = {
 _PICTURE_PARTS = {
     **unnamed("pictures", PictureOptions),
     **unnamed("pictures.cameras", CameraOptions),
+    **unnamed("shown", ShownGaussians),
 }
 _LIT_PARTS = {**_PARTS, **unnamed("light", LightOptions), **_PICTURE_PARTS}
 _RELIT_PARTS = {

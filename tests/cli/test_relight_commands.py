@@ -26,7 +26,7 @@ from vultus.core.image_io import (
 from vultus.core.video_io import video_info
 from vultus.export.mesh_files import read_mesh
 from vultus.export.relit_people import light_picture
-from vultus.gaussians.splat_files import read_splats
+from vultus.gaussians.splat_files import Splats, read_splats
 from vultus.methods.gsheadrelight.generator_file import OFFICIAL_RIG
 from vultus.methods.gsheadrelight.light_files import read_light
 from vultus.methods.gsheadrelight.light_sources import LightSettings, LightSource, open_light
@@ -164,6 +164,35 @@ def test_splats_hold_the_colours_of_each_light(weights: Path, tmp_path: Path) ->
         assert torch.equal(splats.means, gaussians.means[0])
 
 
+def test_splats_may_be_fewer_and_those_of_nodes(weights: Path, tmp_path: Path) -> None:
+    def splats(*more: str) -> Splats:
+        assert run(command("generate-splats", weights, tmp_path, *more)) == 0
+        return read_splats(tmp_path / "seed0000_front.ply")
+
+    whole, coarse = splats(), splats("--levels", "0", "1", "--opaque")
+    assert len(whole) == 1700
+    assert torch.equal(coarse.means, whole.means[:100])
+    assert float(coarse.opacity_logits.min()) == 16.0
+    limit = float(whole.opacity_logits.median().sigmoid())
+    culled = splats("--cull-below", str(limit))
+    assert torch.equal(culled.means, whole.means[whole.opacity_logits.sigmoid() >= limit])
+    assert len(splats("--nodes")) == 420
+
+
+def test_pictures_and_films_show_what_is_chosen(weights: Path, tmp_path: Path) -> None:
+    def picture(*more: str) -> torch.Tensor:
+        assert run(command("generate", weights, tmp_path, "--views", "front", *more)) == 0
+        return read_image_bytes(tmp_path / "seed0000.png")
+
+    whole, dots = picture(), picture("--grow", "-3", "--branch", "2", "--branch-near", "1")
+    assert int((dots > 0).sum()) < int((whole > 0).sum())
+    sheets = []
+    for name, more in (("a.png", []), ("b.png", ["--nodes"])):
+        assert run(command("generate-relit", weights, tmp_path / name, *more)) == 0
+        sheets.append(read_image_bytes(tmp_path / name))
+    assert not torch.equal(*sheets)
+
+
 def test_surfaces_have_the_colours_of_the_light(weights: Path, tmp_path: Path) -> None:
     more = ["--resolution", "20", "--level", "0.5", "--formats", "ply", "mrc"]
     for name in ("front", "below"):
@@ -231,6 +260,8 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "exposure": (["--exposure", "-1"], "exposure must be positive, got -1.0"),
     "raw": (["--outputs", "raw"], "--outputs must be some of rgb, albedo"),
     "size": (["--size", "0"], "size must be positive, got 0"),
+    "levels": (["--levels", "7"], "levels must be 0 to 3, as this generator has Gaussians"),
+    "branches": (["--branch-near", "7"], "branch_near needs branch, got 7 without"),
 }
 
 

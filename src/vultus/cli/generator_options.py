@@ -27,6 +27,7 @@ from vultus.methods.generated_heads import PeopleSampler
 from vultus.methods.gsheadrelight import sampling as gsheadrelight
 from vultus.methods.gsheadrelight.light_sources import named_light
 from vultus.methods.gsheadrelight.rendering import ShadeMode
+from vultus.methods.gsheadrelight.shown_gaussians import ShownGaussians
 from vultus.methods.head_views import ViewRig
 from vultus.methods.latents import read_styles
 from vultus.methods.people import DrawSettings, People
@@ -206,7 +207,11 @@ class _GaussianOptions(GeneratorOptions, ABC):
     """Options of every command that generates people with GSHeadRelight."""
 
     def _open(
-        self, light: Float[Tensor, "9 c"], mode: ShadeMode, pictures: PictureOptions
+        self,
+        light: Float[Tensor, "9 c"],
+        mode: ShadeMode,
+        pictures: PictureOptions,
+        shown: ShownGaussians | None = None,
     ) -> gsheadrelight.RelightableSampler:
         settings = gsheadrelight.SamplingSettings(
             truncation=self.truncation,
@@ -217,6 +222,7 @@ class _GaussianOptions(GeneratorOptions, ABC):
             has_scenery=pictures.scenery,
             backdrop=pictures.backdrop,
             size=pictures.size,
+            shown=shown or ShownGaussians(),
         )
         saved = open_saved(RELIGHTABLE, self.source())
         generator = saved.generator
@@ -235,9 +241,11 @@ class _GaussianOptions(GeneratorOptions, ABC):
 class GaussianOptions(_GaussianOptions):
     """Options of commands that make neither pictures nor light."""
 
+    shown: Annotated[ShownGaussians, tyro.conf.arg(name="")] = field(default_factory=ShownGaussians)
+
     def open_sampler(self) -> gsheadrelight.RelightableSampler:
         """Check the options, read the weights and put both together."""
-        return self._open(named_light("front"), "lit", PictureOptions())
+        return self._open(named_light("front"), "lit", PictureOptions(), self.shown)
 
 
 @dataclass(frozen=True)
@@ -247,10 +255,11 @@ class ManyLightsOptions(_GaussianOptions):
     pictures: Annotated[PictureOptions, tyro.conf.arg(name="")] = field(
         default_factory=PictureOptions
     )
+    shown: Annotated[ShownGaussians, tyro.conf.arg(name="")] = field(default_factory=ShownGaussians)
 
     def open_sampler(self) -> gsheadrelight.RelightableSampler:
         """Check the options, read the weights and put both together."""
-        return self._open(named_light("front"), "lit", self.pictures)
+        return self._open(named_light("front"), "lit", self.pictures, self.shown)
 
 
 @dataclass(frozen=True)
@@ -273,11 +282,12 @@ class RelightableOptions(_GaussianOptions):
     pictures: Annotated[PictureOptions, tyro.conf.arg(name="")] = field(
         default_factory=PictureOptions
     )
+    shown: Annotated[ShownGaussians, tyro.conf.arg(name="")] = field(default_factory=ShownGaussians)
 
     def open_sampler(self) -> gsheadrelight.RelightableSampler:
         """Check the options, read light and weights and put all together."""
         source = self.light.source()
-        return self._open(source.light, source.mode, self.pictures)
+        return self._open(source.light, source.mode, self.pictures, self.shown)
 
 
 OptionsT = TypeVar("OptionsT", bound=GeneratorOptions)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize, softplus
 
@@ -70,6 +70,10 @@ class HeadGaussians(Gaussians):
         if isinstance(index, int):
             index = slice(index, index + 1 or None)
         return HeadGaussians(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    def take(self, rows: Int[Tensor, " k"]) -> HeadGaussians:
+        """Some of the Gaussians of all heads."""
+        return HeadGaussians(**{f.name: getattr(self, f.name)[:, rows] for f in fields(self)})
 
 
 @dataclass(frozen=True)

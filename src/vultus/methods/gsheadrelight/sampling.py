@@ -26,6 +26,7 @@ from vultus.methods.gsheadrelight.rendering import (
     lit_channels,
     render_channels,
 )
+from vultus.methods.gsheadrelight.shown_gaussians import ShownGaussians, shown_gaussians
 from vultus.methods.head_views import ViewRig
 from vultus.methods.people import DrawSettings, People, StyleSampler
 from vultus.nets.ranges import from_signed
@@ -55,6 +56,8 @@ class SamplingSettings(DrawSettings):
     """Colour behind everything."""
     size: int | None = None
     """Side of the pictures; default: that of the training."""
+    shown: ShownGaussians = field(default_factory=ShownGaussians)
+    """Which Gaussians of heads."""
 
     def __post_init__(self) -> None:
         """Reject what shows nothing."""
@@ -90,7 +93,8 @@ class RelightableSampler(StyleSampler):
     """Cameras of the training, one of which people are conditioned on; default: ``rig``."""
 
     def __post_init__(self) -> None:
-        """Reject scenery that was never learned."""
+        """Reject scenery that was never learned, and Gaussians that are not there."""
+        self.settings.shown.check(self.generator.config)
         if self.settings.has_scenery and self.generator.background is None:
             raise ValueError("has_scenery: this generator has learned nothing behind heads")
 
@@ -132,7 +136,9 @@ class RelightableSampler(StyleSampler):
     def head(self, person: People) -> RelightableHead:
         """Make the Gaussians of one person."""
         scenery = self.generator.scenery(person.ws) if self.settings.has_scenery else None
-        return RelightableHead(self.generator.gaussians(person.ws), scenery)
+        gaussians, nodes = self.generator.gaussians_and_anchors(person.ws)
+        shown = shown_gaussians(gaussians, nodes, self.settings.shown, self.generator.config)
+        return RelightableHead(shown, scenery)
 
     @torch.no_grad()
     def look(self, head: RelightableHead, label: Float[Tensor, "1 25"]) -> HeadView:
