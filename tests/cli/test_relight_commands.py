@@ -19,6 +19,7 @@ from vultus.cli.main import run
 from vultus.core.image_io import (
     image_size,
     read_image_bytes,
+    read_radiance,
     to_bytes,
     write_image,
     write_radiance,
@@ -30,6 +31,7 @@ from vultus.gaussians.splat_files import Splats, read_splats
 from vultus.methods.gsheadrelight.generator_file import OFFICIAL_RIG
 from vultus.methods.gsheadrelight.light_files import read_light
 from vultus.methods.gsheadrelight.light_sources import LightSettings, LightSource, open_light
+from vultus.methods.gsheadrelight.official_lights import official_environment_light
 from vultus.methods.gsheadrelight.rendering import SH_C0, shade
 from vultus.methods.gsheadrelight.sampling import RelightableSampler, SamplingSettings
 from vultus.methods.head_views import ring_labels
@@ -220,6 +222,9 @@ def test_a_map_becomes_coefficients_with_a_picture(
     assert torch.equal(read_image_bytes(tmp_path / "sky.png"), picture)
     assert run([*make, "--gray"]) == 0
     assert read_light(out).shape == (9, 1)
+    assert run([*make, "--map-light", "official", "--map-layout", "mirrored"]) == 0
+    published = official_environment_light(read_radiance(envmap))
+    torch.testing.assert_close(read_light(out), published)
     # Coefficients light people as their map does.
     for name, light in (("a", ["--light", str(out)]), ("b", ["--envmap", str(envmap)])):
         more = ["--views", "front", *light]

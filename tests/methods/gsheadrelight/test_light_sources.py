@@ -21,6 +21,7 @@ from vultus.methods.gsheadrelight.light_files import read_light, write_light
 from vultus.methods.gsheadrelight.light_sources import (
     LightSettings,
     LightSource,
+    MapLight,
     NamedLight,
     exposed,
     named_light,
@@ -31,6 +32,7 @@ from vultus.methods.gsheadrelight.lights import (
     environment_light,
     head_to_world_light,
 )
+from vultus.methods.gsheadrelight.official_lights import official_environment_light
 from vultus.render.lighting.envmap import EnvironmentMap, envmap_directions
 
 TOWARDS = {
@@ -173,6 +175,47 @@ def test_a_map_is_as_bright_as_published_unless_told() -> None:
     assert_close(exposed(environment, 2.0).radiance, 2.0 * environment.radiance)
     with pytest.raises(ValueError, match="exposure must be given for a map that is black"):
         exposed(EnvironmentMap(torch.zeros(3, 4, 8)))
+
+
+@pytest.mark.parametrize("map_light", ["official", "official_ldr"])
+def test_published_lights_are_those_of_maps_as_the_release_reads_them(
+    tmp_path: Path, map_light: MapLight
+) -> None:
+    raw = 3.0 * torch.rand(3, 16, 32, generator=torch.Generator().manual_seed(1))
+    raw[:, :6, 20:26] += torch.tensor([6.0, 4.0, 2.0])[:, None, None]
+    lights = []
+    for layout, stored in (("mirrored", raw), ("world", raw.flip(2))):
+        path = tmp_path / f"{layout}.exr"
+        write_radiance(path, stored)
+        settings = LightSettings(map_layout=layout, map_light=map_light)  # pyright: ignore[reportArgumentType]
+        lights.append(open_light(str(path), settings))
+        wanted = official_environment_light(raw, is_low_range=map_light == "official_ldr")
+        assert_close(lights[-1].light, wanted, looser=1e3, reason="files have half floats")
+        assert float(lights[-1].light.max()) == pytest.approx(0.7)
+        shown = lights[-1].environment
+        assert shown is not None
+        # As bright as the light, though not of the same colours after the blur.
+        assert float(environment_light(shown)[0].mean()) == pytest.approx(
+            float(lights[-1].light[0].mean()), rel=1e-5
+        )
+        brighter = open_light(str(path), replace(settings, exposure=2.0))
+        assert_close(brighter.light, 2.0 * lights[-1].light)
+        turned = open_light(str(path), replace(settings, yaw=40.0))
+        assert_close(turned.light, lights[-1].turned(math.radians(40.0)).light)
+    assert_close(lights[0].light, lights[1].light)
+    whole = open_light(str(tmp_path / "mirrored.exr"), LightSettings(map_layout="mirrored"))
+    assert not torch.allclose(whole.light, lights[0].light, atol=1e-2)
+
+
+def test_dim_maps_keep_their_published_brightness(tmp_path: Path) -> None:
+    path = tmp_path / "dim.exr"
+    write_radiance(path, torch.full((3, 8, 16), 0.0625))
+    source = open_light(str(path), LightSettings(map_light="official"))
+    # The release does not divide by pi.
+    assert_close(source.light[0], torch.full((3,), 0.0625 * math.sqrt(4.0 * math.pi)))
+    write_radiance(path, torch.zeros(3, 8, 16))
+    with pytest.raises(ValueError, match=r"dim\.exr: a map that is black has no light"):
+        open_light(str(path), LightSettings(map_light="official"))
 
 
 def test_light_and_surroundings_turn_together(tmp_path: Path) -> None:

@@ -21,26 +21,37 @@ from vultus.methods.gsheadrelight.lights import (
     turn_around_up,
     turn_around_view,
 )
+from vultus.methods.gsheadrelight.official_lights import official_environment_light
 from vultus.methods.gsheadrelight.rendering import ShadeMode
 from vultus.render.lighting.environments import MapLayout, read_environment
-from vultus.render.lighting.envmap import EnvironmentMap, envmap_directions, sample_envmap
+from vultus.render.lighting.envmap import (
+    EnvironmentMap,
+    envmap_directions,
+    sample_envmap,
+    to_mirrored,
+)
 
 __all__ = [
     "MAP_SUFFIXES",
     "LightSettings",
     "LightSource",
+    "MapLight",
     "NamedLight",
     "TurnAxis",
     "exposed",
     "light_of_map",
     "named_light",
     "open_light",
+    "published_map_light",
 ]
 
 NamedLight = Literal["front", "left", "right", "above", "below", "even"]
 """A large lamp on one side of the picture with some light from everywhere, or only the latter."""
 TurnAxis = Literal["up", "view"]
 """What lights turn around: the vertical, or the direction that a frontal camera looks in."""
+
+MapLight = Literal["whole", "official", "official_ldr"]
+"""How maps become light: integrated over the whole sphere, or as the release does it."""
 
 MAP_SUFFIXES = (".exr", ".hdr")
 
@@ -67,9 +78,13 @@ class LightSettings:
     map_layout: MapLayout = "world"
     """What maps show where. world: light before the face stands at a quarter of the width;
     front_centered: it stands in the middle; mirrored: as GSHeadRelight's programs read maps."""
+    map_light: MapLight = "whole"
+    """How maps become light. whole: integrated over all of the sphere; official: as GSHeadRelight's
+    programs do it, blurred, reduced to 20 x 10, and dimmed if the largest coefficient is above 0.7;
+    official_ldr: the same with their encoding in whole numbers up to 255 before."""
     exposure: float | None = None
-    """Factor of the light. Default: 1 for coefficients; for a map what makes its largest
-    coefficient 0.7, the published brightness."""
+    """Factor of the light. Default: 1 for coefficients and official lights; for a map integrated
+    as a whole what makes its largest coefficient 0.7, the published brightness."""
     yaw: float = 0.0
     """Turn the light around the head, in degrees: what came from the front then comes from the
     right of the picture at 90."""
@@ -154,10 +169,17 @@ def light_of_map(path: Path, settings: LightSettings) -> LightSource:
     """
     environment = read_environment(path, settings.map_layout)
     try:
-        environment = exposed(environment, settings.exposure)
+        if settings.map_light == "whole":
+            environment = exposed(environment, settings.exposure)
+            light = environment_light(environment)
+        else:
+            is_low_range = settings.map_light == "official_ldr"
+            exposure = 1.0 if settings.exposure is None else settings.exposure
+            light, environment = published_map_light(
+                environment, exposure, is_low_range=is_low_range
+            )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    light = environment_light(environment)
     return LightSource(path.stem, light, environment).turned(math.radians(settings.yaw))
 
 
@@ -196,6 +218,28 @@ def exposed(environment: EnvironmentMap, exposure: float | None = None) -> Envir
             raise ValueError("exposure must be given for a map that is black")
         exposure = _LARGEST_TERM / largest
     return environment.scaled(exposure)
+
+
+def published_map_light(
+    environment: EnvironmentMap, exposure: float = 1.0, *, is_low_range: bool = False
+) -> tuple[Float[Tensor, "9 3"], EnvironmentMap]:
+    """Light of a map as the release makes it, and the map at the mean brightness of that light.
+
+    Args:
+        environment: Where the light comes from.
+        exposure: Factor of both.
+        is_low_range: See ``official_environment_light``.
+
+    Raises:
+        ValueError: If the map is black.
+    """
+    light = exposure * official_environment_light(
+        to_mirrored(environment.radiance[None])[0], is_low_range=is_low_range
+    )
+    mean, own = float(light[0].mean()), float(environment_light(environment)[0].mean())
+    if not (mean > 0.0 and own > 0.0):
+        raise ValueError("a map that is black has no light")
+    return light, environment.scaled(mean / own)
 
 
 def _rolled(environment: EnvironmentMap, angle: float) -> EnvironmentMap:

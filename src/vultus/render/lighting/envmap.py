@@ -29,6 +29,7 @@ __all__ = [
     "rotate_envmap",
     "sample_envmap",
     "to_front_centered",
+    "to_mirrored",
 ]
 
 # Rows that a map is refined to before clustering: a bright texel can then feed several lights.
@@ -170,6 +171,11 @@ def from_mirrored(envmap: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
 
     This is how the programs of GSHeadRelight read maps.
     """
+    return envmap.flip(3)
+
+
+def to_mirrored(envmap: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+    """Undo ``from_mirrored``."""
     return envmap.flip(3)
 
 
