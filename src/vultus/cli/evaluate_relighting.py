@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from vultus.cli.avatar_run import open_run
@@ -20,6 +20,7 @@ from vultus.methods.relightable_blendshapes.material_evaluation import (
 )
 from vultus.methods.relightable_blendshapes.material_relighting import material_appearance
 from vultus.methods.relightable_blendshapes.model import RelightableBlendshapes
+from vultus.methods.relightable_blendshapes.relighting_measurement import relighting_facts
 
 __all__ = ["EvaluateRelightingOptions", "main"]
 
@@ -66,13 +67,14 @@ def main(arguments: list[str]) -> None:
     prog = "vultus evaluate-relighting"
     options = parse_arguments(EvaluateRelightingOptions, arguments, prog=prog, description=__doc__)
     opened = open_run(options.run, options.data, options.device, options.step)
-    check_occluder_faces(material_appearance(opened.avatar), options.occluder_faces)
+    appearance = material_appearance(opened.avatar)
+    check_occluder_faces(appearance, options.occluder_faces)
     assert isinstance(opened.avatar, RelightableBlendshapes)
     truth = read_relight_truth(opened.sequence)
     if truth is None:
         raise ValueError(f"{opened.sequence.root}: the capture does not tell its lights")
     records = opened.sequence.split(options.split)
-    Comparison.of(opened.avatar, opened.sequence, truth, records)
+    Comparison.of(appearance.config.tonemap, opened.sequence, truth, records)
     path = opened.folder.path / options.file_name
     if options.dry_run:
         console.print(
@@ -84,12 +86,7 @@ def main(arguments: list[str]) -> None:
     )
     _print(scores)
     print_occluder_faces(options.occluder_faces, scores.num_occluder_faces)
-    facts = {
-        "step": opened.step,
-        "split": options.split,
-        "occluder_faces": options.occluder_faces,
-    }
-    write_json(path, {**facts, **asdict(scores)})
+    write_json(path, relighting_facts(scores, opened.step, options.split, options.occluder_faces))
     console.print(f"written: {path}")
 
 

@@ -15,7 +15,7 @@ from vultus.geometry.cameras import Camera
 from vultus.heads.base import HeadModel, HeadPose
 from vultus.render.output import RenderOutput
 
-__all__ = ["MethodFactory", "ReconstructionMethod"]
+__all__ = ["FurtherMeasurement", "MethodFactory", "ReconstructionMethod"]
 
 
 @runtime_checkable
@@ -111,4 +111,36 @@ class MethodFactory(Protocol):
         self, config: Any, sequence: HeadSequence, seed: int, device: torch.device
     ) -> ReconstructionMethod:
         """Initialise every parameter; deterministic in ``seed``."""
+        ...
+
+
+@runtime_checkable
+class FurtherMeasurement(Protocol):
+    """What a method measures of finished avatars beside the metrics of protocols.
+
+    ``vultus ablate`` makes tables of it.
+    """
+
+    @property
+    def file_name(self) -> str:
+        """Where in a run what was measured lies; a file of JSON with the ``step``."""
+        ...
+
+    def applies(self, config: Any, sequence: HeadSequence) -> bool:
+        """Whether avatars of these settings can be measured on a capture.
+
+        Raises:
+            ValueError: If the capture is meant for it, but is wrong.
+            FileNotFoundError: If a file of the capture is missing.
+        """
+        ...
+
+    def measure(
+        self, avatar: ReconstructionMethod, sequence: HeadSequence, step: int
+    ) -> dict[str, Any]:
+        """What the file shall hold of an avatar that ``applies``, trained for so many steps."""
+        ...
+
+    def tables(self, facts: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+        """Numbers of the file by table and column."""
         ...

@@ -13,7 +13,7 @@ import torch
 from vultus.data.image_feed import Conditions
 from vultus.data.sequence import HeadSequence
 from vultus.methods.adversarial import AdversarialMethod
-from vultus.methods.base import ReconstructionMethod
+from vultus.methods.base import FurtherMeasurement, ReconstructionMethod
 
 __all__ = [
     "GENERATORS",
@@ -21,6 +21,7 @@ __all__ = [
     "MethodEntry",
     "build_generator",
     "build_method",
+    "further_measurement",
     "method_presets",
     "scale_schedule",
 ]
@@ -41,6 +42,9 @@ class MethodEntry:
     """Presets that differ in what the paper claims; what ``vultus ablate`` compares by default."""
     presets: str = "config"
     """Module of the package with ``PRESETS`` and ``scale_schedule``."""
+    measurement: str = ""
+    """Module of the package with ``MEASUREMENT``, a ``base.FurtherMeasurement``; empty: nothing is
+    measured beside the metrics of protocols."""
 
 
 METHODS: dict[str, MethodEntry] = {
@@ -66,6 +70,7 @@ METHODS: dict[str, MethodEntry] = {
         "Relightable Gaussian Blendshapes; base: Gaussian Blendshapes, SIGGRAPH 2024",
         needs_mesh=True,
         ablation=("small", "small-pbr", "small-pbr-no-visibility", "small-pbr-fixed-materials"),
+        measurement="relighting_measurement",
     ),
 }
 """Reconstruction methods: name -> where it is implemented."""
@@ -105,6 +110,18 @@ def scale_schedule(name: str, config: Any, factor: float) -> Any:
         ValueError: If the factor is not positive.
     """
     return _presets_module(name).scale_schedule(config, factor)
+
+
+def further_measurement(name: str) -> FurtherMeasurement | None:
+    """What a method measures beside the metrics of protocols, if anything.
+
+    Raises:
+        ValueError: If the method is unknown; lists the known ones.
+    """
+    entry = _entry(name)
+    if not entry.measurement:
+        return None
+    return import_module(f"{entry.module}.{entry.measurement}").MEASUREMENT
 
 
 def build_method(

@@ -28,7 +28,7 @@ from vultus.methods.relightable_blendshapes.material_relighting import (
     material_appearance,
 )
 from vultus.methods.relightable_blendshapes.model import RelightableBlendshapes
-from vultus.methods.relightable_blendshapes.shading import to_display
+from vultus.methods.relightable_blendshapes.shading import Tonemap, to_display
 from vultus.metrics.catalogue import METRICS, Sample
 from vultus.metrics.image import psnr_foreground
 from vultus.metrics.maps import normal_angle
@@ -79,7 +79,7 @@ class Comparison:
 
     @staticmethod
     def of(
-        avatar: RelightableBlendshapes,
+        tonemap: Tonemap,
         sequence: HeadSequence,
         truth: RelightTruth,
         records: Sequence[FrameRecord],
@@ -87,7 +87,7 @@ class Comparison:
         """Check everything that takes no rendering.
 
         Args:
-            avatar: Finished, with materials.
+            tonemap: Of the avatar.
             sequence: Its capture.
             truth: Lights and pictures.
             records: Frames under the training light.
@@ -98,7 +98,6 @@ class Comparison:
         """
         if truth.train_light is None:
             raise ValueError(f"{sequence.root}: the training light is unknown, nothing is aligned")
-        tonemap = material_appearance(avatar).config.tonemap
         if tonemap not in get_args(Film):
             known = " or ".join(get_args(Film))
             raise ValueError(f"materials.tonemap must be {known} to compare light, got {tonemap}")
@@ -137,7 +136,8 @@ def evaluate_relighting(
         ValueError: If the frames cannot be compared, see ``Comparison.of``, no pixel of theirs
             shows the head, or the avatar casts no shadows that could be coarser.
     """
-    frames = Comparison.of(avatar, sequence, truth, records)
+    tonemap = material_appearance(avatar).config.tonemap
+    frames = Comparison.of(tonemap, sequence, truth, records)
     relighter = Relighter(avatar, occluder_faces=occluder_faces)
     scene = _Scene(avatar, relighter, sequence, truth, imported_lpips())
     train = list(scene.compare(frames.train_light, records))
