@@ -262,6 +262,11 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "no light beside a map": (["--envmap", "x.hdr", "--albedo"], "must not both be given"),
     "no light": (["--light", "sun"], "a light must be one of front, left"),
     "no map": (["--envmap", "none.exr"], "none.exr does not exist"),
+    "no map to read": (
+        ["--light", "left", "--map-light", "official"],
+        "map_light official needs a map of surroundings (.exr, .hdr)",
+    ),
+    "no map to turn": (["--map-layout", "mirrored"], "map_layout mirrored needs a map"),
     "exposure": (["--exposure", "-1"], "exposure must be positive, got -1.0"),
     "raw": (["--outputs", "raw"], "--outputs must be some of rgb, albedo"),
     "size": (["--size", "0"], "size must be positive, got 0"),
@@ -284,6 +289,7 @@ def test_what_relighting_cannot_do_is_refused(
 ) -> None:
     relit = command("generate-relit", weights, tmp_path / "film.mp4")
     refuses([*relit, "--lights"], "--lights must name at least one")
+    refuses([*relit, "--lights", "left", "--map-light", "official"], "map_light official needs a")
     refuses([*relit, "--frames", "0"], "frames must be positive, got 0")
     refuses([*relit, "--fps", "0"], "--fps must be positive")
     refuses(command("generate-relit", weights, tmp_path / "a.gif"), "--out must end in .mp4, .png")

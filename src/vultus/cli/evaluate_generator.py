@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -217,7 +218,9 @@ class EvaluateSphereHeadOptions(EvaluateGeneratorOptions):
 class EvaluateRelightableOptions(EvaluateGeneratorOptions):
     """Options for GSHeadRelight.
 
-    Real images must have masks and lights. Both sides are over black, unless there is scenery.
+    Real images must have masks and lights. Both sides are over black, unless there is scenery. It
+    is also measured whether heads show the light that was asked for, and with --identity-count
+    whether people stay who they are in other lights and from other sides.
     """
 
     masks: Path | None = None
@@ -335,7 +338,7 @@ def main(arguments: list[str]) -> None:
         _OPTIONS[method],
         rest,
         prog=f"vultus evaluate-generator {method}",
-        description=EvaluateGeneratorOptions.__doc__,
+        description=_description(_OPTIONS[method]),
     )
     out = None if options.out is None else output_path(options.out, options.out, [".json"])
     opened = options.open()
@@ -354,6 +357,11 @@ def main(arguments: list[str]) -> None:
     for path, picture in options.pictures(measured).items():
         write_image(path, picture)
         console.print(f"pictures: {path}")
+
+
+def _description(options: type[EvaluateGeneratorOptions]) -> str:
+    """What is measured of all generators, and what of those of one method."""
+    return "\n\n".join(inspect.getdoc(each) or "" for each in (EvaluateGeneratorOptions, options))
 
 
 def _digest(path: Path) -> str:

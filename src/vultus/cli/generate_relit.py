@@ -25,12 +25,12 @@ from vultus.methods.gsheadrelight.light_sources import (
     LightSettings,
     LightSource,
     TurnAxis,
-    open_light,
+    open_lights,
 )
 from vultus.methods.head_views import Motion
 from vultus.methods.people import People
 
-__all__ = ["RELIGHTABLE_METHODS", "GenerateRelitOptions", "main", "open_lights"]
+__all__ = ["RELIGHTABLE_METHODS", "GenerateRelitOptions", "lights_of_options", "main"]
 
 RELIGHTABLE_METHODS = ("gsheadrelight",)
 _PICTURES = (".png", ".jpg", ".jpeg")
@@ -100,7 +100,7 @@ def main(arguments: list[str]) -> None:
         raise ValueError(f"--fps must be positive, got {options.fps}")
     is_film = out.suffix.lower() == ".mp4"
     _check_kind(options, is_film=is_film)
-    lights = open_lights(options.lights, options.settings)
+    lights = lights_of_options(options.lights, options.settings)
     sampler = options.generator.open_sampler()
     people = People.join([person for _, person in options.people.named(sampler)])
     what = f"{film.num_frames(len(lights))} frames" if is_film else "a sheet"
@@ -142,7 +142,7 @@ def _turn(light: LightSource, options: GenerateRelitOptions) -> list[LightSource
     return [light.turned(index * step, options.around) for index in range(options.columns)]
 
 
-def open_lights(texts: tuple[str, ...], settings: LightSettings) -> list[LightSource]:
+def lights_of_options(texts: tuple[str, ...], settings: LightSettings) -> list[LightSource]:
     """Find or read the lights that ``--lights`` names.
 
     Raises:
@@ -151,4 +151,4 @@ def open_lights(texts: tuple[str, ...], settings: LightSettings) -> list[LightSo
     """
     if not texts:
         raise ValueError("--lights must name at least one")
-    return [open_light(text, settings) for text in texts]
+    return open_lights(texts, settings)

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from vultus.cli.console import console
-from vultus.cli.generate_relit import RELIGHTABLE_METHODS, open_lights
+from vultus.cli.generate_relit import RELIGHTABLE_METHODS, lights_of_options
 from vultus.cli.generator_options import (
     GaussianOptions,
     PeopleOptions,
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> None:
     prog = f"vultus generate-splats {method}"
     options = parse_arguments(GenerateSplatsOptions, rest, prog=prog, description=__doc__)
     check_output_folder(options.out)
-    lights = open_lights(options.lights, options.settings)
+    lights = lights_of_options(options.lights, options.settings)
     if len({light.name for light in lights}) < len(lights):
         raise ValueError("--lights must have different names, as files are named by them")
     sampler = options.generator.open_sampler()

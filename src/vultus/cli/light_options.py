@@ -9,7 +9,7 @@ from vultus.methods.gsheadrelight.light_sources import (
     LightSettings,
     LightSource,
     light_of_map,
-    open_light,
+    open_lights,
 )
 
 __all__ = ["LightOptions"]
@@ -37,7 +37,7 @@ class LightOptions(LightSettings):
         if self.albedo and not (self.light is None and self.envmap is None):
             raise ValueError("--albedo and --light or --envmap must not both be given")
         if self.envmap is None:
-            source = open_light(self.light or "front", self)
+            (source,) = open_lights([self.light or "front"], self)
         elif self.light is None:
             source = light_of_map(self.envmap, self)
         else:

@@ -95,8 +95,9 @@ def test_faint_gaussians_are_left_out(head: Head) -> None:
     assert_are(shown(head, ShownGaussians(cull_below=limit)), head[0], rows)
     coarse = ShownGaussians(cull_below=limit, levels=(0,))
     assert_are(shown(head, coarse), head[0], [row for row in rows if row < 20])
-    with pytest.raises(ValueError, match="cull_below 1 leaves nothing: the largest"):
-        shown(head, ShownGaussians(cull_below=1.0))
+    faint = replace(head[0], opacity_logits=torch.zeros_like(head[0].opacity_logits))
+    with pytest.raises(ValueError, match=r"cull_below 0.75 leaves nothing: .* opacity is 0\.5$"):
+        shown((faint, head[1]), ShownGaussians(cull_below=0.75))
 
 
 def test_opaque_and_grown_gaussians_are_otherwise_the_same(head: Head) -> None:
@@ -130,8 +131,8 @@ def test_a_sampler_shows_what_it_is_told_to() -> None:
         ({"levels": (1, 1)}, r"levels must be different, and at least one, got \(1, 1\)"),
         ({"branch_near": 2}, "branch_near needs branch, got 2 without"),
         ({"branch": 0, "branch_near": -1}, "branch_near must be at least 0, got -1"),
-        ({"cull_below": 1.5}, "cull_below must be 0 to 1, got 1.5"),
-        ({"cull_below": float("nan")}, "cull_below must be 0 to 1, got nan"),
+        ({"cull_below": 1.0}, r"cull_below must be in \[0, 1\), got 1.0"),
+        ({"cull_below": float("nan")}, r"cull_below must be in \[0, 1\), got nan"),
         ({"grow": float("inf")}, "grow must be finite, got inf"),
         ({"levels": (4,)}, r"levels must be 0 to 3, as this generator has Gaussians, got \(4,\)"),
         ({"levels": (-1,)}, r"levels must be 0 to 3, as this generator has Gaussians"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast, get_args
@@ -42,6 +43,7 @@ __all__ = [
     "light_of_map",
     "named_light",
     "open_light",
+    "open_lights",
     "published_map_light",
 ]
 
@@ -95,6 +97,19 @@ class LightSettings:
             raise ValueError(f"exposure must be positive, got {self.exposure}")
         if not math.isfinite(self.yaw):
             raise ValueError(f"yaw must be finite, got {self.yaw}")
+
+    def check_maps(self, *, has_map: bool) -> None:
+        """Reject what says how maps are read where there is none.
+
+        Raises:
+            ValueError: Naming the setting.
+        """
+        if has_map:
+            return
+        for name in ("map_layout", "map_light"):
+            value = getattr(self, name)
+            if value != getattr(LightSettings, name):
+                raise ValueError(f"{name} {value} needs a map of surroundings (.exr, .hdr)")
 
 
 @dataclass(frozen=True)
@@ -158,6 +173,18 @@ def open_light(text: str, settings: LightSettings) -> LightSource:
         raise ValueError(f"a light must be one of {known}, got {text!r}")
     exposure = 1.0 if settings.exposure is None else settings.exposure
     return LightSource(name, exposure * light).turned(math.radians(settings.yaw))
+
+
+def open_lights(texts: Sequence[str], settings: LightSettings) -> list[LightSource]:
+    """Find or read several lights.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If a text names no light, or a file holds none; if there is no map for the
+            settings of maps.
+    """
+    settings.check_maps(has_map=any(Path(text).suffix.lower() in MAP_SUFFIXES for text in texts))
+    return [open_light(text, settings) for text in texts]
 
 
 def light_of_map(path: Path, settings: LightSettings) -> LightSource:

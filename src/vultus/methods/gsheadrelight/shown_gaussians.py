@@ -39,7 +39,7 @@ class ShownGaussians:
     branch_near: int = 0
     """And from so many others, the nearest to it (official --num_init_near_point)."""
     cull_below: float = 0.0
-    """Leave out what has a smaller opacity, from 0 to 1."""
+    """Leave out what has a smaller opacity; below 1."""
     opaque: bool = False
     """Show what stays as opaque (official --opacity_ones, where opacity becomes 0.73)."""
     grow: float = 0.0
@@ -56,8 +56,8 @@ class ShownGaussians:
             raise ValueError(f"branch_near needs branch, got {self.branch_near} without")
         if self.branch_near < 0:
             raise ValueError(f"branch_near must be at least 0, got {self.branch_near}")
-        if not 0.0 <= self.cull_below <= 1.0:
-            raise ValueError(f"cull_below must be 0 to 1, got {self.cull_below}")
+        if not 0.0 <= self.cull_below < 1.0:
+            raise ValueError(f"cull_below must be in [0, 1), got {self.cull_below}")
         if not math.isfinite(self.grow):
             raise ValueError(f"grow must be finite, got {self.grow}")
 
