@@ -123,6 +123,15 @@ def test_a_beard_darkens_the_jaw_and_not_the_forehead(positions: np.ndarray) -> 
     )
 
 
+def test_a_trace_of_freckles_may_be_none(positions: np.ndarray) -> None:
+    """Below one freckle per face there is nothing to paint, and nobody to look up."""
+    small = positions[::4, ::4]
+    trace, none = (
+        synthesize_textures(small, replace(DEFAULT_LOOK, freckles=amount)) for amount in (1e-3, 0.0)
+    )
+    assert np.array_equal(trace["albedo"], none["albedo"])
+
+
 @pytest.mark.slow
 def test_a_crowd_has_no_two_equal_faces(positions: np.ndarray) -> None:
     small = positions[::2, ::2]

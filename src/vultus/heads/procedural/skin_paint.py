@@ -75,6 +75,8 @@ def _paint_freckles(canvas: SkinCanvas) -> None:
     """Random discs found by nearest neighbour; thresholded noise would give angular crumbs."""
     rng = canvas.rng
     count = int(_FRECKLES * min(canvas.look.freckles, 1.5))
+    if count == 0:
+        return
     x = rng.normal(0, 34, count)
     y = np.where(rng.random(count) < 0.7, rng.normal(-22, 15, count), rng.normal(25, 30, count))
     tree = KDTree(np.stack([x, y], 1))
