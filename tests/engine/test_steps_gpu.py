@@ -23,6 +23,7 @@ from vultus.engine.steps import CapturedSteps, make_steps
 from vultus.kernels import capacity
 from vultus.methods.surfhead.model import SurfHead
 from vultus.methods.surfhead.specular import SpecularConfig
+from waits import refusing_to_wait
 
 pytestmark = pytest.mark.gpu
 
@@ -185,12 +186,9 @@ def test_a_captured_step_does_not_wait_for_the_gpu(sequence, frames):
         # Phases change until step 12, and each begins with a step that may wait.
         for step in range(20, 23):
             steps.run(step)
-        torch.cuda.set_sync_debug_mode("error")
-        try:
+        with refusing_to_wait(torch.device("cuda")):
             for step in range(23, 30):
                 steps.run(step)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
         assert steps.settle() == 29
 
 
