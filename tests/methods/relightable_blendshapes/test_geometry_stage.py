@@ -303,6 +303,7 @@ def test_settings_that_cannot_be_meant_are_refused(build, message) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")  # Once per process, of PyTorch 2.11.
 def test_the_stage_finds_the_same_mesh_on_a_gpu(sequence, frames, tmp_path) -> None:
     if not torch.cuda.is_available():
         pytest.skip("needs a GPU")
