@@ -122,10 +122,16 @@ def test_lights_are_measured_of_generators_that_have_them(
     # Alpha says nothing where backgrounds are seen.
     whole = write_lit_set(tmp_path / "whole", labels_at([0.0, 1.0]), channels=4)
     scenery = ["--data", str(whole), "--scenery", "--light-count", "0", "--out", str(out)]
-    assert run([*command[:4], *scenery, "--count", "5"]) == 0
+    scenery += ["--count", "5"]
+    assert run([*command[:4], *scenery, "--swap-count", "2"]) == 0
     written = json.loads(out.read_text())
-    assert written["protocol"] == "generator-all-rendered-5-v1"
-    assert list(written["results"]) == ["random_feature_distance"]
+    assert written["protocol"] == "generator-all-rendered-5-v1, background-swap-2-v1"
+    swapped = ["background_swap_head", "background_swap_outside"]
+    assert list(written["results"]) == ["random_feature_distance", *swapped]
+    assert run([*command[:4], *scenery, "--swap-count", "0"]) == 0
+    assert json.loads(out.read_text())["protocol"] == "generator-all-rendered-5-v1"
+    black = "--swap-count: heads are measured over black; give --scenery"
+    refuses([*command, "--swap-count", "2"], black)
 
 
 def test_likeness_in_several_lights_needs_a_network_that_the_user_has(

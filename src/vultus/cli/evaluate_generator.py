@@ -31,6 +31,7 @@ from vultus.data.light_labels import read_head_lights
 from vultus.engine.background_quality import (
     BackgroundSwapConfig,
     PersonFinder,
+    SceneryMaker,
     measure_background_swap,
     swap_protocol,
 )
@@ -61,6 +62,7 @@ from vultus.engine.light_quality import (
 )
 from vultus.export.relit_people import measured_lights_sheet
 from vultus.methods.gsheadrelight.random_images import RandomImages as RandomLitImages
+from vultus.methods.gsheadrelight.random_images import SceneryImages
 from vultus.methods.head_views import ViewRig
 from vultus.methods.spherehead.random_images import RandomImages
 
@@ -86,6 +88,8 @@ class _Evaluation:
     protocols: tuple[str, ...]
     entries: Entries
     """Which images are compared."""
+    scenery: SceneryMaker | None = None
+    """Whose backgrounds are swapped."""
     finder: PersonFinder | None = None
     """Of masks under swapped backgrounds."""
     recognizer: FaceRecognizer | None = None
@@ -117,6 +121,14 @@ class EvaluateGeneratorOptions(ABC):
     step: int | None = None
     """Checkpoint of a run folder, by its step; default: the last one."""
     quality: Annotated[QualityConfig, tyro.conf.arg(name="")] = field(default_factory=QualityConfig)
+    swap: Annotated[BackgroundSwapConfig, tyro.conf.arg(name="")] = field(
+        default_factory=BackgroundSwapConfig
+    )
+    """How changes with the background are measured."""
+    matte_model: Path | None = None
+    """ONNX model that finds the person in pictures, for the mask error under swapped backgrounds
+    (background_swap_mask): coverage, or classes of which 15 is the person, 512 x 512. Without it
+    there are only the changes of colours."""
     seed: int = 0
     """Of people, cameras and subsets."""
     out: Path | None = None
@@ -149,62 +161,38 @@ class EvaluateGeneratorOptions(ABC):
         return entries
 
     def compare(self, opened: _Evaluation, feed: ImageFeed) -> _Measured:
-        """Compare generated images with real ones."""
-        frontal = opened.rig.label().to(feed.device)
-        return _Measured(measure_generator(opened.make, feed, frontal, self.quality, self.seed))
+        """Compare generated images with real ones, and heads before other backgrounds."""
+        frontal, seed = opened.rig.label().to(feed.device), self.seed
+        results = measure_generator(opened.make, feed, frontal, self.quality, seed)
+        if opened.scenery is not None:
+            results |= measure_background_swap(
+                opened.scenery, frontal, self.swap, opened.finder, seed
+            )
+        return _Measured(results)
 
     def pictures(self, measured: _Measured) -> dict[Path, Float[Tensor, "3 h w"]]:
         """Pictures that were asked for, by file."""
         return {}
 
+    def swapped(self, scenery: SceneryMaker | None, nothing: str) -> SceneryMaker | None:
+        """Whose backgrounds are swapped, if any are.
 
-@dataclass(frozen=True)
-class EvaluateSphereHeadOptions(EvaluateGeneratorOptions):
-    """Options for SphereHead.
+        Args:
+            scenery: Paints backgrounds; None if there are none.
+            nothing: Says so.
 
-    Where the generator paints backgrounds, it is also measured how far heads change with them.
-    """
-
-    swap: Annotated[BackgroundSwapConfig, tyro.conf.arg(name="")] = field(
-        default_factory=BackgroundSwapConfig
-    )
-    """How changes with the background are measured."""
-    matte_model: Path | None = None
-    """ONNX model that finds the person in pictures, for the mask error under swapped backgrounds
-    (background_swap_mask): coverage, or classes of which 15 is the person, 512 x 512. Without it
-    there are only the changes of colours."""
-
-    def open(self) -> _Evaluation:
-        """Open images and weights."""
-        finder = self._finder()
-        images, saved = open_image_set(self.data), open_saved(SPHERE_HEAD, self.source())
-        make, protocols = RandomImages(saved.generator), [quality_protocol(self.quality)]
-        if saved.generator.background is None:
-            nothing = "this generator paints nothing behind heads"
-            if finder is not None:
+        Raises:
+            ValueError: If options ask for what is not there.
+        """
+        if scenery is None:
+            if self.matte_model is not None:
                 raise ValueError(f"--matte-model: {nothing}")
             if self.swap.swap_count:
                 raise ValueError(f"--swap-count: {nothing}")
-        if self._swaps(make):
-            protocols.append(swap_protocol(self.swap, finder))
-        entries = self.choose(make, images)
-        return _Evaluation(make, images, saved.rig, tuple(protocols), entries, finder)
+        return scenery if self.swap.num_people else None
 
-    def compare(self, opened: _Evaluation, feed: ImageFeed) -> _Measured:
-        """Compare images, and heads with themselves before other backgrounds."""
-        measured = super().compare(opened, feed)
-        assert isinstance(opened.make, RandomImages)
-        if not self._swaps(opened.make):
-            return measured
-        frontal = opened.rig.label().to(feed.device)
-        finder, seed = opened.finder, self.seed
-        swapped = measure_background_swap(opened.make, frontal, self.swap, finder, seed)
-        return _Measured(measured.results | swapped)
-
-    def _swaps(self, make: RandomImages) -> bool:
-        return self.swap.num_people > 0 and make.generator.background is not None
-
-    def _finder(self) -> PersonFinder | None:
+    def finder(self) -> PersonFinder | None:
+        """Open the network that finds people, if there is one."""
         path = self.matte_model
         if path is None:
             return None
@@ -215,12 +203,35 @@ class EvaluateSphereHeadOptions(EvaluateGeneratorOptions):
 
 
 @dataclass(frozen=True)
+class EvaluateSphereHeadOptions(EvaluateGeneratorOptions):
+    """Options for SphereHead.
+
+    Where the generator paints backgrounds, it is also measured how far heads change with them.
+    """
+
+    def open(self) -> _Evaluation:
+        """Open images and weights."""
+        finder = self.finder()
+        images, saved = open_image_set(self.data), open_saved(SPHERE_HEAD, self.source())
+        make, protocols = RandomImages(saved.generator), [quality_protocol(self.quality)]
+        scenery = self.swapped(
+            None if saved.generator.background is None else make,
+            "this generator paints nothing behind heads",
+        )
+        if scenery is not None:
+            protocols.append(swap_protocol(self.swap, finder))
+        entries = self.choose(make, images)
+        return _Evaluation(make, images, saved.rig, tuple(protocols), entries, scenery, finder)
+
+
+@dataclass(frozen=True)
 class EvaluateRelightableOptions(EvaluateGeneratorOptions):
     """Options for GSHeadRelight.
 
     Real images must have masks and lights. Both sides are over black, unless there is scenery. It
     is also measured whether heads show the light that was asked for, and with --identity-count
-    whether people stay who they are in other lights and from other sides.
+    whether people stay who they are in other lights and from other sides; with --scenery, how far
+    heads change with what is behind them.
     """
 
     masks: Path | None = None
@@ -245,7 +256,7 @@ class EvaluateRelightableOptions(EvaluateGeneratorOptions):
     def open(self) -> _Evaluation:
         """Open images and weights."""
         self._check_sheet()
-        recognizer = self._recognizer()
+        recognizer, finder = self._recognizer(), self.finder()
         images = open_image_set(
             self.data,
             self.masks,
@@ -258,18 +269,26 @@ class EvaluateRelightableOptions(EvaluateGeneratorOptions):
         make = RandomLitImages(saved.generator, self.scenery)
         lights = read_head_lights(images, saved.generator.config.light_channels)
         entries = self.choose(make, images, lights)
+        assert entries.lights is not None
+        # One light for all, as it changes nothing behind heads.
+        light = entries.lights.mean(dim=0).to(find_device(self.device))
+        scenery = self.swapped(
+            SceneryImages(saved.generator, light) if self.scenery else None,
+            "heads are measured over black; give --scenery",
+        )
         protocols = [quality_protocol(self.quality, make.ground)]
+        if scenery is not None:
+            protocols.append(swap_protocol(self.swap, finder))
         if self.light.light_count:
             check_light_images(len(entries.rows))
             protocols.append(light_protocol(self.light))
         if recognizer is not None:
-            assert entries.lights is not None
             check_identity_lights(self.identity, entries.lights)
             protocols.append(identity_protocol(self.identity, recognizer))
             if self.identity.identity_yaw:
                 protocols.append(identity_view_protocol(self.identity, recognizer))
         return _Evaluation(
-            make, images, saved.rig, tuple(protocols), entries, recognizer=recognizer
+            make, images, saved.rig, tuple(protocols), entries, scenery, finder, recognizer
         )
 
     def compare(self, opened: _Evaluation, feed: ImageFeed) -> _Measured:

@@ -8,13 +8,22 @@ import torch
 from relight_heads import built, visible
 from vultus.data.camera_labels import look_at_labels
 from vultus.data.image_feed import Conditions, RealBatch
-from vultus.methods.gsheadrelight.random_images import RandomImages
+from vultus.engine.background_quality import (
+    BackgroundSwapConfig,
+    SceneryMaker,
+    measure_background_swap,
+)
+from vultus.methods.gsheadrelight.random_images import RandomImages, SceneryImages
 
 LIGHTS = torch.cat([torch.full((2, 1), 0.5), torch.zeros(2, 8)], dim=1)
 YAW = torch.tensor([0.0, 0.3])
 SEEN = Conditions(
     look_at_labels(YAW, 0.1 * YAW, target=torch.zeros(3), radius=2.7, focal=1.5), LIGHTS
 )
+
+
+WIDE = look_at_labels(YAW[:1], YAW[:1], target=torch.zeros(3), radius=2.7, focal=0.5)
+"""Sees scenery, too."""
 
 
 def real() -> RealBatch:
@@ -50,3 +59,28 @@ def test_brightness_follows_the_light() -> None:
     assert torch.allclose(two, 2.0 * one, atol=1e-5)
     with pytest.raises(ValueError, match="conditions must have lights"):
         make.show(ws, Conditions(SEEN.labels))
+
+
+def test_a_person_before_the_scenery_of_others_is_the_same_head() -> None:
+    """What each picture shows is the head over what it would be without it."""
+    generator = built()
+    make = SceneryImages(generator, LIGHTS[0])
+    assert isinstance(make, SceneryMaker)
+    z = torch.randn(3, make.z_dim, generator=torch.Generator().manual_seed(2))
+    label = WIDE
+    pictures, head = make.before_backgrounds(z[:1], z[1:], label)
+    assert not torch.allclose(pictures[0], pictures[1])
+    assert bool((head > 0.0).any())
+    own, other = (generator.map(z[k : k + 1], label) for k in (0, 2))
+    mixed = torch.cat([own[:, :-1], other[:, -1:]], dim=1)
+    shown = RandomImages(generator, has_scenery=True).show(mixed, Conditions(label, LIGHTS[:1]))
+    assert torch.allclose(pictures[1:], shown, atol=1e-6)
+    swapped, _ = make.before_backgrounds(z[:1], z[1:].flip(0), label)
+    assert torch.allclose(swapped.flip(0), pictures, atol=1e-6)
+
+
+def test_what_changes_with_scenery_is_outside_of_heads() -> None:
+    make = SceneryImages(visible(), LIGHTS[0])
+    found = measure_background_swap(make, WIDE, BackgroundSwapConfig(swap_count=4))
+    assert found["background_swap_outside"] > 0.0
+    assert found["background_swap_head"] < 0.5 * found["background_swap_outside"]

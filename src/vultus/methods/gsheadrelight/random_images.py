@@ -14,7 +14,7 @@ from vultus.methods.gsheadrelight.lights import labels_to_light
 from vultus.methods.gsheadrelight.objectives import real_pictures
 from vultus.nets.ranges import from_signed
 
-__all__ = ["RandomImages"]
+__all__ = ["RandomImages", "SceneryImages"]
 
 
 @dataclass(frozen=True)
@@ -82,3 +82,36 @@ class RandomImages:
     ) -> Float[Tensor, "b 3 s s"]:
         """Draw people, light and render them; cameras have no offset."""
         return self.show(self.draw_styles(condition, random), seen)
+
+
+@dataclass(frozen=True)
+class SceneryImages:
+    """People before the scenery of others; satisfies ``engine.background_quality.SceneryMaker``."""
+
+    generator: Generator
+    """Has scenery."""
+    light: Float[Tensor, " l"]
+    """Label of the light of all pictures, which changes heads alone."""
+
+    @property
+    def z_dim(self) -> int:
+        """Numbers of a latent."""
+        return self.generator.config.z_dim
+
+    @torch.no_grad()
+    def before_backgrounds(
+        self,
+        z: Float[Tensor, "1 z"],
+        others: Float[Tensor, "2 z"],
+        label: Float[Tensor, "1 25"],
+    ) -> tuple[Float[Tensor, "2 3 s s"], Float[Tensor, "1 1 s s"]]:
+        """Show a person before the scenery of two others, and what covers the scenery."""
+        generator, light = self.generator, labels_to_light(self.light[None])
+        ws, behind = generator.map(z, label), generator.map(others, label.expand(2, -1))
+        head = generator.gaussians(ws)
+        pictures = [
+            generator.render(head, light, label, scenery=generator.scenery(other)).image
+            for other in behind.split(1)
+        ]
+        alone = generator.render(head, light, label).alpha.clamp(0.0, 1.0)
+        return from_signed(torch.cat(pictures)), alone
