@@ -95,6 +95,62 @@ def test_lights_of_estimators_are_taken_over(
     assert torch.allclose(read_head_lights(open_image_set(source), channels), lights)
 
 
+@pytest.mark.parametrize("count", [9, 27])
+def test_lights_of_a_label_file_are_taken_over(tmp_path: Path, count: int) -> None:
+    """Such as that of the release's split lights, in any order and in nested lists."""
+    source = write_image_set(tmp_path / "set", LABELS, SIZE)
+    names = list(open_image_set(source).names)
+    lights = torch.randn(len(LABELS), count, generator=torch.Generator().manual_seed(0))
+    stored = lights.unflatten(1, (9, -1)).tolist() if count == 27 else lights.tolist()
+    rows = [[name, light] for name, light in zip(names, stored, strict=True)]
+    path = tmp_path / "dataset_sh_2_ldr.json"
+    path.write_text(json.dumps({"labels": [], "sh": rows[::-1]}))
+    command = ["data", "lights", str(source), "--labels", str(path)]
+    assert run(command) == 0
+    images, channels = open_image_set(source), count // 9
+    found = head_to_camera_lights(read_head_lights(images, channels), images.labels)  # pyright: ignore[reportArgumentType]
+    assert torch.allclose(found, lights, atol=1e-5)
+    path.write_text(json.dumps({"sh": rows, "sh_frame": "head"}))
+    assert run([*command, "--replace"]) == 0
+    assert torch.allclose(read_head_lights(open_image_set(source), channels), lights)  # pyright: ignore[reportArgumentType]
+    assert run([*command, "--replace", "--frame", "head"]) == 0
+
+
+def test_label_files_without_the_lights_of_a_set_are_refused(
+    tmp_path: Path, refuses: Callable[..., str]
+) -> None:
+    source = write_image_set(tmp_path / "set", LABELS, SIZE)
+    names = list(open_image_set(source).names)
+    path = tmp_path / "lights.json"
+    command = ["data", "lights", str(source), "--labels", str(path)]
+    refuses(command, "lights.json does not exist")
+    rows = [[name, [1.0] * 9] for name in names]
+
+    def stored(*last: object, **facts: object) -> None:
+        path.write_text(json.dumps({"sh": [*rows[:2], *last], **facts}))
+
+    path.write_text("[]")
+    refuses(command, 'lights.json must hold {"labels"')
+    path.write_text("{}")
+    refuses(command, 'lights.json must hold {"sh"')
+    stored()
+    refuses(command, f"lights.json has no light for the image {names[2]}")
+    for light, message in (
+        ([1.0] * 27, "must have 9 numbers, got 27"),
+        ([1.0] * 8, "must have 9 numbers, got 8"),
+        (["x"] * 9, "must hold numbers"),
+        (1.0, "must be a list of 9 numbers"),
+        ([float("nan")] * 9, "must have finite lights"),
+    ):
+        stored([names[2], light])
+        refuses(command, "lights.json", message)
+    stored(rows[2], sh_frame="left")
+    refuses(command, "sh_frame must be one of camera, head, got 'left'")
+    stored(rows[2], sh_frame="camera")
+    refuses([*command, "--frame", "head"], "frame must be camera, as", "states it, got head")
+    assert "sh" not in json.loads((source / "img/dataset.json").read_text())
+
+
 def test_lights_of_one_colour_replace_those_of_three(tmp_path: Path) -> None:
     source = write_image_set(tmp_path / "set", LABELS, SIZE)
     names = list(open_image_set(source).names)

@@ -28,9 +28,11 @@ class LightsOptions:
     lights are fitted to them."""
     labels: Path | None = None
     """Folder or zip archive of lights under the names of the images, as DPR writes them: .txt of 9
-    numbers, or of 27, coefficient by coefficient. They are taken as they are."""
+    numbers, or of 27, coefficient by coefficient; or a label file (.json) whose sh has them. They
+    are taken as they are."""
     frame: LightFrame | None = None
-    """Whose axes --labels have: those of each picture's camera (default), or of the head."""
+    """Whose axes --labels have: those of each picture's camera, or of the head. Default: what a
+    label file states, else camera."""
     albedo: Path | None = None
     """The same of albedo, display-encoded. Without it all is taken for white, and the colour of
     people for that of their light."""
@@ -69,9 +71,7 @@ def _take_over(options: LightsOptions, labels: Path) -> None:
     for name in ("albedo", "masks", "axes"):
         if getattr(options, name) is not None:
             raise ValueError(f"--{name} needs --normals, got --labels {labels}")
-    plan = plan_light_texts(
-        options.source, labels, frame=options.frame or "camera", replace=options.replace
-    )
+    plan = plan_light_texts(options.source, labels, frame=options.frame, replace=options.replace)
     count = f"{len(plan.images)} images, {plan.lights.shape[1]} numbers each"
     if options.dry_run:
         console.print(f"would take over the lights of {count}")
