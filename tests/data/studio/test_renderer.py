@@ -82,9 +82,12 @@ def ball() -> tuple[Tensor, Tensor]:
     return sphere()
 
 
-def studio(mesh: tuple[Tensor, Tensor], appearance: HeadAppearance | None = None) -> StudioRenderer:
+def studio(
+    mesh: tuple[Tensor, Tensor], appearance: HeadAppearance | None = None, *, indirect: bool = True
+) -> StudioRenderer:
     vertices, faces = mesh
-    renderer = StudioRenderer(faces, appearance or plain(len(faces)), threads=2)
+    appearance = appearance or plain(len(faces))
+    renderer = StudioRenderer(faces, appearance, threads=2, indirect=indirect)
     renderer.pose(vertices)
     return renderer
 
@@ -139,6 +142,23 @@ def test_one_distant_light_gives_lambert(ball, shadows) -> None:
     dark = (frame.alpha[0] == 1) & (cosine < -0.1)
     assert dark.sum() > 50
     assert float(radiance(frame)[:, dark].abs().max()) < 1e-6
+
+
+def test_without_indirect_light_skin_answers_as_lambert_does(ball) -> None:
+    towards = normalize(torch.tensor([0.4, 0.5, 0.8]), dim=0)
+    _, _, normals = analytic_sphere(FRONT)
+    cosine = normals @ towards
+    expected = 0.5 / math.pi * cosine
+    errors = {}
+    for indirect in (True, False):
+        skin = replace(plain(len(ball[1])), scatter=torch.ones(1, 1))
+        renderer = studio(ball, skin, indirect=indirect)
+        renderer.set_light(directional_lights(towards[None], torch.ones(1, 3)))
+        frame = renderer.render(FRONT, samples=1, background=None)
+        lit = (frame.alpha[0] == 1) & (cosine > 0.15)
+        errors[indirect] = float((radiance(frame)[0] - expected)[lit].abs().max())
+    assert errors[False] < 3e-3
+    assert errors[True] > 5 * errors[False]
 
 
 def test_a_point_light_falls_off_with_the_squared_distance() -> None:
@@ -239,6 +259,23 @@ def test_a_ball_casts_its_shadow_on_the_ground(shadows) -> None:
     )
     bright = renderer.render(camera, shadows="none", background=None)
     assert float(radiance(bright)[0][inside].min()) > 0.98 * lit
+
+
+@pytest.mark.parametrize("albedo", [0.3, 0.8])
+def test_without_indirect_light_a_ball_takes_its_share_of_the_sky_away(albedo: float) -> None:
+    """Right below a ball of radius r, at distance d of its centre, 1 - (r / d)^2 is left."""
+    ball, ball_faces = sphere(4, radius=0.1)
+    floor, floor_faces = square(0.3)
+    mesh = merged((floor, floor_faces), (ball + torch.tensor([0.0, 0.0, 0.15]), ball_faces))
+    camera = camera_at((0.0, -1.0, 0.2), 65, 65)
+    found = {}
+    for indirect in (True, False):
+        renderer = studio(mesh, plain(len(mesh[1]), albedo), indirect=indirect)
+        renderer.set_light(EnvironmentMap.constant((1.0, 1.0, 1.0), 32), num_lights=800)
+        frame = renderer.render(camera, samples=1, shadows="traced", background=None)
+        found[indirect] = float(radiance(frame)[0, 32, 32]) / albedo
+    assert found[False] == pytest.approx(1 - (0.1 / 0.15) ** 2, rel=0.03)
+    assert found[True] > (1.05 if albedo < 0.5 else 1.3) * found[False]
 
 
 def test_baking_the_seen_vertices_gives_the_picture_of_all(ball) -> None:

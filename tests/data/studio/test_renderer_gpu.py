@@ -76,14 +76,18 @@ def camera_at(eye: tuple[float, float, float], width: int, height: int) -> Camer
 
 
 def open_studios(
-    head: FakeHead, light: EnvironmentMap | LightList, device: torch.device
+    head: FakeHead,
+    light: EnvironmentMap | LightList,
+    device: torch.device,
+    *,
+    indirect: bool = True,
 ) -> tuple[StudioRenderer, StudioRenderer]:
     """The same studio on the CPU and on the GPU."""
     appearance = rough_appearance(head)
     faces = head.topology.faces
     studios = (
-        StudioRenderer(faces, appearance, threads=1),
-        StudioRenderer(faces, appearance, device=device, backend="gpu"),
+        StudioRenderer(faces, appearance, threads=1, indirect=indirect),
+        StudioRenderer(faces, appearance, device=device, backend="gpu", indirect=indirect),
     )
     centre = head.neutral.mean(dim=0)
     moved = head.neutral - centre
@@ -110,10 +114,15 @@ def assert_same(frame: StudioFrame, expected: StudioFrame) -> None:
 
 
 @triton_test
-@pytest.mark.parametrize(("shadows", "use_map"), [("traced", True), ("baked_all", False)])
-def test_pictures_of_gpu_and_cpu_agree(head, device, shadows: Shadows, use_map: bool) -> None:
+@pytest.mark.parametrize(
+    ("shadows", "use_map", "indirect"),
+    [("traced", True, True), ("baked_all", False, True), ("baked_all", True, False)],
+)
+def test_pictures_of_gpu_and_cpu_agree(
+    head, device, shadows: Shadows, use_map: bool, indirect: bool
+) -> None:
     light = random_map(1) if use_map else lamps()
-    on_cpu, on_gpu = open_studios(head, light, device)
+    on_cpu, on_gpu = open_studios(head, light, device, indirect=indirect)
     camera = camera_at((0.3, 0.2, 0.5), 11, 7)
     expected = on_cpu.render(camera, 2, shadows, (0.2, 0.4, 0.9))
     assert_same(on_gpu.render(camera, 2, shadows, (0.2, 0.4, 0.9)), expected)

@@ -41,6 +41,7 @@ def shade_on_gpu(
     environment: Tensor,
     radiance: Tensor,
     surface: Tensor,
+    bounces: bool,
 ) -> None:
     """Shade samples; those whose face is -1 become 0.
 
@@ -55,6 +56,7 @@ def shade_on_gpu(
         environment: See ``PackedLight``.
         radiance: Receives a row per sample.
         surface: Receives a row per sample; see ``NUM_SURFACE``.
+        bounces: Whether occluders give light back.
     """
     _, vertices, _ = mesh
     maps = texture[2]
@@ -64,7 +66,7 @@ def shade_on_gpu(
         *texture, lights, visible, environment, radiance, surface, num_samples, visible.shape[1],
         lights.shape[1], maps.shape[0], maps.shape[1], environment.shape[0], environment.shape[1],
         IS_PER_SAMPLE=len(visible) != len(vertices), HAS_MIRROR=environment.numel() > 0,
-        LANES=_LANES, num_warps=_WARPS,
+        BOUNCES=bounces, LANES=_LANES, num_warps=_WARPS,
     )  # fmt: skip
 
 
@@ -264,7 +266,7 @@ def shade_lanes(  # noqa: PLR0915 - a sample from its textures to its light
     sample_faces, barycentrics, directions, faces, vertices, normals, uv, uv_faces, maps,
     is_eyeball, lights, visible, environment, radiance, surface, num_samples, num_lights, plane,
     height, width, mirror_height, mirror_width, IS_PER_SAMPLE: constexpr, HAS_MIRROR: constexpr,
-    LANES: constexpr,
+    BOUNCES: constexpr, LANES: constexpr,
 ):  # fmt: skip
     """Shade LANES samples; see ``shade_on_gpu``. ``plane`` is the distance of planes of lights."""
     sample = tl.program_id(0) * LANES + tl.arange(0, LANES)
@@ -334,7 +336,9 @@ def shade_lanes(  # noqa: PLR0915 - a sample from its textures to its light
         )
     at_surface = _NUM_SURFACE * sample.to(tl.int64)
     for c in tl.static_range(3):
-        light = material[c] / _PI * diffuse[c] * _bounced(openness, material[c])
+        light = material[c] / _PI * diffuse[c]
+        if BOUNCES:
+            light *= _bounced(openness, material[c])
         at = 3 * sample.to(tl.int64) + c
         tl.store(radiance + at, tl.where(is_seen, light + fade * reflected[c], 0.0), mask=mask)
         tl.store(surface + at_surface + c, tl.where(is_seen, material[c], 0.0), mask=mask)

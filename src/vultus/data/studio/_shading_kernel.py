@@ -231,13 +231,15 @@ def shade_samples(
     lights,
     visible,
     is_per_sample,
+    bounces,
     environment,
     radiance,
     surface,
 ):
     """Shade samples, as one of the workers that share ``job``.
 
-    ``lights`` is [8, k] with k a multiple of 16; ``visible`` has one row per vertex, or per sample.
+    ``lights`` is [8, k] with k a multiple of 16; ``visible`` has one row per vertex, or per sample;
+    ``bounces`` says whether occluders give light back.
     ``environment`` [h, w + 2, 3] is what eyes mirror, with one more column on either side that
     repeats the opposite border; an empty one makes eyes show the lights. ``surface`` is [n, 5]; see
     ``NUM_SURFACE``.
@@ -303,7 +305,7 @@ def shade_samples(
                 _look_up(environment, x, polar / math.pi * environment.shape[0], mirrored)
                 fade = sums[7] * (EYE_REFLECTANCE + EYE_GRAZING * (1.0 - n_v) ** 5)
             for c in range(3):
-                gain = _bounce_gain(sums[6], material[c])
+                gain = _bounce_gain(sums[6], material[c]) if bounces else 1.0
                 reflected = mirrored[c] if has_mirror else sums[3 + c]
                 radiance[s, c] = material[c] / math.pi * sums[c] * gain + fade * reflected
             _tell_surface(material, is_eye, surface[s])

@@ -86,6 +86,10 @@ class StudioConfig:
     """Rays per pixel and axis."""
     shadows: Shadows = "baked_all"
     """``baked_all`` keeps visibility at the vertices; ``traced`` is exact, and slow on the CPU."""
+    indirect: bool = True
+    """Let light bounce between surfaces, as far as their openness tells, and scatter past the
+    terminator of skin. Avatars with materials know direct light alone: only without indirect light
+    are their shadows those of the pictures."""
     film: Film = "studio"
     """How radiance becomes display values: ``studio``, with a soft shoulder for highlights, or
     plain ``srgb``, clipped at 1, which methods with lights of their own assume."""

@@ -88,6 +88,7 @@ class StudioRenderer:
         *,
         device: torch.device | str = "cpu",
         backend: StudioBackend | None = None,
+        indirect: bool = True,
     ) -> None:
         """Prepare a subject.
 
@@ -97,6 +98,7 @@ class StudioRenderer:
             threads: On the CPU; ``None`` takes all.
             device: Where pictures are made.
             backend: Of rays and shading; by default that of the device.
+            indirect: Let light bounce between surfaces, and scatter past the terminator of skin.
 
         Raises:
             ValueError: If the appearance does not fit the faces.
@@ -105,6 +107,7 @@ class StudioRenderer:
         self._device = torch.device(device)
         self._backend: StudioBackend = backend or ("cpu" if self._device.type == "cpu" else "gpu")
         self._faces = faces.to(self._device)
+        self._indirect = indirect
         self.dress(appearance)
         self._normals: SmoothNormals | None = None
         self._threads = threads or num_threads()
@@ -124,7 +127,9 @@ class StudioRenderer:
         Raises:
             ValueError: If it does not fit the faces.
         """
-        self._surface = PackedSurface.pack(self._faces, appearance, self._device)
+        self._surface = PackedSurface.pack(
+            self._faces, appearance, self._device, indirect=self._indirect
+        )
         self._labels = _shifted_labels(appearance.face_labels).to(self._device)
 
     @property

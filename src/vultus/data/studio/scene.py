@@ -145,7 +145,9 @@ class Shooting:
         self._pose = scene.pose.to(self._device)
         appearance = scene.subject.appearance
         faces = scene.subject.head.topology.faces
-        self._renderer = StudioRenderer(faces, appearance, threads, device=self._device)
+        self._renderer = StudioRenderer(
+            faces, appearance, threads, device=self._device, indirect=config.indirect
+        )
         # The scene's light is limited already; see ``load_light``.
         self._renderer.set_light(
             scene.light, config.num_lights, scene.exposure, max_radiance_ratio=None

@@ -3,7 +3,7 @@
 Diffuse light wrapped around the terminator (per color channel, as in skin), GGX highlights
 (Walter et al. 2007) with Schlick's Fresnel term, a tangent-space normal map, the occlusion of the
 surroundings with an estimate of the light that bounces back, and one sharp reflection on eyes.
-Direct light only otherwise.
+Direct light only otherwise; without indirect light there is neither wrapping nor bouncing.
 """
 
 from __future__ import annotations
@@ -46,17 +46,30 @@ class PackedSurface:
     maps: Float[Tensor, "h w 9"]
     """Linear albedo (3), roughness, specular, scatter, tangent-space normal (3)."""
     is_eyeball: Bool[Tensor, " f"]
+    bounces: bool
+    """Whether occluders give light back."""
 
     @staticmethod
     def pack(
-        faces: Int[Tensor, "f 3"], appearance: HeadAppearance, device: torch.device | str = "cpu"
+        faces: Int[Tensor, "f 3"],
+        appearance: HeadAppearance,
+        device: torch.device | str = "cpu",
+        *,
+        indirect: bool = True,
     ) -> PackedSurface:
         """Bring the textures of one subject together.
+
+        Args:
+            faces: Topology.
+            appearance: Textures.
+            device: Where they go.
+            indirect: Let light bounce between surfaces, and scatter past the terminator of skin.
 
         Raises:
             ValueError: If textures differ in size, or a per-face field does not fit the faces.
         """
-        scalars = (appearance.roughness, appearance.specular, appearance.scatter)
+        scatter = appearance.scatter if indirect else torch.zeros_like(appearance.scatter)
+        scalars = (appearance.roughness, appearance.specular, scatter)
         layers = (appearance.albedo, *(m[..., None] for m in scalars), appearance.normal_map)
         sizes = {tuple(layer.shape[:2]) for layer in layers}
         if len(sizes) > 1:
@@ -73,6 +86,7 @@ class PackedSurface:
             appearance.uv_faces.to(device, torch.int32).contiguous(),
             torch.cat([layer.float() for layer in layers], dim=2).to(device).contiguous(),
             appearance.eyeball_faces.to(device).contiguous(),
+            indirect,
         )
 
 
@@ -174,7 +188,7 @@ def shade(
         shade_on_gpu(
             samples.face, samples.barycentrics, samples.directions,
             (surface.faces, vertices, normals), texture, light.planes, visible, light.mirrored,
-            radiance, found,
+            radiance, found, surface.bounces,
         )  # fmt: skip
         return radiance, found
     run_workers(
@@ -183,7 +197,7 @@ def shade(
         _array(vertices), _array(normals), _array(surface.uv), surface.uv_faces.numpy(),
         _array(surface.maps), surface.is_eyeball.numpy(), _array(light.planes),
         pad(visible, (0, -visible.shape[1] % LANES)).contiguous().numpy(), is_per_sample,
-        _array(light.mirrored), radiance.numpy(), found.numpy(),
+        surface.bounces, _array(light.mirrored), radiance.numpy(), found.numpy(),
     )  # fmt: skip
     return radiance, found
 
