@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from relight_heads import TINY, built, visible
+from relight_heads import TINY, built, matte_ball, visible
 from vultus.data.camera_labels import labels_to_camera, look_at_labels
 from vultus.geometry.rotations import quaternion_to_matrix
 from vultus.kernels import dispatch
@@ -30,6 +30,7 @@ from vultus.methods.gsheadrelight.point_generator import head_scale_rule
 from vultus.methods.gsheadrelight.rendering import (
     ShadeMode,
     label_camera,
+    nearness,
     render_channels,
     shade,
 )
@@ -335,6 +336,23 @@ def test_cameras_are_made_without_copies_from_the_host(
         monkeypatch.setattr(owner, name, refuse)
     camera = label_camera(labels, 64, parity)
     assert float(camera.intrinsics[0, 0, 2]) == 32.0
+
+
+@pytest.mark.parametrize("parity", ["fixed", "official"])
+def test_what_is_nearer_is_brighter_in_pictures_of_depth(parity: Parity) -> None:
+    """A small ball, moved along the view by known steps."""
+    label = look_at_labels(
+        torch.zeros(1), torch.zeros(1), target=torch.zeros(3), radius=2.7, focal=2.5
+    )
+    generator = Generator(replace(TINY, parity=parity)).eval()
+    ball = matte_ball(500, 0.05)
+    for shift, expected in ((0.35, 0.75), (0.0, 0.5), (-0.35, 0.25), (0.9, 1.0), (-0.9, 0.0)):
+        moved = replace(ball, means=ball.means + torch.tensor([0.0, 0.0, shift]))
+        seen = generator.render(moved, torch.ones(1, 9, 1), label, size=32)
+        found = nearness(seen, label, 0.7)[0, 0]
+        assert float(seen.alpha[0, 0, 16, 16]) > 0.95
+        assert float(found[16, 16] / seen.alpha[0, 0, 16, 16]) == pytest.approx(expected, abs=0.06)
+        assert float(found[0, 0]) == 0.0
 
 
 def test_fixed_position_tables_use_all_entries() -> None:

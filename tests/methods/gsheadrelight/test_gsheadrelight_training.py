@@ -295,14 +295,16 @@ def test_real_and_generated_heads_stand_before_the_same_colour(
     assert float(black[:, :, SIZE // 2, SIZE // 2].min()) > 0.1
 
 
-def test_sheets_show_views_lights_and_albedo(feed: ImageFeed) -> None:
+def test_sheets_show_views_lights_albedo_and_depth(feed: ImageFeed) -> None:
     sheets = build(feed).preview()
     shapes = {name: tuple(pictures.shape) for name, pictures in sheets.items()}
     assert shapes == {
         "fakes": (32, 3, SIZE, SIZE),
         "fakes_lit": (32, 3, SIZE, SIZE),
         "fakes_albedo": (8, 3, SIZE, SIZE),
+        "fakes_depth": (8, 3, SIZE, SIZE),
     }
+    assert 0.0 < float(sheets["fakes_depth"].max()) <= 1.0
 
 
 def test_measurements_of_a_training_repeat(feed: ImageFeed) -> None:

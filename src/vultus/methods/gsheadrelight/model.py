@@ -31,7 +31,7 @@ from vultus.methods.gsheadrelight.objectives import (
     gradient_penalties,
     real_pictures,
 )
-from vultus.methods.gsheadrelight.rendering import Pictures, ShadeMode, shading
+from vultus.methods.gsheadrelight.rendering import Pictures, ShadeMode, nearness, shading
 from vultus.methods.image_gan import ImageGan
 from vultus.metrics.side_light import correlation, side_brightness
 from vultus.nets.ranges import from_signed
@@ -43,6 +43,8 @@ _NUM_PREVIEWED = 8
 _PREVIEW_YAWS = (-40.0, -15.0, 15.0, 40.0)
 _PREVIEW_LIGHTS = 4
 _MEASURED_AT_ONCE = 16
+_REACH = 0.7
+"""Of heads from the origin, either way, in pictures of depth."""
 _SIDE_TERM = 3
 """Of a light: X, to the right of a frontal picture."""
 
@@ -161,7 +163,10 @@ class GSHeadRelight(ImageGan[Generator, Discriminator]):
 
     @torch.no_grad()
     def preview(self) -> dict[str, Float[Tensor, "n c h w"]]:
-        """Eight people of the averaged generator: from four sides, in a light that turns, unlit."""
+        """Eight people of the averaged generator: from four sides, in a light that turns, unlit.
+
+        And how deep they are: what is nearer is brighter.
+        """
         random = torch_generator(self._seed, "gsheadrelight.preview", self.device)
         count = _NUM_PREVIEWED
         views = labels_around(self._labels, torch.tensor((0.0, *_PREVIEW_YAWS))).to(self.device)
@@ -177,12 +182,14 @@ class GSHeadRelight(ImageGan[Generator, Discriminator]):
             pictures = self._render(ws, light, view.expand(count, -1), mode)
             return from_signed(pictures.image).cpu()
 
+        unlit = self._render(ws, lights, front, "albedo")
         return {
             "fakes": torch.cat([row(view, lights) for view in views[1:]]),
             "fakes_lit": torch.cat(
                 [row(views[0], light.expand(count, -1, -1)) for light in turning]
             ),
-            "fakes_albedo": row(views[0], lights, "albedo"),
+            "fakes_albedo": from_signed(unlit.image).cpu(),
+            "fakes_depth": nearness(unlit, front, _REACH).expand(-1, 3, -1, -1).cpu(),
         }
 
     @torch.no_grad()

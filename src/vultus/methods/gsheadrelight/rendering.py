@@ -35,6 +35,7 @@ __all__ = [
     "ShadeMode",
     "label_camera",
     "lit_channels",
+    "nearness",
     "render_channels",
     "shade",
     "shading",
@@ -43,6 +44,7 @@ __all__ = [
 ShadeMode = Literal["lit", "albedo", "shading"]
 """Albedo times light, or one of the two."""
 
+_LEAST_ALPHA = 1e-6
 _OFFICIAL_TAN_HALF_FOV = 0.1993959684
 """The release takes degrees for radians: tan(12.96 / 2)."""
 
@@ -206,6 +208,23 @@ def render_channels(
     )
     assert raw.depth_sum is not None
     return Pictures(2.0 * raw.image - 1.0, raw.alpha, raw.depth_sum, parity)
+
+
+def nearness(
+    pictures: Pictures, labels: Float[Tensor, "b 25"], reach: float
+) -> Float[Tensor, "b 1 h w"]:
+    """Mean depth of heads as grey, whatever the parity; black where nothing is.
+
+    Args:
+        pictures: Seen from ``labels``.
+        labels: Cameras that look at about the origin.
+        reach: What is so much nearer to the camera than the origin is white, and black what is as
+            much farther.
+    """
+    mean_depth = pictures.depth_sum / pictures.alpha.clamp(min=_LEAST_ALPHA)
+    distance = labels[:, [3, 7, 11]].norm(dim=1)[:, None, None, None]
+    near = (0.5 + 0.5 * (distance - mean_depth) / reach).clamp(0.0, 1.0)
+    return near * pictures.alpha.clamp(0.0, 1.0)
 
 
 def _joined(first: ActivatedGaussians, second: ActivatedGaussians) -> ActivatedGaussians:
