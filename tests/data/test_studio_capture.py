@@ -44,6 +44,17 @@ def sequence(filmed):
     return read_sequence(filmed, head=fake_subject().head)
 
 
+def test_the_shape_of_the_person_can_be_forgotten(filmed, sequence):
+    head = fake_subject().head
+    mean = read_sequence(filmed, head=head, identity="mean")
+    assert not torch.equal(sequence.pose.identity_coeffs, mean.pose.identity_coeffs)
+    known = sequence.pose.replace(identity_coeffs=torch.zeros_like(sequence.pose.identity_coeffs))
+    for name, tensor in known.tensors().items():
+        assert torch.equal(getattr(mean.pose, name), tensor)
+    with pytest.raises(ValueError, match="option identity must be 'filmed', 'mean', got 'none'"):
+        read_sequence(filmed, head=head, identity="none")
+
+
 def test_cameras_and_poses_come_back(sequence):
     scene = build_scene(TINY, fake_subject())
     for name, tensor in scene.pose.tensors().items():

@@ -128,11 +128,9 @@ def _fit(config: GeometryConfig, options: GeometryOptions) -> None:
 
 
 def _with_identity(sequence: HeadSequence, identity: str) -> HeadSequence:
-    pose = sequence.pose
     if identity == "tracked":
         return sequence
-    coeffs = None if pose.identity_coeffs is None else torch.zeros_like(pose.identity_coeffs)
-    return replace(sequence, pose=pose.replace(identity_coeffs=coeffs, static_offset=None))
+    return replace(sequence, pose=sequence.pose.of_mean_person())
 
 
 def _finish(run: RunFolder, fit: GeometryFit) -> None:

@@ -98,6 +98,11 @@ class HeadPose:
         """A copy with some fields changed."""
         return replace(self, **values)
 
+    def of_mean_person(self) -> HeadPose:
+        """The same performance by the head model's mean shape."""
+        coeffs = None if self.identity_coeffs is None else torch.zeros_like(self.identity_coeffs)
+        return self.replace(identity_coeffs=coeffs, static_offset=None)
+
     def map(self, function) -> HeadPose:
         """Apply a function to every tensor."""
         return HeadPose(**{name: function(tensor) for name, tensor in self.tensors().items()})

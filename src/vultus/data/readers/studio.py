@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from vultus.core.files import read_json
 from vultus.data.head_files import open_described_head
@@ -13,6 +14,7 @@ from vultus.data.readers import gaussian_avatars
 from vultus.data.readers.vhap_layout import VhapOptions, read_layout, read_track
 from vultus.data.rig_files import RigCard, read_flame_row, read_rig_row
 from vultus.data.sequence import HeadSequence
+from vultus.heads.coarse import CoarseHead
 
 __all__ = ["Options", "read"]
 
@@ -22,6 +24,20 @@ RIG_KEY = "rig_param_path"
 @dataclass(frozen=True)
 class Options(VhapOptions):
     """Options of ``studio``."""
+
+    rig_faces: int | None = None
+    """Give methods a mesh of at most so many faces, on some of the head's vertices, if borders
+    allow it: the rigs of trackers are far coarser than the heads that they follow."""
+
+    def __post_init__(self) -> None:
+        """Reject a mesh without faces."""
+        super().__post_init__()
+        if self.rig_faces is not None and self.rig_faces < 1:
+            raise ValueError(f"rig_faces must be positive, got {self.rig_faces}")
+
+    identity: Literal["filmed", "mean"] = "filmed"
+    """Shape of the head: that of the person who was filmed, which no tracker would find so well, or
+    the head model's mean."""
 
 
 def read(root: Path, options: Options) -> HeadSequence:
@@ -43,6 +59,10 @@ def read(root: Path, options: Options) -> HeadSequence:
         read_flame_row if is_flame else read_rig_row,
         None if is_flame else card.static,
     )
+    if options.identity == "mean":
+        pose = pose.of_mean_person()
+    if options.rig_faces is not None:
+        head = CoarseHead(head, options.rig_faces)
     background = _color(frames.manifest.shared, frames.manifest.path)
     return HeadSequence(
         root,
