@@ -209,6 +209,23 @@ def test_surfaces_have_the_colours_of_the_light(weights: Path, tmp_path: Path) -
     assert (tmp_path / "front/seed0000.mrc").stat().st_size == 1024 + 4 * 20**3
 
 
+def test_surfaces_have_at_most_so_many_faces(
+    weights: Path, tmp_path: Path, refuses: Refuses
+) -> None:
+    more = ["--resolution", "20", "--level", "0.5"]
+    carve = command("generate-mesh", weights, tmp_path, *more)
+    assert run(carve) == 0
+    whole = read_mesh(tmp_path / "seed0000.ply")
+    assert run([*carve, "--max-faces", "100"]) == 0
+    coarse = read_mesh(tmp_path / "seed0000.ply")
+    assert len(coarse.faces) <= 100 < len(whole.faces)
+    assert coarse.colors is not None
+    places = [{tuple(row) for row in mesh.vertices.tolist()} for mesh in (coarse, whole)]
+    assert places[0] < places[1]
+    refuses([*carve, "--max-faces", "3"], "--max-faces must be at least 4, got 3")
+    refuses([*carve, "--max-faces", "9", "--formats", "mrc"], "--max-faces needs a format with a")
+
+
 def test_a_map_becomes_coefficients_with_a_picture(
     weights: Path, envmap: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

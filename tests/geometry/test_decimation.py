@@ -6,9 +6,16 @@ import pytest
 import torch
 
 from fakes import FakeHead
-from vultus.geometry.decimation import decimate
+from vultus.geometry.decimation import decimate, decimated_mesh
+from vultus.geometry.isosurface import grid_points, isosurface
 from vultus.geometry.mesh_sampling import closest_points, interpolate_on_faces
-from vultus.geometry.meshes import boundary_edges, face_areas, face_normals, unique_edges
+from vultus.geometry.meshes import (
+    TriangleMesh,
+    boundary_edges,
+    face_areas,
+    face_normals,
+    unique_edges,
+)
 from vultus.heads.registry import load_head
 
 
@@ -97,3 +104,24 @@ def test_meshes_that_are_coarse_enough_stay_as_they_are() -> None:
 def test_no_faces_at_all_cannot_be_asked_for() -> None:
     with pytest.raises(ValueError, match="max_faces must be positive, got 0"):
         decimate(*grid(3), 0)
+
+
+def test_a_decimated_mesh_keeps_what_its_vertices_had() -> None:
+    """A ball whose colours and normals are functions of the place."""
+    ball = isosurface((0.5 - grid_points(24, 1.4).norm(dim=1)).view(24, 24, 24), 0.0, 1.4)
+    ball = TriangleMesh(ball.vertices, ball.faces, colors=0.5 + 0.5 * ball.vertices)
+    coarse = decimated_mesh(ball, 400)
+    assert len(coarse.faces) <= 400 < len(ball.faces)
+    assert torch.equal(coarse.faces.unique(), torch.arange(len(coarse.vertices)))
+    assert coarse.colors is not None
+    assert torch.equal(coarse.colors, 0.5 + 0.5 * coarse.vertices)
+    assert float((coarse.vertices.norm(dim=1) - 0.5).abs().max()) < 0.01
+    volumes = [
+        float(torch.linalg.det(mesh.vertices[mesh.faces]).sum() / 6.0) for mesh in (ball, coarse)
+    ]
+    assert volumes[1] == pytest.approx(volumes[0], rel=0.05)
+    textured = TriangleMesh(
+        ball.vertices, ball.faces, uv=torch.zeros(1, 2), uv_faces=0 * ball.faces
+    )
+    with pytest.raises(ValueError, match="mesh must have no texture coordinates"):
+        decimated_mesh(textured, 400)

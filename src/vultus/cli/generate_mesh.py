@@ -21,12 +21,16 @@ from vultus.cli.generator_options import (
 )
 from vultus.export.mesh_files import write_mesh
 from vultus.export.mrc import write_mrc
+from vultus.geometry.decimation import decimated_mesh
 from vultus.methods.generated_heads import HeadCarver
 from vultus.methods.gsheadrelight.occupancy import OccupancyCarver, OccupancySettings
 from vultus.methods.people import People
 from vultus.methods.spherehead.density import DensityCarver, DensitySettings
 
 __all__ = ["GenerateMeshOptions", "MeshFormat", "main"]
+
+_LEAST_FACES = 4
+"""Of a closed surface."""
 
 MeshFormat = Literal["ply", "obj", "glb", "mrc"]
 
@@ -55,6 +59,9 @@ class GenerateMeshOptions(Generic[OptionsT, SurfaceT]):
     people: Annotated[PeopleOptions, tyro.conf.arg(name="")] = field(default_factory=PeopleOptions)
     formats: tuple[MeshFormat, ...] = ("ply",)
     """ply, obj and glb hold the surface with colours; mrc holds the densities themselves."""
+    max_faces: int | None = None
+    """Most faces that a surface may have; vertices are then removed where it bends least. Default:
+    all that the grid gives."""
     dry_run: bool = False
     """Check everything, write nothing."""
 
@@ -66,6 +73,13 @@ def main(arguments: list[str]) -> None:
     )
     if not options.formats:
         raise ValueError("--formats must name at least one")
+    if options.max_faces is not None:
+        if options.max_faces < _LEAST_FACES:
+            raise ValueError(
+                f"--max-faces must be at least {_LEAST_FACES}, got {options.max_faces}"
+            )
+        if set(options.formats) == {"mrc"}:
+            raise ValueError("--max-faces needs a format with a surface: ply, obj or glb")
     check_output_folder(options.out)
     sampler = options.generator.open_sampler()
     carver = _CARVERS[type(options.surface)](sampler, options.surface)
@@ -80,10 +94,16 @@ def main(arguments: list[str]) -> None:
         return
     options.out.mkdir(exist_ok=True)
     for name, person in people:
-        _write(carver, person, options.out / name, options.formats)
+        _write(carver, person, options.out / name, options.formats, options.max_faces)
 
 
-def _write(carver: HeadCarver, person: People, path: Path, formats: tuple[MeshFormat, ...]) -> None:
+def _write(
+    carver: HeadCarver,
+    person: People,
+    path: Path,
+    formats: tuple[MeshFormat, ...],
+    max_faces: int | None,
+) -> None:
     """Write the files of one person; their formats become suffixes of the path."""
     surfaces = [kind for kind in formats if kind != "mrc"]
     try:
@@ -96,6 +116,8 @@ def _write(carver: HeadCarver, person: People, path: Path, formats: tuple[MeshFo
     mesh = carved.mesh
     if mesh is None:
         return
+    if max_faces is not None:
+        mesh = decimated_mesh(mesh, max_faces)
     count = f"{len(mesh.vertices)} vertices, {len(mesh.faces)} faces"
     for kind in surfaces:
         write_mesh(path.with_suffix(f".{kind}"), mesh)

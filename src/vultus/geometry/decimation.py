@@ -10,15 +10,21 @@ Reference: Garland and Heckbert, Surface Simplification Using Quadric Error Metr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vultus.geometry.meshes import boundary_edges, face_areas, face_normals
+from vultus.geometry.meshes import (
+    TriangleMesh,
+    boundary_edges,
+    compact_mesh,
+    face_areas,
+    face_normals,
+)
 
-__all__ = ["Decimation", "decimate"]
+__all__ = ["Decimation", "decimate", "decimated_mesh"]
 
 _LEAST_TURN = 0.2
 """Cosine of the angle by which a collapse may turn a face."""
@@ -70,6 +76,18 @@ def decimate(
         taken = candidates[is_fine][: -(-(len(state.faces) - max_faces) // 2)]
         stand_ins = state.collapse(taken)[stand_ins]
     return Decimation(state.faces.to(faces.device), stand_ins.to(faces.device))
+
+
+def decimated_mesh(mesh: TriangleMesh, max_faces: int) -> TriangleMesh:
+    """The same surface in fewer faces; vertices that stay keep their colours and normals.
+
+    Raises:
+        ValueError: If ``max_faces`` is not positive, or the mesh has texture coordinates.
+    """
+    if mesh.uv is not None:
+        raise ValueError("mesh must have no texture coordinates to be decimated")
+    faces = decimate(mesh.vertices, mesh.faces, max_faces).faces
+    return compact_mesh(replace(mesh, faces=faces), torch.ones(len(faces), dtype=torch.bool))
 
 
 @dataclass
