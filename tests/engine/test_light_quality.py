@@ -139,6 +139,8 @@ def test_protocols_name_what_decides_and_contradictions_are_refused(feed: ImageF
     assert light_protocol(QUICK) == "light-probe-60x3-v2"
     with pytest.raises(ValueError, match="light_views at least 2, got 10 and 1"):
         LightQualityConfig(10, 1)
+    with pytest.raises(ValueError, match="light_views needs light_count above 0"):
+        LightQualityConfig(0, 3)
     few = ImageFeed(
         feed.images,
         choose_entries(

@@ -65,6 +65,10 @@ class IdentityQualityConfig:
         left, top, side = self.identity_box
         if not (min(left, top) >= 0.0 and side > 0.0 and max(left, top) + side <= 1.0):
             raise ValueError(f"identity_box must lie in the picture, got {self.identity_box}")
+        if not self.identity_count:
+            for name in ("identity_lights", "identity_yaw", "identity_box"):
+                if getattr(self, name) != getattr(IdentityQualityConfig, name):
+                    raise ValueError(f"{name} needs identity_count above 0")
 
 
 @dataclass(frozen=True)

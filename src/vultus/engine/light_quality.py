@@ -77,6 +77,8 @@ class LightQualityConfig:
                 "light_count must be 0 or at least 2 and light_views at least 2, got "
                 f"{self.light_count} and {self.light_views}"
             )
+        if not self.light_count and self.light_views != LightQualityConfig.light_views:
+            raise ValueError("light_views needs light_count above 0")
 
 
 @dataclass(frozen=True)
