@@ -312,3 +312,13 @@ def test_subjects_differ_by_seed_and_repeat():
     torch.testing.assert_close(first.identity, again.identity, atol=0, rtol=0)
     torch.testing.assert_close(first.appearance.albedo, again.appearance.albedo, atol=0, rtol=0)
     assert (first.identity - other.identity).abs().max() > 0.1
+
+
+def test_methods_can_be_given_a_coarser_mesh(tmp_path):
+    film(replace(TINY, frames=2, size=16, texture_size=64), tmp_path / "capture")
+    fine = read_sequence(tmp_path / "capture")
+    coarse = read_sequence(tmp_path / "capture", rig_faces="16000")
+    assert len(coarse.head.topology.faces) <= 16_000 < len(fine.head.topology.faces)
+    assert torch.equal(coarse.head.vertices(coarse.pose), fine.head.vertices(fine.pose))
+    with pytest.raises(ValueError, match="rig_faces must be positive, got 0"):
+        read_sequence(tmp_path / "capture", rig_faces="0")
