@@ -11,6 +11,7 @@ import torch
 
 from tolerances import assert_close
 from vultus.core.image_io import write_radiance
+from vultus.data.light_card import LightCard
 from vultus.data.semantics import SEMANTIC_GROUPS
 from vultus.data.sequence import HeadSequence
 from vultus.geometry.mesh_sampling import closest_points
@@ -183,6 +184,18 @@ def test_a_light_file_comes_before_the_light_of_the_geometry(geometry, tmp_path)
         config = settings(geometry=file, light_file=probe)
         found = start_materials(config, capture()).radiance
         assert_close(found, radiance, looser=1e4, reason="half floats of the file")
+
+
+def test_a_captures_card_tells_the_light_with_its_exposure(tmp_path) -> None:
+    radiance = torch.rand(3, 16, 32)
+    write_radiance(tmp_path / "room.exr", radiance)
+    card = tmp_path / "light.json"
+    LightCard("room.exr", 0.25).save(card, {})
+    found = start_materials(settings(light_file=card), capture()).radiance
+    assert_close(found, 0.25 * radiance, looser=1e4, reason="half floats of the file")
+    LightCard(None, 1.0).save(card, {})
+    with pytest.raises(ValueError, match=r"light\.json: train_env must name a map .*, got null"):
+        start_materials(settings(light_file=card), capture())
 
 
 def test_strips_of_teeth_are_looked_up_and_hide_nothing() -> None:

@@ -87,8 +87,9 @@ class MaterialConfig:
     """The ``geometry.safetensors`` of ``vultus geometry``: the subject's own mesh, and the light to
     start from; None: the head model's mesh in even light. Commands on the run read it again."""
     light_file: Path | None = None
-    """Map of surroundings (.hdr, .exr) that the light starts as instead, in the frame that the
-    capture's light stands still in. Commands on the run read it again."""
+    """Map of surroundings (.hdr, .exr), or light.json of a capture that knows its light, that the
+    light starts as instead, in the frame that the capture's light stands still in. Commands on the
+    run read it again."""
     train_light: bool = True
     """Find the light; otherwise it stays what it started as, such as a light probe."""
     visibility: VisibilityMode = "cached"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vultus.data.light_card import LightCard
 from vultus.data.sequence import HeadSequence
 from vultus.heads.base import HeadPose, JointedHead
 from vultus.heads.registry import describe_head
@@ -36,7 +38,8 @@ def start_materials(
 
     Raises:
         FileNotFoundError: If the file of the geometry stage, or of the light, does not exist.
-        ValueError: If the geometry is not of this capture, or the head has no joints.
+        ValueError: If the geometry is not of this capture, the light cannot be read, or the head
+            has no joints.
     """
     head, materials = sequence.head, config.materials
     if not isinstance(head, JointedHead):
@@ -73,8 +76,18 @@ def _initial_light(
 ) -> Float[Tensor, "3 h w"] | None:
     """What is known about the light, the settings' own file first; ``None`` for even light."""
     if materials.light_file is not None:
-        return read_environment(materials.light_file).radiance
+        return _read_light(materials.light_file)
     return None if geometry is None else geometry.radiance
+
+
+def _read_light(path: Path) -> Float[Tensor, "3 h w"]:
+    """Read a map, or the one that a capture's card tells of, exposure applied."""
+    if path.suffix != ".json":
+        return read_environment(path).radiance
+    card = LightCard.load(path)
+    if card.train_env is None:
+        raise ValueError(f"{path}: train_env must name a map to start from, got null")
+    return read_environment(path.parent / card.train_env, exposure=card.exposure).radiance
 
 
 def _different_field(first: HeadPose, second: HeadPose) -> str | None:
