@@ -12,7 +12,15 @@ from triton_support import is_interpreting, triton_device
 pytest.importorskip("triton")
 
 from vultus.kernels import triton_runtime
-from vultus.kernels.triton_runtime import constexpr, jit, launch, tl
+from vultus.kernels.triton_runtime import (
+    Launch,
+    Launcher,
+    constexpr,
+    jit,
+    launch,
+    recorded_launches,
+    tl,
+)
 
 
 @jit
@@ -132,6 +140,57 @@ def test_no_more_is_remembered_than_a_limit(kernel, monkeypatch):
     assert len(triton_runtime._compiled) <= 3
 
 
+def test_prepared_launches_differ_in_their_tensors_alone(kernel):
+    prepared = Launcher(kernel, (3,), 5, 0.5, SIZE=8, num_warps=2)
+    first, second, third = (torch.zeros(8) for _ in range(3))
+    for tensor in (first, second, third):
+        prepared(tensor)
+    (bound,) = kernel.bound
+    assert bound[:2] == ((3,), (first, 5, 0.5))
+    assert bound[2] == {"SIZE": 8, "num_warps": 2, "enable_fp_fusion": True}
+    assert kernel.direct == [((3, 1, 1), (t.data_ptr(), 5, 0.5, 8), 6) for t in (second, third)]
+
+
+def test_prepared_launches_keep_their_own_grid_and_numbers(kernel):
+    """Triton compiles the same code for both."""
+    tensor = torch.zeros(8)
+    for _ in range(2):
+        Launcher(kernel, (3,), 0.5, SIZE=8)(tensor)
+        Launcher(kernel, (4,), 0.25, SIZE=8)(tensor)
+    assert len(kernel.bound) == 1
+    assert [(grid[0], values[1]) for grid, values, _ in kernel.direct] == [
+        (4, 0.25), (3, 0.5), (4, 0.25),
+    ]  # fmt: skip
+
+
+def test_prepared_launches_tell_unaligned_tensors_apart(kernel):
+    prepared = Launcher(kernel, (1,), SIZE=8)
+    aligned, unaligned = torch.zeros(8), torch.zeros(9)[1:]
+    for second in (aligned, unaligned) * 3:
+        prepared(aligned, second)
+    assert len(kernel.bound) == 2
+    addresses = [values[1] for _, values, _ in kernel.direct]
+    assert addresses == [aligned.data_ptr(), unaligned.data_ptr()] * 2
+
+
+def test_prepared_launches_on_another_device_are_left_to_triton(kernel, monkeypatch):
+    prepared = Launcher(kernel, (1,), SIZE=8)
+    for device, bound, direct in ((-1, 1, 0), (-1, 1, 1), (0, 2, 1), (0, 3, 1), (-1, 3, 2)):
+        monkeypatch.setattr(FakeDriver.active, "device", device)
+        prepared(torch.zeros(8))
+        assert (len(kernel.bound), len(kernel.direct)) == (bound, direct)
+
+
+def test_prepared_launches_are_recorded_and_those_of_nothing_are_not_run(kernel):
+    prepared, tensor = Launcher(kernel, (1,), 5, SIZE=8, num_warps=2), torch.zeros(8)
+    prepared(tensor)
+    with recorded_launches() as launches:
+        prepared(tensor)
+    assert launches == [Launch(kernel, (1,), (tensor, 5), {"SIZE": 8}, 2)]
+    Launcher(kernel, (1, 0), SIZE=8)(tensor)
+    assert (len(kernel.bound), len(kernel.direct)) == (1, 0)
+
+
 @pytest.mark.triton
 def test_repeated_launches_see_new_tensors_numbers_and_constants():
     """Aligned and unaligned, and integers that Triton compiles other code for."""
@@ -146,6 +205,19 @@ def test_repeated_launches_see_new_tensors_numbers_and_constants():
                 expected = torch.zeros_like(target)
                 expected[:count] = source[:count] * factor + offset
                 torch.testing.assert_close(target, expected)
+
+
+@pytest.mark.triton
+def test_prepared_launches_see_new_tensors():
+    device = triton_device()
+    prepared = Launcher(_scale, (1,), 13, 3.0, SIZE=32, OFFSET=1)
+    for start in (0, 1, 0, 1, 0):
+        source = torch.rand(40, device=device)[start:]
+        target = torch.zeros(40, device=device)
+        prepared(source, target)
+        expected = torch.zeros_like(target)
+        expected[:13] = source[:13] * 3.0 + 1
+        torch.testing.assert_close(target, expected)
 
 
 @pytest.mark.gpu

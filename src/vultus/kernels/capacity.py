@@ -187,7 +187,9 @@ def shared_capacity(*key: object) -> Capacity:
 
     The number of primitives is no part of it, so that densification keeps what has been learnt.
     """
-    return _shared.setdefault(key, Capacity())
+    if key not in _shared:
+        _shared[key] = Capacity()
+    return _shared[key]
 
 
 def overflow_flag(device: torch.device) -> Int[Tensor, " 1"]:

@@ -111,19 +111,19 @@ def screen_signal(means: Tensor, inputs: tuple[Tensor | None, ...]) -> Tensor:
     needs_grad = torch.is_grad_enabled() and any(
         tensor is not None and tensor.requires_grad for tensor in inputs
     )
-    zero = _zero(means.device, means.dtype)
-    return zero.expand(*means.shape[:2], 2).requires_grad_(needs_grad)
+    zeros = _zeros(*means.shape[:2], means.device, means.dtype)
+    return zeros.detach().requires_grad_(needs_grad)
 
 
 @lru_cache(maxsize=16)
-def _zero(device: torch.device, dtype: torch.dtype) -> Tensor:
+def _zeros(batch: int, num: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """One zero, seen everywhere.
 
     Filling memory would cost a launch on a GPU. On the CPU it would wake the threads of PyTorch,
     which then spin on the cores that the kernels need.
     """
     with torch.inference_mode(False):
-        return torch.zeros((), device=device, dtype=dtype)
+        return torch.zeros((), device=device, dtype=dtype).expand(batch, num, 2)
 
 
 def camera_scalars(camera: Camera, frame: int) -> tuple[float, float, float, float]:

@@ -15,7 +15,7 @@ from vultus.kernels.capacity import (
     Reading,
     raise_problem,
 )
-from vultus.kernels.triton_raster import Lists
+from vultus.kernels.triton_raster import Lists, Sizes
 from vultus.kernels.triton_runtime import is_interpreted, is_recording
 
 __all__ = [
@@ -49,7 +49,7 @@ def check_tensors(tensors: Mapping[str, Tensor | None], device: torch.device) ->
 
 def contiguous(tensors: Sequence[Tensor | None]) -> tuple[Any, ...]:
     """Tensors as kernels expect them; ``None`` stays."""
-    return tuple(None if tensor is None else tensor.contiguous() for tensor in tensors)
+    return tuple([None if tensor is None else tensor.contiguous() for tensor in tensors])
 
 
 def empty_like(tensors: Sequence[Tensor | None]) -> tuple[Any, ...]:
@@ -103,17 +103,22 @@ def forward_until_it_fits(
 
 
 def check_reading(
-    reading: Reading | None, capacity: Capacity, problems: Sequence[str], primitives: str
+    reading: Reading | None,
+    capacity: Capacity,
+    problems: Sequence[str],
+    primitives: str,
+    sizes: Sizes,
 ) -> None:
     """Look at the counters of a forward pass.
 
     Raises:
         ValueError: If the kernels have met a problem with the inputs.
-        CapacityExceededError: If its lists did not fit; names the ``primitives``.
+        CapacityExceededError: If its lists did not fit; names the ``primitives`` and the sizes.
     """
     if reading is not None and not _has_fitted(reading, capacity, problems):
         raise CapacityExceededError(
-            f"lists of {primitives} did not fit; buffers have grown: repeat the step"
+            f"lists of {sizes.num} {primitives} at {sizes.width} x {sizes.height} did not fit; "
+            "buffers have grown: repeat the step"
         )
 
 

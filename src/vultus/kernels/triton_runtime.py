@@ -2,7 +2,8 @@
 
 Triton binds the arguments of every launch to the kernel's signature and checks every constant that
 its code mentions: 50 microseconds for the rasterizers' kernels, which take less on the GPU. Here a
-launch that resembles an earlier one goes straight to what Triton has compiled for that.
+launch that resembles an earlier one goes straight to what Triton has compiled for that; and those
+that differ in their tensors alone can be prepared (``Launcher``), so that only these are looked at.
 
 Importing this module imports Triton; only modules of the gpu backends do so.
 """
@@ -13,7 +14,8 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, partial, reduce
+from operator import or_
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +38,7 @@ else:
 
 __all__ = [
     "Launch",
+    "Launcher",
     "constexpr",
     "is_interpreted",
     "is_recording",
@@ -123,27 +126,83 @@ def launch(
         _launch_compiled(kernel, grid, arguments, constants, num_warps)
 
 
+class Launcher:
+    """Launches of a kernel that differ in their tensors alone, whose dtypes are always the same.
+
+    All tensors of a launch must be on one device, which is left to the caller to check.
+    """
+
+    def __init__(
+        self,
+        kernel: Any,
+        grid: tuple[int, ...],
+        *numbers: Any,
+        num_warps: int = 1,
+        **constants: Any,
+    ) -> None:
+        """Prepare launches with these arguments, as told in ``launch``; numbers follow tensors."""
+        self._kernel, self._grid = kernel, grid
+        self._numbers, self._num_warps, self._constants = numbers, num_warps, constants
+        self._values = (*numbers, *constants.values())
+        self._is_compiled = all(grid) and not is_interpreted()
+        self._runners: dict[int, Callable[..., None]] = {}
+        """By device, what has been compiled for tensors that are aligned."""
+
+    def __call__(self, *tensors: Tensor) -> None:
+        """Run the kernel on tensors."""
+        if _recordings or not self._is_compiled:
+            launch(
+                self._kernel, self._grid, *tensors, *self._numbers,
+                num_warps=self._num_warps, **self._constants,
+            )  # fmt: skip
+            return
+        active = _driver.active
+        device = active.get_current_device()
+        addresses = [tensor.data_ptr() for tensor in tensors]
+        is_usual = tensors[0].get_device() == device and not reduce(or_, addresses) % _ALIGNMENT
+        runner = self._runners.get(device) if is_usual else None
+        if runner is not None:
+            runner(*addresses, *self._values, stream=active.get_current_stream(device))
+            return
+        arguments = (*tensors, *self._numbers)
+        compiled = _launch_compiled(
+            self._kernel, self._grid, arguments, self._constants, self._num_warps
+        )
+        if is_usual and compiled is not None:
+            self._runners[device] = compiled[_in_three_axes(self._grid)]
+
+
+def _in_three_axes(grid: tuple[int, ...]) -> tuple[int, ...]:
+    return (*grid, 1, 1)[:3]
+
+
 def _launch_compiled(
     kernel: Any,
     grid: tuple[int, ...],
     arguments: tuple[Any, ...],
     constants: dict[str, Any],
     num_warps: int,
-) -> None:
-    """Run what has been compiled for such arguments; the first time let Triton look at them."""
+) -> Any | None:
+    """Run what has been compiled for such arguments; the first time let Triton look at them.
+
+    Returns:
+        The compiled kernel, or None if other arguments of these kinds may need another one.
+    """
     device = _driver.active.get_current_device()
     values, kinds = _specialize(arguments, device)
     key = (kernel.fn, device, num_warps, *kinds, *constants.items())
     compiled = _compiled.get(key)
     if compiled is not None:
         stream = _driver.active.get_current_stream(device)
-        compiled[(*grid, 1, 1)[:3]](*values, *constants.values(), stream=stream)
-        return
+        compiled[_in_three_axes(grid)](*values, *constants.values(), stream=stream)
+        return compiled
     compiled = kernel[grid](*arguments, **constants, num_warps=num_warps, enable_fp_fusion=True)
-    if _is_known(kinds):
-        if len(_compiled) >= _MAX_COMPILED:
-            _compiled.clear()
-        _compiled[key] = compiled
+    if not _is_known(kinds):
+        return None
+    if len(_compiled) >= _MAX_COMPILED:
+        _compiled.clear()
+    _compiled[key] = compiled
+    return compiled
 
 
 def _is_known(kinds: Sequence[Any]) -> bool:

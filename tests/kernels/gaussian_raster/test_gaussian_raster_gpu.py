@@ -142,6 +142,8 @@ def test_gpu_lists_large_gaussians(device, monkeypatch):
     from vultus.kernels.gaussian_raster import _gpu_stages
 
     monkeypatch.setattr(_gpu_stages, "_MANY_BINS", 1)
+    # Launches that were prepared with another number must be neither used nor left behind.
+    monkeypatch.setattr(_gpu_stages, "_projection", _gpu_stages._projection.__wrapped__)
     check(make_scene(20, batch=2), device, (19, 13), outputs=())
 
 
@@ -283,7 +285,7 @@ def test_a_step_that_does_not_fit_is_loud_and_fits_when_repeated(device):
         return leaves
 
     step(small)
-    with pytest.raises(CapacityExceededError, match="did not fit"):
+    with pytest.raises(CapacityExceededError, match="60 Gaussians at 11 x 7 did not fit"):
         step(large)
     repeated = repeat_while_growing(lambda: step(large))
     assert attempts[:2] == [False, True]
@@ -319,6 +321,9 @@ def test_gpu_rejects_what_it_does_not_support(device):
     scene, camera = make_scene(20), make_camera(*SIZE).to(device)
     with pytest.raises(TypeError, match="means must be float32"):
         scene.to(torch.float64, device).render(camera, backend="gpu")
+    background = torch.zeros(5, device="meta")
+    with pytest.raises(TypeError, match="background must be float32 on"):
+        scene.to(torch.float32, device).render(camera, background=background, backend="gpu")
     intrinsics = camera.intrinsics.clone().requires_grad_()
     with pytest.raises(ValueError, match="intrinsics must not require"):
         scene.to(torch.float32, device).render(

@@ -225,7 +225,7 @@ def test_a_step_that_does_not_fit_is_loud_and_fits_when_repeated(device):
         return leaves
 
     step(small)
-    with pytest.raises(CapacityExceededError, match="did not fit"):
+    with pytest.raises(CapacityExceededError, match="60 surfels at 13 x 9 did not fit"):
         step(large)
     repeated = repeat_while_growing(lambda: step(large))
     assert attempts[:2] == [False, True]
@@ -259,6 +259,9 @@ def test_gpu_rejects_what_it_does_not_support(device):
     scene, camera = make_scene(20), make_camera(*SIZE).to(device)
     with pytest.raises(TypeError, match="means must be float32"):
         scene.to(torch.float64, device).render(camera, backend="gpu")
+    background = torch.zeros(5, device="meta")
+    with pytest.raises(TypeError, match="background must be float32 on"):
+        scene.to(torch.float32, device).render(camera, background=background, backend="gpu")
     intrinsics = camera.intrinsics.clone().requires_grad_()
     with pytest.raises(ValueError, match="intrinsics must not require"):
         scene.to(torch.float32, device).render(

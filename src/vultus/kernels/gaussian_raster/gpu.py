@@ -11,6 +11,7 @@ reproducible; with ``torch.use_deterministic_algorithms(True)`` gradients are, t
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -26,23 +27,19 @@ from vultus.kernels.gaussian_raster._gpu_stages import (
     blend_lists,
     gradients_of_inputs,
     gradients_of_records,
+    kind_of,
     make_lists,
 )
-from vultus.kernels.gaussian_raster._types import (
-    COLOR_INPUTS,
-    GEOMETRY_INPUTS,
-    Gaussians,
-    Images,
-    RasterSettings,
-)
+from vultus.kernels.gaussian_raster._types import Gaussians, Images, RasterSettings
 from vultus.kernels.triton_calls import (
     background_gradient,
     check_reading,
     check_tensors,
+    contiguous,
     forward_until_it_fits,
     room_for_pairs,
 )
-from vultus.kernels.triton_raster import Lists
+from vultus.kernels.triton_raster import Lists, sizes_of
 
 __all__ = ["rasterize"]
 
@@ -61,7 +58,7 @@ _TENSORS = (
     "means", "quats", "scales", "opacities", "covariances", "features", "sh_coeffs", "jacobians",
     "screen_gradient",
 )  # fmt: skip
-_INPUTS = ("background", "camera", "settings", "world_to_camera", *_TENSORS)
+_tensors_of = attrgetter(*_TENSORS)
 
 
 def rasterize(
@@ -79,9 +76,13 @@ def rasterize(
     """
     if camera.intrinsics.requires_grad:
         raise ValueError("camera.intrinsics must not require a gradient on backend gpu; use ref")
-    names = (*GEOMETRY_INPUTS, *COLOR_INPUTS)
-    check_tensors({name: getattr(gaussians, name) for name in names}, gaussians.means.device)
-    tensors = (camera.world_to_camera, *(getattr(gaussians, name) for name in _TENSORS))
+    if background is not None:
+        background = background.float()
+    tensors = (camera.world_to_camera, *_tensors_of(gaussians))
+    check_tensors(
+        {**dict(zip(_TENSORS, tensors[1:], strict=True)), "background": background},
+        gaussians.means.device,
+    )
     # Inside of the function gradients are disabled, and what needs them does not depend on that.
     is_recorded = torch.is_grad_enabled() and any(
         tensor is not None and tensor.requires_grad for tensor in (background, *tensors)
@@ -97,29 +98,33 @@ def _gather_inputs(
     background: Tensor | None, camera: Camera, settings: RasterSettings, tensors: tuple[Any, ...]
 ) -> Inputs:
     """Make contiguous what kernels expect to be; gradients are disabled, or nothing needs them."""
-    matrix, means, quats, scales, opacities, covariances, features, sh_coeffs, jacobians, _ = (
-        tensors
+    matrix, means, quats, scales, opacities, covariances, features, sh_coeffs, jacobians = (
+        contiguous(tensors[:-1])
     )
-    device = means.device
-
-    def plain(tensor: Tensor | None) -> Any:
-        return None if tensor is None else tensor.contiguous()
-
-    return Inputs(
-        means=plain(means),
-        quats=plain(quats),
-        scales=plain(scales),
-        opacities=plain(opacities),
-        covariances=plain(covariances),
-        features=plain(features),
-        sh_coeffs=plain(sh_coeffs),
-        jacobians=plain(jacobians),
-        background=None if background is None else background.float().contiguous(),
-        world_to_camera=matrix.to(device, non_blocking=True).contiguous(),
-        intrinsics=camera.intrinsics.to(device, non_blocking=True).contiguous(),
-        width=camera.width,
-        height=camera.height,
+    device, intrinsics = means.device, camera.intrinsics
+    kind = kind_of(
+        sizes=sizes_of(*means.shape[:2], camera.width, camera.height),
         settings=settings,
+        num_features=0 if features is None else features.shape[2],
+        sh_stored=0 if sh_coeffs is None else sh_coeffs.shape[2],
+        has_covariances=covariances is not None,
+        has_jacobians=jacobians is not None,
+        has_background=background is not None,
+        camera_dtypes=(matrix.dtype, intrinsics.dtype),
+    )
+    return Inputs(
+        kind=kind,
+        means=means,
+        quats=quats,
+        scales=scales,
+        opacities=opacities,
+        covariances=covariances,
+        features=features,
+        sh_coeffs=sh_coeffs,
+        jacobians=jacobians,
+        background=None if background is None else background.contiguous(),
+        world_to_camera=matrix.to(device, non_blocking=True),
+        intrinsics=intrinsics.to(device, non_blocking=True).contiguous(),
     )
 
 
@@ -143,7 +148,7 @@ def _images(blended: Blended, lists: Lists) -> Images:
 
 def _capacity_of(inputs: Inputs) -> Capacity:
     """What is shared by calls with as many bins."""
-    sizes = inputs.sizes
+    sizes = inputs.kind.sizes
     return shared_capacity("gaussians", inputs.means.device, sizes.batch, sizes.width, sizes.height)
 
 
@@ -169,27 +174,23 @@ class _Rasterize(torch.autograd.Function):
         inputs: Inputs = ctx.inputs
         image, alpha, depth, median = ctx.saved_tensors
         blended = Blended(image, alpha, depth, median, ctx.positions)
-        image_grads = ImageGrads(
-            *(None if grad is None else grad.contiguous() for grad in grads[:4])
-        )
+        image_grads = ImageGrads(*contiguous(grads[:4]))
         gradients, grad_features = gradients_of_records(
             inputs, ctx.lists, blended, image_grads, room_for_pairs(ctx.lists.ends, ctx.capacity)
         )
-        needs = dict(zip(_INPUTS, ctx.needs_input_grad, strict=True))
+        needs_background, _, _, needs_view, *_ = ctx.needs_input_grad
         has_depth = image_grads.depth is not None or image_grads.median is not None
         result = gradients_of_inputs(
-            inputs, ctx.lists, gradients,
-            has_depth=has_depth, needs_view=needs["world_to_camera"],
-        )  # fmt: skip
+            inputs, ctx.lists, gradients, has_depth=has_depth, needs_view=needs_view
+        )
         grad_background = None
-        if needs["background"]:
+        if needs_background:
             grad_background = background_gradient(image_grads.image, alpha)
         if inputs.features is not None and grad_features is not None:
             grad_features = grad_features.view(inputs.features.shape)
         # Last, so that the host need not wait until the forward pass is through; kernels do nothing
         # with lists that did not fit.
-        primitives = f"{inputs.sizes.num} Gaussians at {inputs.width} x {inputs.height}"
-        check_reading(ctx.reading, ctx.capacity, _PROBLEMS, primitives)
+        check_reading(ctx.reading, ctx.capacity, _PROBLEMS, "Gaussians", inputs.kind.sizes)
         return (
             grad_background, None, None, result.world_to_camera, result.means, result.quats,
             result.scales, result.opacities, result.covariances,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,15 +19,17 @@ from vultus.kernels.surfel_raster._gpu_raster_backward import FIRST_CHANNEL_PLAN
 from vultus.kernels.surfel_raster._types import RasterSettings
 from vultus.kernels.triton_pairs import Pairs
 from vultus.kernels.triton_raster import (
+    MAX_KINDS,
     BatchInputs,
+    BatchKind,
     Lists,
+    Ordering,
     filled,
     gather_gradients,
     new_lists,
-    order_lists,
     view_gradient,
 )
-from vultus.kernels.triton_runtime import is_interpreted, launch
+from vultus.kernels.triton_runtime import Launcher, is_interpreted
 
 __all__ = [
     "Blended",
@@ -36,6 +39,7 @@ __all__ = [
     "blend_lists",
     "gradients_of_inputs",
     "gradients_of_records",
+    "kind_of",
     "make_lists",
 ]
 
@@ -44,37 +48,52 @@ _PROJECT_LANES, _PROJECT_BACKWARD_LANES, _MANY_BINS = 32, 32, 32
 _BLEND_CHUNK, _PIXELS_PER_TRIP = 8, 4
 
 
-@dataclass(frozen=True, kw_only=True)
-class Inputs(BatchInputs):
-    """Contiguous inputs of a call."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Kind(BatchKind):
+    """What calls of one kind share."""
 
-    quats: Tensor
-    scales: Tensor
     settings: RasterSettings
 
     def has(self, output: str) -> bool:
         """Whether a map was asked for."""
         return output in self.settings.outputs
 
-    def parameters(self, unused: Tensor) -> tuple[Tensor, ...]:
+    @property
+    def is_surfhead(self) -> bool:
+        """Which convention to follow."""
+        return self.settings.convention == "surfhead"
+
+    def shape_flags(self) -> dict[str, bool | int]:
+        """What the projection and its backward pass are compiled for."""
+        return {
+            "HAS_JACOBIANS": self.has_jacobians,
+            "SH_TERMS": (self.settings.sh_degree + 1) ** 2 if self.has_color else 0,
+            "SH_STORED": self.sh_stored,
+            "IS_SURFHEAD": self.is_surfhead,
+        }
+
+
+kind_of = lru_cache(maxsize=MAX_KINDS)(Kind)
+"""The kind of calls that are alike, made once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs(BatchInputs):
+    """Contiguous inputs of a call."""
+
+    kind: Kind
+    quats: Tensor
+    scales: Tensor
+
+    def parameters(self, unused: Tensor) -> list[Tensor]:
         """What the projection and its backward pass read of every surfel."""
         return filled(
             unused, self.means, self.quats, self.scales, self.opacities, self.jacobians,
             self.sh_coeffs,
         )  # fmt: skip
 
-    def shape_flags(self) -> dict[str, bool | int]:
-        """What the projection and its backward pass are compiled for."""
-        return {
-            "HAS_JACOBIANS": self.jacobians is not None,
-            "SH_TERMS": (self.settings.sh_degree + 1) ** 2 if self.has_color else 0,
-            "SH_STORED": 0 if self.sh_coeffs is None else self.sh_coeffs.shape[2],
-            "IS_SURFHEAD": self.settings.convention == "surfhead",
-        }
 
-
-@dataclass(frozen=True)
-class Blended:
+class Blended(NamedTuple):
     """Images, and what the backward pass needs from the forward pass beside them."""
 
     image: Tensor
@@ -88,59 +107,81 @@ class Blended:
 
 def make_lists(inputs: Inputs, per_list: int) -> Lists:
     """Project all surfels and list them, sorted by depth, ``per_list`` per bin at most."""
-    sizes, settings = inputs.sizes, inputs.settings
-    lists, keys, large = new_lists(sizes, layout.RECORD.value, per_list, inputs.means.device)
-    launch(
-        project, (-(-sizes.num // _PROJECT_LANES), sizes.batch),
+    kind = inputs.kind
+    lists, unsorted = new_lists(
+        kind.sizes, layout.RECORD.value, per_list, inputs.means, is_split=True
+    )
+    _projection(kind, per_list)(
         inputs.world_to_camera, inputs.intrinsics, *inputs.parameters(lists.records),
-        lists.records, lists.radii, lists.counts, keys, large,
+        lists.records, lists.radii, lists.counts, unsorted.keys, unsorted.large,
+    )  # fmt: skip
+    _ordering(kind, per_list)(lists, unsorted)
+    return lists
+
+
+@lru_cache(maxsize=MAX_KINDS)
+def _projection(kind: Kind, per_list: int) -> Launcher:
+    sizes, settings = kind.sizes, kind.settings
+    return Launcher(
+        project, (-(-sizes.num // _PROJECT_LANES), sizes.batch),
         sizes.num, sizes.width, sizes.height, *sizes.bins, per_list, float(settings.near),
-        **inputs.shape_flags(), HAS_PUBLISHED_CULL=settings.cull == "3sigma",
+        **kind.shape_flags(), HAS_PUBLISHED_CULL=settings.cull == "3sigma",
         MANY_BINS=_MANY_BINS, LANES=_PROJECT_LANES,
     )  # fmt: skip
-    order_lists(lists, keys, large, sizes, list_large, filter_lists)
-    return lists
+
+
+@lru_cache(maxsize=MAX_KINDS)
+def _ordering(kind: Kind, per_list: int) -> Ordering:
+    return Ordering(kind.sizes, per_list, list_large, filter_lists)
 
 
 def blend_lists(inputs: Inputs, lists: Lists) -> Blended:
     """Blend all subtiles."""
-    sizes = inputs.sizes
+    kind, sizes = inputs.kind, inputs.kind.sizes
 
     def empty(channels: int, is_needed: bool = True) -> Any:
-        shape = (sizes.batch, channels, sizes.height, sizes.width)
-        return inputs.means.new_empty(shape) if is_needed else None
+        if not is_needed:
+            return None
+        return inputs.means.new_empty(sizes.batch, channels, sizes.height, sizes.width)
 
+    has_median, has_distortion = kind.has("median_depth"), kind.has("distortion")
     blended = Blended(
-        image=empty(inputs.channels),
+        image=empty(kind.channels),
         alpha=empty(1),
-        normal=empty(3, inputs.has("normal")),
-        depth=empty(1, inputs.has("depth")),
-        median=empty(1, inputs.has("median_depth")),
-        distortion=empty(1, inputs.has("distortion")),
-        moments=empty(3, inputs.has("median_depth") or inputs.has("distortion")),
+        normal=empty(3, kind.has("normal")),
+        depth=empty(1, kind.has("depth")),
+        median=empty(1, has_median),
+        distortion=empty(1, has_distortion),
+        moments=empty(3, has_median or has_distortion),
     )
-    launch(
-        blend, (2 * sizes.num_bins,), lists.lists, lists.lengths, lists.records,
+    _blending(kind, lists.per_list)(
+        lists.lists, lists.lengths, lists.records,
         *filled(lists.records, inputs.features, inputs.background), lists.counts,
         *filled(
             lists.records, blended.image, blended.alpha, blended.normal, blended.depth,
             blended.median, blended.distortion, blended.moments,
         ),
         lists.ends,
-        sizes.width, sizes.height, *sizes.bins, lists.per_list, float(inputs.settings.near),
-        HAS_COLOR=inputs.has_color, NUM_FEATURES=inputs.num_features,
-        HAS_NORMAL=inputs.has("normal"), HAS_DEPTH=inputs.has("depth"),
-        HAS_MEDIAN=inputs.has("median_depth"), HAS_DISTORTION=inputs.has("distortion"),
-        HAS_BACKGROUND=inputs.background is not None,
-        IS_SURFHEAD=inputs.settings.convention == "surfhead",
-        IS_FAST=not is_interpreted(),
-        CHUNK=tiles.CHUNK.value if is_interpreted() else _BLEND_CHUNK,
     )  # fmt: skip
     return blended
 
 
-@dataclass(frozen=True)
-class ImageGrads:
+@lru_cache(maxsize=MAX_KINDS)
+def _blending(kind: Kind, per_list: int) -> Launcher:
+    sizes = kind.sizes
+    return Launcher(
+        blend, (2 * sizes.num_bins,),
+        sizes.width, sizes.height, *sizes.bins, per_list, float(kind.settings.near),
+        HAS_COLOR=kind.has_color, NUM_FEATURES=kind.num_features,
+        HAS_NORMAL=kind.has("normal"), HAS_DEPTH=kind.has("depth"),
+        HAS_MEDIAN=kind.has("median_depth"), HAS_DISTORTION=kind.has("distortion"),
+        HAS_BACKGROUND=kind.has_background, IS_SURFHEAD=kind.is_surfhead,
+        IS_FAST=not is_interpreted(),
+        CHUNK=tiles.CHUNK.value if is_interpreted() else _BLEND_CHUNK,
+    )  # fmt: skip
+
+
+class ImageGrads(NamedTuple):
     """Gradients of the images; None where there is none."""
 
     image: Tensor | None
@@ -151,8 +192,7 @@ class ImageGrads:
     distortion: Tensor | None
 
 
-@dataclass(frozen=True)
-class InputGrads:
+class InputGrads(NamedTuple):
     """Gradients of the inputs; None where none was asked for."""
 
     means: Tensor
@@ -178,7 +218,7 @@ def gradients_of_records(
     ) -> None:
         _launch_backward(inputs, lists, blended, grads, group, (target, features), pairs)
 
-    columns = (layout.GRADIENT.value, inputs.num_features)
+    columns = (layout.GRADIENT.value, inputs.kind.num_features)
     return gather_gradients(launch_group, lists, columns, num_pairs)
 
 
@@ -192,35 +232,64 @@ def _launch_backward(
     pairs: Pairs | None,
 ) -> None:
     """Run the backward pass of one group of channels."""
-    is_first, has_color = group[0] == 0, inputs.has_color and group[0] == 0
-    color_channels = 3 * inputs.has_color
-    planes = FIRST_CHANNEL_PLANE.value + 6 + group[1] - group[0]
-    sizes = inputs.sizes
-    scratch = inputs.means.new_empty(2 * sizes.num_bins, planes * tiles.PIXELS.value)
-    unused = lists.records
+    kind, unused = inputs.kind, lists.records
+    planes = _scratch_planes(group)
     grad_image = grads.image
     if grad_image is None:
         grad_image = torch.zeros_like(blended.image)
-    launch(
-        blend_backward, (2 * sizes.num_bins,), lists.lists, lists.ends, lists.records,
-        *filled(unused, inputs.features, inputs.background), scratch, blended.image, blended.alpha,
+    launcher = _backward_blending(
+        kind, lists.per_list, group, None if pairs is None else pairs.num,
+        has_alpha=grads.alpha is not None,
+        has_normal=grads.normal is not None,
+        has_depth=grads.depth is not None,
+        has_median=grads.median is not None,
+        has_distortion=grads.distortion is not None,
+    )  # fmt: skip
+    launcher(
+        lists.lists, lists.ends, lists.records,
+        *filled(unused, inputs.features, inputs.background),
+        inputs.means.new_empty(2 * kind.sizes.num_bins, planes * tiles.PIXELS.value),
+        blended.image, blended.alpha,
         *filled(unused, blended.normal, blended.depth, blended.distortion, blended.moments),
         grad_image, *filled(unused, grads.alpha, grads.normal, grads.depth, grads.median),
         *filled(unused, grads.distortion, *targets), unused if pairs is None else pairs.first,
-        0 if pairs is None else pairs.num,
-        sizes.width, sizes.height, *sizes.bins, lists.per_list, inputs.channels, planes,
-        float(inputs.settings.near),
-        FIRST_CHANNEL=0 if is_first else color_channels + group[0], HAS_COLOR=has_color,
-        FIRST=group[0], END=group[1], NUM_FEATURES=inputs.num_features,
-        HAS_ALPHA=is_first and grads.alpha is not None,
-        HAS_NORMAL=is_first and grads.normal is not None,
-        HAS_DEPTH=is_first and grads.depth is not None,
-        HAS_MEDIAN=is_first and grads.median is not None,
-        HAS_DISTORTION=is_first and grads.distortion is not None,
-        HAS_BACKGROUND=inputs.background is not None,
-        IS_DETACHED=inputs.settings.has_detached_weights,
-        IS_SURFHEAD=inputs.settings.convention == "surfhead",
-        IS_DETERMINISTIC=pairs is not None, IS_FAST=not is_interpreted(),
+    )  # fmt: skip
+
+
+def _scratch_planes(group: tuple[int, int]) -> int:
+    """Values per pixel that the backward pass of a group of channels keeps."""
+    return FIRST_CHANNEL_PLANE.value + 6 + group[1] - group[0]
+
+
+@lru_cache(maxsize=MAX_KINDS)
+def _backward_blending(
+    kind: Kind,
+    per_list: int,
+    group: tuple[int, int],
+    num_pairs: int | None,
+    *,
+    has_alpha: bool,
+    has_normal: bool,
+    has_depth: bool,
+    has_median: bool,
+    has_distortion: bool,
+) -> Launcher:
+    sizes, is_first = kind.sizes, group[0] == 0
+    return Launcher(
+        blend_backward, (2 * sizes.num_bins,),
+        num_pairs or 0, sizes.width, sizes.height, *sizes.bins, per_list, kind.channels,
+        _scratch_planes(group), float(kind.settings.near),
+        FIRST_CHANNEL=0 if is_first else 3 * kind.has_color + group[0],
+        HAS_COLOR=kind.has_color and is_first,
+        FIRST=group[0], END=group[1], NUM_FEATURES=kind.num_features,
+        HAS_ALPHA=is_first and has_alpha,
+        HAS_NORMAL=is_first and has_normal,
+        HAS_DEPTH=is_first and has_depth,
+        HAS_MEDIAN=is_first and has_median,
+        HAS_DISTORTION=is_first and has_distortion,
+        HAS_BACKGROUND=kind.has_background,
+        IS_DETACHED=kind.settings.has_detached_weights, IS_SURFHEAD=kind.is_surfhead,
+        IS_DETERMINISTIC=num_pairs is not None, IS_FAST=not is_interpreted(),
         STEP=tiles.PIXELS.value if is_interpreted() else _PIXELS_PER_TRIP,
     )  # fmt: skip
 
@@ -235,8 +304,7 @@ def gradients_of_inputs(
     needs_view: bool,
 ) -> InputGrads:
     """Carry the gradients of the records to the inputs."""
-    sizes, new = inputs.sizes, inputs.means.new_empty
-    programs = -(-sizes.num // _PROJECT_BACKWARD_LANES)
+    sizes, new = inputs.kind.sizes, inputs.means.new_empty
     grads = InputGrads(
         means=torch.empty_like(inputs.means),
         quats=torch.empty_like(inputs.quats),
@@ -246,16 +314,28 @@ def gradients_of_inputs(
         jacobians=new(sizes.batch, sizes.num, 3, 3) if needs_jacobians else None,
         screen=new(sizes.batch, sizes.num, 2),
     )
-    sums = new(sizes.batch, programs, 12, dtype=torch.float64) if needs_view else None
+    sums = None
+    if needs_view:
+        programs = -(-sizes.num // _PROJECT_BACKWARD_LANES)
+        sums = new(sizes.batch, programs, 12, dtype=torch.float64)
     unused = lists.records
-    launch(
-        project_backward, (programs, sizes.batch), inputs.world_to_camera, inputs.intrinsics,
-        *inputs.parameters(unused), lists.records, gradients,
-        grads.means, grads.quats, grads.scales, grads.opacities,
+    _backward_projection(inputs.kind, has_normal, needs_jacobians, needs_view)(
+        inputs.world_to_camera, inputs.intrinsics, *inputs.parameters(unused), lists.records,
+        gradients, grads.means, grads.quats, grads.scales, grads.opacities,
         *filled(unused, grads.jacobians, grads.sh_coeffs, grads.screen, sums),
-        sizes.num, sizes.width, sizes.height, **inputs.shape_flags(), HAS_NORMAL=has_normal,
-        NEEDS_JACOBIANS=needs_jacobians, NEEDS_VIEW=needs_view, LANES=_PROJECT_BACKWARD_LANES,
     )  # fmt: skip
     if sums is None:
         return grads
-    return replace(grads, world_to_camera=view_gradient(sums, inputs.world_to_camera))
+    return grads._replace(world_to_camera=view_gradient(sums, inputs.world_to_camera))
+
+
+@lru_cache(maxsize=MAX_KINDS)
+def _backward_projection(
+    kind: Kind, has_normal: bool, needs_jacobians: bool, needs_view: bool
+) -> Launcher:
+    sizes = kind.sizes
+    return Launcher(
+        project_backward, (-(-sizes.num // _PROJECT_BACKWARD_LANES), sizes.batch),
+        sizes.num, sizes.width, sizes.height, **kind.shape_flags(), HAS_NORMAL=has_normal,
+        NEEDS_JACOBIANS=needs_jacobians, NEEDS_VIEW=needs_view, LANES=_PROJECT_BACKWARD_LANES,
+    )  # fmt: skip

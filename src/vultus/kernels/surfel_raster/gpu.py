@@ -11,6 +11,7 @@ reproducible; with ``torch.use_deterministic_algorithms(True)`` gradients are, t
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from vultus.kernels.surfel_raster._gpu_stages import (
     blend_lists,
     gradients_of_inputs,
     gradients_of_records,
+    kind_of,
     make_lists,
 )
 from vultus.kernels.surfel_raster._types import Images, RasterSettings, Surfels
@@ -33,10 +35,11 @@ from vultus.kernels.triton_calls import (
     background_gradient,
     check_reading,
     check_tensors,
+    contiguous,
     forward_until_it_fits,
     room_for_pairs,
 )
-from vultus.kernels.triton_raster import Lists
+from vultus.kernels.triton_raster import Lists, sizes_of
 
 __all__ = ["rasterize"]
 
@@ -51,10 +54,11 @@ _PROBLEMS = (
 )
 """What the bits of the problem mask stand for."""
 
-_INPUTS = (
-    "background", "camera", "settings", "means", "quats", "scales", "opacities",
-    "features", "sh_coeffs", "jacobians", "screen_gradient", "world_to_camera",
+_TENSORS = (
+    "means", "quats", "scales", "opacities", "features", "sh_coeffs", "jacobians",
+    "screen_gradient",
 )  # fmt: skip
+_tensors_of = attrgetter(*_TENSORS)
 
 
 def rasterize(
@@ -72,12 +76,13 @@ def rasterize(
     """
     if camera.intrinsics.requires_grad:
         raise ValueError("camera.intrinsics must not require a gradient on backend gpu; use ref")
-    names = ("means", "quats", "scales", "opacities", "features", "sh_coeffs", "jacobians")
-    check_tensors({name: getattr(surfels, name) for name in names}, surfels.means.device)
-    tensors = (
-        surfels.means, surfels.quats, surfels.scales, surfels.opacities, surfels.features,
-        surfels.sh_coeffs, surfels.jacobians, surfels.screen_gradient, camera.world_to_camera,
-    )  # fmt: skip
+    if background is not None:
+        background = background.float()
+    tensors = (camera.world_to_camera, *_tensors_of(surfels))
+    check_tensors(
+        {**dict(zip(_TENSORS, tensors[1:], strict=True)), "background": background},
+        surfels.means.device,
+    )
     # Inside of the function gradients are disabled, and what needs them does not depend on that.
     is_recorded = torch.is_grad_enabled() and any(
         tensor is not None and tensor.requires_grad for tensor in (background, *tensors)
@@ -93,26 +98,31 @@ def _gather_inputs(
     background: Tensor | None, camera: Camera, settings: RasterSettings, tensors: tuple[Any, ...]
 ) -> Inputs:
     """Make contiguous what kernels expect to be; gradients are disabled, or nothing needs them."""
-    means, quats, scales, opacities, features, sh_coeffs, jacobians, _, matrix = tensors
-    device = means.device
-
-    def plain(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor.contiguous()
-
-    return Inputs(
-        means=means.contiguous(),
-        quats=quats.contiguous(),
-        scales=scales.contiguous(),
-        opacities=opacities.contiguous(),
-        features=plain(features),
-        sh_coeffs=plain(sh_coeffs),
-        jacobians=plain(jacobians),
-        background=None if background is None else background.float().contiguous(),
-        world_to_camera=matrix.to(device, non_blocking=True).contiguous(),
-        intrinsics=camera.intrinsics.to(device, non_blocking=True).contiguous(),
-        width=camera.width,
-        height=camera.height,
+    matrix, means, quats, scales, opacities, features, sh_coeffs, jacobians = contiguous(
+        tensors[:-1]
+    )
+    device, intrinsics = means.device, camera.intrinsics
+    kind = kind_of(
+        sizes=sizes_of(*means.shape[:2], camera.width, camera.height),
         settings=settings,
+        num_features=0 if features is None else features.shape[2],
+        sh_stored=0 if sh_coeffs is None else sh_coeffs.shape[2],
+        has_jacobians=jacobians is not None,
+        has_background=background is not None,
+        camera_dtypes=(matrix.dtype, intrinsics.dtype),
+    )
+    return Inputs(
+        kind=kind,
+        means=means,
+        quats=quats,
+        scales=scales,
+        opacities=opacities,
+        features=features,
+        sh_coeffs=sh_coeffs,
+        jacobians=jacobians,
+        background=None if background is None else background.contiguous(),
+        world_to_camera=matrix.to(device, non_blocking=True),
+        intrinsics=intrinsics.to(device, non_blocking=True).contiguous(),
     )
 
 
@@ -139,7 +149,7 @@ def _images(blended: Blended, lists: Lists) -> Images:
 
 def _capacity_of(inputs: Inputs) -> Capacity:
     """What is shared by calls with as many bins."""
-    sizes = inputs.sizes
+    sizes = inputs.kind.sizes
     return shared_capacity("surfels", inputs.means.device, sizes.batch, sizes.width, sizes.height)
 
 
@@ -167,29 +177,26 @@ class _Rasterize(torch.autograd.Function):
         inputs: Inputs = ctx.inputs
         image, alpha, normal, depth, median, distortion = ctx.saved_tensors
         blended = Blended(image, alpha, normal, depth, median, distortion, ctx.moments)
-        image_grads = ImageGrads(
-            *(None if grad is None else grad.contiguous() for grad in grads[:6])
-        )
+        image_grads = ImageGrads(*contiguous(grads[:6]))
         gradients, grad_features = gradients_of_records(
             inputs, ctx.lists, blended, image_grads, room_for_pairs(ctx.lists.ends, ctx.capacity)
         )
-        needs = dict(zip(_INPUTS, ctx.needs_input_grad, strict=True))
+        needs_background, _, _, needs_view, *_, needs_jacobians, _ = ctx.needs_input_grad
         result = gradients_of_inputs(
             inputs, ctx.lists, gradients,
             has_normal=image_grads.normal is not None,
-            needs_jacobians=needs["jacobians"], needs_view=needs["world_to_camera"],
+            needs_jacobians=needs_jacobians, needs_view=needs_view,
         )  # fmt: skip
         grad_background = None
-        if needs["background"]:
+        if needs_background:
             grad_background = background_gradient(image_grads.image, alpha)
         if inputs.features is not None and grad_features is not None:
             grad_features = grad_features.view(inputs.features.shape)
         # Last, so that the host need not wait until the forward pass is through; kernels do nothing
         # with lists that did not fit.
-        primitives = f"{inputs.sizes.num} surfels at {inputs.width} x {inputs.height}"
-        check_reading(ctx.reading, ctx.capacity, _PROBLEMS, primitives)
+        check_reading(ctx.reading, ctx.capacity, _PROBLEMS, "surfels", inputs.kind.sizes)
         return (
-            grad_background, None, None, result.means, result.quats, result.scales,
-            result.opacities, grad_features,
-            result.sh_coeffs, result.jacobians, result.screen, result.world_to_camera,
+            grad_background, None, None, result.world_to_camera, result.means, result.quats,
+            result.scales, result.opacities, grad_features,
+            result.sh_coeffs, result.jacobians, result.screen,
         )  # fmt: skip
