@@ -134,6 +134,14 @@ def test_runs_side_by_side_give_the_same_numbers(lit_capture, compared, tmp_path
     assert set(stored["presets"]) == {"toy", "toy-pbr"}
 
 
+def test_a_dry_run_of_runs_side_by_side_writes_nothing(lit_capture, tmp_path, capsys) -> None:
+    out = tmp_path / "out"
+    options = ["--presets", "toy", "toy-pbr", "--seeds", "5", "--jobs", "2", "--dry-run"]
+    assert run(ablate(lit_capture, out, *options)) == 0
+    assert capsys.readouterr().out.count("would train") == 2
+    assert not out.exists()
+
+
 def test_a_run_that_fails_aside_is_an_error_of_the_command(lit_capture, tmp_path, capsys) -> None:
     out = tmp_path / "out"
     options = ["--presets", "toy-pbr", "--vary", "materials.geometry", str(tmp_path / "none")]

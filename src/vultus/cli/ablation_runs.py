@@ -111,7 +111,7 @@ def finish_runs(runs: Sequence[AblationRun], jobs: int) -> None:
             console.print(f"{run.path} is finished")
         else:
             missing.append(run)
-    if jobs == 1 or len(missing) < 2:
+    if jobs == 1 or len(missing) < 2 or missing[0].options.dry_run:
         for run in missing:
             run.finish()
         return
