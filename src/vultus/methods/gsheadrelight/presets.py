@@ -99,6 +99,7 @@ _DEMO = replace(
         image_size=64,
         # Who people of the studio are does not depend on where they are seen from.
         is_conditioned=False,
+        gradient_precision="bfloat16",
     ),
     discriminator=replace(_SMALL.discriminator, image_size=64, channel_base=8192, channel_max=192),
     objective=replace(
