@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,23 +12,14 @@ from triton_support import is_interpreting, triton_device
 
 pytest.importorskip("triton")
 
+from launched_kernels import scale
 from vultus.kernels import triton_runtime
 from vultus.kernels.triton_runtime import (
     Launch,
     Launcher,
-    constexpr,
-    jit,
     launch,
     recorded_launches,
-    tl,
 )
-
-
-@jit
-def _scale(source, target, count, factor, SIZE: constexpr, OFFSET: constexpr):
-    k = tl.arange(0, SIZE)
-    mask = k < count
-    tl.store(target + k, tl.load(source + k, mask=mask) * factor + OFFSET, mask=mask)
 
 
 class FakeKernel:
@@ -48,6 +40,8 @@ class FakeKernel:
 
 class FakeCompiled:
     """What Triton returns from a launch: a kernel that takes arguments as they are."""
+
+    metadata = SimpleNamespace(target=SimpleNamespace(backend="fake"))
 
     def __init__(self, kernel: FakeKernel) -> None:
         self.kernel = kernel
@@ -201,7 +195,7 @@ def test_repeated_launches_see_new_tensors_numbers_and_constants():
                 source = torch.rand(40, device=device)[start:]
                 target = torch.zeros(40, device=device)
                 factor += repeat
-                launch(_scale, (1,), source, target, count, factor, SIZE=32, OFFSET=offset)
+                launch(scale, (1,), source, target, count, factor, SIZE=32, OFFSET=offset)
                 expected = torch.zeros_like(target)
                 expected[:count] = source[:count] * factor + offset
                 torch.testing.assert_close(target, expected)
@@ -210,7 +204,7 @@ def test_repeated_launches_see_new_tensors_numbers_and_constants():
 @pytest.mark.triton
 def test_prepared_launches_see_new_tensors():
     device = triton_device()
-    prepared = Launcher(_scale, (1,), 13, 3.0, SIZE=32, OFFSET=1)
+    prepared = Launcher(scale, (1,), 13, 3.0, SIZE=32, OFFSET=1)
     for start in (0, 1, 0, 1, 0):
         source = torch.rand(40, device=device)[start:]
         target = torch.zeros(40, device=device)
@@ -226,6 +220,6 @@ def test_a_tensor_that_is_not_on_the_gpu_is_reported_by_any_launch():
     if is_interpreting():
         pytest.skip("needs a GPU")
     source, target = torch.rand(32, device=device), torch.zeros(32, device=device)
-    launch(_scale, (1,), source, target, 32, 2.0, SIZE=32, OFFSET=0)
+    launch(scale, (1,), source, target, 32, 2.0, SIZE=32, OFFSET=0)
     with pytest.raises(ValueError, match="cannot be accessed"):
-        launch(_scale, (1,), source.cpu(), target, 32, 2.0, SIZE=32, OFFSET=0)
+        launch(scale, (1,), source.cpu(), target, 32, 2.0, SIZE=32, OFFSET=0)

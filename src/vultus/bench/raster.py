@@ -18,6 +18,7 @@ from vultus.bench.scenes import PARAMETERS, Primitive, RasterInputs, RasterScene
 from vultus.bench.timing import Timing, time_in_alternation
 from vultus.kernels.gaussian_raster import rasterize_gaussians
 from vultus.kernels.surfel_raster import rasterize_surfels
+from vultus.optim.backward import backward
 
 __all__ = [
     "ALL_OUTPUTS",
@@ -152,7 +153,7 @@ def make_calls(render: Callable[[], list[Tensor]], leaves: Sequence[Tensor]) -> 
     def both() -> None:
         for leaf in leaves:
             leaf.grad = None
-        torch.autograd.backward(render(), grads)
+        backward(render(), grads)
 
     return forward, both
 

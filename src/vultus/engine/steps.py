@@ -21,6 +21,7 @@ from vultus.kernels.capacity import (
 )
 from vultus.methods.base import ReconstructionMethod
 from vultus.optim.adam import GpuAdam
+from vultus.optim.backward import backward_of_sum
 from vultus.render.output import RenderOutput
 
 __all__ = ["CapturedSteps", "EagerSteps", "Steps", "make_steps"]
@@ -224,5 +225,5 @@ def _forward_and_backward(
     """Gradients of one step; may be captured."""
     method.optimizer.zero_grad(set_to_none=True)
     output, terms = method.training_step(feed.batch(), step)
-    torch.stack(list(terms.values())).sum().backward()
+    backward_of_sum(terms)
     return output, {name: term.detach() for name, term in terms.items()}

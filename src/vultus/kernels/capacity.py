@@ -54,7 +54,7 @@ class _Landing:
     """Pinned memory for counters, and what tells of their arrival; both take long to make."""
 
     memory: Tensor
-    event: torch.cuda.Event
+    event: torch.Event
 
 
 _landings: dict[tuple[object, ...], deque[_Landing]] = {}
@@ -83,7 +83,7 @@ class Reading:
                 return landing
             self._unused.append(landing)
         memory = torch.empty(counters.shape, dtype=counters.dtype, pin_memory=True)
-        return _Landing(memory, torch.cuda.Event())
+        return _Landing(memory, torch.Event(counters.device))
 
     def __del__(self) -> None:
         """Leave the memory to later readings."""

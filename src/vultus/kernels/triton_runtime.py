@@ -31,6 +31,8 @@ except ModuleNotFoundError as error:
         "backend gpu needs Triton, which comes with PyTorch for CUDA: pip install 'triton>=3.6'"
     ) from error
 
+from vultus.kernels.cuda_launch import CudaLaunch, cuda_launch
+
 if TYPE_CHECKING:
     from typing import Any as constexpr
 else:
@@ -147,6 +149,9 @@ class Launcher:
         self._is_compiled = all(grid) and not is_interpreted()
         self._runners: dict[int, Callable[..., None]] = {}
         """By device, what has been compiled for tensors that are aligned."""
+        self._direct: dict[int, CudaLaunch | None] = {}
+        """The same without Triton's launcher, which is left what the driver refuses: it reports
+        errors in words, and initializes CUDA in threads that have not used it."""
 
     def __call__(self, *tensors: Tensor) -> None:
         """Run the kernel on tensors."""
@@ -160,20 +165,25 @@ class Launcher:
         device = active.get_current_device()
         addresses = [tensor.data_ptr() for tensor in tensors]
         is_usual = tensors[0].get_device() == device and not reduce(or_, addresses) % _ALIGNMENT
+        direct = self._direct.get(device) if is_usual else None
+        if direct is not None and direct(addresses, active.get_current_stream(device)):
+            return
         runner = self._runners.get(device) if is_usual else None
         if runner is not None:
             runner(*addresses, *self._values, stream=active.get_current_stream(device))
             return
-        arguments = (*tensors, *self._numbers)
         compiled = _launch_compiled(
-            self._kernel, self._grid, arguments, self._constants, self._num_warps
+            self._kernel, self._grid, (*tensors, *self._numbers), self._constants, self._num_warps
         )
         if is_usual and compiled is not None:
-            self._runners[device] = compiled[_in_three_axes(self._grid)]
+            grid = _in_three_axes(self._grid)
+            self._runners[device] = compiled[grid]
+            self._direct[device] = cuda_launch(compiled, grid, len(tensors), self._numbers)
 
 
-def _in_three_axes(grid: tuple[int, ...]) -> tuple[int, ...]:
-    return (*grid, 1, 1)[:3]
+def _in_three_axes(grid: tuple[int, ...]) -> tuple[int, int, int]:
+    width, height, depth = (*grid, 1, 1)[:3]
+    return width, height, depth
 
 
 def _launch_compiled(

@@ -22,6 +22,7 @@ from torch.nn import Parameter
 
 from vultus.core.seeding import torch_generator
 from vultus.geometry.rotations import axis_angle_to_matrix
+from vultus.optim.backward import backward_of_sum
 
 __all__ = [
     "Distance",
@@ -274,7 +275,7 @@ def find_pivot(
         terms["style"] = config.style_weight * (ws - statistics.mean).square().mean()
         terms |= generator.penalties(extras)
         optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(terms.values())).sum().backward()
+        backward_of_sum(terms)
         optimizer.step()
         with torch.no_grad():
             generator.constrain(extras)
@@ -311,7 +312,7 @@ def tune_generator(
             image = tuned.render(found.ws, found.label, found.extras, random)
             terms = _differences(image, target, mask, config, distance)
             optimizer.zero_grad(set_to_none=True)
-            torch.stack(list(terms.values())).sum().backward()
+            backward_of_sum(terms)
             optimizer.step()
             yield InversionState(step, _values(terms), image.detach(), found)
         tuned.network.requires_grad_(False)

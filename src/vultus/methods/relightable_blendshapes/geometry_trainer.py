@@ -40,6 +40,7 @@ from vultus.methods.relightable_blendshapes.material_mesh import region_labels
 from vultus.methods.relightable_blendshapes.personal_mesh import PersonalMesh, static_pose
 from vultus.methods.saved_tensors import check_saved_tensors
 from vultus.nets.weights import load_weights
+from vultus.optim.backward import backward_of_sum
 from vultus.optim.moments import load_moments, saved_moments
 
 __all__ = ["GeometryTrainer", "check_capture"]
@@ -159,7 +160,7 @@ class GeometryTrainer:
             **self._terms.of_shape(self.model, is_refined=self.config.is_refined(step)),
         }
         self._optimizer.zero_grad()
-        torch.stack(list(terms.values())).sum().backward()
+        backward_of_sum(terms)
         self._optimizer.step()
         return {name: term.detach() for name, term in terms.items()}
 
