@@ -126,10 +126,14 @@ def _plan(
 ) -> dict[str, list[AblationRun]]:
     """All runs of every variant, one by seed."""
     measurement = further_measurement(method)
-    sequence = options.data.read()
+    sequence = None if measurement is None else options.data.read()
     runs: dict[str, list[AblationRun]] = {}
     for name, config in configs.items():
-        has_more = measurement is not None and measurement.applies(config, sequence)
+        has_more = (
+            measurement is not None
+            and sequence is not None
+            and measurement.applies(config, sequence)
+        )
         for seed in options.seeds:
             train_options = TrainOptions(
                 options.data,

@@ -15,6 +15,7 @@ from vultus.cli.console import console
 from vultus.cli.train import TrainOptions, train
 from vultus.core.files import read_json, write_json
 from vultus.core.run_folder import RunFolder
+from vultus.methods.base import FurtherMeasurement
 from vultus.methods.registry import further_measurement, scale_schedule
 
 __all__ = ["AblationRun", "finish_runs"]
@@ -41,6 +42,14 @@ class AblationRun:
         """What it prints, if it is one of several at a time."""
         return self.path.with_name(f"{self.path.name}.log")
 
+    @property
+    def _scaled(self) -> Any:
+        return scale_schedule(self.method, self.config, self.options.schedule)
+
+    @property
+    def _measurement(self) -> FurtherMeasurement | None:
+        return further_measurement(self.method) if self.is_measured_further else None
+
     def is_finished(self) -> bool:
         """Whether it is trained and measured, by the same protocol: others do not compare.
 
@@ -56,9 +65,9 @@ class AblationRun:
             train(self.method, self.config, self.options)
         if self.options.dry_run or not self._lacks_further():
             return
-        opened = open_run(self.path, device=self.options.device)
-        measurement = further_measurement(self.method)
+        measurement = self._measurement
         assert measurement is not None
+        opened = open_run(self.path, device=self.options.device)
         facts = measurement.measure(opened.avatar, opened.sequence, opened.step)
         write_json(self.path / measurement.file_name, facts)
 
@@ -68,14 +77,13 @@ class AblationRun:
 
     def further_tables(self) -> dict[str, dict[str, float]]:
         """What the method itself measures, by table and column; empty if nothing."""
-        measurement = further_measurement(self.method) if self.is_measured_further else None
+        measurement = self._measurement
         if measurement is None:
             return {}
         return measurement.tables(read_json(self.path / measurement.file_name))
 
     def _is_trained(self) -> bool:
-        options = self.options
-        scaled = scale_schedule(self.method, self.config, options.schedule)
+        options, scaled = self.options, self._scaled
         settings = run_settings(self.method, options.seed, options.data, scaled)
         if not check_run_folder(self.path, settings):
             return False
@@ -86,12 +94,11 @@ class AblationRun:
         return is_measured and scaled.steps in RunFolder(self.path).checkpoint_steps()
 
     def _lacks_further(self) -> bool:
-        measurement = further_measurement(self.method) if self.is_measured_further else None
+        measurement = self._measurement
         if measurement is None:
             return False
         file = self.path / measurement.file_name
-        last = scale_schedule(self.method, self.config, self.options.schedule).steps
-        return not file.is_file() or read_json(file)["step"] != last
+        return not file.is_file() or read_json(file)["step"] != self._scaled.steps
 
 
 def finish_runs(runs: Sequence[AblationRun], jobs: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -17,6 +19,10 @@ from vultus.heads.base import (
 
 __all__ = ["CoarseHead"]
 
+_fewer: dict[tuple[bytes, int], Tensor] = {}
+"""Faces of decimated heads: a capture is opened several times in a training."""
+_MOST_FEWER = 8
+
 
 class CoarseHead(nn.Module):
     """The same head with fewer faces on some of its vertices, so that it moves as the fine one.
@@ -26,7 +32,7 @@ class CoarseHead(nn.Module):
     """
 
     def __init__(self, head: HeadModel, max_faces: int) -> None:
-        """Decimate the mean head at rest; takes the CPU some seconds.
+        """Decimate the mean head at rest; takes the CPU some seconds, once.
 
         Args:
             head: Any with joints.
@@ -41,7 +47,7 @@ class CoarseHead(nn.Module):
             raise TypeError(f"head {head.name!r} has no joints: its mesh cannot be made coarser")
         self._fine: JointedHead = head
         fine = head.topology
-        faces = decimate(head.neutral, fine.faces, max_faces).faces
+        faces = _fewer_faces(head.neutral, fine.faces, max_faces)
         self._topology = Topology(faces, fine.uv, _corners(fine)[faces], fine.regions)
 
     @property
@@ -101,6 +107,20 @@ class CoarseHead(nn.Module):
     def joint_motion(self, pose: HeadPose) -> JointMotion:
         """See ``JointedHead``."""
         return self._fine.joint_motion(pose)
+
+
+def _fewer_faces(
+    vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"], max_faces: int
+) -> Int[Tensor, "g 3"]:
+    """Decimate a mesh, or find what it was decimated to before."""
+    digest = sha256(vertices.detach().cpu().numpy().tobytes())
+    digest.update(faces.cpu().numpy().tobytes())
+    key = digest.digest(), max_faces
+    if key not in _fewer:
+        while len(_fewer) >= _MOST_FEWER:
+            _fewer.pop(next(iter(_fewer)))
+        _fewer[key] = decimate(vertices, faces, max_faces).faces
+    return _fewer[key].clone()
 
 
 def _corners(topology: Topology) -> Int[Tensor, " v"]:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from vultus.geometry.cameras import Camera
 from vultus.kernels import triton_tiles as tiles
 from vultus.kernels.capacity import (
     Capacity,
@@ -22,6 +23,7 @@ __all__ = [
     "background_gradient",
     "check_reading",
     "check_tensors",
+    "checked_call",
     "contiguous",
     "empty_like",
     "forward_until_it_fits",
@@ -32,8 +34,40 @@ __all__ = [
 T = TypeVar("T")
 
 
-def check_tensors(tensors: Mapping[str, Tensor | None], device: torch.device) -> None:
+def checked_call(
+    primitives: Mapping[str, Tensor | None], background: Tensor | None, camera: Camera
+) -> tuple[Tensor | None, tuple[Tensor | None, ...], bool]:
     """Check what kernels cannot.
+
+    Args:
+        primitives: Their tensors by name, ``means`` among them.
+        background: May be of any floating type.
+        camera: Where gradients go to ``world_to_camera`` alone.
+
+    Returns:
+        The background; ``world_to_camera``, then the primitives' tensors; and whether gradients
+        are recorded, which cannot be told within an autograd function.
+
+    Raises:
+        ValueError: If a gradient of the intrinsics is asked for.
+        TypeError: If the tensors are not float32 on one GPU.
+    """
+    if camera.intrinsics.requires_grad:
+        raise ValueError("camera.intrinsics must not require a gradient on backend gpu; use ref")
+    if background is not None:
+        background = background.float()
+    means = primitives["means"]
+    assert means is not None
+    check_tensors({**primitives, "background": background}, means.device)
+    tensors = (camera.world_to_camera, *primitives.values())
+    is_recorded = torch.is_grad_enabled() and any(
+        tensor is not None and tensor.requires_grad for tensor in (background, *tensors)
+    )
+    return background, tensors, is_recorded
+
+
+def check_tensors(tensors: Mapping[str, Tensor | None], device: torch.device) -> None:
+    """Check where tensors are and what they hold.
 
     Raises:
         TypeError: If the tensors are not float32 on one GPU; ``device`` is that of the first.

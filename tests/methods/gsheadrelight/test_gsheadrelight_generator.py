@@ -349,7 +349,7 @@ def test_what_is_nearer_is_brighter_in_pictures_of_depth(parity: Parity) -> None
     for shift, expected in ((0.35, 0.75), (0.0, 0.5), (-0.35, 0.25), (0.9, 1.0), (-0.9, 0.0)):
         moved = replace(ball, means=ball.means + torch.tensor([0.0, 0.0, shift]))
         seen = generator.render(moved, torch.ones(1, 9, 1), label, size=32)
-        found = nearness(seen, label, 0.7)[0, 0]
+        found = nearness(seen, label)[0, 0]
         assert float(seen.alpha[0, 0, 16, 16]) > 0.95
         assert float(found[16, 16] / seen.alpha[0, 0, 16, 16]) == pytest.approx(expected, abs=0.06)
         assert float(found[0, 0]) == 0.0

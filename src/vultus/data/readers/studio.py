@@ -29,15 +29,15 @@ class Options(VhapOptions):
     """Give methods a mesh of at most so many faces, on some of the head's vertices, if borders
     allow it: the rigs of trackers are far coarser than the heads that they follow."""
 
+    identity: Literal["filmed", "mean"] = "filmed"
+    """Shape of the head: that of the person who was filmed, which no tracker would find so well, or
+    the head model's mean."""
+
     def __post_init__(self) -> None:
         """Reject a mesh without faces."""
         super().__post_init__()
         if self.rig_faces is not None and self.rig_faces < 1:
             raise ValueError(f"rig_faces must be positive, got {self.rig_faces}")
-
-    identity: Literal["filmed", "mean"] = "filmed"
-    """Shape of the head: that of the person who was filmed, which no tracker would find so well, or
-    the head model's mean."""
 
 
 def read(root: Path, options: Options) -> HeadSequence:

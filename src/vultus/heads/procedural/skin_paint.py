@@ -39,8 +39,7 @@ def paint_skin(canvas: SkinCanvas) -> None:
     warmth = 1 + canvas.look.undertone * np.array([0.012, 0, -0.035])
     canvas.color[:] = base * warmth
     _paint_zones(canvas)
-    if canvas.look.freckles > 0:
-        _paint_freckles(canvas)
+    _paint_freckles(canvas)
     _paint_moles(canvas)
     _raise_pores(canvas)
     _raise_lines(canvas)
@@ -75,7 +74,7 @@ def _paint_freckles(canvas: SkinCanvas) -> None:
     """Random discs found by nearest neighbour; thresholded noise would give angular crumbs."""
     rng = canvas.rng
     count = int(_FRECKLES * min(canvas.look.freckles, 1.5))
-    if count == 0:
+    if count < 1:
         return
     x = rng.normal(0, 34, count)
     y = np.where(rng.random(count) < 0.7, rng.normal(-22, 15, count), rng.normal(25, 30, count))

@@ -34,7 +34,7 @@ from vultus.kernels.gaussian_raster._types import Gaussians, Images, RasterSetti
 from vultus.kernels.triton_calls import (
     background_gradient,
     check_reading,
-    check_tensors,
+    checked_call,
     contiguous,
     forward_until_it_fits,
     room_for_pairs,
@@ -74,19 +74,8 @@ def rasterize(
         TypeError: If the tensors are not float32 on one GPU.
         CapacityExceededError: From the backward pass, as told in `kernels.capacity`.
     """
-    if camera.intrinsics.requires_grad:
-        raise ValueError("camera.intrinsics must not require a gradient on backend gpu; use ref")
-    if background is not None:
-        background = background.float()
-    tensors = (camera.world_to_camera, *_tensors_of(gaussians))
-    check_tensors(
-        {**dict(zip(_TENSORS, tensors[1:], strict=True)), "background": background},
-        gaussians.means.device,
-    )
-    # Inside of the function gradients are disabled, and what needs them does not depend on that.
-    is_recorded = torch.is_grad_enabled() and any(
-        tensor is not None and tensor.requires_grad for tensor in (background, *tensors)
-    )
+    own: dict[str, Tensor | None] = dict(zip(_TENSORS, _tensors_of(gaussians), strict=True))
+    background, tensors, is_recorded = checked_call(own, background, camera)
     if is_recorded:
         return _Rasterize.apply(background, camera, settings, *tensors)
     inputs = _gather_inputs(background, camera, settings, tensors)

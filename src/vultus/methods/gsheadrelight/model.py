@@ -43,8 +43,6 @@ _NUM_PREVIEWED = 8
 _PREVIEW_YAWS = (-40.0, -15.0, 15.0, 40.0)
 _PREVIEW_LIGHTS = 4
 _MEASURED_AT_ONCE = 16
-_REACH = 0.7
-"""Of heads from the origin, either way, in pictures of depth."""
 _SIDE_TERM = 3
 """Of a light: X, to the right of a frontal picture."""
 
@@ -189,7 +187,7 @@ class GSHeadRelight(ImageGan[Generator, Discriminator]):
                 [row(views[0], light.expand(count, -1, -1)) for light in turning]
             ),
             "fakes_albedo": from_signed(unlit.image).cpu(),
-            "fakes_depth": nearness(unlit, front, _REACH).expand(-1, 3, -1, -1).cpu(),
+            "fakes_depth": nearness(unlit, front).expand(-1, 3, -1, -1).cpu(),
         }
 
     @torch.no_grad()

@@ -30,6 +30,7 @@ from vultus.methods.gsheadrelight.gaussians import (
 )
 
 __all__ = [
+    "HEAD_REACH",
     "SH_C0",
     "Pictures",
     "ShadeMode",
@@ -44,6 +45,8 @@ __all__ = [
 ShadeMode = Literal["lit", "albedo", "shading"]
 """Albedo times light, or one of the two."""
 
+HEAD_REACH = 0.7
+"""Of heads from the origin's depth, either way, in pictures of depth."""
 _LEAST_ALPHA = 1e-6
 _OFFICIAL_TAN_HALF_FOV = 0.1993959684
 """The release takes degrees for radians: tan(12.96 / 2)."""
@@ -210,20 +213,17 @@ def render_channels(
     return Pictures(2.0 * raw.image - 1.0, raw.alpha, raw.depth_sum, parity)
 
 
-def nearness(
-    pictures: Pictures, labels: Float[Tensor, "b 25"], reach: float
-) -> Float[Tensor, "b 1 h w"]:
+def nearness(pictures: Pictures, labels: Float[Tensor, "b 25"]) -> Float[Tensor, "b 1 h w"]:
     """Mean depth of heads as grey, whatever the parity; black where nothing is.
 
     Args:
         pictures: Seen from ``labels``.
-        labels: Cameras that look at about the origin.
-        reach: What is so much nearer to the camera than the origin is white, and black what is as
-            much farther.
+        labels: Cameras that look at about the origin. What is nearer to one by ``HEAD_REACH`` is
+            white, and black what is as much farther.
     """
     mean_depth = pictures.depth_sum / pictures.alpha.clamp(min=_LEAST_ALPHA)
     distance = labels[:, [3, 7, 11]].norm(dim=1)[:, None, None, None]
-    near = (0.5 + 0.5 * (distance - mean_depth) / reach).clamp(0.0, 1.0)
+    near = (0.5 + 0.5 * (distance - mean_depth) / HEAD_REACH).clamp(0.0, 1.0)
     return near * pictures.alpha.clamp(0.0, 1.0)
 
 

@@ -20,6 +20,7 @@ from vultus.methods.gsheadrelight.gaussians import (
 from vultus.methods.gsheadrelight.generator import Generator
 from vultus.methods.gsheadrelight.light_sources import LightSource, named_light
 from vultus.methods.gsheadrelight.rendering import (
+    HEAD_REACH,
     Pictures,
     ShadeMode,
     label_camera,
@@ -38,8 +39,6 @@ _OUTPUTS: tuple[GeneratorOutput, ...] = ("rgb", "albedo", "shading", "depth", "m
 _LEAST_ALPHA = 1e-6
 _MOST_LIGHTS = 21
 """That a pass of the rasterizer takes: it has 64 channels."""
-_REACH = 0.7
-"""Heads lie between the origin's depth and this much before and behind."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ class RelightableSampler(StyleSampler):
     @property
     def depth_bounds(self) -> tuple[float, float]:
         """Least and largest depth that heads have in frontal views."""
-        return self.rig.distance - _REACH, self.rig.distance + _REACH
+        return self.rig.distance - HEAD_REACH, self.rig.distance + HEAD_REACH
 
     @property
     def size(self) -> int:
