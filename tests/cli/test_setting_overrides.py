@@ -45,6 +45,8 @@ def test_dashes_are_underscores_and_the_rest_stays() -> None:
         ("model.num-points", "many", "--set model.num_points must be int, got 'many'"),
         ("model.num-points", "7.5", "--set model.num_points must be int, got 7.5"),
         ("model.num-points", "0", "--set model.num_points must be at least 1, got 0"),
+        ("losses.ssim-weight", "nan", "--set losses.ssim-weight must be a number, got nan"),
+        ("losses.ssim-weight", "NaN", "--set losses.ssim-weight must be a number, got NaN"),
         ("materials.visibility", "some", "--set materials.visibility must be one of 'cached'"),
         ("materials.map-rows", "0", "--set materials: map_rows and rebind_interval must be"),
     ],

@@ -16,6 +16,7 @@ from vultus.core.config import (
     config_from_data,
     config_to_data,
     load_config,
+    nan_fields,
     save_config,
     with_absolute_paths,
 )
@@ -217,3 +218,9 @@ def test_strings_are_never_evaluated(tmp_path: Path) -> None:
     loaded = config_from_data(_Config, _edited("data", hostile))
     assert loaded.data == Path(hostile)
     assert not marker.exists()
+
+
+def test_numbers_that_are_none_are_found_by_their_dotted_names():
+    config = _Config(weight=math.nan, optim=_Optim(learning_rate=math.nan))
+    assert sorted(nan_fields(config)) == ["optim.learning_rate", "weight"]
+    assert nan_fields(_Config(weight=math.inf)) == []

@@ -22,6 +22,8 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
+from vultus.core.config import nan_fields
+
 __all__ = ["asks_for_help", "flow_text", "parse_arguments", "subcommand_help"]
 
 OptionsT = TypeVar("OptionsT")
@@ -50,17 +52,21 @@ def parse_arguments(
 
     Raises:
         SystemExit: With code 0 after help, 2 if the arguments do not fit.
+        ValueError: If a number is none.
     """
     if description is None:
         description = _class_description(options_type)
     text = re.sub(r"^``vultus [^`]*``: ", "", description.strip())
-    return tyro.cli(
+    options = tyro.cli(
         options_type,
         args=arguments,
         prog=prog,
         description=_wrap(text[:1].upper() + text[1:]),
         registry=_flowing_help(),
     )
+    for name in nan_fields(options) if dataclasses.is_dataclass(options) else ():
+        raise ValueError(f"--{name.replace('_', '-')} must be a number, got nan")
+    return options
 
 
 def asks_for_help(arguments: Sequence[str]) -> bool:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TypeVar
 
-from vultus.core.config import JsonValue, config_from_data, config_to_data
+from vultus.core.config import JsonValue, config_from_data, config_to_data, nan_fields
 
 __all__ = ["with_settings"]
 
@@ -29,6 +29,8 @@ def with_settings(config: ConfigT, settings: Mapping[str, str], option: str) -> 
     """
     for name, text in settings.items():
         config = _with_setting(config, name.replace("-", "_"), text, option)
+        if name.replace("-", "_") in nan_fields(config):
+            raise ValueError(f"{option} {name} must be a number, got {text}")
     return config
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "config_from_data",
     "config_to_data",
     "load_config",
+    "nan_fields",
     "save_config",
     "with_absolute_paths",
 ]
@@ -147,6 +148,20 @@ def _misfit(value: object, hint: Any, name: str) -> ValueError:
     text = repr(value)
     shown = text if len(text) <= 80 else text[:77] + "..."
     return ValueError(f"{name} must be {_type_name(hint)}, got {shown}")
+
+
+def nan_fields(config: Any) -> list[str]:
+    """Dotted names of the numbers of a dataclass, and of those in it, that are NaN."""
+    found = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            found += [f"{field.name}.{name}" for name in nan_fields(value)]
+            continue
+        values = value if isinstance(value, tuple | list) else (value,)
+        if any(isinstance(each, float) and math.isnan(each) for each in values):
+            found.append(field.name)
+    return found
 
 
 # ---- dataclass -> data -----------------------------------------------------------------------
