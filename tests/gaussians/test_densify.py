@@ -299,6 +299,17 @@ def run(scene: Scene, steps: range) -> None:
         assert all(p.shape[0] == scene.num for p in scene.parameters.values())
 
 
+def test_shortened_schedules_still_see_enough_images_between_edits():
+    config = DensifyConfig(start_step=5000, stop_step=150_000, interval=1000)
+    scaled = config.scaled(0.01)
+    assert (scaled.start_step, scaled.stop_step, scaled.interval) == (50, 1500, 100)
+    assert scaled.opacity_reset_interval == 300
+    assert config.scaled(0.5).interval == 500
+    assert replace(config, interval=20).scaled(0.01).interval == 20
+    assert replace(config, interval=20).scaled(2.0).interval == 40
+
+
+
 LIFE = DensifyConfig(
     start_step=0,
     stop_step=40,

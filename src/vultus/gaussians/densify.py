@@ -30,6 +30,8 @@ _CHILDREN = 2
 # Children of a split are this much smaller than their parent: 0.8 per child, as in 3DGS.
 _SHRINKAGE = 0.8 * _CHILDREN
 _NAMES = ("log_scales", "quats")
+_SHORTEST_INTERVAL = 100
+"""Of schedules that were shortened: the interval of 3DGS."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +97,17 @@ class DensifyConfig:
             raise ValueError(f"max_primitives must be positive, got {self.max_primitives}")
 
     def scaled(self, factor: float) -> DensifyConfig:
-        """Multiply every number of steps; see ``optim.schedules.scale_steps``."""
+        """Multiply every number of steps; see ``optim.schedules.scale_steps``.
+
+        Intervals become no shorter than that of 3DGS: means of the gradient over fewer images are
+        noise, of which primitives multiply without end.
+        """
+        interval = scale_steps(self.interval, factor)
         return replace(
             self,
             start_step=scale_steps(self.start_step, factor),
             stop_step=scale_steps(self.stop_step, factor),
-            interval=scale_steps(self.interval, factor),
+            interval=max(interval, min(self.interval, _SHORTEST_INTERVAL)),
             opacity_reset_interval=scale_steps(self.opacity_reset_interval, factor),
         )
 

@@ -225,7 +225,8 @@ class GaussianHeadConfig:
 def scale_schedule(config: GaussianHeadConfig, factor: float) -> GaussianHeadConfig:
     """Multiply every number of steps, so that a shorter training takes the same course.
 
-    Intervals stay at least one step. Checkpoints and logs keep their intervals.
+    Intervals stay at least one step, those between edits of the density 100. Checkpoints and logs
+    keep their intervals.
 
     Raises:
         ValueError: If the factor is not positive.

@@ -172,7 +172,8 @@ def scale_schedule(
 ) -> RelightableBlendshapesConfig:
     """Multiply every number of steps, so that a shorter training takes the same course.
 
-    Intervals stay at least one step. Checkpoints and logs keep their intervals.
+    Intervals stay at least one step, those between edits of the density 100. Checkpoints and logs
+    keep their intervals.
 
     Raises:
         ValueError: If the factor is not positive.
