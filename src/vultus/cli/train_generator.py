@@ -38,7 +38,7 @@ class ImageOptions:
 
     data: Path
     """Folder or zip archive of square images with dataset.json, or a folder that holds images as
-    img, masks as seg and, for --discriminator.kind parsing, semantic maps as parts (folders or
+    img, masks as seg and, for discriminators that judge them, semantic maps as parts (folders or
     archives)."""
     masks: Path | None = None
     """Folder or zip archive of the masks, under the names of the images."""
@@ -67,9 +67,9 @@ class GeneratorTrainOptions:
     """resident decodes all images at the start and keeps them on the device; streamed decodes each
     shortly before it is used. By default sets below 4 GiB are resident."""
     start: Path | None = None
-    """Run folder whose networks this training begins with, for a second stage with other settings
-    (a larger --objective.neural-size-final; fades begin anew, set them to 0 where they are over).
-    Default: random weights."""
+    """Run folder whose networks this training begins with, for a second stage with other settings,
+    such as larger pictures. Fades begin anew: set them to 0 where they are over. Default: random
+    weights."""
     minutes: float | None = None
     """Stop after that time with a checkpoint; the same command continues. Default: no limit."""
     deterministic: bool = False
