@@ -309,7 +309,6 @@ def test_shortened_schedules_still_see_enough_images_between_edits():
     assert replace(config, interval=20).scaled(2.0).interval == 40
 
 
-
 LIFE = DensifyConfig(
     start_step=0,
     stop_step=40,

@@ -172,10 +172,10 @@ def test_threads_do_not_mix_their_addresses():
     assert seen == [1] * 2000
 
 
-@pytest.mark.triton
 @pytest.mark.parametrize("capability", [80, 90])
 def test_the_layout_is_that_of_compiled_kernels(capability):
     """Also with an integer of one, which Triton takes out of the parameters."""
+    pytest.importorskip("triton")
     if is_interpreting():
         pytest.skip("interpreted functions cannot be compiled")
     from launched_kernels import SCALE_CONSTANTS, scale
