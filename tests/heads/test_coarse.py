@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from vultus.geometry.decimation import Decimation
+from vultus.heads import coarse as module
 from vultus.heads.base import HeadModel, HeadPose, JointedHead
 from vultus.heads.coarse import CoarseHead
 from vultus.heads.procedural.model import ProceduralHead
@@ -32,6 +34,26 @@ def test_faces_are_fewer_and_lie_on_the_same_vertices(
     assert topology.num_vertices == fine.topology.num_vertices
     assert topology.face_region("left_eyeball").any()
     assert topology.face_region("teeth").any()
+
+
+def test_a_mesh_is_decimated_once_and_heads_share_no_memory(
+    fine: ProceduralHead, coarse: CoarseHead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def note(vertices: torch.Tensor, faces: torch.Tensor, max_faces: int) -> Decimation:
+        asked.append(max_faces)
+        return Decimation(faces[:max_faces], torch.arange(len(vertices)))
+
+    monkeypatch.setattr(module, "decimate", note)
+    again = CoarseHead(fine, FACES).topology.faces
+    assert not asked
+    assert torch.equal(again, coarse.topology.faces)
+    again += 1
+    assert not torch.equal(again, coarse.topology.faces)
+    for count in (50, *range(1, 10), 50):
+        assert len(CoarseHead(fine, count).topology.faces) == count
+    assert asked == [50, *range(1, 10), 50]
 
 
 def test_it_is_posed_as_the_fine_head_is(fine: ProceduralHead, coarse: CoarseHead) -> None:
