@@ -116,6 +116,14 @@ def test_special_kernels_are_left_to_triton(change):
     assert cuda_launch(compiled_kernel(**change), (1, 1, 1), 1, NUMBERS) is None
 
 
+@pytest.mark.usefixtures("driver")
+def test_kernels_that_do_not_tell_are_left_to_triton():
+    """Another version of Triton may call it otherwise."""
+    kernel = compiled_kernel()
+    del kernel.metadata.launch_pdl
+    assert cuda_launch(kernel, (1, 1, 1), 1, NUMBERS) is None
+
+
 @pytest.mark.parametrize(
     "ptx",
     [

@@ -21,6 +21,14 @@ _WORD = 8
 """Bytes that a parameter gets here; the driver takes as many of them as its type has."""
 _LAYOUTS = {"i32": ("u32", "i"), "i64": ("u64", "q"), "fp32": ("f32", "f")}
 """Triton's types of numbers: those of PTX, and the formats of ``struct``."""
+_USUAL = {
+    "num_ctas": 1,
+    "global_scratch_size": 0,
+    "profile_scratch_size": 0,
+    "launch_cooperative_grid": False,
+    "launch_pdl": False,
+}
+"""What Triton notes of a kernel that needs nothing but its parameters."""
 _SCRATCH = ["u64", "u64"]
 """Triton's kernels end with two pointers to memory that ours do not use."""
 
@@ -112,14 +120,8 @@ def cuda_launch(
 
 
 def _is_special(metadata: Any) -> bool:
-    """Whether a launch needs clusters, scratch memory or other attributes."""
-    return (
-        metadata.num_ctas != 1
-        or metadata.global_scratch_size > 0
-        or metadata.profile_scratch_size > 0
-        or metadata.launch_cooperative_grid
-        or metadata.launch_pdl
-    )
+    """Whether a launch needs clusters, scratch memory or attributes, or does not tell."""
+    return any(getattr(metadata, name, None) != usual for name, usual in _USUAL.items())
 
 
 def _declared_parameters(compiled: Any) -> list[str]:
