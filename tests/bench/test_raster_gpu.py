@@ -32,6 +32,7 @@ def test_every_implementation_has_an_eager_and_a_graph_row(primitive: Primitive)
     rows = bench_on_gpu(RasterScene(primitive, 200, 64, channels=7, batch=2), 3)
     assert [(row.implementation, row.mode) for row in rows] == [
         ("gpu", "eager"), ("gpu, all outputs", "eager"),
+        ("gpu", "eager, one thread"), ("gpu, all outputs", "eager, one thread"),
         ("gpu", "graph"), ("gpu, all outputs", "graph"),
     ]  # fmt: skip
     for row in rows:

@@ -13,7 +13,6 @@ from vultus.bench.scenes import head_like_camera
 from vultus.bench.timing import Timing, time_in_alternation
 from vultus.geometry.cameras import Camera
 from vultus.kernels.mesh_raster import antialias, face_neighbors, interpolate, rasterize_mesh
-from vultus.optim.backward import backward
 
 __all__ = ["bench_mesh_raster"]
 
@@ -55,7 +54,7 @@ def bench_mesh_raster(
 
     def learn() -> None:
         posed.grad = colors.grad = None
-        backward([draw().square().sum()])
+        draw().square().sum().backward()
 
     calls = {"rasterize": see, "picture": draw_without_gradients, "picture, gradients": learn}
     scene = f"{num_faces} faces, {batch} x {size} x {size}"

@@ -18,7 +18,6 @@ from vultus.bench.scenes import PARAMETERS, Primitive, RasterInputs, RasterScene
 from vultus.bench.timing import Timing, time_in_alternation
 from vultus.kernels.gaussian_raster import rasterize_gaussians
 from vultus.kernels.surfel_raster import rasterize_surfels
-from vultus.optim.backward import backward
 
 __all__ = [
     "ALL_OUTPUTS",
@@ -153,7 +152,7 @@ def make_calls(render: Callable[[], list[Tensor]], leaves: Sequence[Tensor]) -> 
     def both() -> None:
         for leaf in leaves:
             leaf.grad = None
-        backward(render(), grads)
+        torch.autograd.backward(render(), grads)
 
     return forward, both
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from types import ModuleType
 
+import torch
+
 from vultus.bench.gpu_timing import allocated_memory, captured, peak_memory, time_on_gpu
 from vultus.bench.peers import PeerName, peer_calls
 from vultus.bench.prototypes import gpu_prototype_calls
@@ -59,6 +61,10 @@ def bench_on_gpu(
     graphs = {name: pair for name, pair in calls.items() if name not in (peers or {})}
     times = {
         "eager": [time_on_gpu({n: c[k] for n, c in calls.items()}, repeats) for k in range(2)],
+        "eager, one thread": [
+            time_on_gpu({n: _in_one_thread(c[k]) for n, c in calls.items()}, repeats)
+            for k in range(2)
+        ],
         "graph": [
             time_on_gpu({n: captured(c[k]) for n, c in graphs.items()}, repeats) for k in range(2)
         ],
@@ -75,6 +81,16 @@ def bench_on_gpu(
         for mode, (forward, both_passes) in times.items()
         for name in forward
     ]
+
+
+def _in_one_thread(call: Callable[[], object]) -> Callable[[], object]:
+    """Gradients by the caller's thread, as trainings run theirs (``optim.backward``)."""
+
+    def run() -> None:
+        with torch.autograd.set_multithreading_enabled(False):
+            call()
+
+    return run
 
 
 def _makers(

@@ -16,7 +16,6 @@ from vultus.bench.results import BOTH, FORWARD, Row, threads_mode
 from vultus.bench.timing import Timing, time_in_alternation
 from vultus.kernels.ssim import Backend, l1_ssim, ssim
 from vultus.optim.adam import build_adam
-from vultus.optim.backward import backward
 
 __all__ = ["SHAPES", "bench_adam", "bench_ssim", "time_modes"]
 
@@ -104,7 +103,7 @@ def _compare(images: Tensor, backend: Backend, function: Callable[..., Any]) -> 
         a.grad = None
         result = forward()
         terms = result if isinstance(result, tuple) else (result,)
-        backward(terms, [one] * len(terms))
+        torch.autograd.backward(terms, [one] * len(terms))
 
     return _Comparison(forward, both)
 

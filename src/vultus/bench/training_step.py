@@ -22,7 +22,6 @@ from vultus.kernels.capacity import overflow_flag
 from vultus.kernels.gaussian_raster import rasterize_gaussians
 from vultus.kernels.ssim import l1_ssim
 from vultus.optim.adam import GpuAdam, build_adam
-from vultus.optim.backward import backward
 
 __all__ = ["FreeGaussians", "bench_training_step"]
 
@@ -67,7 +66,7 @@ class FreeGaussians:
         if self._has_activations:
             values |= {"scales": values["scales"].exp(), "opacities": values["opacities"].sigmoid()}
         terms = l1_ssim(_render(values, self._camera), self.target)
-        backward(terms, self._weights)
+        torch.autograd.backward(terms, self._weights)
         self._optimizer.step()
         return terms[0].detach(), terms[1].detach()
 

@@ -125,15 +125,9 @@ def _plan(
     method: str, configs: Mapping[str, Any], options: AblateOptions
 ) -> dict[str, list[AblationRun]]:
     """All runs of every variant, one by seed."""
-    measurement = further_measurement(method)
-    sequence = None if measurement is None else options.data.read()
+    measured = _measured_further(method, configs, options)
     runs: dict[str, list[AblationRun]] = {}
     for name, config in configs.items():
-        has_more = (
-            measurement is not None
-            and sequence is not None
-            and measurement.applies(config, sequence)
-        )
         for seed in options.seeds:
             train_options = TrainOptions(
                 options.data,
@@ -145,9 +139,18 @@ def _plan(
                 protocol=options.protocol,
                 dry_run=options.dry_run,
             )
-            run = AblationRun(method, config, train_options, has_more)
+            run = AblationRun(method, config, train_options, name in measured)
             runs.setdefault(name, []).append(run)
     return runs
+
+
+def _measured_further(method: str, configs: Mapping[str, Any], options: AblateOptions) -> set[str]:
+    """Variants to which the method's own measurement applies; reads the capture only for one."""
+    measurement = further_measurement(method)
+    if measurement is None:
+        return set()
+    sequence = options.data.read()
+    return {name for name, config in configs.items() if measurement.applies(config, sequence)}
 
 
 def _show(runs: Mapping[str, Sequence[AblationRun]], options: AblateOptions) -> None:

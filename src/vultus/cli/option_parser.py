@@ -64,9 +64,14 @@ def parse_arguments(
         description=_wrap(text[:1].upper() + text[1:]),
         registry=_flowing_help(),
     )
+    _check_numbers(options)
+    return options
+
+
+def _check_numbers(options: object) -> None:
+    """Reject NaN, naming the first option that is it."""
     for name in nan_fields(options) if dataclasses.is_dataclass(options) else ():
         raise ValueError(f"--{name.replace('_', '-')} must be a number, got nan")
-    return options
 
 
 def asks_for_help(arguments: Sequence[str]) -> bool:
