@@ -97,11 +97,6 @@ def test_parsing_gives_the_dataclass() -> None:
     )
 
 
-def test_numbers_that_are_none_are_reported() -> None:
-    with pytest.raises(ValueError, match=r"--weights.first must be a number, got nan"):
-        parse_arguments(Options, ["--weights.first", "nan"], prog="test")
-
-
 def test_subcommands_stand_in_one_column(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     text = subcommand_help("vultus x NAME", "Do it.", {"a": "one line that is long", "bcd": "b"})

@@ -148,3 +148,11 @@ def test_any_kept_checkpoint_can_be_chosen(
     assert default == last
     known = "no checkpoint of step 5; complete steps: 4, 6"
     refuses(["export", "--run", str(trained), "--step", "5"], known)
+
+
+def test_settings_that_are_no_numbers_are_refused_before_anything_begins(
+    capture: Path, tmp_path: Path, refuses
+) -> None:
+    options = train(capture, tmp_path / "run", "--losses.alpha-weight", "nan")
+    refuses(options, "--losses.alpha-weight must be a number, got nan")
+    assert not (tmp_path / "run").exists()

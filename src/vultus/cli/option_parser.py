@@ -22,8 +22,6 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from vultus.core.config import nan_fields
-
 __all__ = ["asks_for_help", "flow_text", "parse_arguments", "subcommand_help"]
 
 OptionsT = TypeVar("OptionsT")
@@ -52,26 +50,17 @@ def parse_arguments(
 
     Raises:
         SystemExit: With code 0 after help, 2 if the arguments do not fit.
-        ValueError: If a number is none.
     """
     if description is None:
         description = _class_description(options_type)
     text = re.sub(r"^``vultus [^`]*``: ", "", description.strip())
-    options = tyro.cli(
+    return tyro.cli(
         options_type,
         args=arguments,
         prog=prog,
         description=_wrap(text[:1].upper() + text[1:]),
         registry=_flowing_help(),
     )
-    _check_numbers(options)
-    return options
-
-
-def _check_numbers(options: object) -> None:
-    """Reject NaN, naming the first option that is it."""
-    for name in nan_fields(options) if dataclasses.is_dataclass(options) else ():
-        raise ValueError(f"--{name.replace('_', '-')} must be a number, got nan")
 
 
 def asks_for_help(arguments: Sequence[str]) -> bool:

@@ -18,6 +18,7 @@ from vultus.cli.avatar_run import (
 from vultus.cli.console import console, print_table
 from vultus.cli.option_parser import asks_for_help, parse_arguments, subcommand_help
 from vultus.cli.train_generator import GeneratorTrainOptions, train_generator
+from vultus.core.config import nan_fields
 from vultus.core.devices import find_device
 from vultus.core.run_folder import RunFolder
 from vultus.core.seeding import make_deterministic, seed_everything
@@ -111,6 +112,8 @@ def main(arguments: list[str]) -> None:
         description=f"{entry.description} ({entry.paper}). "
         f"Presets: {', '.join(presets)}; defaults below are those of {preset!r}.",
     )
+    for name in nan_fields(parsed.config):
+        raise ValueError(f"--{name.replace('_', '-')} must be a number, got nan")
     run = train_generator if method in GENERATORS else train
     run(method, parsed.config, parsed.run)
 
