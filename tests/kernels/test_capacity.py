@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from vultus.kernels import capacity
 from vultus.kernels.capacity import (
     Capacity,
     CapacityExceededError,
+    Landings,
     Reading,
     check_captured,
     overflow_flag,
@@ -65,8 +68,9 @@ def test_readings_that_are_under_way_at_once_do_not_share_memory():
     counters = torch.zeros(4, dtype=torch.int32, device="cuda")
     values = [counters + step for step in range(20)]
     readings = []
+    landings: Landings = deque()
     for step in range(20):
-        reading = Reading(values[step])
+        reading = Reading(values[step], landings)
         if step % 3:
             readings.append((step, reading))
     for step, reading in readings:
@@ -75,7 +79,7 @@ def test_readings_that_are_under_way_at_once_do_not_share_memory():
 
 
 def test_counters_arrive():
-    assert Reading(torch.tensor([3, 5], dtype=torch.int32)).wait() == [3, 5]
+    assert Reading(torch.tensor([3, 5], dtype=torch.int32), deque()).wait() == [3, 5]
 
 
 def test_a_captured_call_that_did_not_fit_is_reported_once():

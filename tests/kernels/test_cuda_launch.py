@@ -68,7 +68,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
     pointer = ctypes.c_uint64
     types = (pointer, ctypes.c_int32, ctypes.c_float, ctypes.c_int64, pointer, pointer)
     fake = FakeDriver(*types)
-    monkeypatch.setattr(module, "_driver_function", lambda: fake)
+    monkeypatch.setattr(module, "_driver_function", lambda *_: fake)
     return fake
 
 
@@ -149,7 +149,7 @@ def test_numbers_of_unknown_types_are_left_to_triton():
 
 
 def test_without_a_driver_triton_reports_what_is_missing(monkeypatch):
-    monkeypatch.setattr(module, "_driver_function", lambda: None)
+    monkeypatch.setattr(module, "_driver_function", lambda *_: None)
     assert cuda_launch(compiled_kernel(), (1, 1, 1), 1, NUMBERS) is None
 
 

@@ -99,6 +99,8 @@ def peer_calls(
 
     def render() -> list[Tensor]:
         frames = [adapter(module, frame) for frame in _frames(own)]
+        if len(frames) == 1:  # A copy would be ours, not theirs.
+            return [map_[None] for map_ in frames[0]]
         return [torch.stack(maps) for maps in zip(*frames, strict=True)]
 
     with torch.no_grad():

@@ -27,6 +27,7 @@ from torch import Tensor
 __all__ = [
     "Capacity",
     "CapacityExceededError",
+    "Landings",
     "Reading",
     "check_captured",
     "overflow_flag",
@@ -57,20 +58,23 @@ class _Landing:
     event: torch.Event
 
 
-_landings: dict[tuple[object, ...], deque[_Landing]] = {}
-"""Those that no reading holds, by what they are for; some copies may still be on their way."""
+Landings = deque[_Landing]
+"""Those that no reading holds; some copies may still be on their way."""
 
 
 class Reading:
     """Counters of one call on their way to the host."""
 
-    def __init__(self, counters: Tensor) -> None:
-        """Start copying; the counters must not change before ``wait`` has returned."""
-        self._values = counters
+    def __init__(self, counters: Tensor, unused: Landings) -> None:
+        """Start copying.
+
+        Args:
+            counters: Must not change before ``wait`` has returned.
+            unused: What earlier readings of as many counters, on the same device, have left.
+        """
+        self._values, self._unused = counters, unused
         self._landing: _Landing | None = None
         if counters.is_cuda:
-            key = (counters.device, counters.dtype, counters.shape)
-            self._unused = _landings.setdefault(key, deque())
             self._landing = self._take_landing(counters)
             self._values = self._landing.memory
             self._values.copy_(counters, non_blocking=True)
@@ -111,6 +115,8 @@ class Capacity:
     device."""
     problems: Sequence[str] = ()
     """What the problem bits of captured calls stand for."""
+    landings: Landings = field(default_factory=deque)
+    """For readings of these calls."""
 
     def prepare_capture(self, device: torch.device) -> None:
         """Allocate what captured calls write to; must happen outside of a capture."""
@@ -212,6 +218,8 @@ def raise_problem(bits: int, problems: Sequence[str]) -> None:
     Raises:
         ValueError: If a bit is set; says what the first one stands for.
     """
+    if not bits:
+        return
     for bit, message in enumerate(problems):
         if bits >> bit & 1:
             raise ValueError(message)

@@ -15,7 +15,7 @@ from functools import cache
 from threading import Lock
 from typing import Any
 
-__all__ = ["CudaLaunch", "cuda_launch"]
+__all__ = ["CudaLaunch", "clear_words", "cuda_launch"]
 
 _WORD = 8
 """Bytes that a parameter gets here; the driver takes as many of them as its type has."""
@@ -31,6 +31,9 @@ _USUAL = {
 """What Triton notes of a kernel that needs nothing but its parameters."""
 _SCRATCH = ["u64", "u64"]
 """Triton's kernels end with two pointers to memory that ours do not use."""
+_LAUNCH = (ctypes.c_void_p, *[ctypes.c_uint] * 7, *[ctypes.c_void_p] * 3)
+_FILL = (ctypes.c_uint64, ctypes.c_uint, ctypes.c_size_t, ctypes.c_void_p)
+"""Arguments of the driver's functions."""
 
 
 class CudaLaunch:
@@ -105,7 +108,7 @@ def cuda_launch(
         declared, form = _LAYOUTS[kind]
         parameters.append(declared)
         laid_out.append((form, value))
-    launch_kernel = _driver_function()
+    launch_kernel = _driver_function("cuLaunchKernel", *_LAUNCH)
     if launch_kernel is None or _declared_parameters(compiled) != parameters + _SCRATCH:
         return None
     return CudaLaunch(
@@ -130,14 +133,23 @@ def _declared_parameters(compiled: Any) -> list[str]:
     return [] if entry is None else re.findall(r"\.param\s+\.(\w+)", entry[1])
 
 
+def clear_words(address: int, count: int, stream: int) -> bool:
+    """Set 32-bit words on a GPU to zero.
+
+    Returns:
+        False where there is no driver, or where it refuses.
+    """
+    fill = _driver_function("cuMemsetD32Async", *_FILL)
+    return fill is not None and fill(address, 0, count, stream) == 0
+
+
 @cache
-def _driver_function() -> Callable[..., int] | None:
-    """``cuLaunchKernel``; None where there is no driver."""
+def _driver_function(name: str, *types: Any) -> Callable[..., int] | None:
+    """A function of the driver; None where there is none."""
     try:
-        launch_kernel = ctypes.CDLL("libcuda.so.1").cuLaunchKernel
-    except OSError:
+        function = getattr(ctypes.CDLL("libcuda.so.1"), name)
+    except (OSError, AttributeError):
         return None
-    sizes, pointers = [ctypes.c_uint] * 7, [ctypes.c_void_p] * 3
-    launch_kernel.argtypes = [ctypes.c_void_p, *sizes, *pointers]
-    launch_kernel.restype = ctypes.c_int
-    return launch_kernel
+    function.argtypes = types
+    function.restype = ctypes.c_int
+    return function

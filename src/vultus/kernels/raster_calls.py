@@ -111,8 +111,8 @@ def screen_signal(means: Tensor, inputs: tuple[Tensor | None, ...]) -> Tensor:
     needs_grad = torch.is_grad_enabled() and any(
         tensor is not None and tensor.requires_grad for tensor in inputs
     )
-    zeros = _zeros(*means.shape[:2], means.device, means.dtype)
-    return zeros.detach().requires_grad_(needs_grad)
+    zeros = _zeros(*means.shape[:2], means.device, means.dtype).detach()
+    return zeros.requires_grad_() if needs_grad else zeros
 
 
 @lru_cache(maxsize=16)

@@ -121,15 +121,15 @@ def forward_until_it_fits(
     """
     while True:
         lists = make_lists(capacity.per_list)
-        if _is_capturing(lists.counts):
-            longest = tiles.COUNT_LONGEST.value
-            capacity.capture(lists.counts[longest : longest + 1])
-            bits = tiles.COUNT_PROBLEMS.value
-            capacity.capture_problems(lists.counts[bits : bits + 1], problems)
+        if _is_capturing(lists.radii):
+            counters = lists.counters
+            longest, bits = tiles.COUNT_LONGEST.value, tiles.COUNT_PROBLEMS.value
+            capacity.capture(counters[longest : longest + 1])
+            capacity.capture_problems(counters[bits : bits + 1], problems)
             return lists, blend_lists(lists), None
-        capacity.prepare_capture(lists.counts.device)
+        capacity.prepare_capture(lists.radii.device)
         blended = blend_lists(lists)
-        reading = Reading(lists.counters)
+        reading = Reading(lists.counters, capacity.landings)
         if is_recorded and capacity.is_settled:
             return lists, blended, reading
         if _has_fitted(reading, capacity, problems):
@@ -167,12 +167,12 @@ def _is_capturing(tensor: Tensor) -> bool:
     return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
-def room_for_pairs(ends: Tensor, capacity: Capacity) -> int | None:
+def room_for_pairs(lists: Lists, capacity: Capacity) -> int | None:
     """How many pairs deterministic gradients must provide for; None if they need not be that."""
     if not torch.are_deterministic_algorithms_enabled():
         return None
-    pairs = ends.sum(dtype=torch.int64)
-    if _is_capturing(ends):
+    pairs = lists.ends.tensor().sum(dtype=torch.int64)
+    if _is_capturing(pairs):
         capacity.capture_pairs(pairs)
     else:
         capacity.update(0, int(pairs))

@@ -1,7 +1,7 @@
-"""Inputs, lists and sums of gradients on the host, for the GPU backends of both rasterizers.
+"""Kinds of calls, lists and sums of gradients, for the GPU backends of both rasterizers.
 
-Eager calls take longer on the host than on the GPU, so that buffers are few (what lives as long as
-the lists is one allocation) and launches are prepared once for each kind of call. What stages hand
+Eager calls take longer on the host than on the GPU, so that allocations are few (what lives as long
+as the lists is parts of one) and launches are prepared once for each kind of call. What stages hand
 to each other are named tuples, which take a third of the time that frozen dataclasses take to make.
 """
 
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property, lru_cache, partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from vultus.kernels import triton_tiles as tiles
+from vultus.kernels.parts import Layout, Part
 from vultus.kernels.triton_lists import (
     LARGEST_NETWORK,
     largest_network,
@@ -24,11 +25,10 @@ from vultus.kernels.triton_lists import (
     sort_lists,
 )
 from vultus.kernels.triton_pairs import Pairs, number_pairs, sum_pairs
-from vultus.kernels.triton_runtime import Launcher
+from vultus.kernels.triton_runtime import Buffer, Launcher, fill_with_zeros
 
 __all__ = [
     "MAX_KINDS",
-    "BatchInputs",
     "BatchKind",
     "Lists",
     "Ordering",
@@ -110,62 +110,48 @@ class BatchKind:
         return 3 * self.has_color + self.num_features
 
 
-@dataclass(frozen=True, kw_only=True)
-class BatchInputs:
-    """Contiguous inputs of a call that both rasterizers have."""
-
-    means: Tensor
-    opacities: Tensor
-    features: Tensor | None
-    sh_coeffs: Tensor | None
-    jacobians: Tensor | None
-    background: Tensor | None
-    world_to_camera: Tensor
-    intrinsics: Tensor
-
-
 class Lists(NamedTuple):
     """Records of a batch, and the lists of its subtiles."""
 
-    records: Tensor
-    radii: Tensor
-    counts: Tensor
+    counts: Part
     """The counters of `triton_tiles`, then the length of every bin's list."""
-    lists: Tensor
+    records: Part
+    lists: Part
     """Rows of records by depth, one segment of ``per_list`` per subtile."""
-    lengths: Tensor
+    lengths: Part
     """Of the subtiles' lists; -1 where the bin's list did not fit."""
-    ends: Tensor
+    ends: Part
     """Length of the part of every list that blending needs, which writes it."""
+    radii: Tensor
     per_list: int
-    bin_rows: Tensor | None = None
+    bin_rows: Part | None = None
     """The bins' sorted lists, where nothing splits them: rows fill the first half of a segment of
     ``2 * per_list``. The other lists then hold nothing."""
 
     @property
     def counters(self) -> Tensor:
         """What the kernels have counted beside the bins' lengths."""
-        return self.counts[: tiles.NUM_COUNTERS.value]
+        return self.counts.head(tiles.NUM_COUNTERS.value)
 
 
 class Unsorted(NamedTuple):
     """What lists need until they are sorted."""
 
-    keys: Tensor
+    keys: Part
     """Sort keys, one segment per bin."""
-    words: Tensor
+    words: Part
     """The same memory as integers."""
-    large: Tensor
+    large: Part
     """Rows of large primitives, which are listed last."""
 
 
-def filled(unused: Tensor, *tensors: Tensor | None) -> list[Tensor]:
-    """The tensors; any other one in place of those that kernels will not look at."""
-    return [unused if tensor is None else tensor for tensor in tensors]
+def filled(unused: Buffer, *buffers: Buffer | None) -> list[Buffer]:
+    """The buffers; any other one in place of those that kernels will not look at."""
+    return [unused if buffer is None else buffer for buffer in buffers]
 
 
 def new_lists(
-    sizes: Sizes, record_columns: int, per_list: int, means: Tensor, *, is_split: bool
+    sizes: Sizes, record_columns: int, per_list: int, device: torch.device, *, is_split: bool
 ) -> tuple[Lists, Unsorted]:
     """Buffers for the lists of a call.
 
@@ -173,29 +159,34 @@ def new_lists(
         sizes: Of the batch.
         record_columns: Length of a record.
         per_list: Room for primitives per bin.
-        means: Their device and dtype are those of records.
+        device: Where primitives are.
         is_split: Whether the bins' lists will be split for the subtiles.
     """
-    num_counts = tiles.NUM_COUNTERS.value + sizes.num_bins
-    counts = torch.zeros(num_counts, dtype=torch.int32, device=means.device)
-    integers = counts.new_empty
-    subtiles = 2 * sizes.num_bins
-    # Whole quadruples, so that what follows is aligned for an odd number of bins, too.
-    parts = (subtiles * per_list, -(-subtiles // 4) * 4, subtiles)
-    lists, lengths, ends = integers(sum(parts)).split_with_sizes(parts)
-    keys = counts.new_empty(sizes.num_bins, per_list, dtype=torch.int64)
-    words = keys.view(torch.int32)
-    result = Lists(
-        records=means.new_empty(sizes.rows, record_columns),
-        radii=integers(sizes.batch, sizes.num),
-        counts=counts,
-        lists=lists,
-        lengths=lengths,
-        ends=ends,
-        per_list=per_list,
-        bin_rows=None if is_split else words,
+    kept, dropped = _layouts(sizes, record_columns, per_list)
+    radii = torch.empty((sizes.batch, sizes.num), dtype=torch.int32, device=device)
+    counts, records, rows, lengths, ends = kept.divide(radii.new_empty(kept.words))
+    keys, large = dropped.divide(radii.new_empty(dropped.words))
+    words = keys.as_integers()
+    fill_with_zeros(counts)
+    bin_rows = None if is_split else words
+    lists = Lists(counts, records, rows, lengths, ends, radii, per_list, bin_rows)
+    return lists, Unsorted(keys, words, large)
+
+
+@lru_cache(maxsize=MAX_KINDS)
+def _layouts(sizes: Sizes, record_columns: int, per_list: int) -> tuple[Layout, Layout]:
+    """What lives as long as the lists, and what does not."""
+    num_bins, num_counts = sizes.num_bins, tiles.NUM_COUNTERS.value + sizes.num_bins
+    kept = Layout(
+        counts=((num_counts,), torch.int32),
+        records=((sizes.rows, record_columns), torch.float32),
+        lists=((2 * num_bins * per_list,), torch.int32),
+        lengths=((2 * num_bins,), torch.int32),
+        ends=((2 * num_bins,), torch.int32),
     )
-    return result, Unsorted(keys, words, integers(sizes.rows))
+    return kept, Layout(
+        keys=((num_bins, per_list), torch.int64), large=((sizes.rows,), torch.int32)
+    )
 
 
 class Ordering:
@@ -242,7 +233,9 @@ class Ordering:
         """Order lists whose records have been written, and all but large primitives listed."""
         keys, words, counts = unsorted.keys, unsorted.words, lists.counts
         self._list_large(lists.records, counts, keys, unsorted.large)
-        chunks = counts.new_empty(self._num_chunks) if self._num_chunks else counts
+        chunks: Buffer = counts
+        if self._num_chunks:
+            chunks = lists.radii.new_empty(self._num_chunks)
         self._sort(keys, words, lists.lists, counts, chunks)
         if self._num_chunks:
             self._sort_chunks(keys, words, lists.lists, counts, chunks)
@@ -276,18 +269,18 @@ def gather_gradients(
         num_pairs: Room for pairs if sums must not depend on the order of arrival, else None. If
             there are more pairs the result is NaN.
     """
-    rows = lists.records.shape[0]
+    rows = lists.radii.numel()
 
     def zeros(count: int) -> tuple[Tensor, Tensor | None]:
-        new = lists.records.new_zeros
-        return new(count, columns[0]), new(count, columns[1]) if columns[1] else None
+        new = partial(lists.radii.new_zeros, dtype=torch.float32)
+        return new((count, columns[0])), new((count, columns[1])) if columns[1] else None
 
     totals = zeros(rows)
     if num_pairs is None:
         for group in _feature_groups(columns[1]):
             launch_group(group, *totals, None)
         return totals
-    pairs = number_pairs(lists.lists, lists.per_list, lists.ends, rows, num_pairs)
+    pairs = number_pairs(lists.lists.tensor(), lists.per_list, lists.ends.tensor(), rows, num_pairs)
     for group in _feature_groups(columns[1]):
         sources = zeros(pairs.num)
         launch_group(group, *sources, pairs)

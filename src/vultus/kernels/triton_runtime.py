@@ -31,7 +31,8 @@ except ModuleNotFoundError as error:
         "backend gpu needs Triton, which comes with PyTorch for CUDA: pip install 'triton>=3.6'"
     ) from error
 
-from vultus.kernels.cuda_launch import CudaLaunch, cuda_launch
+from vultus.kernels.cuda_launch import CudaLaunch, clear_words, cuda_launch
+from vultus.kernels.parts import Part, as_tensor
 
 if TYPE_CHECKING:
     from typing import Any as constexpr
@@ -39,9 +40,11 @@ else:
     from triton.language import constexpr
 
 __all__ = [
+    "Buffer",
     "Launch",
     "Launcher",
     "constexpr",
+    "fill_with_zeros",
     "is_interpreted",
     "is_recording",
     "jit",
@@ -54,6 +57,9 @@ __all__ = [
 tl: Any = triton.language
 """Triton's language without its types: they describe what runs before, not inside, compilation."""
 _driver: Any = driver
+
+Buffer = Tensor | Part
+"""What prepared launches take."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,8 @@ def launch(
 class Launcher:
     """Launches of a kernel that differ in their tensors alone, whose dtypes are always the same.
 
+    Parts of an allocation may take the place of tensors.
+
     All tensors of a launch must be on one device, which is left to the caller to check.
     """
 
@@ -153,18 +161,18 @@ class Launcher:
         """The same without Triton's launcher, which is left what the driver refuses: it reports
         errors in words, and initializes CUDA in threads that have not used it."""
 
-    def __call__(self, *tensors: Tensor) -> None:
-        """Run the kernel on tensors."""
+    def __call__(self, *buffers: Buffer) -> None:
+        """Run the kernel on tensors, or parts of them."""
         if _recordings or not self._is_compiled:
             launch(
-                self._kernel, self._grid, *tensors, *self._numbers,
+                self._kernel, self._grid, *map(as_tensor, buffers), *self._numbers,
                 num_warps=self._num_warps, **self._constants,
             )  # fmt: skip
             return
         active = _driver.active
         device = active.get_current_device()
-        addresses = [tensor.data_ptr() for tensor in tensors]
-        is_usual = tensors[0].get_device() == device and not reduce(or_, addresses) % _ALIGNMENT
+        addresses = [buffer.data_ptr() for buffer in buffers]
+        is_usual = buffers[0].get_device() == device and not reduce(or_, addresses) % _ALIGNMENT
         direct = self._direct.get(device) if is_usual else None
         if direct is not None and direct(addresses, active.get_current_stream(device)):
             return
@@ -172,13 +180,26 @@ class Launcher:
         if runner is not None:
             runner(*addresses, *self._values, stream=active.get_current_stream(device))
             return
+        tensors = map(as_tensor, buffers)
         compiled = _launch_compiled(
             self._kernel, self._grid, (*tensors, *self._numbers), self._constants, self._num_warps
         )
         if is_usual and compiled is not None:
             grid = _in_three_axes(self._grid)
             self._runners[device] = compiled[grid]
-            self._direct[device] = cuda_launch(compiled, grid, len(tensors), self._numbers)
+            self._direct[device] = cuda_launch(compiled, grid, len(buffers), self._numbers)
+
+
+def fill_with_zeros(part: Part) -> None:
+    """Fill a part of an allocation."""
+    device = part.get_device()
+    if device >= 0:
+        active = _driver.active
+        stream = active.get_current_stream(device)
+        is_current = active.get_current_device() == device
+        if is_current and clear_words(part.data_ptr(), part.num_words, stream):
+            return
+    part.tensor().zero_()
 
 
 def _in_three_axes(grid: tuple[int, ...]) -> tuple[int, int, int]:

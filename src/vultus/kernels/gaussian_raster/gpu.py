@@ -165,7 +165,7 @@ class _Rasterize(torch.autograd.Function):
         blended = Blended(image, alpha, depth, median, ctx.positions)
         image_grads = ImageGrads(*contiguous(grads[:4]))
         gradients, grad_features = gradients_of_records(
-            inputs, ctx.lists, blended, image_grads, room_for_pairs(ctx.lists.ends, ctx.capacity)
+            inputs, ctx.lists, blended, image_grads, room_for_pairs(ctx.lists, ctx.capacity)
         )
         needs_background, _, _, needs_view, *_ = ctx.needs_input_grad
         has_depth = image_grads.depth is not None or image_grads.median is not None

@@ -20,7 +20,6 @@ from vultus.kernels.surfel_raster._types import RasterSettings
 from vultus.kernels.triton_pairs import Pairs
 from vultus.kernels.triton_raster import (
     MAX_KINDS,
-    BatchInputs,
     BatchKind,
     Lists,
     Ordering,
@@ -29,7 +28,7 @@ from vultus.kernels.triton_raster import (
     new_lists,
     view_gradient,
 )
-from vultus.kernels.triton_runtime import Launcher, is_interpreted
+from vultus.kernels.triton_runtime import Buffer, Launcher, is_interpreted
 
 __all__ = [
     "Blended",
@@ -77,15 +76,22 @@ kind_of = lru_cache(maxsize=MAX_KINDS)(Kind)
 """The kind of calls that are alike, made once."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Inputs(BatchInputs):
+class Inputs(NamedTuple):
     """Contiguous inputs of a call."""
 
     kind: Kind
+    means: Tensor
     quats: Tensor
     scales: Tensor
+    opacities: Tensor
+    features: Tensor | None
+    sh_coeffs: Tensor | None
+    jacobians: Tensor | None
+    background: Tensor | None
+    world_to_camera: Tensor
+    intrinsics: Tensor
 
-    def parameters(self, unused: Tensor) -> list[Tensor]:
+    def parameters(self, unused: Buffer) -> list[Buffer]:
         """What the projection and its backward pass read of every surfel."""
         return filled(
             unused, self.means, self.quats, self.scales, self.opacities, self.jacobians,
@@ -109,7 +115,7 @@ def make_lists(inputs: Inputs, per_list: int) -> Lists:
     """Project all surfels and list them, sorted by depth, ``per_list`` per bin at most."""
     kind = inputs.kind
     lists, unsorted = new_lists(
-        kind.sizes, layout.RECORD.value, per_list, inputs.means, is_split=True
+        kind.sizes, layout.RECORD.value, per_list, inputs.means.device, is_split=True
     )
     _projection(kind, per_list)(
         inputs.world_to_camera, inputs.intrinsics, *inputs.parameters(lists.records),

@@ -168,7 +168,7 @@ class _Rasterize(torch.autograd.Function):
         blended = Blended(image, alpha, normal, depth, median, distortion, ctx.moments)
         image_grads = ImageGrads(*contiguous(grads[:6]))
         gradients, grad_features = gradients_of_records(
-            inputs, ctx.lists, blended, image_grads, room_for_pairs(ctx.lists.ends, ctx.capacity)
+            inputs, ctx.lists, blended, image_grads, room_for_pairs(ctx.lists, ctx.capacity)
         )
         needs_background, _, _, needs_view, *_, needs_jacobians, _ = ctx.needs_input_grad
         result = gradients_of_inputs(
