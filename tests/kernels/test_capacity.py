@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import pytest
 import torch
 
@@ -11,13 +9,13 @@ from vultus.kernels import capacity
 from vultus.kernels.capacity import (
     Capacity,
     CapacityExceededError,
-    Landings,
     Reading,
     check_captured,
     overflow_flag,
     repeat_while_growing,
     shared_capacity,
 )
+from vultus.kernels.parts import Layout, Part
 
 
 @pytest.fixture(autouse=True)
@@ -62,15 +60,28 @@ def test_the_same_kind_of_call_shares_its_sizes():
     assert shared_capacity("a", 1) is not shared_capacity("a", 2)
 
 
+def part_of(values: torch.Tensor) -> Part:
+    (part,) = Layout(counters=(values.shape, values.dtype)).divide(values)
+    return part
+
+
+def by_pytorch(part: Part, memory: torch.Tensor) -> None:
+    memory.copy_(part.head(len(memory)), non_blocking=True)
+
+
 @pytest.mark.gpu
-def test_readings_that_are_under_way_at_once_do_not_share_memory():
+@pytest.mark.parametrize("how", ["driver", "PyTorch"])
+def test_readings_that_are_under_way_at_once_do_not_share_memory(how):
     """Some are dropped unread, so that their memory is taken again, perhaps before the copy."""
+    from vultus.kernels.triton_runtime import start_copy_of_head
+
+    start_copy = start_copy_of_head if how == "driver" else by_pytorch
     counters = torch.zeros(4, dtype=torch.int32, device="cuda")
-    values = [counters + step for step in range(20)]
+    values = [part_of(counters + step) for step in range(20)]
     readings = []
-    landings: Landings = deque()
     for step in range(20):
-        reading = Reading(values[step], landings)
+        torch.cuda._sleep(100_000)
+        reading = Reading(values[step], 4, start_copy)
         if step % 3:
             readings.append((step, reading))
     for step, reading in readings:
@@ -78,8 +89,27 @@ def test_readings_that_are_under_way_at_once_do_not_share_memory():
         assert reading.wait() == [step] * 4
 
 
+@pytest.mark.gpu
+def test_the_driver_copies_in_the_order_of_the_stream():
+    from vultus.kernels.cuda_launch import copy_words
+
+    source = torch.zeros(1000, dtype=torch.int32, device="cuda")
+    target = torch.zeros(8, dtype=torch.int32, pin_memory=True)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(10_000_000)
+        source.fill_(7)
+        assert copy_words(target.data_ptr(), source.data_ptr(), 6, stream.cuda_stream)
+        assert not target.any()
+        source.fill_(9)
+    stream.synchronize()
+    assert target.tolist() == [7] * 6 + [0] * 2
+
+
 def test_counters_arrive():
-    assert Reading(torch.tensor([3, 5], dtype=torch.int32), deque()).wait() == [3, 5]
+    part = part_of(torch.tensor([3, 5, 7], dtype=torch.int32))
+    assert Reading(part, 2, by_pytorch).wait() == [3, 5]
 
 
 def test_a_captured_call_that_did_not_fit_is_reported_once():

@@ -24,10 +24,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from vultus.kernels.parts import Part
+
 __all__ = [
     "Capacity",
     "CapacityExceededError",
-    "Landings",
     "Reading",
     "check_captured",
     "overflow_flag",
@@ -58,36 +59,43 @@ class _Landing:
     event: torch.Event
 
 
-Landings = deque[_Landing]
-"""Those that no reading holds; some copies may still be on their way."""
+_landings: dict[tuple[int, int], deque[_Landing]] = {}
+"""Those that no reading holds, by GPU and length; some copies may still be on their way."""
 
 
 class Reading:
     """Counters of one call on their way to the host."""
 
-    def __init__(self, counters: Tensor, unused: Landings) -> None:
+    def __init__(self, counters: Part, count: int, start_copy: Callable[[Part, Tensor], None]):
         """Start copying.
 
         Args:
             counters: Must not change before ``wait`` has returned.
-            unused: What earlier readings of as many counters, on the same device, have left.
+            count: How many of them.
+            start_copy: Copies the head of a part to pinned memory without waiting.
         """
-        self._values, self._unused = counters, unused
         self._landing: _Landing | None = None
-        if counters.is_cuda:
-            self._landing = self._take_landing(counters)
-            self._values = self._landing.memory
-            self._values.copy_(counters, non_blocking=True)
-            self._landing.event.record()
+        device = counters.get_device()
+        if device < 0:
+            self._values = counters.head(count)
+            return
+        unused = _landings.get((device, count))
+        if unused is None:
+            unused = _landings[device, count] = deque()
+        self._unused = unused
+        self._landing = landing = self._take_landing(device, count)
+        self._values = landing.memory
+        start_copy(counters, landing.memory)
+        landing.event.record()
 
-    def _take_landing(self, counters: Tensor) -> _Landing:
+    def _take_landing(self, device: int, count: int) -> _Landing:
         if self._unused:
             landing = self._unused.popleft()
             if landing.event.query():
                 return landing
             self._unused.append(landing)
-        memory = torch.empty(counters.shape, dtype=counters.dtype, pin_memory=True)
-        return _Landing(memory, torch.Event(counters.device))
+        memory = torch.empty(count, dtype=torch.int32, pin_memory=True)
+        return _Landing(memory, torch.Event(torch.device("cuda", device)))
 
     def __del__(self) -> None:
         """Leave the memory to later readings."""
@@ -115,8 +123,6 @@ class Capacity:
     device."""
     problems: Sequence[str] = ()
     """What the problem bits of captured calls stand for."""
-    landings: Landings = field(default_factory=deque)
-    """For readings of these calls."""
 
     def prepare_capture(self, device: torch.device) -> None:
         """Allocate what captured calls write to; must happen outside of a capture."""

@@ -15,7 +15,7 @@ from functools import cache
 from threading import Lock
 from typing import Any
 
-__all__ = ["CudaLaunch", "clear_words", "cuda_launch"]
+__all__ = ["CudaLaunch", "clear_words", "copy_words", "cuda_launch"]
 
 _WORD = 8
 """Bytes that a parameter gets here; the driver takes as many of them as its type has."""
@@ -33,6 +33,7 @@ _SCRATCH = ["u64", "u64"]
 """Triton's kernels end with two pointers to memory that ours do not use."""
 _LAUNCH = (ctypes.c_void_p, *[ctypes.c_uint] * 7, *[ctypes.c_void_p] * 3)
 _FILL = (ctypes.c_uint64, ctypes.c_uint, ctypes.c_size_t, ctypes.c_void_p)
+_COPY = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_size_t, ctypes.c_void_p)
 """Arguments of the driver's functions."""
 
 
@@ -139,8 +140,20 @@ def clear_words(address: int, count: int, stream: int) -> bool:
     Returns:
         False where there is no driver, or where it refuses.
     """
+    if not count:
+        return True
     fill = _driver_function("cuMemsetD32Async", *_FILL)
     return fill is not None and fill(address, 0, count, stream) == 0
+
+
+def copy_words(target: int, source: int, count: int, stream: int) -> bool:
+    """Start copying 32-bit words from a GPU to pinned memory.
+
+    Returns:
+        False where there is no driver, or where it refuses.
+    """
+    copy = _driver_function("cuMemcpyDtoHAsync_v2", *_COPY)
+    return copy is not None and copy(target, source, 4 * count, stream) == 0
 
 
 @cache

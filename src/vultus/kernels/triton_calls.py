@@ -17,7 +17,7 @@ from vultus.kernels.capacity import (
     raise_problem,
 )
 from vultus.kernels.triton_raster import Lists, Sizes
-from vultus.kernels.triton_runtime import is_interpreted, is_recording
+from vultus.kernels.triton_runtime import is_interpreted, is_recording, start_copy_of_head
 
 __all__ = [
     "background_gradient",
@@ -27,6 +27,7 @@ __all__ = [
     "contiguous",
     "empty_like",
     "forward_until_it_fits",
+    "moved",
     "or_other",
     "room_for_pairs",
 ]
@@ -86,6 +87,12 @@ def contiguous(tensors: Sequence[Tensor | None]) -> tuple[Any, ...]:
     return tuple([None if tensor is None else tensor.contiguous() for tensor in tensors])
 
 
+def moved(tensor: Tensor, target: Tensor) -> Tensor:
+    """The tensor where another one is; a GPU is not waited for."""
+    device = target.device
+    return tensor if tensor.device == device else tensor.to(device, non_blocking=True)
+
+
 def empty_like(tensors: Sequence[Tensor | None]) -> tuple[Any, ...]:
     """Room for tensors of the same shapes; ``None`` stays."""
     return tuple(None if tensor is None else torch.empty_like(tensor) for tensor in tensors)
@@ -129,7 +136,7 @@ def forward_until_it_fits(
             return lists, blend_lists(lists), None
         capacity.prepare_capture(lists.radii.device)
         blended = blend_lists(lists)
-        reading = Reading(lists.counters, capacity.landings)
+        reading = Reading(lists.counts, tiles.NUM_COUNTERS.value, start_copy_of_head)
         if is_recorded and capacity.is_settled:
             return lists, blended, reading
         if _has_fitted(reading, capacity, problems):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache, partial
+from functools import cache, cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -151,7 +151,7 @@ def filled(unused: Buffer, *buffers: Buffer | None) -> list[Buffer]:
 
 
 def new_lists(
-    sizes: Sizes, record_columns: int, per_list: int, device: torch.device, *, is_split: bool
+    sizes: Sizes, record_columns: int, per_list: int, means: Tensor, *, is_split: bool
 ) -> tuple[Lists, Unsorted]:
     """Buffers for the lists of a call.
 
@@ -159,11 +159,11 @@ def new_lists(
         sizes: Of the batch.
         record_columns: Length of a record.
         per_list: Room for primitives per bin.
-        device: Where primitives are.
+        means: Buffers are made on their device.
         is_split: Whether the bins' lists will be split for the subtiles.
     """
     kept, dropped = _layouts(sizes, record_columns, per_list)
-    radii = torch.empty((sizes.batch, sizes.num), dtype=torch.int32, device=device)
+    radii = means.new_empty((sizes.batch, sizes.num), dtype=torch.int32)
     counts, records, rows, lengths, ends = kept.divide(radii.new_empty(kept.words))
     keys, large = dropped.divide(radii.new_empty(dropped.words))
     words = keys.as_integers()
@@ -272,8 +272,12 @@ def gather_gradients(
     rows = lists.radii.numel()
 
     def zeros(count: int) -> tuple[Tensor, Tensor | None]:
-        new = partial(lists.radii.new_zeros, dtype=torch.float32)
-        return new((count, columns[0])), new((count, columns[1])) if columns[1] else None
+        return new_zeros(count, columns[0]), new_zeros(count, columns[1]) if columns[1] else None
+
+    def new_zeros(*shape: int) -> Tensor:
+        tensor = lists.radii.new_empty(shape, dtype=torch.float32)
+        fill_with_zeros(tensor)
+        return tensor
 
     totals = zeros(rows)
     if num_pairs is None:

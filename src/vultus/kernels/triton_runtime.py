@@ -31,7 +31,7 @@ except ModuleNotFoundError as error:
         "backend gpu needs Triton, which comes with PyTorch for CUDA: pip install 'triton>=3.6'"
     ) from error
 
-from vultus.kernels.cuda_launch import CudaLaunch, clear_words, cuda_launch
+from vultus.kernels.cuda_launch import CudaLaunch, clear_words, copy_words, cuda_launch
 from vultus.kernels.parts import Part, as_tensor
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ __all__ = [
     "jit",
     "launch",
     "recorded_launches",
+    "start_copy_of_head",
     "tl",
 ]
 
@@ -190,16 +191,30 @@ class Launcher:
             self._direct[device] = cuda_launch(compiled, grid, len(buffers), self._numbers)
 
 
-def fill_with_zeros(part: Part) -> None:
-    """Fill a part of an allocation."""
-    device = part.get_device()
-    if device >= 0:
-        active = _driver.active
-        stream = active.get_current_stream(device)
-        is_current = active.get_current_device() == device
-        if is_current and clear_words(part.data_ptr(), part.num_words, stream):
-            return
-    part.tensor().zero_()
+def fill_with_zeros(buffer: Buffer) -> None:
+    """Fill a buffer of 32-bit words, contiguous ones."""
+    words = buffer.num_words if isinstance(buffer, Part) else buffer.numel()
+    stream = _stream_of(buffer)
+    if stream is None or not clear_words(buffer.data_ptr(), words, stream):
+        as_tensor(buffer).zero_()
+
+
+def start_copy_of_head(part: Part, memory: Tensor) -> None:
+    """Copy as many words of a part as the memory has, which is pinned int32, without waiting."""
+    words, stream = memory.numel(), _stream_of(part)
+    is_under_way = stream is not None and copy_words(
+        memory.data_ptr(), part.data_ptr(), words, stream
+    )
+    if not is_under_way:
+        memory.copy_(part.head(words), non_blocking=True)
+
+
+def _stream_of(buffer: Buffer) -> int | None:
+    """The current stream of CUDA's driver; None if a buffer is not on the current GPU."""
+    device = buffer.get_device()
+    if device < 0 or _driver.active.get_current_device() != device:
+        return None
+    return _driver.active.get_current_stream(device)
 
 
 def _in_three_axes(grid: tuple[int, ...]) -> tuple[int, int, int]:

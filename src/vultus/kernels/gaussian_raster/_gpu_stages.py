@@ -121,7 +121,7 @@ def make_lists(inputs: Inputs, per_list: int, *, is_recorded: bool) -> Lists:
     kind = inputs.kind
     is_split = is_recorded or kind.channels > _CHANNELS_OF_BINS
     lists, unsorted = new_lists(
-        kind.sizes, layout.RECORD.value, per_list, inputs.means.device, is_split=is_split
+        kind.sizes, layout.RECORD.value, per_list, inputs.means, is_split=is_split
     )
     _projection(kind, per_list)(
         inputs.world_to_camera, inputs.intrinsics, *inputs.parameters(lists.records),

@@ -37,6 +37,7 @@ from vultus.kernels.triton_calls import (
     checked_call,
     contiguous,
     forward_until_it_fits,
+    moved,
     room_for_pairs,
 )
 from vultus.kernels.triton_raster import Lists, sizes_of
@@ -90,7 +91,6 @@ def _gather_inputs(
     matrix, means, quats, scales, opacities, covariances, features, sh_coeffs, jacobians = (
         contiguous(tensors[:-1])
     )
-    device, intrinsics = means.device, camera.intrinsics
     kind = kind_of(
         sizes=sizes_of(*means.shape[:2], camera.width, camera.height),
         settings=settings,
@@ -99,7 +99,7 @@ def _gather_inputs(
         has_covariances=covariances is not None,
         has_jacobians=jacobians is not None,
         has_background=background is not None,
-        camera_dtypes=(matrix.dtype, intrinsics.dtype),
+        camera_dtypes=(matrix.dtype, camera.intrinsics.dtype),
     )
     return Inputs(
         kind=kind,
@@ -112,8 +112,8 @@ def _gather_inputs(
         sh_coeffs=sh_coeffs,
         jacobians=jacobians,
         background=None if background is None else background.contiguous(),
-        world_to_camera=matrix.to(device, non_blocking=True),
-        intrinsics=intrinsics.to(device, non_blocking=True).contiguous(),
+        world_to_camera=moved(matrix, means),
+        intrinsics=moved(camera.intrinsics, means).contiguous(),
     )
 
 

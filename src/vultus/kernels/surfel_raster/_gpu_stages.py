@@ -115,7 +115,7 @@ def make_lists(inputs: Inputs, per_list: int) -> Lists:
     """Project all surfels and list them, sorted by depth, ``per_list`` per bin at most."""
     kind = inputs.kind
     lists, unsorted = new_lists(
-        kind.sizes, layout.RECORD.value, per_list, inputs.means.device, is_split=True
+        kind.sizes, layout.RECORD.value, per_list, inputs.means, is_split=True
     )
     _projection(kind, per_list)(
         inputs.world_to_camera, inputs.intrinsics, *inputs.parameters(lists.records),
