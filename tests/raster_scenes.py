@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
+import pytest
 import torch
 from torch import Tensor
 
 from vultus.geometry.cameras import Camera, look_at
+from vultus.kernels.capacity import check_captured
 from vultus.kernels.gaussian_raster import GaussianImages
 from vultus.kernels.raster_calls import Backend
 from vultus.kernels.surfel_raster import SurfelImages
@@ -18,6 +20,8 @@ from vultus.kernels.surfel_raster import SurfelImages
 __all__ = [
     "RasterScene",
     "check_against_oracle",
+    "check_captured_report",
+    "check_gradients_of_nothing",
     "double",
     "gradients_of",
     "make_camera",
@@ -146,3 +150,29 @@ def check_against_oracle(
         error = (gradient.cpu() - reference).norm() / (reference.norm() + 1e-4)
         assert torch.isfinite(gradient).all()
         assert float(error) < gradient_tolerance, name
+
+
+def check_captured_report(
+    monkeypatch: pytest.MonkeyPatch, scene: RasterScene, name: str, device: torch.device
+) -> None:
+    """Check that calls as they are captured into a graph report an input that is not finite."""
+    from vultus.kernels import triton_calls
+
+    camera, value = make_camera(11, 7).to(device), getattr(scene, name).clone()
+    value.view(-1)[:: value.shape[2:].numel()] = torch.nan
+    bad = replace(scene, **{name: value})
+    with torch.no_grad():
+        scene.to(torch.float32, device).render(camera, backend="gpu")
+        check_captured()
+        monkeypatch.setattr(triton_calls, "_is_capturing", lambda _: True)
+        bad.to(torch.float32, device).render(camera, backend="gpu")
+    with pytest.raises(ValueError, match=rf"{name}.* must be finite"):
+        check_captured()
+
+
+def check_gradients_of_nothing(scene: RasterScene, device: torch.device) -> None:
+    """Check that a batch without frames has gradients, as empty."""
+    leaves = scene.map(lambda value: value[:0]).to(torch.float32, device)
+    images = leaves.render(make_camera(11, 7)[:0].to(device), backend="gpu")
+    random_loss(images).backward()
+    assert all(g.shape[0] == 0 for g in gradients_of(leaves, images).values())

@@ -65,28 +65,49 @@ def part_of(values: torch.Tensor) -> Part:
     return part
 
 
-def by_pytorch(part: Part, memory: torch.Tensor) -> None:
-    memory.copy_(part.head(len(memory)), non_blocking=True)
+def refuse_to_copy(part: Part, memory: torch.Tensor) -> None:
+    raise AssertionError("counters on a CPU are read where they are")
+
+
+def refuse(*_: object) -> bool:
+    return False
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("how", ["driver", "PyTorch"])
-def test_readings_that_are_under_way_at_once_do_not_share_memory(how):
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_readings_that_are_under_way_at_once_do_not_share_memory(monkeypatch, is_refused):
     """Some are dropped unread, so that their memory is taken again, perhaps before the copy."""
-    from vultus.kernels.triton_runtime import start_copy_of_head
+    from vultus.kernels import triton_runtime
 
-    start_copy = start_copy_of_head if how == "driver" else by_pytorch
+    if is_refused:
+        monkeypatch.setattr(triton_runtime, "copy_words", refuse)
     counters = torch.zeros(4, dtype=torch.int32, device="cuda")
     values = [part_of(counters + step) for step in range(20)]
     readings = []
     for step in range(20):
-        torch.cuda._sleep(100_000)
-        reading = Reading(values[step], 4, start_copy)
+        reading = Reading(values[step], 4, triton_runtime.start_copy_of_head)
         if step % 3:
             readings.append((step, reading))
     for step, reading in readings:
         assert reading.wait() == [step] * 4
         assert reading.wait() == [step] * 4
+
+
+@pytest.mark.gpu
+def test_memory_that_a_copy_is_on_its_way_to_is_not_taken_again():
+    """The copy that comes late belongs to a reading that nobody waits for, on another stream."""
+    from vultus.kernels.triton_runtime import start_copy_of_head
+
+    first, second = (torch.full((5,), k, dtype=torch.int32, device="cuda") for k in (1, 2))
+    torch.cuda.synchronize()
+    slow = torch.cuda.Stream()
+    with torch.cuda.stream(slow):
+        torch.cuda._sleep(50_000_000)
+        Reading(part_of(first), 5, start_copy_of_head)
+    reading = Reading(part_of(second), 5, start_copy_of_head)
+    assert reading.wait() == [2] * 5
+    slow.synchronize()
+    assert reading.wait() == [2] * 5
 
 
 @pytest.mark.gpu
@@ -109,7 +130,7 @@ def test_the_driver_copies_in_the_order_of_the_stream():
 
 def test_counters_arrive():
     part = part_of(torch.tensor([3, 5, 7], dtype=torch.int32))
-    assert Reading(part, 2, by_pytorch).wait() == [3, 5]
+    assert Reading(part, 2, refuse_to_copy).wait() == [3, 5]
 
 
 def test_a_captured_call_that_did_not_fit_is_reported_once():
@@ -217,3 +238,23 @@ def test_captured_pairs_that_did_not_fit_are_reported():
     with pytest.raises(CapacityExceededError):
         check_captured()
     assert sizes.pairs == 250
+
+
+def test_captured_calls_are_looked_after_whoever_called_first():
+    """Tensors that are made in inference mode could not be written to outside of it."""
+    with torch.inference_mode():
+        shared_capacity("a").prepare_capture(torch.device("cpu"))
+    shared_capacity("a").capture(torch.tensor([100], dtype=torch.int32))
+    check_captured()
+
+
+def test_a_problem_of_one_call_does_not_hide_what_others_need():
+    kinds = [shared_capacity(name) for name in "ab"]
+    for kind in kinds:
+        kind.prepare_capture(torch.device("cpu"))
+        kind.capture(torch.tensor([3000], dtype=torch.int32))
+    kinds[0].capture_problems(torch.tensor([1], dtype=torch.int32), ["means must be finite"])
+    with pytest.raises(ValueError, match="means must be finite"):
+        check_captured()
+    assert all(kind.per_list >= 3000 for kind in kinds)
+    check_captured()

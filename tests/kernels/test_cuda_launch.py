@@ -68,7 +68,8 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
     pointer = ctypes.c_uint64
     types = (pointer, ctypes.c_int32, ctypes.c_float, ctypes.c_int64, pointer, pointer)
     fake = FakeDriver(*types)
-    monkeypatch.setattr(module, "_driver_function", lambda *_: fake)
+    functions = {("cuLaunchKernel", *module._LAUNCH): fake}
+    monkeypatch.setattr(module, "_driver_function", lambda *what: functions[what])
     return fake
 
 
@@ -180,6 +181,46 @@ def test_threads_do_not_mix_their_addresses():
     assert seen == [1] * 2000
 
 
+@pytest.mark.parametrize(
+    ("call", "name", "arguments"),
+    [
+        (lambda: module.clear_words(1 << 45, 1000, 9), "cuMemsetD32Async", (1 << 45, 0, 1000, 9)),
+        (
+            lambda: module.copy_words(32, 1 << 45, 6, 9),
+            "cuMemcpyDtoHAsync_v2",
+            (32, 1 << 45, 24, 9),
+        ),
+    ],
+    ids=("words to clear", "bytes to copy"),
+)
+def test_memory_is_left_to_the_driver_unless_it_refuses(monkeypatch, call, name, arguments):
+    seen: list[Any] = []
+    result = 0
+
+    def driver_function(*what: Any) -> Any:
+        assert what[0] == name
+        assert len(what) == 1 + len(arguments)
+
+        def function(*values: Any) -> int:
+            seen.append(values)
+            return result
+
+        return function
+
+    monkeypatch.setattr(module, "_driver_function", driver_function)
+    assert call()
+    result = 1
+    assert not call()
+    assert seen == [arguments] * 2
+    monkeypatch.setattr(module, "_driver_function", lambda *_: None)
+    assert not call()
+
+
+def test_nothing_to_clear_needs_no_driver(monkeypatch):
+    monkeypatch.setattr(module, "_driver_function", lambda *_: None)
+    assert module.clear_words(0, 0, 0)
+
+
 @pytest.mark.parametrize("capability", [80, 90])
 def test_the_layout_is_that_of_compiled_kernels(capability):
     """Also with an integer of one, which Triton takes out of the parameters."""
@@ -235,3 +276,19 @@ def test_a_thread_that_has_not_used_cuda_launches():
     worker.start()
     worker.join()
     torch.testing.assert_close(target, source * 0.5 + 1)
+
+
+@pytest.mark.gpu
+def test_a_thread_that_has_not_used_cuda_clears_memory():
+    device = triton_device()
+    if is_interpreting():
+        pytest.skip("needs a GPU")
+    from vultus.kernels.triton_runtime import fill_with_zeros
+
+    target = torch.ones(1000, device=device)
+    torch.cuda.synchronize()
+    worker = threading.Thread(target=fill_with_zeros, args=(target,))
+    worker.start()
+    worker.join()
+    torch.cuda.synchronize()
+    assert not target.any()

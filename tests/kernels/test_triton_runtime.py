@@ -14,11 +14,14 @@ pytest.importorskip("triton")
 
 from launched_kernels import scale
 from vultus.kernels import triton_runtime
+from vultus.kernels.parts import Layout
 from vultus.kernels.triton_runtime import (
     Launch,
     Launcher,
+    fill_with_zeros,
     launch,
     recorded_launches,
+    start_copy_of_head,
 )
 
 
@@ -175,6 +178,18 @@ def test_prepared_launches_on_another_device_are_left_to_triton(kernel, monkeypa
         assert (len(kernel.bound), len(kernel.direct)) == (bound, direct)
 
 
+def test_prepared_launches_name_the_gpu_that_should_be_the_current_one(kernel, monkeypatch):
+    class Elsewhere(torch.Tensor):
+        def get_device(self) -> int:
+            return 1
+
+    monkeypatch.setattr(FakeDriver.active, "device", 0)
+    prepared = Launcher(kernel, (1,), SIZE=8)
+    with pytest.raises(ValueError, match=r"current GPU, cuda:0, got cuda:1: call torch.cuda.set_"):
+        prepared(torch.zeros(8).as_subclass(Elsewhere))
+    assert not kernel.bound
+
+
 def test_prepared_launches_are_recorded_and_those_of_nothing_are_not_run(kernel):
     prepared, tensor = Launcher(kernel, (1,), 5, SIZE=8, num_warps=2), torch.zeros(8)
     prepared(tensor)
@@ -223,3 +238,24 @@ def test_a_tensor_that_is_not_on_the_gpu_is_reported_by_any_launch():
     launch(scale, (1,), source, target, 32, 2.0, SIZE=32, OFFSET=0)
     with pytest.raises(ValueError, match="cannot be accessed"):
         launch(scale, (1,), source.cpu(), target, 32, 2.0, SIZE=32, OFFSET=0)
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_buffers_are_left_to_pytorch_where_the_driver_does_not_serve(monkeypatch, is_refused):
+    """On a CPU, and where the driver refuses."""
+    if is_refused:
+        monkeypatch.setattr(triton_runtime, "_stream_of", lambda _: 7)
+        monkeypatch.setattr(triton_runtime, "clear_words", lambda *_: False)
+        monkeypatch.setattr(triton_runtime, "copy_words", lambda *_: False)
+    layout = Layout(counts=((6,), torch.int32), rest=((4,), torch.int32))
+    counts, rest = layout.divide(torch.arange(layout.words, dtype=torch.int32))
+    memory = torch.zeros(3, dtype=torch.int32)
+    start_copy_of_head(counts, memory)
+    assert memory.tolist() == [0, 1, 2]
+    before = rest.tensor().clone()
+    fill_with_zeros(counts)
+    assert not counts.tensor().any()
+    assert torch.equal(rest.tensor(), before)
+    ones = torch.ones(3, 2)
+    fill_with_zeros(ones)
+    assert not ones.any()

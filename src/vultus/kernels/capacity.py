@@ -60,7 +60,8 @@ class _Landing:
 
 
 _landings: dict[tuple[int, int], deque[_Landing]] = {}
-"""Those that no reading holds, by GPU and length; some copies may still be on their way."""
+"""Those that no reading holds, by GPU and length. They are never freed: some copies may still be on
+their way, of which PyTorch does not know."""
 
 
 class Reading:
@@ -79,10 +80,8 @@ class Reading:
         if device < 0:
             self._values = counters.head(count)
             return
-        unused = _landings.get((device, count))
-        if unused is None:
-            unused = _landings[device, count] = deque()
-        self._unused = unused
+        key = device, count
+        self._unused = _landings.get(key) or _landings.setdefault(key, deque())
         self._landing = landing = self._take_landing(device, count)
         self._values = landing.memory
         start_copy(counters, landing.memory)
@@ -94,7 +93,9 @@ class Reading:
             if landing.event.query():
                 return landing
             self._unused.append(landing)
-        memory = torch.empty(count, dtype=torch.int32, pin_memory=True)
+        # Whoever reads first must not decide where the memory can be written to.
+        with torch.inference_mode(False):
+            memory = torch.empty(count, dtype=torch.int32, pin_memory=True)
         return _Landing(memory, torch.Event(torch.device("cuda", device)))
 
     def __del__(self) -> None:
@@ -127,7 +128,8 @@ class Capacity:
     def prepare_capture(self, device: torch.device) -> None:
         """Allocate what captured calls write to; must happen outside of a capture."""
         if self.peaks is None:
-            self.peaks = torch.zeros(3, dtype=torch.int64, device=device)
+            with torch.inference_mode(False):
+                self.peaks = torch.zeros(3, dtype=torch.int64, device=device)
             overflow_flag(device)
 
     def capture(self, longest: Tensor) -> None:
@@ -156,19 +158,19 @@ class Capacity:
         torch.maximum(peak, needed, out=peak)
         overflow_flag(self.peaks.device).logical_or_(needed > available)
 
-    def learn_from_captured(self) -> None:
+    def learn_from_captured(self) -> str | None:
         """Grow if captured calls since the last check came close to the limits; waits for the GPU.
 
-        Raises:
-            ValueError: If one of them has met a problem with its inputs.
+        Returns:
+            What one of them has found wrong with its inputs, if anything.
         """
         if self.peaks is None:
-            return
+            return None
         longest, pairs, bits = self.peaks.tolist()
         self.peaks.zero_()
-        raise_problem(bits, self.problems)
         if longest or pairs:
             self.update(longest, pairs)
+        return _problem_of(bits, self.problems)
 
     def update(self, longest: int, pairs: int = 0) -> bool:
         """Learn what a call needed; grow if that is too close to the limits.
@@ -210,7 +212,8 @@ def overflow_flag(device: torch.device) -> Int[Tensor, " 1"]:
     Kernels of the same graph read it before they change what a repeated step needs.
     """
     if device not in _flags:
-        _flags[device] = torch.zeros(1, dtype=torch.int32, device=device)
+        with torch.inference_mode(False):
+            _flags[device] = torch.zeros(1, dtype=torch.int32, device=device)
     return _flags[device]
 
 
@@ -224,11 +227,12 @@ def raise_problem(bits: int, problems: Sequence[str]) -> None:
     Raises:
         ValueError: If a bit is set; says what the first one stands for.
     """
-    if not bits:
-        return
-    for bit, message in enumerate(problems):
-        if bits >> bit & 1:
-            raise ValueError(message)
+    if problem := _problem_of(bits, problems):
+        raise ValueError(problem)
+
+
+def _problem_of(bits: int, problems: Sequence[str]) -> str | None:
+    return next((text for k, text in enumerate(problems) if bits >> k & 1), None) if bits else None
 
 
 def check_captured() -> None:
@@ -242,8 +246,10 @@ def check_captured() -> None:
     have_overflowed = [bool(flag) for flag in _flags.values()]
     for flag in _flags.values():
         flag.zero_()
-    for capacity in _shared.values():
-        capacity.learn_from_captured()
+    # All learn before one reports, or what the others have noted would be lost with the flags.
+    problems = [capacity.learn_from_captured() for capacity in _shared.values()]
+    for problem in filter(None, problems):
+        raise ValueError(problem)
     if any(have_overflowed):
         raise CapacityExceededError(
             "lists of a captured call did not fit; buffers have grown: capture the graph again"

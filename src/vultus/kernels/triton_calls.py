@@ -129,11 +129,12 @@ def forward_until_it_fits(
     while True:
         lists = make_lists(capacity.per_list)
         if _is_capturing(lists.radii):
-            counters = lists.counters
+            # Blending meets problems of its own, so that counters are noted behind it.
+            blended, counters = blend_lists(lists), lists.counters
             longest, bits = tiles.COUNT_LONGEST.value, tiles.COUNT_PROBLEMS.value
             capacity.capture(counters[longest : longest + 1])
             capacity.capture_problems(counters[bits : bits + 1], problems)
-            return lists, blend_lists(lists), None
+            return lists, blended, None
         capacity.prepare_capture(lists.radii.device)
         blended = blend_lists(lists)
         reading = Reading(lists.counts, tiles.NUM_COUNTERS.value, start_copy_of_head)

@@ -1,8 +1,9 @@
 """Kinds of calls, lists and sums of gradients, for the GPU backends of both rasterizers.
 
 Eager calls take longer on the host than on the GPU, so that allocations are few (what lives as long
-as the lists is parts of one) and launches are prepared once for each kind of call. What stages hand
-to each other are named tuples, which take a third of the time that frozen dataclasses take to make.
+as the lists is parts of one, but for radii) and launches are prepared once for each kind of call.
+What stages hand to each other are named tuples, which take a third of the time that frozen
+dataclasses take to make.
 """
 
 from __future__ import annotations
@@ -280,6 +281,8 @@ def gather_gradients(
         return tensor
 
     totals = zeros(rows)
+    if not rows:
+        return totals
     if num_pairs is None:
         for group in _feature_groups(columns[1]):
             launch_group(group, *totals, None)

@@ -78,6 +78,7 @@ _recordings: list[list[Launch]] = []
 _compiled: dict[tuple[Any, ...], Any] = {}
 """What Triton has compiled, by everything that it compiles for."""
 _MAX_COMPILED = 4096
+_ON_CPU = -1
 _ALIGNMENT = 16
 """Bytes; Triton compiles other code for pointers that are not aligned to this."""
 
@@ -163,7 +164,11 @@ class Launcher:
         errors in words, and initializes CUDA in threads that have not used it."""
 
     def __call__(self, *buffers: Buffer) -> None:
-        """Run the kernel on tensors, or parts of them."""
+        """Run the kernel on tensors, or parts of them.
+
+        Raises:
+            ValueError: If they are on another GPU than the current one.
+        """
         if _recordings or not self._is_compiled:
             launch(
                 self._kernel, self._grid, *map(as_tensor, buffers), *self._numbers,
@@ -181,6 +186,12 @@ class Launcher:
         if runner is not None:
             runner(*addresses, *self._values, stream=active.get_current_stream(device))
             return
+        elsewhere = buffers[0].get_device()
+        if elsewhere not in {device, _ON_CPU}:
+            raise ValueError(
+                f"tensors must be on the current GPU, cuda:{device}, got cuda:{elsewhere}: call "
+                f"torch.cuda.set_device({elsewhere}) before"
+            )
         tensors = map(as_tensor, buffers)
         compiled = _launch_compiled(
             self._kernel, self._grid, (*tensors, *self._numbers), self._constants, self._num_warps

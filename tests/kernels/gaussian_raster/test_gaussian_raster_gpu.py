@@ -12,6 +12,8 @@ import torch
 from gaussian_scenes import OUTPUTS, Scene, make_scene, with_covariances
 from raster_scenes import (
     check_against_oracle,
+    check_captured_report,
+    check_gradients_of_nothing,
     double,
     gradients_of,
     make_camera,
@@ -207,6 +209,13 @@ def test_gpu_draws_nothing_where_nothing_is_visible(device):
     assert all(float(g.detach().abs().sum()) == 0 for g in gradients_of(scene, images).values())
 
 
+@pytest.mark.parametrize("is_deterministic", [False, True])
+def test_gpu_takes_a_batch_without_frames(device, is_deterministic, request):
+    if is_deterministic:
+        request.getfixturevalue("deterministic")
+    check_gradients_of_nothing(make_scene(6), device)
+
+
 def test_gpu_draws_an_empty_scene(device):
     scene = make_scene().map(lambda value: value[:, :0]).to(torch.float32, device)
     images = scene.render(
@@ -307,6 +316,11 @@ def test_gpu_reports_values_that_are_not_finite(device, name):
     leaves = replace(scene, **{name: value}).to(torch.float32, device)
     with torch.no_grad(), pytest.raises(ValueError, match=rf"{name}.* must be finite"):
         leaves.render(make_camera(*SIZE).to(device), backend="gpu")
+
+
+@pytest.mark.parametrize("name", ["means", "sh_coeffs", "features"])
+def test_captured_calls_note_values_that_are_not_finite(device, name, monkeypatch):
+    check_captured_report(monkeypatch, make_scene(20), name, device)
 
 
 def test_gpu_reports_skewed_cameras(device):

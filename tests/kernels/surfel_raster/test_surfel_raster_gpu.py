@@ -10,6 +10,8 @@ import torch
 
 from raster_scenes import (
     check_against_oracle,
+    check_captured_report,
+    check_gradients_of_nothing,
     double,
     gradients_of,
     make_camera,
@@ -150,6 +152,13 @@ def test_gpu_reads_no_unwritten_memory_for_surfels_beside_the_image(device, axis
     assert all(float(g.detach().abs().sum()) == 0 for g in gradients_of(leaves, images).values())
 
 
+@pytest.mark.parametrize("is_deterministic", [False, True])
+def test_gpu_takes_a_batch_without_frames(device, is_deterministic, request):
+    if is_deterministic:
+        request.getfixturevalue("deterministic")
+    check_gradients_of_nothing(make_scene(6), device)
+
+
 def test_gpu_draws_an_empty_scene(device):
     scene = Scene(*(v[:, :0] for v in vars(make_scene()).values())).to(torch.float32, device)
     images = scene.render(
@@ -242,6 +251,11 @@ def test_gpu_reports_values_that_are_not_finite(device, name):
     leaves = replace(scene, **{name: value}).to(torch.float32, device)
     with torch.no_grad(), pytest.raises(ValueError, match=rf"{name}.* must be finite"):
         leaves.render(make_camera(*SIZE).to(device), backend="gpu")
+
+
+@pytest.mark.parametrize("name", ["means", "sh_coeffs", "features"])
+def test_captured_calls_note_values_that_are_not_finite(device, name, monkeypatch):
+    check_captured_report(monkeypatch, make_scene(20), name, device)
 
 
 def test_gpu_reports_singular_jacobians_and_skewed_cameras(device):

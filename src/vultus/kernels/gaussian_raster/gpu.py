@@ -6,7 +6,8 @@ batch is nothing special: its rows are ``frame * n + i`` and its bins follow eac
 
 Nothing waits for the GPU except the check of the lists' capacity, as told in `kernels.capacity`,
 and nothing depends on data, so that calls can be captured into CUDA graphs. Images are bitwise
-reproducible; with ``torch.use_deterministic_algorithms(True)`` gradients are, too.
+reproducible; with ``torch.use_deterministic_algorithms(True)`` gradients are, too, for which eager
+calls wait once more.
 """
 
 from __future__ import annotations
