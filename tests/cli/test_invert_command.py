@@ -127,11 +127,14 @@ def test_what_cannot_be_inverted_is_refused_in_one_line(
     bad[0] = 2.0
     (folder / "skewed.json").write_text(json.dumps(bad))
     (folder / "others.json").write_text('{"labels": [["a.png", []], ["b.png", []]]}')
+    one = json.loads((folder / "dataset.json").read_text())["labels"][0][1]
+    (folder / "another.json").write_text(json.dumps({"labels": [["a.png", one]]}))
     for name, message in (
         ("short.json", "the label must have 25 numbers, got 3"),
         ("words.json", "words.json: the label must hold numbers: could not convert string"),
         ("skewed.json", "camera_to_world"),
-        ("others.json", "must hold one label for photo.png, got 0"),
+        ("others.json", "must hold one label for photo.png, got 0; it lists a.png, b.png"),
+        ("another.json", "must hold one label for photo.png, got 0; it lists a.png"),
         ("photo.png", "photo.png"),
     ):
         refuses(command(folder, out, "--label", str(folder / name)), message)

@@ -169,3 +169,13 @@ def test_a_reader_that_goes_away_causes_no_traceback() -> None:
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait() == 1
+
+
+def test_kernels_that_can_be_kept_nowhere_are_no_bug(
+    fake_command: Callable[[BaseException | None], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_command(RuntimeError("cannot cache function '_grow': no locator available for file 'x'"))
+    assert run(["fake"]) == 2
+    error = capsys.readouterr().err
+    assert "set NUMBA_CACHE_DIR to a folder that can be written" in error
+    assert error.count("\n") == 1

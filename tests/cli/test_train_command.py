@@ -77,12 +77,15 @@ def test_a_dry_run_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_same_command_again_trains_no_step(own_run: Path, capture: Path) -> None:
+def test_the_same_command_again_trains_no_step(
+    own_run: Path, capture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     weights = own_run / "checkpoints" / "step_6" / "weights.safetensors"
     before, log = weights.stat().st_mtime_ns, (own_run / "metrics.jsonl").read_text()
     command = ["train", "surfhead", "--preset", "demo", "--steps", "6", "--checkpoint-every", "4"]
     command += ["--log-every", "2", "--data", str(capture), "--out", str(own_run)]
     assert run(command) == 0
+    assert f"note: {own_run} continues after step 6\n" in capsys.readouterr().err
     assert weights.stat().st_mtime_ns == before
     assert (own_run / "metrics.jsonl").read_text() == log
 
@@ -156,3 +159,9 @@ def test_settings_that_are_no_numbers_are_refused_before_anything_begins(
     options = train(capture, tmp_path / "run", "--losses.alpha-weight", "nan")
     refuses(options, "--losses.alpha-weight must be a number, got nan")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_does_not_go_into_its_capture(capture: Path, refuses: Callable[..., str]) -> None:
+    before = sorted(capture.iterdir())
+    refuses(train(capture, capture, "--steps", "5"), "is the capture; give the run a folder")
+    assert sorted(capture.iterdir()) == before

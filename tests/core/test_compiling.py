@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 
 import pytest
 from numba import njit
 from numba.core import event
 
-from vultus.core.compiling import pause_collector_while_compiling
+from vultus.core import compiling
+from vultus.core.compiling import cache_folder, pause_collector_while_compiling
 
 
 @pytest.fixture
@@ -44,3 +46,18 @@ def test_a_collector_that_was_off_stays_off() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_kernels_are_kept_where_numba_is_told_or_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kernels"))
+    assert tmp_path / "kernels" in cache_folder().parents
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("cannot cache function 'f': no locator available for file 'f.py'")
+
+    monkeypatch.setattr(compiling, "FunctionCache", refuse)
+    with pytest.raises(OSError, match="kernels cannot be loaded; set NUMBA_CACHE_DIR"):
+        cache_folder()

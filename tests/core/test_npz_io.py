@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import struct
 import zipfile
 from collections.abc import Callable
@@ -139,3 +140,11 @@ def test_numbers_of_any_type_become_floats() -> None:
 def test_what_are_no_finite_numbers_is_refused(values: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         finite_floats(values, "a.npz: w")
+
+
+def test_pictures_and_pickles_are_no_archives(path: Path) -> None:
+    """NumPy would say how to load them unsafely."""
+    for content in (b"\x89PNG\r\n\x1a\n" + bytes(100), pickle.dumps({"w": 1}), b""):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"a\.npz: not .* file: it is no archive$"):
+            read_npz(path)

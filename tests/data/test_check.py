@@ -74,6 +74,10 @@ def test_an_unreadable_folder_is_one_error(tmp_path):
         draw_check_sheet(report, tmp_path / "sheet.png")
 
 
+def test_a_folder_that_is_not_there_is_said_to_be_that(tmp_path):
+    assert check_capture(tmp_path / "none").errors == (f"{tmp_path / 'none'}: no such folder",)
+
+
 def test_centimetres_are_noticed(capture):
     def to_centimetres(frame):
         for row in frame["transform_matrix"][:3]:

@@ -238,3 +238,14 @@ def test_places_without_images_are_refused(tmp_path: Path) -> None:
         open_image_set(tmp_path / "nothing")
     with pytest.raises(ValueError, match="holds no PNG or JPEG"):
         open_image_set(tmp_path)
+
+
+def test_what_an_interrupted_write_has_left_is_no_image(tmp_path: Path) -> None:
+    source = write_image_set(tmp_path / "set", LABELS)
+    before = open_image_set(source).fingerprint()
+    for name in ("00000/.vultus-tmp-12-img00000009.png", ".vultus-tmp-3-00001/img00000008.png"):
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).write_bytes(b"half a picture")
+    images = open_image_set(source)
+    assert len(images) == len(LABELS)
+    assert images.fingerprint() == before

@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from fakes import FakeHead
+from vultus.core.exr_io import read_exr
 from vultus.core.image_io import read_image_bytes
 from vultus.data.check import check_capture
 from vultus.data.driving import capture_driver, drive
 from vultus.data.readers import load_frame, read_sequence
+from vultus.data.relighting import light_to_world
 from vultus.data.sequence import HeadSequence
 from vultus.data.studio.capture import film, plan_film
 from vultus.data.studio.config import PRESETS, StudioConfig
@@ -24,6 +26,7 @@ from vultus.geometry.cameras import project_points
 from vultus.heads.base import HeadPose
 from vultus.heads.expression_track import ExpressionTrack
 from vultus.heads.face_motion import face_coeff_names, face_coeffs
+from vultus.render.lighting.envmap import EnvironmentMap, envmap_directions, sample_envmap
 
 CONFIG = StudioConfig(
     frames=8,
@@ -173,3 +176,19 @@ def test_an_own_neutral_is_kept_when_a_video_drives(sequence: HeadSequence) -> N
     driver = capture_driver(sequence)
     played = drive(driver, sequence.head, own, rebasing="expression", neutral=1, own_neutral=1)
     torch.testing.assert_close(played.pose.expression_coeffs, own.expression_coeffs)
+
+
+def test_the_light_stands_still_for_the_camera_that_moves_about_the_head(
+    filmed: Path, sequence: HeadSequence, scene: Scene
+) -> None:
+    assert sequence.light_space == "camera_opengl"
+    light = EnvironmentMap(read_exr(filmed / "light.exr"))
+    studio = light_to_world(scene.cameras[0], "camera_opengl")[0]
+    ways = envmap_directions(8, 16).reshape(1, -1, 3)
+    found = sample_envmap(light.radiance[None], ways)
+    expected = sample_envmap(scene.light.radiance[None], ways @ studio.float().T)
+    assert float((found - expected).abs().mean()) < 0.03 * float(expected.mean())
+    turns = [light_to_world(record.camera, sequence.light_space)[0] for record in sequence.frames]
+    # The cosine of an angle from its rotation's trace: the head turns around once.
+    assert min(float((turns[0].T @ turn).trace() - 1) / 2 for turn in turns) < -0.9
+    assert not check_capture(filmed).errors

@@ -10,6 +10,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from vultus.cli.console import print_note
 from vultus.cli.run_config import (
     complete_run_config,
     default_settings,
@@ -134,6 +135,8 @@ def open_or_create_run(path: Path, settings: Any, *, resume: bool = True) -> Run
     if check_run_folder(path, settings, resume=resume):
         folder = RunFolder.open(path)
         note_defaults(folder.config_path, read_json(folder.config_path), default_settings(settings))
+        if steps := folder.checkpoint_steps():
+            print_note(f"{path} continues after step {steps[-1]}")
         return folder
     return RunFolder.create(path, settings, seed=settings.seed, method=settings.method)
 

@@ -140,19 +140,19 @@ def _processor() -> str:
 
 
 def _kernel_cache() -> str:
-    """Compiled kernels lie beside their sources, or in ``NUMBA_CACHE_DIR``."""
+    """Compiled kernels lie beside their sources, or in the home, or in ``NUMBA_CACHE_DIR``."""
+    from vultus.core.compiling import cache_folder
+
     chosen = os.environ.get("NUMBA_CACHE_DIR", "")
-    kernels = importlib.import_module("vultus.kernels").__file__
-    assert kernels is not None
-    folder = Path(chosen) if chosen else Path(kernels).parent / "__pycache__"
+    if not chosen:
+        return f"{cache_folder()} is writable"
+    folder = Path(chosen)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return f"{folder} is writable"
     except OSError as error:
-        raise RuntimeError(
-            f"{folder} is not writable, so kernels compile on every start; set NUMBA_CACHE_DIR"
-        ) from error
+        raise OSError(f"{folder} is not writable; set NUMBA_CACHE_DIR to another folder") from error
 
 
 def _ffmpeg() -> str:

@@ -43,7 +43,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "invert": ("vultus.cli.invert", "find the generated head that looks like a photo"),
     "mix-styles": ("vultus.cli.mix_styles", "cross the styles of generated people"),
     "convert-checkpoint": ("vultus.cli.convert_checkpoint", "read published models"),
-    "data": ("vultus.cli.data", "make, check, join and fit captures: studio, check, union, fit"),
+    "data": ("vultus.cli.data", "make and check captures and image sets: studio, collection, ..."),
     "assets": ("vultus.cli.assets", "import files that cannot be shipped: list, import, where"),
     "bench": ("vultus.cli.bench", "time the kernels on this machine"),
     "doctor": ("vultus.cli.doctor", "check the installation"),
@@ -55,6 +55,8 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 _TRACEBACK_VARIABLE = "VULTUS_TRACEBACK"
+_NO_CACHE = "no locator available"
+"""What Numba says, as it loads kernels, where it can write to no folder."""
 # What users cause; everything else is a bug of ours and keeps its traceback.
 _USER_ERRORS = (
     ValueError,
@@ -117,6 +119,11 @@ def _user_message(error: Exception) -> str | None:
         # A message is a sentence; a bare key is a bug.
         message = error.args[0] if error.args else None
         return message if isinstance(message, str) and " " in message else None
+    if isinstance(error, RuntimeError) and _NO_CACHE in str(error):
+        return (
+            "compiled kernels can be kept neither beside the package nor in the home: set "
+            "NUMBA_CACHE_DIR to a folder that can be written"
+        )
     return str(error) if isinstance(error, _USER_ERRORS) else None
 
 

@@ -127,6 +127,8 @@ def train(method: str, config: Any, options: TrainOptions) -> None:
     if METHODS[method].needs_mesh:
         check_has_mesh(sequence.head, method)
     settings = run_settings(method, options.seed, options.data, config)
+    if options.out.resolve() == sequence.root.resolve():
+        raise ValueError(f"--out: {options.out} is the capture; give the run a folder of its own")
     check_run_folder(options.out, settings, resume=options.resume)
     for split in _measured(sequence):
         check_protocol(sequence, split, protocol)

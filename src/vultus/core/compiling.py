@@ -1,13 +1,15 @@
-"""Faster compilation of Numba kernels."""
+"""Compilation of Numba kernels: made faster, and where its results are kept."""
 
 from __future__ import annotations
 
 import gc
 import threading
+from pathlib import Path
 
-from numba.core import event
+from numba.core import config, event
+from numba.core.caching import FunctionCache
 
-__all__ = ["pause_collector_while_compiling"]
+__all__ = ["cache_folder", "pause_collector_while_compiling"]
 
 
 class _PausedCollector(event.Listener):
@@ -47,3 +49,20 @@ def pause_collector_while_compiling() -> None:
     if _listener is None:
         _listener = _PausedCollector()
         event.register("numba:compile", _listener)
+
+
+def cache_folder() -> Path:
+    """Where Numba keeps the kernels of a module: beside it, in the home, or where it is told.
+
+    Raises:
+        OSError: If it can write to none of them, and kernels cannot be loaded.
+    """
+    config.reload_config()
+    try:
+        # A lambda, since the shape checks of the tests wrap named functions.
+        return Path(FunctionCache(lambda: None).cache_path)
+    except RuntimeError as error:
+        raise OSError(
+            "neither the package nor the home can be written, so kernels cannot be loaded; set "
+            "NUMBA_CACHE_DIR"
+        ) from error

@@ -9,7 +9,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 __all__ = [
@@ -31,7 +31,7 @@ _INTEGER_DIGITS = 20
 """With the sign. More are not even parsed: Python needs quadratic time for them."""
 
 
-def is_temporary(path: Path) -> bool:
+def is_temporary(path: PurePath) -> bool:
     """Say whether a name is one that an interrupted write may have left behind."""
     return path.name.startswith(_TEMPORARY_PREFIX)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from numpy.lib.npyio import NpzFile
 __all__ = ["finite_floats", "read_npz", "read_npz_array"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
+_NPY = b"\x93NUMPY"
+"""What a file of a single array begins with."""
 
 
 def read_npz(path: Path, names: Collection[str] | None = None) -> dict[str, Array]:
@@ -30,6 +33,10 @@ def read_npz(path: Path, names: Collection[str] | None = None) -> dict[str, Arra
     try:
         # Opened here: NumPy leaves a file open that turns out to be damaged.
         with path.open("rb") as stream:
+            # NumPy takes whatever it does not know for a pickle, and says how to run one.
+            if stream.read(len(_NPY)) != _NPY and not zipfile.is_zipfile(stream):
+                raise ValueError("it is no archive")
+            stream.seek(0)
             archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, NpzFile):
                 raise ValueError("it holds a single array")

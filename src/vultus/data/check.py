@@ -62,6 +62,8 @@ def check_capture(root: Path, format: str = "auto", **options: Any) -> CheckRepo
     Raises:
         ValueError: If an option or the format is unknown to the reader.
     """
+    if not root.is_dir():
+        return CheckReport(root, (f"{root}: no such folder",), (), {}, None)
     try:
         name = detect_format(root) if format == "auto" else format
         sequence = read_sequence(root, name, **options)

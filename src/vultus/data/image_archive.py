@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
+
+from vultus.core.files import is_temporary
 
 __all__ = ["ImageArchive", "open_archive"]
 
@@ -52,13 +55,23 @@ def open_archive(path: Path) -> ImageArchive:
     return _Zip(path)
 
 
+def _whole(names: Iterable[str]) -> list[str]:
+    """Names without what interrupted writes have left, in order."""
+
+    def is_left_over(name: str) -> bool:
+        path = PurePosixPath(name)
+        return any(is_temporary(part) for part in (path, *path.parents))
+
+    return sorted(name for name in names if not is_left_over(name))
+
+
 class _Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def names(self) -> list[str]:
         files = (file for file in self.path.rglob("*") if file.is_file())
-        return sorted(file.relative_to(self.path).as_posix() for file in files)
+        return _whole(file.relative_to(self.path).as_posix() for file in files)
 
     def size(self, name: str) -> int:
         return (self.path / name).stat().st_size
@@ -76,7 +89,7 @@ class _Zip:
             raise ValueError(f"{path}: not a complete zip archive: {error}") from error
 
     def names(self) -> list[str]:
-        return sorted(name for name in self._file.namelist() if not name.endswith("/"))
+        return _whole(name for name in self._file.namelist() if not name.endswith("/"))
 
     def size(self, name: str) -> int:
         return self._file.getinfo(name).file_size

@@ -120,7 +120,7 @@ def unlit_label_content(images: ImageSet, *, replace: bool) -> Mapping[str, Any]
     if replace:
         return content
     if "sh" in content:
-        raise ValueError(f"{where} has lights already; ask for their replacement")
+        raise ValueError(f"{where} has lights already; --replace (replace=True) replaces them")
     if RGB_LIGHT_FILE in images.images.names():
         raise ValueError(
             f"{images.path}: {RGB_LIGHT_FILE} is there already; ask for its replacement"

@@ -15,6 +15,8 @@ from vultus.data.label_files import label_table, parse_label
 
 __all__ = ["read_label", "square_mask", "square_photo"]
 
+_NAMED = 3
+
 
 def square_photo(path: Path, size: int) -> Float[Tensor, "1 3 s s"]:
     """Read a photo, cut its middle square out and resize it; values in [0, 1].
@@ -48,7 +50,7 @@ def read_label(path: Path, photo: Path) -> Float[Tensor, "1 25"]:
 
     Args:
         path: JSON file: 25 numbers, or ``dataset.json`` of an image set, which lists the photo by
-            its file name (or holds a single label).
+            its file name.
         photo: Which entry is meant.
 
     Raises:
@@ -59,10 +61,12 @@ def read_label(path: Path, photo: Path) -> Float[Tensor, "1 25"]:
     values = data
     if isinstance(data, dict):
         entries = label_table(data, "labels", str(path))
-        named = [value for name, value in entries.items() if Path(name).name == photo.name]
-        found = named or (list(entries.values()) if len(entries) == 1 else [])
+        found = [value for name, value in entries.items() if Path(name).name == photo.name]
         if len(found) != 1:
-            raise ValueError(f"{path} must hold one label for {photo.name}, got {len(found)}")
+            others = f"; it lists {', '.join([*entries][:_NAMED])}" if entries and not found else ""
+            raise ValueError(
+                f"{path} must hold one label for {photo.name}, got {len(found)}{others}"
+            )
         values = found[0]
     label = parse_label(values, LABEL_DIM, f"{path}: the label")
     check_label(label, f"{path}: the label")

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vultus.core.files import atomic_directory, write_json, write_text
+from vultus.core.files import atomic_directory, is_temporary, write_json, write_text
 from vultus.core.image_io import read_image, write_image
 from vultus.core.progress import Progress
 from vultus.core.threads import map_in_threads
@@ -187,7 +187,7 @@ def plan_crops(
     if detectors.landmarks is None and (detectors.box is None or detectors.pose is None):
         raise ValueError("crops need landmarks, or boxes and poses; got neither")
     files = (file for file in source.rglob("*") if file.suffix.lower() in _SUFFIXES)
-    names = sorted(file.relative_to(source).as_posix() for file in files)
+    names = sorted(file.relative_to(source).as_posix() for file in files if not is_temporary(file))
     if not names:
         raise ValueError(f"{source}: holds no PNG or JPEG image")
     return CropPlan(source, out, tuple(names), detectors, config or CropConfig())

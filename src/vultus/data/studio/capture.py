@@ -15,7 +15,9 @@ from vultus.core.files import write_json
 from vultus.core.progress import Progress
 from vultus.core.threads import map_in_threads
 from vultus.data.light_card import CARD_NAME, LightCard
+from vultus.data.relighting import light_to_world
 from vultus.data.rig_files import RigCard
+from vultus.data.sequence import LightSpace
 from vultus.data.studio.config import StudioConfig, demo_config
 from vultus.data.studio.frames import StudioFrame
 from vultus.data.studio.layout import CaptureFolder
@@ -32,6 +34,11 @@ _LAYOUTS: dict[StudioLayout, type[CaptureFolder] | type[VideoCaptureFolder]] = {
     "studio": CaptureFolder,
     "nerf_blendshape": VideoCaptureFolder,
 }
+_LIGHT_SPACES: dict[StudioLayout, LightSpace] = {
+    "studio": "world",
+    "nerf_blendshape": "camera_opengl",
+}
+"""What lights stand still in. A video's world is the head, which its camera moves about."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +124,7 @@ def film(
     folder, scene = plan.folder, plan.scene
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "studio.json", plan.note)
-    _write_lights(out, scene, config)
+    _write_lights(out, scene, config, layout)
     folder.begin()
     with Progress("filming", plan.num_missing, "images") as progress:
         for light, wanted in plan.missing.items():
@@ -170,12 +177,15 @@ def _note(config: StudioConfig, format_name: str, scene: Scene) -> dict[str, Any
     }
 
 
-def _write_lights(out: Path, scene: Scene, config: StudioConfig) -> None:
-    write_exr(out / "light.exr", scene.light.radiance, half=False)
+def _write_lights(out: Path, scene: Scene, config: StudioConfig, layout: StudioLayout) -> None:
+    light, space = scene.light, _LIGHT_SPACES[layout]
+    if space != "world":
+        light = light.turned(light_to_world(scene.cameras[0], space)[0])
+    write_exr(out / "light.exr", light.radiance, half=False)
     if scene.test_lights:
         (out / "envs").mkdir(exist_ok=True)
     for name, light in scene.test_lights.items():
         write_exr(out / "envs" / f"{name}.exr", light.environment.radiance, half=False)
     exposures = {name: light.exposure for name, light in scene.test_lights.items()}
-    card = LightCard("light.exr", scene.exposure, exposures, "world", config.film)
+    card = LightCard("light.exr", scene.exposure, exposures, space, config.film)
     card.save(out / CARD_NAME, {"num_lights": config.num_lights})

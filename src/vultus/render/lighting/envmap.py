@@ -73,6 +73,17 @@ class EnvironmentMap:
         """Turn the surroundings; see ``rotate_envmap``."""
         return EnvironmentMap(rotate_envmap(self.radiance[None], angle)[0])
 
+    def turned(self, axes: Float[Tensor, "3 3"]) -> EnvironmentMap:
+        """The same light in other axes, looked up bilinearly.
+
+        Args:
+            axes: Rotation that takes directions from the other axes to those of this map.
+        """
+        height, width = self.radiance.shape[1:]
+        directions = envmap_directions(height, width, self.radiance.dtype).reshape(1, -1, 3)
+        found = sample_envmap(self.radiance[None], directions @ axes.to(self.radiance).T)
+        return EnvironmentMap(found[0].T.reshape(3, height, width).contiguous())
+
     def scaled(self, factor: float) -> EnvironmentMap:
         """``factor`` times the light."""
         return EnvironmentMap(self.radiance * factor)
