@@ -196,7 +196,7 @@ def test_lights_that_cannot_be_taken_over_are_refused(
     (source / "img/dataset_rgb_sh_2.json").unlink()
     assert "sh" not in json.loads((source / "img/dataset.json").read_text())
     assert run(labels) == 0
-    refuses(labels, "has lights already; ask for their replacement")
+    refuses(labels, "has lights already; --replace")
 
 
 def test_what_cannot_be_labelled_is_refused(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import types
 from collections.abc import Callable
 
 import pytest
+from safetensors import SafetensorError
 
 import vultus
 from vultus.cli.main import COMMANDS, run
@@ -179,3 +181,18 @@ def test_kernels_that_can_be_kept_nowhere_are_no_bug(
     error = capsys.readouterr().err
     assert "set NUMBA_CACHE_DIR to a folder that can be written" in error
     assert error.count("\n") == 1
+
+
+def test_a_full_disk_is_one_line(
+    fake_command: Callable[[BaseException | None], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for error in (
+        OSError(errno.ENOSPC, "No space left on device", "run/x.bin"),
+        OSError(errno.ENAMETOOLONG, "File name too long", "a" * 5),
+        SafetensorError("Error while serializing: I/O error:\nNo space left on device"),
+    ):
+        fake_command(error)
+        assert run(["fake"]) == 2
+        text = capsys.readouterr().err
+        assert text.startswith("vultus: ")
+        assert text.count("\n") == 1

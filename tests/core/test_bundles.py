@@ -117,3 +117,12 @@ def test_files_may_be_read_by_those_who_may_read_any_new_file(tmp_path: Path) ->
     plain.touch()
     save_bundle(tmp_path / "b.safetensors", {"x": torch.zeros(1)})
     assert (tmp_path / "b.safetensors").stat().st_mode == plain.stat().st_mode
+
+
+def test_shapes_beyond_64_bits_are_refused_in_one_line(tmp_path: Path) -> None:
+    header = b'{"a":{"dtype":"F32","shape":[9223372036854775808,0],"data_offsets":[0,0]}}'
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(ValueError, match=r"a\.safetensors: not a complete safetensors") as caught:
+        load_bundle(path)
+    assert "\n" not in str(caught.value)

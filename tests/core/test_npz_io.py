@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import struct
 import zipfile
@@ -148,3 +149,21 @@ def test_pictures_and_pickles_are_no_archives(path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"a\.npz: not .* file: it is no archive$"):
             read_npz(path)
+
+
+def test_archives_that_unfold_to_more_than_memory_are_refused(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("w.npy", "w", force_zip64=True) as member:
+            header = io.BytesIO()
+            np.lib.format.write_array_header_1_0(
+                header, {"descr": "<f8", "fortran_order": False, "shape": (1 << 26,)}
+            )
+            member.write(header.getvalue())
+            for _ in range(512):
+                member.write(bytes(1 << 20))
+        small = io.BytesIO()
+        np.save(small, np.zeros(3))
+        archive.writestr("small.npy", small.getvalue())
+    with pytest.raises(ValueError, match=r"w.npy' would unfold from \d+ to \d+ bytes"):
+        read_npz(path)
+    assert read_npz(path, ("small",))["small"].tolist() == [0.0, 0.0, 0.0]

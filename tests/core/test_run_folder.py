@@ -17,6 +17,7 @@ import torch
 
 import vultus
 from vultus.core.config import load_config
+from vultus.core.files import is_temporary
 from vultus.core.run_folder import Checkpoint, RunFolder
 
 
@@ -219,11 +220,25 @@ def killing_sync(path):
     count += 1
     sync(path)
 files._sync = killing_sync
-run = RunFolder.open(Path({str(run.path)!r}))
+run = RunFolder.resume(Path({str(run.path)!r}))
 run.save_checkpoint(Checkpoint(2, {{"means": torch.ones(2)}}, {{"m": torch.ones(2)}}, {{}}))
 """
     done = subprocess.run([sys.executable, "-c", program], check=False)
     assert done.returncode == -signal.SIGKILL
-    opened = RunFolder.open(run.path)
+    opened = RunFolder.resume(run.path)
     _assert_same(opened.load_checkpoint(), _checkpoint(1))
     assert [path.name for path in run.checkpoints_path.iterdir()] == ["step_1"]
+
+
+def test_reading_a_run_leaves_what_another_process_is_writing(run: RunFolder) -> None:
+    under_way = run.checkpoints_path / ".vultus-tmp-1-step_2"
+    under_way.mkdir()
+    aside = run.path.parent / "aside"
+    aside.mkdir()
+    (run.path / ".vultus-tmp-2-link").symlink_to(aside)
+    (run.media_path / ".vultus-tmp-3-film.mp4").write_text("half")
+    RunFolder.open(run.path)
+    assert under_way.is_dir()
+    RunFolder.resume(run.path)
+    assert not [path for path in run.path.rglob("*") if is_temporary(path)]
+    assert aside.is_dir()

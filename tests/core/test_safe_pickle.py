@@ -10,6 +10,7 @@ import pickle
 import struct
 import subprocess
 import sys
+import time
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -299,9 +300,10 @@ def test_misuse_of_allowed_names_is_refused(data: bytes, reason: str) -> None:
         _parse(data)
 
 
-def test_deep_nesting_is_refused_not_fatal() -> None:
-    with pytest.raises(ValueError, match=r"not a readable pickle: .*recursion"):
-        _parse(b"]" * 100_000 + b"a" * 99_999 + b".")
+@pytest.mark.parametrize(("levels", "reason"), [(9_000, "recursion"), (100_000, "nests more")])
+def test_deep_nesting_is_refused_not_fatal(levels: int, reason: str) -> None:
+    with pytest.raises(ValueError, match=rf"not a readable pickle: .*{reason}"):
+        _parse(b"]" * levels + b"a" * (levels - 1) + b".")
 
 
 @pytest.mark.parametrize("shape", [(3,), (-1,), (2**40, 2**40), "ab", (1.5,)])
@@ -360,3 +362,36 @@ def test_a_hostile_numpy_header_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.npy").write_bytes(stream.getvalue())
     with pytest.raises(ValueError, match=r"a\.npy: not a readable \.npy file"):
         load_object_array(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"\x80\x02}K\x01" + b"2\x86" * 40 + b"K\x01s.", "would unfold to more than"),
+        (b"\x80\x04(K\x01" + b"2\x86" * 40 + b"\x91.", "would unfold to more than"),
+        (b"\x80\x02K\x01q\x00" + b"h\x000h\x00\x86q\x00" * 60 + b".", "more than"),
+        (b"\x80\x02cnumpy\ndtype\nK\x01" + b"2\x86" * 28 + b"\x85R.", "would unfold"),
+        (b"\x80\x02}N" + b"\x85" * 300_000 + b"K\x01s.", "nests more than 10000 levels"),
+        (b"\x80\x02cnumpy\ndtype\nK\x01" + b"2\x86" * 20 + b"\x85R.", "is not supported"),
+    ],
+    ids=("key", "set", "memo", "message", "levels", "short message"),
+)
+def test_pickles_that_unfold_without_end_are_refused_at_once(content: bytes, reason: str) -> None:
+    started = time.perf_counter()
+    with pytest.raises(ValueError, match=reason) as caught:
+        parse_pickle(content, "p.pkl")
+    assert time.perf_counter() - started < 5
+    assert len(str(caught.value)) < 600
+
+
+def test_what_is_shared_and_grows_is_no_bomb() -> None:
+    shared = ["text" * 10, 3]
+    deep: list[Any] = []
+    numbered = {i: (i, str(i)) for i in range(9)}
+    value = {"many": [shared] * 1000, "deep": deep, ("a", ("b", 1)): numbered}
+    node = deep
+    for k in range(200):
+        node.extend([k, []])
+        node = node[1]
+    for protocol in range(6):
+        assert parse_pickle(pickle.dumps(value, protocol), "p.pkl") == value

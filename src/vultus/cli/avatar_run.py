@@ -133,7 +133,7 @@ def open_or_create_run(path: Path, settings: Any, *, resume: bool = True) -> Run
         ValueError: Likewise.
     """
     if check_run_folder(path, settings, resume=resume):
-        folder = RunFolder.open(path)
+        folder = RunFolder.resume(path)
         note_defaults(folder.config_path, read_json(folder.config_path), default_settings(settings))
         if steps := folder.checkpoint_steps():
             print_note(f"{path} continues after step {steps[-1]}")

@@ -124,7 +124,12 @@ def _user_message(error: Exception) -> str | None:
             "compiled kernels can be kept neither beside the package nor in the home: set "
             "NUMBA_CACHE_DIR to a folder that can be written"
         )
-    return str(error) if isinstance(error, _USER_ERRORS) else None
+    if isinstance(error, _USER_ERRORS):
+        return str(error)
+    # A full disk, a quota, a name that is too long; safetensors has its own word for the first.
+    is_of_system = isinstance(error, OSError) and error.errno is not None
+    is_of_disk = type(error).__name__ == "SafetensorError"
+    return " ".join(str(error).split()) if is_of_system or is_of_disk else None
 
 
 def _help() -> str:

@@ -97,9 +97,10 @@ def load_bundle(path: Path, device: torch.device | str = "cpu") -> Bundle:
         with safe_open(path, framework="pt", device=str(device)) as file:
             header = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}
-    except SafetensorError as error:
+    # Headers whose shapes are beyond 64 bits are refused by PyTorch, with errors of its own.
+    except (SafetensorError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: not a complete safetensors file: {reason}") from error
+        raise ValueError(f"{path}: not a complete safetensors file: {reason:.200}") from error
     if _METADATA_KEY not in header:
         return Bundle(path, tensors, dict(header))
     metadata = parse_json(header[_METADATA_KEY], f"{path}: the metadata")

@@ -22,7 +22,9 @@ __all__ = ["read_hdr", "write_hdr"]
 _BIAS = 136  # 128 of the exponent plus the 8 bits of the mantissa
 _SIZE_LINE = re.compile(rb"([+-])Y (\d{1,6}) ([+-])X (\d{1,6})")
 _CODED_WIDTHS = range(8, 32768)  # other widths cannot carry the scanline marker
-_MAX_PIXELS = 2**28
+_MAX_PIXELS = 2**27
+_ROWS = 256
+"""Decoded at once, in double precision."""
 _LARGEST = 1.6e38  # just below 255 * 2^(255 - 136)
 _MIN_RUN = 4  # a shorter run costs as much as literals
 
@@ -39,9 +41,12 @@ def read_hdr(path: Path) -> Float[Tensor, "3 h w"]:
     except (ValueError, IndexError) as error:
         reason = "it ends too early" if isinstance(error, IndexError) else str(error)
         raise ValueError(f"{path}: not a readable Radiance HDR file: {reason}") from error
-    exponent = rgbe[..., 3:].astype(np.int32)
-    scale = np.where(exponent == 0, 0.0, np.ldexp(1.0 / exposure, exponent - _BIAS))
-    rgb = (rgbe[..., :3] * scale).astype(np.float32)
+    rgb = np.empty((*rgbe.shape[:2], 3), np.float32)
+    for first in range(0, len(rgbe), _ROWS):
+        rows = rgbe[first : first + _ROWS]
+        exponent = rows[..., 3:].astype(np.int32)
+        scale = np.where(exponent == 0, 0.0, np.ldexp(1.0 / exposure, exponent - _BIAS))
+        rgb[first : first + _ROWS] = rows[..., :3] * scale
     return torch.from_numpy(rgb).permute(2, 0, 1).contiguous()
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
+from vultus.core.zip_limits import check_expansion
+
 __all__ = ["finite_floats", "read_npz", "read_npz_array"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -40,7 +42,11 @@ def read_npz(path: Path, names: Collection[str] | None = None) -> dict[str, Arra
             archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, NpzFile):
                 raise ValueError("it holds a single array")
-            arrays = {n: archive[n] for n in archive.files if names is None or n in names}
+            wanted = [n for n in archive.files if names is None or n in names]
+            for member in archive.zip.infolist() if archive.zip else ():
+                if member.filename.removesuffix(".npy") in wanted:
+                    check_expansion(member)
+            arrays = {name: archive[name] for name in wanted}
             foreign = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
             if foreign:
                 raise ValueError(f"{foreign[0]!r} is no array")

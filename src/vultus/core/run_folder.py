@@ -90,7 +90,7 @@ class RunFolder:
 
     @staticmethod
     def open(path: Path) -> RunFolder:
-        """Open an existing run and clear away what an interrupted write left behind.
+        """Open an existing run, which another process may be writing.
 
         Raises:
             FileNotFoundError: If the folder holds no run.
@@ -100,8 +100,20 @@ class RunFolder:
             raise FileNotFoundError(f"{path} holds no run: {run.config_path.name} is missing")
         for folder in (path, run.media_path, run.checkpoints_path):
             folder.mkdir(exist_ok=True)
+        return run
+
+    @staticmethod
+    def resume(path: Path) -> RunFolder:
+        """Open a run to go on writing it; clears away what an interrupted write left behind.
+
+        Raises:
+            FileNotFoundError: If the folder holds no run.
+        """
+        run = RunFolder.open(path)
+        for folder in (path, run.media_path, run.checkpoints_path):
             for entry in filter(is_temporary, list(folder.iterdir())):
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+                is_folder = entry.is_dir() and not entry.is_symlink()
+                shutil.rmtree(entry) if is_folder else entry.unlink()
         return run
 
     @property

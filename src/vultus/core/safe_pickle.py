@@ -13,6 +13,7 @@ import math
 import pickle
 import pickletools
 import re
+import reprlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse
+
+from vultus.core.pickle_weight import PickleWeight
 
 __all__ = [
     "Builder",
@@ -147,18 +150,19 @@ def split_pickles(data: bytes, limit: int) -> Iterator[tuple[int, int]]:
     """Yield start and end of up to ``limit`` pickles that follow each other.
 
     Raises:
-        ValueError: If one is damaged, uses the extension registry, or numbers its memo so high
-            that the unpickler would fill the memory.
+        ValueError: If one is damaged, uses the extension registry, or would fill the memory: by
+            high numbers of its memo, or by what it unfolds to.
     """
     start = 0
     for _ in range(limit):
-        end = start
+        end, weight = start, PickleWeight(len(data))
         for opcode, argument, position in pickletools.genops(memoryview(data)[start:].tobytes()):
             end = start + (position or 0) + 1
             if opcode.name.startswith("EXT"):
                 raise ValueError("the extension registry is not allowed")
             if opcode.name.endswith("PUT") and int(argument or 0) > len(data):
                 raise ValueError(f"a memo index of {argument} is not plausible")
+            weight.follow(opcode, argument)
         yield start, end
         start = end
 
@@ -300,7 +304,7 @@ _DTYPE = re.compile(r"[<>|=]?(b1|\?|[iu][1248]|f[248]|c8|c16|[SU]\d{1,6}|O8?)")
 def _build_dtype(described: PickledObject) -> np.dtype[Any]:
     code = described.arguments[0]
     if not isinstance(code, str) or _DTYPE.fullmatch(code) is None:
-        raise ValueError(f"array type {code!r} is not supported")
+        raise ValueError(f"array type {reprlib.repr(code):.80} is not supported")
     dtype = np.dtype(code.replace("O8", "O"))
     if described.state is None:
         return dtype
@@ -315,7 +319,7 @@ def _array(shape: Any, dtype: Any, data: Any, order: str) -> np.ndarray:
     if not all(isinstance(size, int) and size >= 0 for size in sizes):
         raise ValueError(f"shape {sizes} is not one of an array")
     if not isinstance(dtype, np.dtype):
-        raise ValueError(f"array type {dtype!r} is not supported")
+        raise ValueError(f"array type {reprlib.repr(dtype):.80} is not supported")
     count = math.prod(sizes)
     if dtype == np.dtype(object):
         if not isinstance(data, list) or len(data) != count or (order == "F" and len(sizes) > 1):
@@ -385,7 +389,7 @@ def _build_dict(described: PickledObject) -> dict[Any, Any]:
 def _build_bytes(described: PickledObject) -> bytes:
     text, encoding = described.arguments
     if encoding not in ("latin1", "latin-1") or not isinstance(text, str):
-        raise ValueError(f"bytes in the encoding {encoding!r} are not supported")
+        raise ValueError(f"bytes in the encoding {reprlib.repr(encoding):.80} are not supported")
     return text.encode("latin1")
 
 

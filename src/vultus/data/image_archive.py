@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
 
 from vultus.core.files import is_temporary
+from vultus.core.zip_limits import check_expansion
 
 __all__ = ["ImageArchive", "open_archive"]
 
@@ -96,6 +97,7 @@ class _Zip:
 
     def read(self, name: str) -> bytes:
         try:
+            check_expansion(self._file.getinfo(name))
             return self._file.read(name)
         except (*_DAMAGE, ValueError) as error:
             # Bytes of the file are part of some reasons.
