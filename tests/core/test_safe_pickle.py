@@ -390,7 +390,7 @@ def test_what_is_shared_and_grows_is_no_bomb() -> None:
     numbered = {i: (i, str(i)) for i in range(9)}
     value = {"many": [shared] * 1000, "deep": deep, ("a", ("b", 1)): numbered}
     node = deep
-    for k in range(200):
+    for k in range(40):
         node.extend([k, []])
         node = node[1]
     for protocol in range(6):
