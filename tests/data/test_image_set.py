@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 
 from tiny_image_sets import image_files, labels_at, png, write_files, write_image_set
+from vultus.core import zip_limits
+from vultus.data.image_archive import open_archive
 from vultus.data.image_set import open_image_set
 from vultus.data.semantics import PARSING_CLASSES
 
@@ -249,3 +252,16 @@ def test_what_an_interrupted_write_has_left_is_no_image(tmp_path: Path) -> None:
     images = open_image_set(source)
     assert len(images) == len(LABELS)
     assert images.fingerprint() == before
+
+
+def test_images_that_unfold_to_more_than_memory_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zip_limits, "_ALWAYS", 100_000)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb.png", bytes(1_000_000))
+        archive.writestr("stored.png", bytes(1_000_000), zipfile.ZIP_STORED)
+    images = open_archive(tmp_path / "a.zip")
+    assert len(images.read("stored.png")) == 1_000_000
+    with pytest.raises(ValueError, match=r"a\.zip: bomb\.png is damaged: .* would unfold from"):
+        images.read("bomb.png")

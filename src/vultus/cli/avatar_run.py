@@ -35,6 +35,7 @@ __all__ = [
     "DataOptions",
     "OpenRun",
     "check_new_run",
+    "check_out_is_not",
     "check_run_folder",
     "create_run",
     "open_or_create_run",
@@ -139,6 +140,16 @@ def open_or_create_run(path: Path, settings: Any, *, resume: bool = True) -> Run
             print_note(f"{path} continues after step {steps[-1]}")
         return folder
     return RunFolder.create(path, settings, seed=settings.seed, method=settings.method)
+
+
+def check_out_is_not(out: Path, data: Path, what: str) -> None:
+    """Refuse to write a run among the files that it learns from.
+
+    Raises:
+        ValueError: If both are one folder; says ``what`` it is.
+    """
+    if out.resolve() == data.resolve():
+        raise ValueError(f"--out: {out} is the {what}; give the run a folder of its own")
 
 
 def check_run_folder(path: Path, settings: Any, *, resume: bool = True) -> bool:

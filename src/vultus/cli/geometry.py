@@ -10,7 +10,12 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from vultus.cli.avatar_run import DataOptions, check_run_folder, open_or_create_run
+from vultus.cli.avatar_run import (
+    DataOptions,
+    check_out_is_not,
+    check_run_folder,
+    open_or_create_run,
+)
 from vultus.cli.console import console, print_table
 from vultus.cli.option_parser import parse_arguments
 from vultus.core.devices import find_device
@@ -109,6 +114,7 @@ def _fit(config: GeometryConfig, options: GeometryOptions) -> None:
     sequence = _with_identity(options.data.read(), options.identity)
     located = options.data.located()
     settings = _RunConfig("geometry", options.seed, options.identity, located, config)
+    check_out_is_not(options.out, sequence.root, "capture")
     check_run_folder(options.out, settings, resume=options.resume)
     frames = FrameStore(sequence, "train")
     check_capture(sequence, frames)

@@ -11,6 +11,7 @@ import tyro
 
 from vultus.cli.avatar_run import (
     DataOptions,
+    check_out_is_not,
     check_run_folder,
     open_or_create_run,
     run_settings,
@@ -127,8 +128,7 @@ def train(method: str, config: Any, options: TrainOptions) -> None:
     if METHODS[method].needs_mesh:
         check_has_mesh(sequence.head, method)
     settings = run_settings(method, options.seed, options.data, config)
-    if options.out.resolve() == sequence.root.resolve():
-        raise ValueError(f"--out: {options.out} is the capture; give the run a folder of its own")
+    check_out_is_not(options.out, sequence.root, "capture")
     check_run_folder(options.out, settings, resume=options.resume)
     for split in _measured(sequence):
         check_protocol(sequence, split, protocol)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import torch
 import tyro
 
-from vultus.cli.avatar_run import check_run_folder, open_or_create_run
+from vultus.cli.avatar_run import check_out_is_not, check_run_folder, open_or_create_run
 from vultus.cli.console import console
 from vultus.core.config import config_to_data
 from vultus.core.devices import find_device
@@ -144,6 +144,7 @@ def _plan(method: str, config: AdversarialConfig, options: GeneratorTrainOptions
     if start is not None and RunFolder(start).latest_checkpoint() is None:
         raise FileNotFoundError(f"--start: {start} holds no checkpoint")
     settings = generator_run_config(method)(method, options.seed, source.located(), start, config)
+    check_out_is_not(options.out, source.data, "image set")
     check_run_folder(options.out, settings, resume=options.resume)
     return _Plan(method, config, options, images, entries, facts, settings)
 

@@ -179,3 +179,19 @@ def test_maps_that_are_not_light_are_refused() -> None:
         EnvironmentMap(torch.full((3, 2, 4), -1.0))
     with pytest.raises(ValueError, match="at least 2"):
         cluster_lights(random_map(), 1)
+
+
+def test_a_map_in_other_axes_shows_the_same_light_where_they_see_it():
+    """A lamp in a direction that no symmetry of the axes keeps."""
+    directions = envmap_directions(64, 128)
+    lamp = torch.nn.functional.normalize(torch.tensor([0.3, 0.5, -0.8]), dim=0)
+    light = EnvironmentMap((directions @ lamp).clamp(min=0).pow(40).expand(3, -1, -1).contiguous())
+    # Other axes that stand a quarter turn about y, then a third of one about x.
+    quarter = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
+    c, s = math.cos(math.pi / 6), math.sin(math.pi / 6)
+    axes = quarter @ torch.tensor([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
+    turned = light.turned(axes)
+    seen = directions.reshape(-1, 3)[turned.radiance[0].flatten().argmax()]
+    assert float(axes @ seen @ lamp) > 0.998
+    assert float(seen @ (axes @ lamp)) < 0.9
+    torch.testing.assert_close(turned.mean(), light.mean(), rtol=2e-3, atol=0)
