@@ -96,12 +96,13 @@ def test_lists_are_sorted_in_chunks_by_depth_then_row():
     assert torch.equal(actual[-1][0::2], (lists[-1] & 0xFFFFFFFF).int()[:80])
 
 
-@pytest.mark.parametrize("depths", ["different", "equal"])
-@pytest.mark.parametrize("num", [127, 128, 257, 1024, 1025, 2049, 5000])
+@pytest.mark.parametrize("depths", ["different", "pairs", "equal"])
+@pytest.mark.parametrize("num", [127, 128, 129, 256, 257, 512, 1024, 1025, 2049, 5000])
 def test_long_lists_are_sorted(num, depths):
     rng = torch.Generator().manual_seed(num)
-    span = 0.3 if depths == "different" else 0.0
-    keys = make_keys(1 + span * torch.rand(num, generator=rng))
+    different = torch.rand(num, generator=rng)
+    share = {"different": different, "pairs": different[: num // 2 + 1].repeat(2)[:num]}
+    keys = make_keys(1 + 0.3 * share.get(depths, torch.zeros(num)))
     actual, longest = sort([keys], 8192, *((0, 0) if is_interpreting() else (1024, 10)))
     assert torch.equal(actual[0], expected_rows(keys))
     assert longest == (num if 2 * num > 8192 else 0)

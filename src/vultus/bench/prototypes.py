@@ -120,12 +120,15 @@ def cpu_prototype_calls(
 
 
 def gpu_prototype_calls(
-    prototype: ModuleType, scene: RasterScene, inputs: RasterInputs
+    prototype: ModuleType, scene: RasterScene, inputs: RasterInputs, **options: Any
 ) -> Calls | None:
-    """Passes of a Triton prototype over RGB; None if its lists are too short for the scene."""
+    """Passes of a Triton prototype over RGB; None if its lists are too short for the scene.
+
+    ``options``: of its rasterizer.
+    """
     cameras, planes = gpu_prototype_inputs(prototype, inputs)
     raster = getattr(prototype, RASTERS[scene.primitive])(
-        scene.num, scene.size, scene.size, B=scene.batch
+        scene.num, scene.size, scene.size, B=scene.batch, **options
     )
     grads = [torch.randn_like(raster.out)]
     if scene.primitive == "gaussians":

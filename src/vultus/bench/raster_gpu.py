@@ -25,6 +25,7 @@ GRID = {
 }
 """Scenes of the full table."""
 _RGB = 3
+_WHOLE_BIN = (8, 8)
 
 
 def bench_on_gpu(
@@ -40,8 +41,9 @@ def bench_on_gpu(
     Args:
         scene: What to render, other primitives in every frame.
         repeats: Timed calls of each implementation.
-        prototype: A module with ``pack_cam``, ``planar`` and a rasterizer of these primitives. Has
-            no rows beside features, or where its lists, whose length is fixed, are too short.
+        prototype: A module with ``pack_cam``, ``planar`` and a rasterizer of these primitives; that
+            of Gaussians takes ``tile``. Has no rows beside features, or where its lists, whose
+            length is fixed, are too short.
         peers: Imported peers, by name; those without such a rasterizer have no rows. They wait for
             the GPU and so have no rows of graphs.
         all_outputs: Add rows with every output that there is.
@@ -112,6 +114,11 @@ def _makers(
         )
     if prototype is not None and scene.channels == _RGB:
         makers["prototype"] = lambda: gpu_prototype_calls(prototype, scene, inputs)
+        if scene.primitive == "gaussians":
+            # Faster forward, slower backward: its tiles are whole bins, as ours are for drawing.
+            makers["prototype, whole bins"] = lambda: gpu_prototype_calls(
+                prototype, scene, inputs, tile=_WHOLE_BIN
+            )
     for name, module in peers.items():
         makers[name] = lambda name=name, module=module: peer_calls(name, module, scene, inputs)
     return makers

@@ -125,38 +125,45 @@ class Capacity:
     problems: Sequence[str] = ()
     """What the problem bits of captured calls stand for."""
 
-    def prepare_capture(self, device: torch.device) -> None:
-        """Allocate what captured calls write to; must happen outside of a capture."""
-        if self.peaks is None:
-            with torch.inference_mode(False):
-                self.peaks = torch.zeros(3, dtype=torch.int64, device=device)
-            overflow_flag(device)
+    def prepare_capture(self, device: torch.device) -> bool:
+        """Allocate what captured calls write to; must happen outside of a capture.
 
-    def capture(self, longest: Tensor) -> None:
-        """Let the graph that is being captured note its longest list.
+        Returns:
+            Whether that was still to be done.
+        """
+        if self.peaks is not None:
+            return False
+        with torch.inference_mode(False):
+            self.peaks = torch.zeros(3, dtype=torch.int64, device=device)
+        overflow_flag(device)
+        return True
+
+    def capture(
+        self, note: Callable[[Tensor, Tensor, int], None], problems: Sequence[str] = ()
+    ) -> None:
+        """Let the graph that is being captured note what its calls need.
+
+        Args:
+            note: Raises ``peaks`` and ``overflow_flag`` where lists exceed the third argument.
+            problems: What the problem bits stand for.
 
         Raises:
             RuntimeError: If no call of this kind has run before.
         """
-        self._note(0, longest, self.per_list)
-
-    def capture_problems(self, bits: Tensor, problems: Sequence[str]) -> None:
-        """Let the graph note problems with its inputs; see ``capture``."""
-        if self.peaks is None:
-            raise RuntimeError("a call must run once before it is captured into a CUDA graph")
-        self.peaks[2:3].bitwise_or_(bits.view(1))
+        peaks = self._prepared_peaks()
+        note(peaks, overflow_flag(peaks.device), self.per_list)
         self.problems = problems
 
     def capture_pairs(self, pairs: Tensor) -> None:
         """Let the graph note how many pairs it had; see ``capture``."""
-        self._note(1, pairs, self.pairs)
+        peaks, pairs = self._prepared_peaks(), pairs.view(1)
+        torch.maximum(peaks[1:2], pairs, out=peaks[1:2])
+        overflow_flag(peaks.device).logical_or_(pairs > self.pairs)
 
-    def _note(self, index: int, needed: Tensor, available: int) -> None:
+    def _prepared_peaks(self) -> Tensor:
         if self.peaks is None:
             raise RuntimeError("a call must run once before it is captured into a CUDA graph")
-        peak, needed = self.peaks[index : index + 1], needed.view(1)
-        torch.maximum(peak, needed, out=peak)
-        overflow_flag(self.peaks.device).logical_or_(needed > available)
+        return self.peaks
 
     def learn_from_captured(self) -> str | None:
         """Grow if captured calls since the last check came close to the limits; waits for the GPU.

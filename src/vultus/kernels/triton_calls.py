@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -17,7 +18,7 @@ from vultus.kernels.capacity import (
     raise_problem,
 )
 from vultus.kernels.triton_raster import Lists, Sizes
-from vultus.kernels.triton_runtime import is_interpreted, is_recording, start_copy_of_head
+from vultus.kernels.triton_runtime import is_interpreted, is_recording, launch, start_copy_of_head
 
 __all__ = [
     "background_gradient",
@@ -130,18 +131,22 @@ def forward_until_it_fits(
         lists = make_lists(capacity.per_list)
         if _is_capturing(lists.radii):
             # Blending meets problems of its own, so that counters are noted behind it.
-            blended, counters = blend_lists(lists), lists.counters
-            longest, bits = tiles.COUNT_LONGEST.value, tiles.COUNT_PROBLEMS.value
-            capacity.capture(counters[longest : longest + 1])
-            capacity.capture_problems(counters[bits : bits + 1], problems)
+            blended = blend_lists(lists)
+            capacity.capture(partial(_note_counters, lists.counters), problems)
             return lists, blended, None
-        capacity.prepare_capture(lists.radii.device)
+        if capacity.prepare_capture(lists.radii.device):
+            # Nothing can be compiled during a capture; here there is nothing to note yet.
+            capacity.capture(partial(_note_counters, torch.zeros_like(lists.counters)))
         blended = blend_lists(lists)
         reading = Reading(lists.counts, tiles.NUM_COUNTERS.value, start_copy_of_head)
         if is_recorded and capacity.is_settled:
             return lists, blended, reading
         if _has_fitted(reading, capacity, problems):
             return lists, blended, None
+
+
+def _note_counters(counters: Tensor, peaks: Tensor, flag: Tensor, per_list: int) -> None:
+    launch(tiles.note_counters, (1,), counters, peaks, flag, per_list, num_warps=1)
 
 
 def check_reading(

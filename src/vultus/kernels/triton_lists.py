@@ -40,23 +40,24 @@ def largest_network(capacity: int) -> int:
 
 
 @jit
-def _order_twins(scratch, count, k, mask, word, row, BITS: constexpr):
+def _order_twins(scratch, count, k, mask, word, row, SIZE: constexpr, BITS: constexpr):
     """Order pairs of equal depth by row; ``word`` and ``row`` are sorted by depth.
 
     Returns the rows; and 1, or 0 where more than two depths are equal.
     """
-    tl.store(scratch + k, word.to(tl.int32, bitcast=True), mask=mask)
-    tl.store(scratch + count + k, row, mask=mask)
-    tl.debug_barrier()
-    has_next, has_previous = k + 1 < count, mask & (k > 0)
-    after = tl.load(scratch + k + 1, mask=has_next, other=0).to(tl.uint32, bitcast=True)
-    before = tl.load(scratch + k - 1, mask=has_previous, other=0).to(tl.uint32, bitcast=True)
-    is_first = has_next & ((after >> BITS) == (word >> BITS))
-    is_second = has_previous & ((before >> BITS) == (word >> BITS))
-    row_after = tl.load(scratch + count + k + 1, mask=is_first, other=0x7FFFFFFF)
-    row_before = tl.load(scratch + count + k - 1, mask=is_second, other=0)
-    row = tl.maximum(tl.minimum(row, row_after), row_before)
-    is_sorted = (tl.sum((is_first & is_second).to(tl.int32), 0) == 0).to(tl.int32)
+    after = tl.gather(word, tl.minimum(k + 1, SIZE - 1), 0)
+    is_first = (k + 1 < count) & ((after >> BITS) == (word >> BITS))
+    is_sorted = 1
+    # Few lists have any.
+    if tl.max(is_first.to(tl.int32), 0) > 0:
+        tl.store(scratch + k, row, mask=mask)
+        before = tl.gather(word, tl.maximum(k - 1, 0), 0)
+        is_second = mask & (k > 0) & ((before >> BITS) == (word >> BITS))
+        tl.debug_barrier()
+        row_after = tl.load(scratch + k + 1, mask=is_first, other=0x7FFFFFFF)
+        row_before = tl.load(scratch + k - 1, mask=is_second, other=0)
+        row = tl.maximum(tl.minimum(row, row_after), row_before)
+        is_sorted = (tl.sum((is_first & is_second).to(tl.int32), 0) == 0).to(tl.int32)
     return row, is_sorted
 
 
@@ -79,10 +80,11 @@ def _sort_by_network(
         word = ((depth - nearest).to(tl.uint32) << BITS) | k.to(tl.uint32)
         word = tl.sort(tl.where(mask, word, 0xFFFFFFFF))
         row = tl.load(words + 2 * (start + (word & (SIZE - 1)).to(tl.int64)), mask=mask, other=0)
-        row, is_sorted = _order_twins(scratch, count, k, mask, word, row, BITS)
+        row, is_sorted = _order_twins(scratch, count, k, mask, word, row, SIZE, BITS)
         if is_sorted > 0:
+            # Other lanes may still be reading what is overwritten here.
+            tl.debug_barrier()
             if AS_KEYS:
-                tl.debug_barrier()
                 depth = nearest + (word >> BITS).to(tl.int32)
                 tl.store(scratch + 2 * k, row, mask=mask)
                 tl.store(scratch + 2 * k + 1, depth, mask=mask)
@@ -182,7 +184,9 @@ def sort_lists(
     if (count > 1) & (count <= capacity):
         is_sorted = 0
         if LARGEST >= 256:
-            if count <= 256:
+            if count <= 128:
+                is_sorted = _sort_by_network(words, scratch, start, count, 128, 7, False)
+            if (count > 128) & (count <= 256):
                 is_sorted = _sort_by_network(words, scratch, start, count, 256, 8, False)
         if LARGEST >= 512:
             if (count > 256) & (count <= 512):

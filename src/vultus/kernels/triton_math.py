@@ -21,6 +21,7 @@ __all__ = [
     "load3",
     "load4",
     "load_floats",
+    "multiply",
     "multiply_pairs",
     "quat_gradient",
     "reciprocal",
@@ -158,6 +159,12 @@ def reciprocal(x, IS_FAST: constexpr):
         )
     else:
         return 1.0 / x
+
+
+@jit
+def multiply(a, b):
+    """For products along an axis."""
+    return a * b
 
 
 @jit

@@ -26,12 +26,11 @@ __all__ = [
     "bin_origin",
     "bins_between",
     "key_of",
+    "note_counters",
     "pixel_coordinates",
     "published_bins",
-    "put_key",
     "report",
     "subtile_origin",
-    "take_slot",
 ]
 
 BIN = tl.constexpr(8)
@@ -86,25 +85,21 @@ def report(problems, bit, is_bad):
 
 
 @jit
+def note_counters(counts, peaks, overflow_flag, capacity):
+    """Raise the peaks of captured calls: longest list, (number of pairs,) problem mask.
+
+    ``overflow_flag`` is set where the longest list exceeds the capacity.
+    """
+    longest = tl.load(counts + COUNT_LONGEST)
+    tl.atomic_max(peaks, longest.to(tl.int64), sem="relaxed")
+    tl.atomic_or(peaks + 2, tl.load(counts + COUNT_PROBLEMS).to(tl.int64), sem="relaxed")
+    tl.atomic_or(overflow_flag, 1, mask=longest > capacity, sem="relaxed")
+
+
+@jit
 def key_of(depth, row):
     """Sort key: positive floats compare like their bits; rows break ties."""
     return (depth.to(tl.int32, bitcast=True).to(tl.int64) << 32) | row.to(tl.int64)
-
-
-@jit
-def take_slot(is_hit, index, counts):
-    """Lengthen the lists of bins; returns where on them the new keys belong.
-
-    ``counts``: the counters, then one count per bin, which keeps growing beyond the capacity.
-    """
-    return tl.atomic_add(counts + NUM_COUNTERS + index, 1, mask=is_hit, sem="relaxed")
-
-
-@jit
-def put_key(is_hit, index, slot, key, keys, capacity):
-    """Put keys on the lists of bins; those beyond the capacity are dropped."""
-    target = keys + index.to(tl.int64) * capacity + slot
-    tl.store(target, key, mask=is_hit & (slot < capacity))
 
 
 @jit

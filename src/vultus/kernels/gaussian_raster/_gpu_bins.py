@@ -8,6 +8,7 @@ from vultus.kernels.gaussian_raster._gpu_layout import (
     RECORD_DEPTH,
     RECORD_POWER,
 )
+from vultus.kernels.triton_listing import list_large_primitive
 from vultus.kernels.triton_math import load4
 from vultus.kernels.triton_runtime import constexpr, jit, tl
 from vultus.kernels.triton_tiles import (
@@ -18,12 +19,9 @@ from vultus.kernels.triton_tiles import (
     SIZES,
     SUBTILE_HEIGHT,
     SUBTILE_WIDTH,
-    key_of,
-    put_key,
-    take_slot,
 )
 
-__all__ = ["filter_lists", "find_bin", "list_large"]
+__all__ = ["filter_lists", "list_large", "touches"]
 
 # Bounds of log2 alpha are raised by this, and by this share of their largest terms, so that
 # rounding loses no pixel.
@@ -31,7 +29,7 @@ SLACK, ROUNDING = tl.constexpr(1e-3), tl.constexpr(2e-6)
 
 
 @jit
-def _touches(x, y, WIDTH: constexpr, HEIGHT: constexpr, power):
+def touches(x, y, WIDTH: constexpr, HEIGHT: constexpr, power):
     """Whether a Gaussian reaches the least visible opacity at a pixel centre of a tile.
 
     ``x, y``: the first pixel centre. The maximum over the tile lies on the edges nearest to the
@@ -50,15 +48,6 @@ def _touches(x, y, WIDTH: constexpr, HEIGHT: constexpr, power):
     power_1 = sum_1 * (1.0 - ROUNDING) + xy * near_x * best_y
     power_2 = sum_2 * (1.0 - ROUNDING) + xy * best_x * near_y
     return tl.maximum(power_1, power_2) + log2_opacity >= MIN_LOG2_ALPHA - SLACK
-
-
-@jit
-def find_bin(j, num, x0, y0, columns, power, first_bin, bins_x):
-    """Whether a Gaussian touches the j-th bin of its rectangle, and the bin's number."""
-    bin_y = y0 + j // columns
-    bin_x = x0 + j % columns
-    x, y = bin_x.to(tl.float32) * BIN + 0.5, bin_y.to(tl.float32) * BIN + 0.5
-    return (j < num) & _touches(x, y, BIN, BIN, power), first_bin + bin_y * bins_x + bin_x
 
 
 @jit(do_not_specialize=SIZES)
@@ -80,18 +69,10 @@ def list_large(records, counts, keys, large, num, bins_x, bins_y, capacity, LANE
         depth = tl.load(record + RECORD_DEPTH + 2)
         corner = tl.load(record + RECORD_DEPTH + 3).to(tl.int32, bitcast=True)
         extent = tl.load(record + RECORD_COLOR + 3).to(tl.int32, bitcast=True)
-        wide = extent & 0xFFFF
-        touched = wide * (extent >> 16)
-        key = key_of(depth, row) + tl.zeros([LANES], tl.int64)
-        first_bin = row // num * bins_x * bins_y
-        j = 0
-        while j < touched:
-            is_hit, index = find_bin(
-                j + tl.arange(0, LANES), touched, corner & 0xFFFF, corner >> 16, wide, power,
-                first_bin, bins_x,
-            )  # fmt: skip
-            put_key(is_hit, index, take_slot(is_hit, index, counts), key, keys, capacity)
-            j += LANES
+        list_large_primitive(
+            touches, power, corner, extent, depth, row, row // num * bins_x * bins_y, bins_x,
+            counts, keys, capacity, LANES,
+        )  # fmt: skip
         i += tl.num_programs(0)
 
 
@@ -123,7 +104,7 @@ def filter_lists(records, counts, rows, lists, lengths, bins_x, bins_y, capacity
             center_x, center_y, xx, xy = load4(record + RECORD_POWER, mask)
             yy, log2_opacity, _, _ = load4(record + RECORD_DEPTH, mask)
             power = (center_x, center_y, xx, xy, yy, log2_opacity)
-            is_hit = mask & _touches(x, y, SUBTILE_WIDTH, SUBTILE_HEIGHT, power)
+            is_hit = mask & touches(x, y, SUBTILE_WIDTH, SUBTILE_HEIGHT, power)
             hit = is_hit.to(tl.int32)
             tl.store(target + length + tl.cumsum(hit, 0) - hit, row, mask=is_hit)
             length += tl.sum(hit, 0)

@@ -1,9 +1,9 @@
 """Projection of Gaussians to records, which also starts their lists per bin."""
 
-# ruff: noqa: PLR0915, RUF005 -- one derivation, read from top to bottom; Triton unpacks no tuples.
+# ruff: noqa: PLR0915 -- one derivation, read from top to bottom.
 from __future__ import annotations
 
-from vultus.kernels.gaussian_raster._gpu_bins import find_bin
+from vultus.kernels.gaussian_raster._gpu_bins import touches
 from vultus.kernels.gaussian_raster._gpu_layout import (
     RECORD,
     RECORD_COLOR,
@@ -18,21 +18,18 @@ from vultus.kernels.gaussian_raster._gpu_screen import (
     screen_axes,
     screen_covariance,
 )
+from vultus.kernels.triton_listing import list_primitives
 from vultus.kernels.triton_math import is_finite, store4
 from vultus.kernels.triton_runtime import constexpr, jit, tl
 from vultus.kernels.triton_shade import load_view, shade, single3
 from vultus.kernels.triton_tiles import (
-    COUNT_LARGE,
     COUNT_PROBLEMS,
     MIN_ALPHA,
     MIN_LOG2_ALPHA,
     SIZES,
     bins_between,
-    key_of,
     published_bins,
-    put_key,
     report,
-    take_slot,
 )
 
 __all__ = ["project"]
@@ -59,8 +56,8 @@ def project(
 ):  # fmt: skip
     """Write records and radii, and list every Gaussian in the bins that it touches.
 
-    Gaussians with more than ``MANY_BINS`` bins are left to ``list_large``: their lane would keep
-    all others waiting. ``counts``: the counters of `triton_tiles`, then one count per bin.
+    Gaussians with more than ``MANY_BINS`` bins are left to ``list_large``. ``counts``: the counters
+    of `triton_tiles`, then one count per bin.
     """
     frame = tl.program_id(1)
     local = tl.program_id(0) * LANES + tl.arange(0, LANES)
@@ -155,22 +152,7 @@ def project(
         tl.maximum(blue, 0.0), extent, mask,
     )  # fmt: skip
 
-    is_large = num_touched > MANY_BINS
-    slot = tl.atomic_add(counts + COUNT_LARGE + row * 0, 1, mask=is_large, sem="relaxed")
-    tl.store(large + slot, row, mask=is_large)
-    num_small = tl.where(is_large, 0, num_touched)
-    most = tl.max(num_small, 0)
-    key = key_of(z, row)
-    wide = tl.maximum(bins_wide, 1)
-    first_bin = frame * bins_x * bins_y
-    j = 0
-    while j < most:
-        # Four at a time keep four atomic operations in flight.
-        hits, bins, slots = (), (), ()
-        for k in tl.static_range(4):
-            is_hit, index = find_bin(j + k, num_small, x0, y0, wide, power, first_bin, bins_x)
-            hits, bins = hits + (is_hit,), bins + (index,)
-            slots = slots + (take_slot(is_hit, index, counts),)
-        for k in tl.static_range(4):
-            put_key(hits[k], bins[k], slots[k], key, keys, capacity)
-        j += 4
+    list_primitives(
+        touches, power, (x0, y0, bins_wide, bins_high), z, frame * num + tl.program_id(0) * LANES,
+        frame * bins_x * bins_y, bins_x, counts, large, keys, capacity, MANY_BINS, LANES,
+    )  # fmt: skip

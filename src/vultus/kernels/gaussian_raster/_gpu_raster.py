@@ -1,10 +1,12 @@
-"""Forward blending: one warp per subtile, pixels on lanes, a few Gaussians of the list per trip.
+"""Forward blending: one warp per subtile, pixels on lanes, some Gaussians of the list per trip.
 
-Without a backward pass to come, a warp blends a whole bin, two pixels per lane: its list need not
-be split, and Gaussians are fetched once instead of twice.
+Without a backward pass to come, a warp blends both subtiles of a bin, a pixel of each per lane: the
+bin's list need not be split, and Gaussians are fetched once instead of twice.
 
 What a trip blends is fetched during the trip before: a warp walks its list alone, and would spend
-most of its time waiting.
+most of its time waiting. A lane prepares one Gaussian of the trip: it expands the logarithm of its
+opacity about the middle of the tile, so that a pixel is left with products of its coordinates,
+and what both pixels of a column share is computed once.
 
 Tensors of a trip are [Gaussians, pixels]. With one warp and the pixels last, Triton keeps the whole
 axis of Gaussians in the registers of each lane, so that scans and sums along it are plain
@@ -21,7 +23,7 @@ from vultus.kernels.gaussian_raster._gpu_layout import (
     RECORD_POWER,
 )
 from vultus.kernels.triton_blend import add_weighted, load_features, zeros
-from vultus.kernels.triton_math import is_finite, multiply_pairs, split4
+from vultus.kernels.triton_math import is_finite, multiply, multiply_pairs, split4
 from vultus.kernels.triton_runtime import constexpr, jit, tl
 from vultus.kernels.triton_tiles import (
     COUNT_PROBLEMS,
@@ -29,12 +31,14 @@ from vultus.kernels.triton_tiles import (
     MIN_TRANSMITTANCE,
     NUM_COUNTERS,
     PIXELS,
+    SUBTILE_HEIGHT,
+    SUBTILE_WIDTH,
     bin_origin,
     pixel_coordinates,
     subtile_origin,
 )
 
-__all__ = ["blend"]
+__all__ = ["blend", "expand_power"]
 
 BAD_FEATURES = tl.constexpr(64)
 FEATURES_AHEAD = tl.constexpr(8)
@@ -58,6 +62,78 @@ def _fetch(records, features, rows, mask, HAS_COLOR: constexpr, NUM_FEATURES: co
     if NUM_FEATURES <= FEATURES_AHEAD:
         values = load_features(features, rows, mask, 0, NUM_FEATURES, NUM_FEATURES)
     return quads, values
+
+
+@jit
+def expand_power(center_x, center_y, xx, xy, yy, log2_opacity, x, y):
+    """Expand log2 alpha about a point.
+
+    Returns the offset of the Gaussian from there, and the coefficients of 1, x, y.
+    """
+    dx, dy = center_x - x, center_y - y
+    one = log2_opacity + dx * (xx * dx + xy * dy) + yy * dy * dy
+    return dx, dy, one, -(2 * xx * dx + xy * dy), -(2 * yy * dy + xy * dx)
+
+
+@jit
+def _start_pixels(column, line, width, height, CHANNELS: constexpr, SUBTILES: constexpr):
+    """What blending keeps of the pixels of every subtile: see ``_blend_pixels``."""
+    subtiles = ()
+    for s in tl.static_range(SUBTILES):
+        inside = (column < width) & (line + s * SUBTILE_HEIGHT < height)
+        zero = tl.zeros([PIXELS], tl.float32)
+        start = tl.where(inside, 1.0, 0.0)
+        pixels = (zeros(CHANNELS, PIXELS), zero, start, zero, zero.to(tl.int32) - 1)
+        subtiles = subtiles + (pixels,)
+    return subtiles
+
+
+@jit
+def _blend_pixels(pixels, log2_alpha, values, k, depth, max_alpha, HAS_MEDIAN: constexpr):
+    """Blend a trip's Gaussians.
+
+    ``pixels``: sums of channels and of weights, transmittance, depth of the median and its position
+    in the list, so far.
+    """
+    sums, total, transmittance, median, position = pixels
+    is_kept = log2_alpha >= MIN_LOG2_ALPHA
+    alpha = tl.where(is_kept, tl.minimum(tl.exp2(log2_alpha), max_alpha), 0.0)
+    # Exclusive and inclusive transmittance from one scan; the first row carries the past.
+    is_first = (tl.arange(0, k.shape[0]) == 0)[:, None]
+    rest = tl.where(is_first, (1.0 - alpha) * transmittance[None, :], 1.0 - alpha)
+    start = tl.where(is_first, transmittance[None, :], 1.0)
+    after, before = tl.associative_scan((rest, start), 0, multiply_pairs)
+    weight = tl.where(after > MIN_TRANSMITTANCE, before * alpha, 0.0)
+    total += tl.sum(weight, 0)
+    sums = add_weighted(sums, weight, values)
+    if HAS_MEDIAN:
+        is_candidate = (weight > 0.0) & (before > 0.5)
+        best = tl.max(tl.where(is_candidate, k[:, None], -1), 0)
+        chosen = tl.sum(tl.where(k[:, None] == best[None, :], depth[:, None], 0.0), 0)
+        median = tl.where(best >= 0, chosen, median)
+        position = tl.maximum(position, best)
+    # The last row of ``after``; the compiler sees that the scan has it.
+    return sums, total, tl.reduce(rest, 0, multiply), median, position
+
+
+@jit
+def _blend_subtiles(subtiles, y, power, values, k, depth, max_alpha, HAS_MEDIAN: constexpr):
+    """Blend a trip's Gaussians in all subtiles.
+
+    ``power``: coefficients of log2 alpha along a pixel's column; ``y``: of the first subtile.
+
+    Returns also 1, or 0 where all pixels have stopped.
+    """
+    one, along, square = power
+    alive = 0
+    blended = ()
+    for s in tl.static_range(len(subtiles)):
+        below = y + s * SUBTILE_HEIGHT
+        log2_alpha = one + below * (along + square * below)
+        pixels = _blend_pixels(subtiles[s], log2_alpha, values, k, depth, max_alpha, HAS_MEDIAN)
+        alive |= tl.max((pixels[2] > MIN_TRANSMITTANCE).to(tl.int32), 0)
+        blended = blended + (pixels,)
+    return blended, alive
 
 
 @jit
@@ -87,7 +163,8 @@ def blend(
         CHUNK: Gaussians per trip.
     """
     tile = tl.program_id(0)
-    NUM_PIXELS: constexpr = 2 * PIXELS if IS_WHOLE else PIXELS
+    SUBTILES: constexpr = 2 if IS_WHOLE else 1
+    COLORS: constexpr = 3 * HAS_COLOR + NUM_FEATURES
     if IS_WHOLE:
         frame, x0, y0 = bin_origin(tile, bins_x, bins_y)
         length = tl.load(counts + NUM_COUNTERS + tile)
@@ -97,17 +174,12 @@ def blend(
         frame, x0, y0 = subtile_origin(tile, bins_x, bins_y)
         length = tl.load(lengths + tile)
         segment = lists + tile.to(tl.int64) * capacity
-    column, line = pixel_coordinates(x0, y0, NUM_PIXELS)
-    x, y = (column.to(tl.float32) + 0.5)[None, :], (line.to(tl.float32) + 0.5)[None, :]
-    inside = (column < width) & (line < height)
-    COLORS: constexpr = 3 * HAS_COLOR + NUM_FEATURES
-    sums = zeros(COLORS + HAS_DEPTH, NUM_PIXELS)
-    zero = tl.zeros([NUM_PIXELS], tl.float32)
-    total, median = zero, zero
-    position = zero.to(tl.int32) - 1
-    transmittance = tl.where(inside, 1.0, 0.0)
+    column, line = pixel_coordinates(x0, y0)
+    middle_x, middle_y = x0 + SUBTILE_WIDTH / 2, y0 + SUBTILES * SUBTILE_HEIGHT / 2
+    x = (column.to(tl.float32) + 0.5 - middle_x)[None, :]
+    y = (line.to(tl.float32) + 0.5 - middle_y)[None, :]
+    subtiles = _start_pixels(column, line, width, height, COLORS + HAS_DEPTH, SUBTILES)
     slot = tl.arange(0, CHUNK)
-    is_first = (slot == 0)[:, None]
     # Rows are known two trips ahead, what they point to one.
     rows = tl.load(segment + slot, mask=slot < length, other=0)
     next_rows = tl.load(segment + CHUNK + slot, mask=CHUNK + slot < length, other=0)
@@ -123,36 +195,23 @@ def blend(
         later = k + 2 * CHUNK
         later_rows = tl.load(segment + later, mask=later < length, other=0)
         center_x, center_y, xx, xy = split4(quads[0])
-        yy, log2_opacity, z, _ = split4(quads[1])
+        yy, log2_opacity, depth, _ = split4(quads[1])
         log2_opacity = tl.where(mask, log2_opacity, -1e30)
-        dx, dy = x - center_x[:, None], y - center_y[:, None]
-        log2_alpha = log2_opacity[:, None] + dx * (xx[:, None] * dx + xy[:, None] * dy)
-        log2_alpha += yy[:, None] * dy * dy
-        is_kept = log2_alpha >= MIN_LOG2_ALPHA
-        alpha = tl.where(is_kept, tl.minimum(tl.exp2(log2_alpha), max_alpha), 0.0)
-        # Exclusive and inclusive transmittance from one scan; the first row carries the past.
-        rest = tl.where(is_first, (1.0 - alpha) * transmittance[None, :], 1.0 - alpha)
-        start = tl.where(is_first, transmittance[None, :], 1.0)
-        after, before = tl.associative_scan((rest, start), 0, multiply_pairs)
-        weight = tl.where(after > MIN_TRANSMITTANCE, before * alpha, 0.0)
-        total += tl.sum(weight, 0)
+        _, _, one, along_x, along_y = expand_power(
+            center_x, center_y, xx, xy, yy, log2_opacity, middle_x, middle_y
+        )
         if NUM_FEATURES > FEATURES_AHEAD:
             values = load_features(features, rows, mask, 0, NUM_FEATURES, NUM_FEATURES)
         if HAS_COLOR:
             red, green, blue, _ = split4(quads[2])
             values = (red, green, blue) + values
         if HAS_DEPTH:
-            values = values + (z,)
-        sums = add_weighted(sums, weight, values)
-        if HAS_MEDIAN:
-            is_candidate = (weight > 0.0) & (before > 0.5)
-            best = tl.max(tl.where(is_candidate, k[:, None], -1), 0)
-            chosen = tl.sum(tl.where(k[:, None] == best[None, :], z[:, None], 0.0), 0)
-            median = tl.where(best >= 0, chosen, median)
-            position = tl.maximum(position, best)
-        # It never rises along the list: the least one is the last.
-        transmittance = tl.min(after, 0)
-        alive = tl.max((transmittance > MIN_TRANSMITTANCE).to(tl.int32), 0)
+            values = values + (depth,)
+        of_column = one[:, None] + x * (along_x[:, None] + xx[:, None] * x)
+        slope = along_y[:, None] + xy[:, None] * x
+        subtiles, alive = _blend_subtiles(
+            subtiles, y, (of_column, slope, yy[:, None]), values, k, depth, max_alpha, HAS_MEDIAN
+        )
         quads, values = next_quads, next_values
         rows, next_rows = next_rows, later_rows
         i += CHUNK
@@ -160,21 +219,26 @@ def blend(
         tl.store(ends + tile, tl.minimum(i, tl.maximum(length, 0)))
 
     size = width * height
-    pixel = frame.to(tl.int64) * size + line * width + column
-    at = line * width + column + frame.to(tl.int64) * size * COLORS
     poison = tl.where(length < 0, float("nan"), 0.0)
-    checked = zero
-    for c in tl.static_range(COLORS):
-        value = sums[c] + poison
-        checked += sums[c]
-        if HAS_BACKGROUND:
-            value += (1.0 - total) * tl.load(background + c)
-        tl.store(image + at + c * size, value, mask=inside)
-    is_bad = tl.sum((inside & ~is_finite(checked)).to(tl.int32), 0) > 0
-    tl.atomic_or(counts + COUNT_PROBLEMS, BAD_FEATURES, mask=is_bad, sem="relaxed")
-    tl.store(alpha_image + pixel, total + poison, mask=inside)
-    if HAS_DEPTH:
-        tl.store(depth_image + pixel, sums[COLORS] + poison, mask=inside)
-    if HAS_MEDIAN:
-        tl.store(median_image + pixel, median + poison, mask=inside)
-        tl.store(positions + pixel, position.to(tl.float32), mask=inside)
+    for s in tl.static_range(SUBTILES):
+        sums, total, _, median, position = subtiles[s]
+        row = line + s * SUBTILE_HEIGHT
+        inside = (column < width) & (row < height)
+        local = row * width + column
+        pixel = frame.to(tl.int64) * size + local
+        at = frame.to(tl.int64) * size * COLORS + local
+        checked = tl.zeros([PIXELS], tl.float32)
+        for c in tl.static_range(COLORS):
+            value = sums[c] + poison
+            checked += sums[c]
+            if HAS_BACKGROUND:
+                value += (1.0 - total) * tl.load(background + c)
+            tl.store(image + at + c * size, value, mask=inside)
+        is_bad = tl.sum((inside & ~is_finite(checked)).to(tl.int32), 0) > 0
+        tl.atomic_or(counts + COUNT_PROBLEMS, BAD_FEATURES, mask=is_bad, sem="relaxed")
+        tl.store(alpha_image + pixel, total + poison, mask=inside)
+        if HAS_DEPTH:
+            tl.store(depth_image + pixel, sums[COLORS] + poison, mask=inside)
+        if HAS_MEDIAN:
+            tl.store(median_image + pixel, median + poison, mask=inside)
+            tl.store(positions + pixel, position.to(tl.float32), mask=inside)

@@ -21,6 +21,7 @@ from vultus.kernels.gaussian_raster._gpu_layout import (
     RECORD_DEPTH,
     RECORD_POWER,
 )
+from vultus.kernels.gaussian_raster._gpu_raster import expand_power
 from vultus.kernels.triton_blend import (
     add_sums,
     as_rows,
@@ -81,10 +82,10 @@ def _load_power(record, mask, x0, y0):
     center_x, center_y, xx, xy = load4(record + RECORD_POWER, mask)
     yy, log2_opacity, depth, _ = load4(record + RECORD_DEPTH, mask)
     log2_opacity = tl.where(mask, log2_opacity, -1e30)
-    dx = center_x - (x0 + SUBTILE_WIDTH / 2)
-    dy = center_y - (y0 + SUBTILE_HEIGHT / 2)
-    one = log2_opacity + dx * (xx * dx + xy * dy) + yy * dy * dy
-    x, y = -(2 * xx * dx + xy * dy), -(2 * yy * dy + xy * dx)
+    dx, dy, one, x, y = expand_power(
+        center_x, center_y, xx, xy, yy, log2_opacity,
+        x0 + SUBTILE_WIDTH / 2, y0 + SUBTILE_HEIGHT / 2,
+    )  # fmt: skip
     return (dx, dy), (one, x, y, xx, xy, yy), depth
 
 

@@ -43,8 +43,10 @@ __all__ = [
 ]
 
 # Launch parameters; those of the prototype and of the surfels, measured on an H100.
-_PROJECT_LANES, _PROJECT_BACKWARD_LANES, _MANY_BINS = 32, 32, 24
-_BLEND_CHUNK, _BLEND_CHUNK_OF_BINS = 8, 16
+_PROJECT_LANES, _PROJECT_BACKWARD_LANES, _MANY_BINS = 32, 32, 256
+_BLEND_CHUNK, _BLEND_CHUNK_OF_BINS, _BLEND_CHUNK_OF_MANY, _FEW_SUMS = 32, 16, 8, 16
+"""Gaussians per trip: where a lane keeps few sums, and where it keeps more, for two pixels or one.
+More hide more latency, but must stay in registers."""
 _PIXELS_PER_TRIP, _PIXELS_WITH_FEATURES, _FEW_FEATURES = 8, 4, 4
 """More pixels hide more latency, fewer leave registers to the sums of many channels."""
 _CHANNELS_OF_BINS = 8
@@ -183,8 +185,15 @@ def _blending(kind: Kind, per_list: int, is_whole: bool) -> Launcher:
         HAS_COLOR=kind.has_color, NUM_FEATURES=kind.num_features,
         HAS_DEPTH=kind.has("depth"), HAS_MEDIAN=kind.has("median_depth"),
         HAS_BACKGROUND=kind.has_background, IS_WHOLE=is_whole,
-        CHUNK=_BLEND_CHUNK_OF_BINS if is_whole else _BLEND_CHUNK,
+        CHUNK=_blend_chunk(kind, is_whole),
     )  # fmt: skip
+
+
+def _blend_chunk(kind: Kind, is_whole: bool) -> int:
+    sums = kind.channels + kind.has("depth") + 3 * kind.has("median_depth")
+    if sums * (1 + is_whole) <= _FEW_SUMS:
+        return _BLEND_CHUNK
+    return _BLEND_CHUNK_OF_BINS if is_whole else _BLEND_CHUNK_OF_MANY
 
 
 class ImageGrads(NamedTuple):

@@ -9,6 +9,7 @@ from vultus.kernels.surfel_raster._gpu_layout import (
     RECORD_ELLIPSE,
     RECORD_EXTENT,
 )
+from vultus.kernels.triton_listing import list_large_primitive
 from vultus.kernels.triton_math import load4
 from vultus.kernels.triton_runtime import constexpr, jit, tl
 from vultus.kernels.triton_tiles import (
@@ -18,25 +19,22 @@ from vultus.kernels.triton_tiles import (
     SIZES,
     SUBTILE_HEIGHT,
     SUBTILE_WIDTH,
-    key_of,
-    put_key,
-    take_slot,
 )
 
-__all__ = ["filter_lists", "find_bin", "list_large"]
+__all__ = ["filter_lists", "list_large", "touches"]
 
 # The outline's equation is compared with 1 plus these shares of 1 and of its largest terms.
 OUTLINE_SLACK, OUTLINE_ROUNDING = tl.constexpr(1.001), tl.constexpr(2e-6)
 
 
 @jit
-def _touches(x, y, WIDTH: constexpr, HEIGHT: constexpr, outline, low):
+def touches(x, y, WIDTH: constexpr, HEIGHT: constexpr, outline):
     """Whether a surfel's outline or low-pass disc reaches a pixel centre of a tile.
 
     ``x, y``: the first pixel centre. The minimum of the outline's quadratic over the tile lies on
     the edges nearest to its centre.
     """
-    ox, oy, xx, xy, yy = outline
+    ox, oy, xx, xy, yy, low_x, low_y, low_radius2 = outline
     left, top = x - ox, y - oy
     right, bottom = left + (WIDTH - 1), top + (HEIGHT - 1)
     near_x = tl.minimum(tl.maximum(left, 0.0), right)
@@ -47,21 +45,11 @@ def _touches(x, y, WIDTH: constexpr, HEIGHT: constexpr, outline, low):
     sum_2 = xx * best_x * best_x + yy * near_y * near_y
     value_1 = sum_1 * (1.0 - OUTLINE_ROUNDING) + 2 * xy * near_x * best_y
     value_2 = sum_2 * (1.0 - OUTLINE_ROUNDING) + 2 * xy * best_x * near_y
-    low_x, low_y, low_radius2 = low
     low_dx = tl.minimum(tl.maximum(x - low_x, 0.0), x - low_x + (WIDTH - 1))
     low_dy = tl.minimum(tl.maximum(y - low_y, 0.0), y - low_y + (HEIGHT - 1))
     return (tl.minimum(value_1, value_2) <= OUTLINE_SLACK) | (
         low_dx * low_dx + low_dy * low_dy <= low_radius2
     )
-
-
-@jit
-def find_bin(j, num, x0, y0, columns, outline, low, first_bin, bins_x):
-    """Whether a surfel touches the j-th bin of its rectangle, and the bin's number."""
-    bin_y = y0 + j // columns
-    bin_x = x0 + j % columns
-    x, y = bin_x.to(tl.float32) * BIN + 0.5, bin_y.to(tl.float32) * BIN + 0.5
-    return (j < num) & _touches(x, y, BIN, BIN, outline, low), first_bin + bin_y * bins_x + bin_x
 
 
 @jit(do_not_specialize=SIZES)
@@ -78,26 +66,16 @@ def list_large(records, counts, keys, large, num, bins_x, bins_y, capacity, LANE
             tl.load(record + RECORD_ELLIPSE + 2),
             tl.load(record + RECORD_ELLIPSE + 3),
             tl.load(record + RECORD_EXTENT),
-        )
-        low = (
             tl.load(record + RECORD_ALPHA + 2),
             tl.load(record + RECORD_ALPHA + 3),
             tl.load(record + RECORD_EXTENT + 1),
         )
         corner = tl.load(record + RECORD_EXTENT + 2).to(tl.int32, bitcast=True)
         extent = tl.load(record + RECORD_EXTENT + 3).to(tl.int32, bitcast=True)
-        wide = extent & 0xFFFF
-        touched = wide * (extent >> 16)
-        key = key_of(tl.load(record + RECORD_COLOR), row) + tl.zeros([LANES], tl.int64)
-        first_bin = row // num * bins_x * bins_y
-        j = 0
-        while j < touched:
-            is_hit, index = find_bin(
-                j + tl.arange(0, LANES), touched, corner & 0xFFFF, corner >> 16, wide, outline,
-                low, first_bin, bins_x,
-            )  # fmt: skip
-            put_key(is_hit, index, take_slot(is_hit, index, counts), key, keys, capacity)
-            j += LANES
+        list_large_primitive(
+            touches, outline, corner, extent, tl.load(record + RECORD_COLOR), row,
+            row // num * bins_x * bins_y, bins_x, counts, keys, capacity, LANES,
+        )  # fmt: skip
         i += tl.num_programs(0)
 
 
@@ -129,10 +107,8 @@ def filter_lists(records, counts, rows, lists, lengths, bins_x, bins_y, capacity
             ox, oy, xx, xy = load4(record + RECORD_ELLIPSE, mask)
             yy, low_radius2, _, _ = load4(record + RECORD_EXTENT, mask)
             _, _, low_x, low_y = load4(record + RECORD_ALPHA, mask)
-            is_hit = mask & _touches(
-                x, y, SUBTILE_WIDTH, SUBTILE_HEIGHT, (ox, oy, xx, xy, yy),
-                (low_x, low_y, low_radius2),
-            )  # fmt: skip
+            outline = (ox, oy, xx, xy, yy, low_x, low_y, low_radius2)
+            is_hit = mask & touches(x, y, SUBTILE_WIDTH, SUBTILE_HEIGHT, outline)
             hit = is_hit.to(tl.int32)
             tl.store(target + length + tl.cumsum(hit, 0) - hit, row, mask=is_hit)
             length += tl.sum(hit, 0)

@@ -4,10 +4,10 @@ Geometry is computed in double precision: surfels seen edge-on, needles and the 
 radius need it, and the kernel waits for memory anyway.
 """
 
-# ruff: noqa: PLR0915, RUF005 -- one derivation, read from top to bottom; Triton unpacks no tuples.
+# ruff: noqa: PLR0915 -- one derivation, read from top to bottom.
 from __future__ import annotations
 
-from vultus.kernels.surfel_raster._gpu_bins import find_bin
+from vultus.kernels.surfel_raster._gpu_bins import touches
 from vultus.kernels.surfel_raster._gpu_layout import (
     RECORD,
     RECORD_ALPHA,
@@ -18,6 +18,7 @@ from vultus.kernels.surfel_raster._gpu_layout import (
     RECORD_UV,
     RECORD_VZ,
 )
+from vultus.kernels.triton_listing import list_primitives
 from vultus.kernels.triton_math import (
     add3,
     apply3,
@@ -34,16 +35,12 @@ from vultus.kernels.triton_math import (
 from vultus.kernels.triton_runtime import constexpr, jit, tl
 from vultus.kernels.triton_shade import load_view, shade
 from vultus.kernels.triton_tiles import (
-    COUNT_LARGE,
     COUNT_PROBLEMS,
     MIN_ALPHA,
     SIZES,
     bins_between,
-    key_of,
     published_bins,
-    put_key,
     report,
-    take_slot,
 )
 
 __all__ = ["box_of", "inverse_rows", "load_surfel", "project"]
@@ -150,8 +147,8 @@ def project(
 ):  # fmt: skip
     """Write records and radii, and list every surfel in the bins that it touches.
 
-    Surfels with more than ``MANY_BINS`` bins are left to ``list_large``: their lane would keep all
-    others waiting. ``counts``: the counters of `triton_tiles`, then one count per bin.
+    Surfels with more than ``MANY_BINS`` bins are left to ``list_large``. ``counts``: the counters
+    of `triton_tiles`, then one count per bin.
     """
     frame = tl.program_id(1)
     local = tl.program_id(0) * LANES + tl.arange(0, LANES)
@@ -222,7 +219,6 @@ def project(
     visible = is_seen & (x1 > x0) & (y1 > y0)
     # Both or neither: the backward pass takes a surfel with an extent for one with a record.
     bins_wide, bins_high = tl.where(visible, x1 - x0, 0), tl.where(visible, y1 - y0, 0)
-    num_touched = bins_wide * bins_high
 
     # The outline as (q - o)^T M (q - o) <= 1; an unbounded one fits everywhere.
     xx = tl.where(is_bounded, fx * fx * xx + OUTLINE_VARIANCE, 1e30)
@@ -276,24 +272,8 @@ def project(
     extent = (bins_wide | (bins_high << 16)).to(tl.float32, bitcast=True)
     store4(record + RECORD_EXTENT, outline[4], low[2], corner, extent, mask)
 
-    is_large = num_touched > MANY_BINS
-    slot = tl.atomic_add(counts + COUNT_LARGE + row * 0, 1, mask=is_large, sem="relaxed")
-    tl.store(large + slot, row, mask=is_large)
-    num_small = tl.where(is_large, 0, num_touched)
-    most = tl.max(num_small, 0)
-    key = key_of(depth, row)
-    wide = tl.maximum(bins_wide, 1)
-    first_bin = frame * bins_x * bins_y
-    j = 0
-    while j < most:
-        # Two at a time keep two atomic operations in flight.
-        hits, bins, slots = (), (), ()
-        for k in tl.static_range(2):
-            is_hit, index = find_bin(
-                j + k, num_small, x0, y0, wide, outline, low, first_bin, bins_x
-            )
-            hits, bins = hits + (is_hit,), bins + (index,)
-            slots = slots + (take_slot(is_hit, index, counts),)
-        for k in tl.static_range(2):
-            put_key(hits[k], bins[k], slots[k], key, keys, capacity)
-        j += 2
+    list_primitives(
+        touches, outline + low, (x0, y0, bins_wide, bins_high), depth,
+        frame * num + tl.program_id(0) * LANES, frame * bins_x * bins_y, bins_x, counts, large,
+        keys, capacity, MANY_BINS, LANES,
+    )  # fmt: skip

@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 # Launch parameters, chosen by measurement on an H100.
-_PROJECT_LANES, _PROJECT_BACKWARD_LANES, _MANY_BINS = 32, 32, 32
+_PROJECT_LANES, _PROJECT_BACKWARD_LANES, _MANY_BINS = 32, 32, 256
 _BLEND_CHUNK, _PIXELS_PER_TRIP = 8, 4
 
 
