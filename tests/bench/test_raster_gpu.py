@@ -38,7 +38,7 @@ def test_every_implementation_has_an_eager_and_a_graph_row(primitive: Primitive)
     for row in rows:
         forward, both = row.seconds.values()
         assert 0 < forward.minimum <= forward.median
-        assert forward.median < both.median
+        assert forward.minimum < both.minimum
         assert row.peak_bytes is not None
         assert row.peak_bytes > 0
 

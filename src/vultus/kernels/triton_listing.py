@@ -1,4 +1,4 @@
-"""Listing of primitives in the bins that they touch, for both rasterizers.
+"""Lists of the primitives that touch bins, and their subtiles, for both rasterizers.
 
 The projection lists most of them, in order of arrival: the bins of a warp's primitives are dealt
 out to its lanes, so that none waits for one with many. Those with very many bins get a program of
@@ -12,9 +12,17 @@ A rasterizer gives a function: whether an outline, some numbers that it knows, t
 from __future__ import annotations
 
 from vultus.kernels.triton_runtime import constexpr, jit, tl
-from vultus.kernels.triton_tiles import BIN, COUNT_LARGE, NUM_COUNTERS, key_of
+from vultus.kernels.triton_tiles import (
+    BIN,
+    COUNT_LARGE,
+    NUM_COUNTERS,
+    SUBTILE_HEIGHT,
+    SUBTILE_WIDTH,
+    bin_origin,
+    key_of,
+)
 
-__all__ = ["list_large_primitive", "list_primitives"]
+__all__ = ["list_large_primitive", "list_primitives", "split_list"]
 
 # A lane's bins at a time, which keep as many atomic operations in flight.
 TRIPS = tl.constexpr(4)
@@ -136,3 +144,56 @@ def list_large_primitive(
         is_hit = is_hit & (k < touched)
         _put_key(is_hit, index, _take_slot(is_hit, index, counts), key, keys, capacity)
         j += LANES
+
+
+@jit
+def split_list(
+    touches: constexpr, load_outline: constexpr, records, counts, rows, lists, lengths,
+    bins_x, bins_y, capacity, LANES: constexpr,
+):  # fmt: skip
+    """Split a bin's sorted list into those of its subtiles; the order is kept.
+
+    Args:
+        touches: As told above.
+        load_outline: Loads the outlines of records at pointers, where a mask says.
+        records: Of all primitives.
+        counts: As for ``list_primitives``.
+        rows: The sorted keys' segments, whose first halves hold rows.
+        lists: Receives rows, in a segment per subtile.
+        lengths: Receives their numbers. A list that did not fit gets -1: what was kept of it is
+            arbitrary.
+        bins_x: Bins across a frame.
+        bins_y: Bins down a frame.
+        capacity: Keys per bin, and rows per subtile.
+        LANES: Rows at a time.
+    """
+    index = tl.program_id(0)
+    count = tl.load(counts + NUM_COUNTERS + index)
+    upper, lower = 0, 0
+    if count > capacity:
+        upper, lower = -1, -1
+    else:
+        _, left, top = bin_origin(index, bins_x, bins_y)
+        x, y = left.to(tl.float32) + 0.5, top.to(tl.float32) + 0.5
+        source = rows + index.to(tl.int64) * capacity * 2
+        target = lists + index.to(tl.int64) * capacity * 2
+        i = 0
+        while i < count:
+            k = i + tl.arange(0, LANES)
+            mask = k < count
+            row = tl.load(source + k, mask=mask, other=0)
+            outline = load_outline(records, row, mask)
+            is_hit = mask & touches(x, y, SUBTILE_WIDTH, SUBTILE_HEIGHT, outline)
+            upper = _append(target, upper, row, is_hit)
+            is_hit = mask & touches(x, y + SUBTILE_HEIGHT, SUBTILE_WIDTH, SUBTILE_HEIGHT, outline)
+            lower = _append(target + capacity, lower, row, is_hit)
+            i += LANES
+    tl.store(lengths + 2 * index, upper)
+    tl.store(lengths + 2 * index + 1, lower)
+
+
+@jit
+def _append(target, length, row, is_hit):
+    hit = is_hit.to(tl.int32)
+    tl.store(target + length + tl.cumsum(hit, 0) - hit, row, mask=is_hit)
+    return length + tl.sum(hit, 0)

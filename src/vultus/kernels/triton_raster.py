@@ -227,7 +227,7 @@ class Ordering:
         self._filter = None
         if filter_lists is not None:
             self._filter = Launcher(
-                filter_lists, (2 * sizes.num_bins,), *sizes.bins, per_list, LANES=_FILTER_LANES
+                filter_lists, (sizes.num_bins,), *sizes.bins, per_list, LANES=_FILTER_LANES
             )
 
     def __call__(self, lists: Lists, unsorted: Unsorted) -> None:

@@ -8,18 +8,10 @@ from vultus.kernels.gaussian_raster._gpu_layout import (
     RECORD_DEPTH,
     RECORD_POWER,
 )
-from vultus.kernels.triton_listing import list_large_primitive
+from vultus.kernels.triton_listing import list_large_primitive, split_list
 from vultus.kernels.triton_math import load4
 from vultus.kernels.triton_runtime import constexpr, jit, tl
-from vultus.kernels.triton_tiles import (
-    BIN,
-    COUNT_LARGE,
-    MIN_LOG2_ALPHA,
-    NUM_COUNTERS,
-    SIZES,
-    SUBTILE_HEIGHT,
-    SUBTILE_WIDTH,
-)
+from vultus.kernels.triton_tiles import COUNT_LARGE, MIN_LOG2_ALPHA, SIZES
 
 __all__ = ["filter_lists", "list_large", "touches"]
 
@@ -76,37 +68,17 @@ def list_large(records, counts, keys, large, num, bins_x, bins_y, capacity, LANE
         i += tl.num_programs(0)
 
 
+@jit
+def _load_power(records, row, mask):
+    record = records + row * RECORD
+    center_x, center_y, xx, xy = load4(record + RECORD_POWER, mask)
+    yy, log2_opacity, _, _ = load4(record + RECORD_DEPTH, mask)
+    return center_x, center_y, xx, xy, yy, log2_opacity
+
+
 @jit(do_not_specialize=SIZES)
 def filter_lists(records, counts, rows, lists, lengths, bins_x, bins_y, capacity, LANES: constexpr):
-    """Split a bin's sorted list into those of its subtiles; the order is kept.
-
-    ``rows``: the sorted keys' segments, whose first halves hold rows. A list that did not fit
-    gets length -1: what was kept of it is arbitrary.
-    """
-    subtile = tl.program_id(0)
-    index = subtile // 2
-    count = tl.load(counts + NUM_COUNTERS + index)
-    if count > capacity:
-        tl.store(lengths + subtile, -1)
-    else:
-        local = index % (bins_x * bins_y)
-        x = (local % bins_x * BIN).to(tl.float32) + 0.5
-        y = (local // bins_x * BIN + subtile % 2 * SUBTILE_HEIGHT).to(tl.float32) + 0.5
-        source = rows + index.to(tl.int64) * capacity * 2
-        target = lists + subtile.to(tl.int64) * capacity
-        length = 0
-        i = 0
-        while i < count:
-            k = i + tl.arange(0, LANES)
-            mask = k < count
-            row = tl.load(source + k, mask=mask, other=0)
-            record = records + row * RECORD
-            center_x, center_y, xx, xy = load4(record + RECORD_POWER, mask)
-            yy, log2_opacity, _, _ = load4(record + RECORD_DEPTH, mask)
-            power = (center_x, center_y, xx, xy, yy, log2_opacity)
-            is_hit = mask & touches(x, y, SUBTILE_WIDTH, SUBTILE_HEIGHT, power)
-            hit = is_hit.to(tl.int32)
-            tl.store(target + length + tl.cumsum(hit, 0) - hit, row, mask=is_hit)
-            length += tl.sum(hit, 0)
-            i += LANES
-        tl.store(lengths + subtile, length)
+    """Split a bin's sorted list into those of its subtiles, as told in ``split_list``."""
+    split_list(
+        touches, _load_power, records, counts, rows, lists, lengths, bins_x, bins_y, capacity, LANES
+    )

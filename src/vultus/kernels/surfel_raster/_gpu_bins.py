@@ -9,17 +9,10 @@ from vultus.kernels.surfel_raster._gpu_layout import (
     RECORD_ELLIPSE,
     RECORD_EXTENT,
 )
-from vultus.kernels.triton_listing import list_large_primitive
+from vultus.kernels.triton_listing import list_large_primitive, split_list
 from vultus.kernels.triton_math import load4
 from vultus.kernels.triton_runtime import constexpr, jit, tl
-from vultus.kernels.triton_tiles import (
-    BIN,
-    COUNT_LARGE,
-    NUM_COUNTERS,
-    SIZES,
-    SUBTILE_HEIGHT,
-    SUBTILE_WIDTH,
-)
+from vultus.kernels.triton_tiles import COUNT_LARGE, SIZES
 
 __all__ = ["filter_lists", "list_large", "touches"]
 
@@ -79,38 +72,28 @@ def list_large(records, counts, keys, large, num, bins_x, bins_y, capacity, LANE
         i += tl.num_programs(0)
 
 
+@jit
+def _load_outline(records, row, mask):
+    record = records + row * RECORD
+    ox, oy, xx, xy = load4(record + RECORD_ELLIPSE, mask)
+    yy, low_radius2, _, _ = load4(record + RECORD_EXTENT, mask)
+    _, _, low_x, low_y = load4(record + RECORD_ALPHA, mask)
+    return ox, oy, xx, xy, yy, low_x, low_y, low_radius2
+
+
 @jit(do_not_specialize=SIZES)
 def filter_lists(records, counts, rows, lists, lengths, bins_x, bins_y, capacity, LANES: constexpr):
-    """Split a bin's sorted list into those of its subtiles; the order is kept.
-
-    ``rows``: the sorted keys' segments, whose first halves hold rows. A list that did not fit
-    gets length -1: what was kept of it is arbitrary.
-    """
-    subtile = tl.program_id(0)
-    index = subtile // 2
-    count = tl.load(counts + NUM_COUNTERS + index)
-    if count > capacity:
-        tl.store(lengths + subtile, -1)
-    else:
-        local = index % (bins_x * bins_y)
-        x = (local % bins_x * BIN).to(tl.float32) + 0.5
-        y = (local // bins_x * BIN + subtile % 2 * SUBTILE_HEIGHT).to(tl.float32) + 0.5
-        source = rows + index.to(tl.int64) * capacity * 2
-        target = lists + subtile.to(tl.int64) * capacity
-        length = 0
-        i = 0
-        while i < count:
-            k = i + tl.arange(0, LANES)
-            mask = k < count
-            row = tl.load(source + k, mask=mask, other=0)
-            record = records + row * RECORD
-            ox, oy, xx, xy = load4(record + RECORD_ELLIPSE, mask)
-            yy, low_radius2, _, _ = load4(record + RECORD_EXTENT, mask)
-            _, _, low_x, low_y = load4(record + RECORD_ALPHA, mask)
-            outline = (ox, oy, xx, xy, yy, low_x, low_y, low_radius2)
-            is_hit = mask & touches(x, y, SUBTILE_WIDTH, SUBTILE_HEIGHT, outline)
-            hit = is_hit.to(tl.int32)
-            tl.store(target + length + tl.cumsum(hit, 0) - hit, row, mask=is_hit)
-            length += tl.sum(hit, 0)
-            i += LANES
-        tl.store(lengths + subtile, length)
+    """Split a bin's sorted list into those of its subtiles, as told in ``split_list``."""
+    split_list(
+        touches,
+        _load_outline,
+        records,
+        counts,
+        rows,
+        lists,
+        lengths,
+        bins_x,
+        bins_y,
+        capacity,
+        LANES,
+    )

@@ -19,7 +19,7 @@ from vultus.kernels.surfel_raster._gpu_layout import (
     RECORD_VZ,
 )
 from vultus.kernels.triton_blend import add_weighted, as_columns, load_features, zeros
-from vultus.kernels.triton_math import is_finite, load4, multiply_pairs, reciprocal
+from vultus.kernels.triton_math import is_finite, load4, multiply, multiply_pairs, reciprocal
 from vultus.kernels.triton_runtime import constexpr, jit, tl
 from vultus.kernels.triton_tiles import (
     COUNT_PROBLEMS,
@@ -186,8 +186,8 @@ def blend(
             moment = weight * offset
             first_moment += tl.sum(moment, 0)
             second_moment += tl.sum(moment * offset, 0)
-        # It never rises along the list: the least one is the last.
-        transmittance = tl.min(after, 0)
+        # The last row of ``after``; the compiler sees that the scan has it.
+        transmittance = tl.reduce(rest, 0, multiply)
         alive = tl.max((transmittance > MIN_TRANSMITTANCE).to(tl.int32), 0)
         i += CHUNK
     tl.store(ends + subtile, tl.minimum(i, tl.maximum(length, 0)))
