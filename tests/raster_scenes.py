@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vultus.geometry.cameras import Camera, look_at
-from vultus.kernels.capacity import check_captured
+from vultus.kernels.capacity import CapacityExceededError, check_captured
 from vultus.kernels.gaussian_raster import GaussianImages
 from vultus.kernels.raster_calls import Backend
 from vultus.kernels.surfel_raster import SurfelImages
@@ -20,6 +20,7 @@ from vultus.kernels.surfel_raster import SurfelImages
 __all__ = [
     "RasterScene",
     "check_against_oracle",
+    "check_captured_overflow",
     "check_captured_report",
     "check_gradients_of_nothing",
     "double",
@@ -168,6 +169,29 @@ def check_captured_report(
         bad.to(torch.float32, device).render(camera, backend="gpu")
     with pytest.raises(ValueError, match=rf"{name}.* must be finite"):
         check_captured()
+
+
+def check_captured_overflow(
+    monkeypatch: pytest.MonkeyPatch, scene: RasterScene, device: torch.device
+) -> None:
+    """Check that calls as they are captured into a graph report lists that do not fit, once.
+
+    ``scene``: more of it is on one pixel than there is room for at first.
+    """
+    from vultus.kernels import triton_calls
+
+    camera = make_camera(11, 7).to(device)
+    few = scene.map(lambda value: value[:, :1]).to(torch.float32, device)
+    with torch.no_grad():
+        few.render(camera, backend="gpu")
+        monkeypatch.setattr(triton_calls, "_is_capturing", lambda _: True)
+        few.render(camera, backend="gpu")
+        check_captured()
+        images = scene.to(torch.float32, device).render(camera, backend="gpu")
+    assert images.alpha.isnan().any()
+    with pytest.raises(CapacityExceededError, match="lists of a captured call did not fit"):
+        check_captured()
+    check_captured()
 
 
 def check_gradients_of_nothing(scene: RasterScene, device: torch.device) -> None:

@@ -65,6 +65,11 @@ def test_the_mean_shape_may_be_the_start(capture: Path, tmp_path: Path) -> None:
     assert found["head"]["depth_millimetres"] > 0.1
 
 
+def test_a_run_does_not_go_into_its_capture(capture: Path, refuses) -> None:
+    command = ["geometry", *SETTINGS, "--data", str(capture), "--out", str(capture)]
+    refuses(command, "is the capture; give the run a folder of its own")
+
+
 def test_a_dry_run_writes_nothing(capture: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = ["geometry", "--preset", "toy", "--data", str(capture), "--out", str(out)]

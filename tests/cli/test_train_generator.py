@@ -190,6 +190,15 @@ def test_unfit_images_are_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("folder", "relation"), [(".", "is"), ("img", "is"), ("seg/run", "is in")])
+def test_a_run_does_not_go_among_its_images(
+    images: Path, folder: str, relation: str, refuses: Callable[..., str]
+) -> None:
+    before = sorted(images.rglob("*"))
+    refuses(command(images, images / folder), f"{relation} the image set; give the run a folder")
+    assert sorted(images.rglob("*")) == before
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from vultus.core import bundles
 from vultus.core.bundles import Bundle, load_bundle, save_bundle
 
 
@@ -95,6 +96,18 @@ def test_a_header_whose_texts_have_line_breaks_is_refused_in_one_line(tmp_path: 
     with pytest.raises(ValueError, match=r"a\.safetensors: not a complete safet") as caught:
         load_bundle(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_gpu_without_memory_is_not_called_a_damaged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("no memory is left")
+
+    save_bundle(tmp_path / "a.safetensors", {"x": torch.zeros(1)}, {})
+    monkeypatch.setattr(bundles, "safe_open", refuse)
+    with pytest.raises(torch.OutOfMemoryError):
+        load_bundle(tmp_path / "a.safetensors")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

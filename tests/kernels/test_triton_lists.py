@@ -69,8 +69,9 @@ def test_lists_are_sorted_by_depth_then_row(largest):
         make_keys(near[:1]),
         make_keys(near[:0]),
         make_keys(torch.full((17,), 2.0)),
+        make_keys((1 + 0.1 * torch.rand(100, generator=rng)).repeat(2)),
     ]
-    actual, _ = sort(lists, 64, largest)
+    actual, _ = sort(lists, 256, largest)
     for rows, keys in zip(actual, lists, strict=True):
         assert torch.equal(rows, expected_rows(keys))
 

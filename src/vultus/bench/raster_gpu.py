@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from inspect import signature
 from types import ModuleType
 
 import torch
@@ -41,9 +42,9 @@ def bench_on_gpu(
     Args:
         scene: What to render, other primitives in every frame.
         repeats: Timed calls of each implementation.
-        prototype: A module with ``pack_cam``, ``planar`` and a rasterizer of these primitives; that
-            of Gaussians takes ``tile``. Has no rows beside features, or where its lists, whose
-            length is fixed, are too short.
+        prototype: A module with ``pack_cam``, ``planar`` and a rasterizer of these primitives. Has
+            no rows beside features, or where its lists, whose length is fixed, are too short; and
+            rows for whole bins if the Gaussians' takes ``tile``.
         peers: Imported peers, by name; those without such a rasterizer have no rows. They wait for
             the GPU and so have no rows of graphs.
         all_outputs: Add rows with every output that there is.
@@ -114,7 +115,7 @@ def _makers(
         )
     if prototype is not None and scene.channels == _RGB:
         makers["prototype"] = lambda: gpu_prototype_calls(prototype, scene, inputs)
-        if scene.primitive == "gaussians":
+        if scene.primitive == "gaussians" and "tile" in signature(prototype.Raster3D).parameters:
             # Faster forward, slower backward: its tiles are whole bins, as ours are for drawing.
             makers["prototype, whole bins"] = lambda: gpu_prototype_calls(
                 prototype, scene, inputs, tile=_WHOLE_BIN

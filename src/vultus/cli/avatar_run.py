@@ -142,14 +142,23 @@ def open_or_create_run(path: Path, settings: Any, *, resume: bool = True) -> Run
     return RunFolder.create(path, settings, seed=settings.seed, method=settings.method)
 
 
-def check_out_is_not(out: Path, data: Path, what: str) -> None:
-    """Refuse to write a run among the files that it learns from.
+def check_out_is_not(out: Path, data: Path, what: str, *, is_walked: bool = False) -> None:
+    """Refuse a run folder that is the folder of the data.
+
+    Args:
+        out: The run folder.
+        data: What it learns from.
+        what: Name of the data.
+        is_walked: Whether the data's folders are looked through for files, so that a run in one of
+            them would become data.
 
     Raises:
-        ValueError: If both are one folder; says ``what`` it is.
+        ValueError: If the run would be there.
     """
-    if out.resolve() == data.resolve():
-        raise ValueError(f"--out: {out} is the {what}; give the run a folder of its own")
+    folder, data = out.resolve(), data.resolve()
+    if folder == data or (is_walked and data in folder.parents):
+        relation = "is" if folder == data else "is in"
+        raise ValueError(f"--out: {out} {relation} the {what}; give the run a folder of its own")
 
 
 def check_run_folder(path: Path, settings: Any, *, resume: bool = True) -> bool:

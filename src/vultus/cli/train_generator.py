@@ -145,6 +145,8 @@ def _plan(method: str, config: AdversarialConfig, options: GeneratorTrainOptions
         raise FileNotFoundError(f"--start: {start} holds no checkpoint")
     settings = generator_run_config(method)(method, options.seed, source.located(), start, config)
     check_out_is_not(options.out, source.data, "image set")
+    for archive in filter(None, (images.images, images.masks, images.parts)):
+        check_out_is_not(options.out, archive.path, "image set", is_walked=True)
     check_run_folder(options.out, settings, resume=options.resume)
     return _Plan(method, config, options, images, entries, facts, settings)
 

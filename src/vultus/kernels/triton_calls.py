@@ -146,7 +146,9 @@ def forward_until_it_fits(
 
 
 def _note_counters(counters: Tensor, peaks: Tensor, flag: Tensor, per_list: int) -> None:
-    launch(tiles.note_counters, (1,), counters, peaks, flag, per_list, num_warps=1)
+    # Unlike other launches, this one is not empty where nothing is on the tensors' GPU.
+    with torch.cuda.device_of(counters):
+        launch(tiles.note_counters, (1,), counters, peaks, flag, per_list)
 
 
 def check_reading(

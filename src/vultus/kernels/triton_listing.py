@@ -1,8 +1,8 @@
 """Lists of the primitives that touch bins, and their subtiles, for both rasterizers.
 
 The projection lists most of them, in order of arrival: the bins of a warp's primitives are dealt
-out to its lanes, so that none waits for one with many. Those with very many bins get a program of
-their own afterwards.
+out to its lanes, so that none waits for one with many. Those of very many bins, which would keep
+one warp busy when all others are through, get a program of their own afterwards.
 
 A rasterizer gives a function: whether an outline, some numbers that it knows, touches a tile of
 ``WIDTH`` by ``HEIGHT`` pixels with its first pixel centre at (x, y).
@@ -155,7 +155,7 @@ def split_list(
 
     Args:
         touches: As told above.
-        load_outline: Loads the outlines of records at pointers, where a mask says.
+        load_outline: Loads the outlines of rows from the records, where a mask says.
         records: Of all primitives.
         counts: As for ``list_primitives``.
         rows: The sorted keys' segments, whose first halves hold rows.

@@ -1,7 +1,8 @@
 """Where the rasterizers' GPU kernels draw: bins of the image, their subtiles, lists and counters.
 
 Primitives are listed per bin; a bin's list is split for its two subtiles, and one warp draws a
-subtile. The bins of a batch follow each other.
+subtile; Gaussians without gradients are the exception: there a warp draws a whole bin. The bins of
+a batch follow each other.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def report(problems, bit, is_bad):
     tl.atomic_or(problems, bit, mask=count > 0, sem="relaxed")
 
 
-@jit
+@jit(do_not_specialize=("capacity",))
 def note_counters(counts, peaks, overflow_flag, capacity):
     """Raise the peaks of captured calls: longest list, (number of pairs,) problem mask.
 
@@ -118,7 +119,7 @@ def subtile_origin(subtile, bins_x, bins_y):
 
 
 @jit
-def pixel_coordinates(x0, y0, COUNT: constexpr = PIXELS):
-    """Column and row of every pixel of a subtile, or of a bin with twice as many."""
-    p = tl.arange(0, COUNT)
+def pixel_coordinates(x0, y0):
+    """Column and row of every pixel of a subtile."""
+    p = tl.arange(0, PIXELS)
     return x0 + p % SUBTILE_WIDTH, y0 + p // SUBTILE_WIDTH

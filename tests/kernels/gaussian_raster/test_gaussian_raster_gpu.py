@@ -12,6 +12,7 @@ import torch
 from gaussian_scenes import OUTPUTS, Scene, make_scene, with_covariances
 from raster_scenes import (
     check_against_oracle,
+    check_captured_overflow,
     check_captured_report,
     check_gradients_of_nothing,
     double,
@@ -137,6 +138,11 @@ def test_gpu_grows_lists_without_gradients(device, small_buffers):
     with torch.no_grad():
         images = scene.render(camera, backend="gpu")
     assert images.image.isfinite().all()
+
+
+def test_gpu_lists_gaussians_of_many_bins(device):
+    """Their bins are dealt out to a warp's lanes, who go around several times."""
+    check(opaque_scene(40), device, (45, 37), outputs=())
 
 
 def test_gpu_lists_large_gaussians(device, monkeypatch):
@@ -316,6 +322,11 @@ def test_gpu_reports_values_that_are_not_finite(device, name):
     leaves = replace(scene, **{name: value}).to(torch.float32, device)
     with torch.no_grad(), pytest.raises(ValueError, match=rf"{name}.* must be finite"):
         leaves.render(make_camera(*SIZE).to(device), backend="gpu")
+
+
+@pytest.mark.usefixtures("small_buffers")
+def test_captured_calls_note_lists_that_do_not_fit(device, monkeypatch):
+    check_captured_overflow(monkeypatch, make_scene(60), device)
 
 
 @pytest.mark.parametrize("name", ["means", "sh_coeffs", "features"])

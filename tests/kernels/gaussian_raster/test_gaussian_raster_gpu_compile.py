@@ -20,6 +20,9 @@ MAX_FETCHES = 4
 """Exchanges for what a trip fetches; blending would need several for each of its Gaussians."""
 MAX_STACK = 32
 """Bytes per thread: a few may hold an address; more are spilled registers."""
+MAX_STACK_OF_8 = 64
+"""The same where a lane keeps sums of 8 channels for two pixels: Triton 3.6 spills none there, 3.9
+does. Half as many Gaussians per trip would need no stack, and take 28 % longer on an H100 (3.6)."""
 
 
 def launches_of(
@@ -50,11 +53,11 @@ def launches_of(
     return launches
 
 
-def check_launches(launches: Any, capability: int) -> None:
+def check_launches(launches: Any, capability: int, max_stack: int = MAX_STACK) -> None:
     for launch in launches:
         name = launch.kernel.fn.__name__
         kernel = compile_launch(launch, capability)
-        assert kernel.stack <= MAX_STACK, f"{name} spills: {kernel.stack} bytes"
+        assert kernel.stack <= max_stack, f"{name} spills: {kernel.stack} bytes"
         if name == "blend":
             # Rows are handed to the lanes that fetch records. With two pixels a lane, images are
             # stored through a few exchanges behind the loop, too.
@@ -94,11 +97,15 @@ def test_kernels_of_color_and_alpha_compile(capability):
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
-@pytest.mark.parametrize("outputs", [(), OUTPUTS])
-def test_whole_bins_are_blended_in_registers(capability, outputs):
-    launches = launches_of(2, has_color=True, has_gradients=False, outputs=outputs)
+@pytest.mark.parametrize(
+    ("features", "has_color", "outputs"),
+    [(0, True, ()), (0, True, OUTPUTS), (2, True, ()), (2, True, OUTPUTS), (5, True, ())],
+)
+def test_whole_bins_are_blended_in_registers(capability, features, has_color, outputs):
+    launches = launches_of(features, has_color=has_color, has_gradients=False, outputs=outputs)
     assert "filter_lists" not in {launch.kernel.fn.__name__ for launch in launches}
-    check_launches([x for x in launches if x.kernel.fn.__name__ == "blend"], capability)
+    blends = [x for x in launches if x.kernel.fn.__name__ == "blend"]
+    check_launches(blends, capability, MAX_STACK_OF_8 if features == 5 else MAX_STACK)
 
 
 def test_long_lists_are_sorted_in_chunks_by_kernels_that_compile(monkeypatch):

@@ -10,6 +10,7 @@ import torch
 
 from raster_scenes import (
     check_against_oracle,
+    check_captured_overflow,
     check_captured_report,
     check_gradients_of_nothing,
     double,
@@ -80,6 +81,22 @@ def test_gpu_blends_any_number_of_feature_channels(device, channels):
     scene = replace(make_scene(30), features=features, sh_coeffs=None)
     background = torch.linspace(-1, 1, channels)
     check(scene, device, outputs=("median_depth",), background=background)
+
+
+def test_gpu_lists_surfels_of_many_bins(device):
+    """Their bins are dealt out to a warp's lanes, who go around several times."""
+    scene = make_scene(40)
+    check(replace(scene, scales=3 * scene.scales), device, (45, 37), outputs=())
+
+
+def test_gpu_lists_large_surfels(device, monkeypatch):
+    """They have a kernel of their own, which takes all with more than one bin here."""
+    from vultus.kernels.surfel_raster import _gpu_stages
+
+    monkeypatch.setattr(_gpu_stages, "_MANY_BINS", 1)
+    # Launches that were prepared with another number must be neither used nor left behind.
+    monkeypatch.setattr(_gpu_stages, "_projection", _gpu_stages._projection.__wrapped__)
+    check(make_scene(20, batch=2), device, (19, 13), outputs=())
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
@@ -251,6 +268,11 @@ def test_gpu_reports_values_that_are_not_finite(device, name):
     leaves = replace(scene, **{name: value}).to(torch.float32, device)
     with torch.no_grad(), pytest.raises(ValueError, match=rf"{name}.* must be finite"):
         leaves.render(make_camera(*SIZE).to(device), backend="gpu")
+
+
+@pytest.mark.usefixtures("small_buffers")
+def test_captured_calls_note_lists_that_do_not_fit(device, monkeypatch):
+    check_captured_overflow(monkeypatch, make_scene(60), device)
 
 
 @pytest.mark.parametrize("name", ["means", "sh_coeffs", "features"])

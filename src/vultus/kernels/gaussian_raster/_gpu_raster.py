@@ -112,7 +112,7 @@ def _blend_pixels(pixels, log2_alpha, values, k, depth, max_alpha, HAS_MEDIAN: c
         chosen = tl.sum(tl.where(k[:, None] == best[None, :], depth[:, None], 0.0), 0)
         median = tl.where(best >= 0, chosen, median)
         position = tl.maximum(position, best)
-    # The last row of ``after``; the compiler sees that the scan has it.
+    # The last row of ``after``; Triton 3.6 finds it in the scan.
     return sums, total, tl.reduce(rest, 0, multiply), median, position
 
 

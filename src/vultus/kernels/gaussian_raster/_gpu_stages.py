@@ -44,9 +44,11 @@ __all__ = [
 
 # Launch parameters; those of the prototype and of the surfels, measured on an H100.
 _PROJECT_LANES, _PROJECT_BACKWARD_LANES, _MANY_BINS = 32, 32, 256
+"""Gaussians of more bins than the last wait for a launch of their own."""
 _BLEND_CHUNK, _BLEND_CHUNK_OF_BINS, _BLEND_CHUNK_OF_MANY, _FEW_SUMS = 32, 16, 8, 16
 """Gaussians per trip: where a lane keeps few sums, and where it keeps more, for two pixels or one.
-More hide more latency, but must stay in registers."""
+More hide more latency, but must stay in registers, as must the sums: of channels and depth, while a
+median counts as three, for each pixel of a lane."""
 _PIXELS_PER_TRIP, _PIXELS_WITH_FEATURES, _FEW_FEATURES = 8, 4, 4
 """More pixels hide more latency, fewer leave registers to the sums of many channels."""
 _CHANNELS_OF_BINS = 8

@@ -85,15 +85,6 @@ def _load_outline(records, row, mask):
 def filter_lists(records, counts, rows, lists, lengths, bins_x, bins_y, capacity, LANES: constexpr):
     """Split a bin's sorted list into those of its subtiles, as told in ``split_list``."""
     split_list(
-        touches,
-        _load_outline,
-        records,
-        counts,
-        rows,
-        lists,
-        lengths,
-        bins_x,
-        bins_y,
-        capacity,
+        touches, _load_outline, records, counts, rows, lists, lengths, bins_x, bins_y, capacity,
         LANES,
-    )
+    )  # fmt: skip

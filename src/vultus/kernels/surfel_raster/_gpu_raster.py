@@ -186,7 +186,7 @@ def blend(
             moment = weight * offset
             first_moment += tl.sum(moment, 0)
             second_moment += tl.sum(moment * offset, 0)
-        # The last row of ``after``; the compiler sees that the scan has it.
+        # The last row of ``after``; Triton 3.6 finds it in the scan.
         transmittance = tl.reduce(rest, 0, multiply)
         alive = tl.max((transmittance > MIN_TRANSMITTANCE).to(tl.int32), 0)
         i += CHUNK

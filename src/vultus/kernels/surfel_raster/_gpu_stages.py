@@ -44,6 +44,7 @@ __all__ = [
 
 # Launch parameters, chosen by measurement on an H100.
 _PROJECT_LANES, _PROJECT_BACKWARD_LANES, _MANY_BINS = 32, 32, 256
+"""Surfels of more bins than the last wait for a launch of their own."""
 _BLEND_CHUNK, _PIXELS_PER_TRIP = 8, 4
 
 

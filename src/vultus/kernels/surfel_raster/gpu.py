@@ -1,8 +1,9 @@
 """GPU backend in Triton: forward and exact gradients of everything but the intrinsics.
 
-Stages of a batch: project surfels to records and list them per bin (`_gpu_project`), sort each list
-by depth (`triton_lists`), split it for the two subtiles of a bin, blend (`_gpu_raster`). A batch is
-nothing special: its rows are ``frame * n + i`` and its bins follow each other.
+Stages of a batch: project surfels to records and list them per bin (`_gpu_project`; those of very
+many bins by `_gpu_bins`, both with `triton_listing`), sort each list by depth (`triton_lists`),
+split it for the two subtiles of a bin, blend (`_gpu_raster`). A batch is nothing special: its rows
+are ``frame * n + i`` and its bins follow each other.
 
 Nothing waits for the GPU except the check of the lists' capacity, as told in `kernels.capacity`,
 and nothing depends on data, so that calls can be captured into CUDA graphs. Images are bitwise
