@@ -230,6 +230,35 @@ run.save_checkpoint(Checkpoint(2, {{"means": torch.ones(2)}}, {{"m": torch.ones(
     assert [path.name for path in run.checkpoints_path.iterdir()] == ["step_1"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs locks that end with a killed process")
+def test_one_process_at_a_time_writes_a_run(run: RunFolder) -> None:
+    program = f"""
+import sys
+from pathlib import Path
+from vultus.core.run_folder import RunFolder
+with RunFolder.resume(Path({str(run.path)!r})).stage("training"):
+    print("training", flush=True)
+    sys.stdin.read()
+"""
+    command = [sys.executable, "-c", program]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    left = run.media_path / ".vultus-tmp-1-film.mp4"
+    with subprocess.Popen(command, **pipes) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "training\n"
+        left.write_text("half")
+        refusal = pytest.raises(FileExistsError, match="another process is writing this run")
+        with refusal, run.stage("training"):
+            pytest.fail("two processes were in a stage")
+        with refusal:
+            RunFolder.resume(run.path)
+        assert RunFolder.open(run.path).read_card()["timings"] == {}
+        assert left.exists()
+        other.kill()
+    with RunFolder.resume(run.path).stage("training"):
+        assert not left.exists()
+
+
 def test_reading_a_run_leaves_what_another_process_is_writing(run: RunFolder) -> None:
     under_way = run.checkpoints_path / ".vultus-tmp-1-step_2"
     under_way.mkdir()

@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from vultus.core.files import (
     write_bytes,
     write_json,
 )
+from vultus.core.locks import held
 
 __all__ = ["Checkpoint", "RunFolder"]
 
@@ -108,12 +109,14 @@ class RunFolder:
 
         Raises:
             FileNotFoundError: If the folder holds no run.
+            FileExistsError: If a process is in one of the run's stages.
         """
         run = RunFolder.open(path)
-        for folder in (path, run.media_path, run.checkpoints_path):
-            for entry in filter(is_temporary, list(folder.iterdir())):
-                is_folder = entry.is_dir() and not entry.is_symlink()
-                shutil.rmtree(entry) if is_folder else entry.unlink()
+        with run._held():
+            for folder in (path, run.media_path, run.checkpoints_path):
+                for entry in filter(is_temporary, list(folder.iterdir())):
+                    is_folder = entry.is_dir() and not entry.is_symlink()
+                    shutil.rmtree(entry) if is_folder else entry.unlink()
         return run
 
     @property
@@ -159,14 +162,24 @@ class RunFolder:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Add the seconds spent inside to the card's timing of that name."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            timings = dict(self.read_card().get("timings", {}))
-            timings[name] = round(timings.get(name, 0.0) + time.perf_counter() - start, 3)
-            self.update_card(timings=timings)
+        """Add the seconds spent inside to the card's timing of that name; one at a time.
+
+        Raises:
+            FileExistsError: If a process is in one of the run's stages.
+        """
+        with self._held():
+            start = time.perf_counter()
+            try:
+                yield
+            finally:
+                timings = dict(self.read_card().get("timings", {}))
+                timings[name] = round(timings.get(name, 0.0) + time.perf_counter() - start, 3)
+                self.update_card(timings=timings)
+
+    def _held(self) -> AbstractContextManager[None]:
+        # The config is there from the beginning to the end of a run, and never replaced.
+        refusal = f"{self.path}: another process is writing this run; wait until it has ended"
+        return held(self.config_path, refusal)
 
     def log_metrics(self, step: int, values: Mapping[str, float | int]) -> None:
         """Append one line of numbers.
