@@ -69,7 +69,7 @@ def test_slow_work_is_told_in_seconds_per_item_and_unknown_totals_are_left_out(
     with Progress("", None, "frame") as progress:
         clock.now += 4
         progress.advance()
-    assert stream.getvalue().splitlines()[-1] == "1 frame (4 s/frame, 4s)"
+    assert stream.getvalue().splitlines()[-1] == "1 frame (4 s each, 4s)"
 
 
 def test_a_terminal_gets_a_bar_with_the_rate(

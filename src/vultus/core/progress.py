@@ -105,7 +105,7 @@ class Progress:
         if rate >= 1:
             parts = [f"{rate:.3g} {self._unit}/s"]
         else:
-            parts = [f"{1 / rate:.3g} s/{self._unit}" if self._done else "starting"]
+            parts = [f"{1 / rate:.3g} s each" if self._done else "starting"]
         if self._total is not None and 0 < self._done < self._total:
             parts.append(f"{format_duration((self._total - self._done) / rate)} left")
         else:
