@@ -191,6 +191,15 @@ def test_garbage_gives_one_line_that_names_the_file(
 
 
 @pytest.mark.parametrize("suffix", MESH_SUFFIXES)
+def test_vertices_that_are_not_finite_are_refused(tmp_path: Path, suffix: str) -> None:
+    mesh = mesh_with()
+    mesh.vertices[1, 2] = torch.nan
+    write_mesh(tmp_path / f"mesh{suffix}", mesh)
+    with pytest.raises(ValueError, match=rf"mesh{suffix}: vertices must be finite"):
+        read_mesh(tmp_path / f"mesh{suffix}")
+
+
+@pytest.mark.parametrize("suffix", MESH_SUFFIXES)
 def test_every_truncated_file_is_rejected_or_smaller(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"mesh{suffix}"
     write_mesh(path, mesh_with("colors", "normals"))

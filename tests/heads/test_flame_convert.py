@@ -95,6 +95,32 @@ def test_an_obj_of_another_mesh_is_refused(download):
         read_obj_uv(folder / "template.obj")
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("vt 0 x\n", ":1: vt must be two numbers, got 'vt 0 x'"),
+        ("vt 0 nan\n", ":1: vt must be two numbers"),
+        ("vt 0\n", ":1: vt must be two numbers"),
+        ("vt 0 0\nf 1/1 2/1 3/1/x\n", ":2: faces must be triangles v/vt"),
+        ("vt 0 0\nf 1/1 2/1 0/1\n", ":2: faces must be triangles v/vt"),
+        ("vt 0 0\nf 1/1 2/1 3/2\n", ": faces need 2 vt, got 1"),
+    ],
+)
+def test_wrong_lines_of_an_obj_are_named(tmp_path, text, message):
+    path = tmp_path / "template.obj"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=re.escape(f"template.obj{message}")):
+        read_obj_uv(path)
+
+
+def test_numbers_and_normals_of_an_obj_are_read(tmp_path):
+    (tmp_path / "a.obj").write_text("vt .5 -1e-3 0\nvt 1 2.\nf 3/1/1 2/2/1 1/1/2\n")
+    uv, faces, uv_faces = read_obj_uv(tmp_path / "a.obj")
+    torch.testing.assert_close(uv, torch.tensor([[0.5, -1e-3], [1.0, 2.0]]))
+    assert faces.tolist() == [[2, 1, 0]]
+    assert uv_faces.tolist() == [[0, 1, 0]]
+
+
 def test_missing_files_masks_and_fields_are_named(download):
     folder, model = download
     (folder / "masks.pkl").write_bytes(pickle.dumps({"face": np.arange(3)}))

@@ -34,11 +34,15 @@ def read_mesh(path: Path) -> TriangleMesh:
     """Read a mesh from ``.ply``, ``.obj`` or ``.glb``.
 
     Raises:
-        ValueError: If the suffix is another one, or the file cannot be read.
+        ValueError: If the suffix is another one, the file cannot be read, or vertices are not
+            finite.
         FileNotFoundError: If there is no such file.
     """
     read, _ = _FORMATS[_suffix(path)]
-    return read(path)
+    mesh = read(path)
+    if not bool(mesh.vertices.isfinite().all()):
+        raise ValueError(f"{path}: vertices must be finite")
+    return mesh
 
 
 def _suffix(path: Path) -> str:

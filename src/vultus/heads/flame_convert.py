@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,11 @@ _SHAPES: dict[str, tuple[int, ...]] = {
     "f": (_NUM_FACES, 3),
 }
 """Arrays of the published pickle."""
+
+_NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
+_TEXTURE_COORDINATES = re.compile(rf"\s*vt\s+{_NUMBER}\s+{_NUMBER}(?:\s|$)")
+_CORNER = re.compile(r"([1-9]\d{0,8})/([1-9]\d{0,8})(?:/[1-9]\d{0,8})?")
+"""Lines and corners of faces in a Wavefront OBJ."""
 
 
 def convert_flame(
@@ -95,20 +101,26 @@ def read_obj_uv(
         Texture coordinates, vertex ids per face, texture ids per face.
 
     Raises:
-        ValueError: If a face is not a triangle with texture coordinates.
+        ValueError: If a face is not a triangle with texture coordinates that are there.
     """
     uv: list[list[float]] = []
     corners: list[list[list[int]]] = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
         words = line.split()
         if words[:1] == ["vt"]:
-            uv.append([float(word) for word in words[1:3]])
+            match = _TEXTURE_COORDINATES.match(line)
+            if match is None:
+                raise ValueError(f"{path}:{number}: vt must be two numbers, got {line!r:.80}")
+            uv.append([float(match[1]), float(match[2])])
         elif words[:1] == ["f"]:
-            face = [word.split("/") for word in words[1:]]
-            if len(face) != 3 or any(len(corner) < 2 or not corner[1] for corner in face):
-                raise ValueError(f"{path}:{number}: faces must be triangles v/vt, got {line!r}")
-            corners.append([[int(corner[0]) - 1, int(corner[1]) - 1] for corner in face])
+            matches = [_CORNER.fullmatch(word) for word in words[1:]]
+            face = [[int(match[1]) - 1, int(match[2]) - 1] for match in matches if match]
+            if len(matches) != 3 or len(face) != 3:
+                raise ValueError(f"{path}:{number}: faces must be triangles v/vt, got {line!r:.80}")
+            corners.append(face)
     ids = torch.tensor(corners, dtype=torch.int64).reshape(-1, 3, 2)
+    if len(ids) and int(ids[..., 1].max()) >= len(uv):
+        raise ValueError(f"{path}: faces need {int(ids[..., 1].max()) + 1} vt, got {len(uv)}")
     return torch.tensor(uv).reshape(-1, 2), ids[..., 0], ids[..., 1]
 
 
