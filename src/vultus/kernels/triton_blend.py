@@ -7,8 +7,9 @@ unrolled, and its sums stay in registers.
 # ruff: noqa: RUF005 -- Triton unpacks no tuples.
 from __future__ import annotations
 
-from vultus.kernels.triton_math import join4, load_floats
+from vultus.kernels.triton_math import is_finite, join4, load_floats
 from vultus.kernels.triton_runtime import constexpr, jit, tl
+from vultus.kernels.triton_tiles import COUNT_PROBLEMS, PIXELS, report
 
 __all__ = [
     "add_sums",
@@ -19,8 +20,12 @@ __all__ = [
     "emit4",
     "emit_features",
     "load_features",
+    "store_colors",
     "zeros",
 ]
+
+# Bit of the problem mask.
+BAD_FEATURES = tl.constexpr(64)
 
 
 @jit
@@ -66,6 +71,35 @@ def add_sums(sums, terms):
     for k in tl.static_range(len(sums)):
         results = results + (sums[k] + tl.sum(terms[k], 0),)
     return results
+
+
+@jit
+def store_colors(
+    image, size, sums, total, poison, background, inside, counts, COUNT: constexpr,
+    HAS_BACKGROUND: constexpr,
+):  # fmt: skip
+    """Store channels of pixels over the background, and report those that are not finite.
+
+    Args:
+        image: Points to the first channel of every pixel; the next is ``size`` further.
+        size: Pixels of an image.
+        sums: Weighted channels, of which the first ``COUNT`` are stored.
+        total: Weights.
+        poison: Added to what is stored: NaN where lists did not fit.
+        background: Channels.
+        inside: Which pixels there are.
+        counts: The counters of `triton_tiles`.
+        COUNT: Number of channels.
+        HAS_BACKGROUND: Whether to look at it.
+    """
+    checked = tl.zeros([PIXELS], tl.float32)
+    for c in tl.static_range(COUNT):
+        value = sums[c] + poison
+        checked += sums[c]
+        if HAS_BACKGROUND:
+            value += (1.0 - total) * tl.load(background + c)
+        tl.store(image + c * size, value, mask=inside)
+    report(counts + COUNT_PROBLEMS, BAD_FEATURES, inside & ~is_finite(checked))
 
 
 @jit

@@ -22,11 +22,10 @@ from vultus.kernels.gaussian_raster._gpu_layout import (
     RECORD_DEPTH,
     RECORD_POWER,
 )
-from vultus.kernels.triton_blend import add_weighted, load_features, zeros
-from vultus.kernels.triton_math import is_finite, multiply, multiply_pairs, split4
+from vultus.kernels.triton_blend import add_weighted, load_features, store_colors, zeros
+from vultus.kernels.triton_math import multiply, multiply_pairs, split4
 from vultus.kernels.triton_runtime import constexpr, jit, tl
 from vultus.kernels.triton_tiles import (
-    COUNT_PROBLEMS,
     MIN_LOG2_ALPHA,
     MIN_TRANSMITTANCE,
     NUM_COUNTERS,
@@ -40,7 +39,6 @@ from vultus.kernels.triton_tiles import (
 
 __all__ = ["blend", "expand_power"]
 
-BAD_FEATURES = tl.constexpr(64)
 FEATURES_AHEAD = tl.constexpr(8)
 """More features are not fetched ahead: they would take registers from their sums."""
 
@@ -227,15 +225,10 @@ def blend(
         local = row * width + column
         pixel = frame.to(tl.int64) * size + local
         at = frame.to(tl.int64) * size * COLORS + local
-        checked = tl.zeros([PIXELS], tl.float32)
-        for c in tl.static_range(COLORS):
-            value = sums[c] + poison
-            checked += sums[c]
-            if HAS_BACKGROUND:
-                value += (1.0 - total) * tl.load(background + c)
-            tl.store(image + at + c * size, value, mask=inside)
-        is_bad = tl.sum((inside & ~is_finite(checked)).to(tl.int32), 0) > 0
-        tl.atomic_or(counts + COUNT_PROBLEMS, BAD_FEATURES, mask=is_bad, sem="relaxed")
+        store_colors(
+            image + at, size, sums, total, poison, background, inside, counts, COLORS,
+            HAS_BACKGROUND,
+        )  # fmt: skip
         tl.store(alpha_image + pixel, total + poison, mask=inside)
         if HAS_DEPTH:
             tl.store(depth_image + pixel, sums[COLORS] + poison, mask=inside)

@@ -18,11 +18,16 @@ from vultus.kernels.surfel_raster._gpu_layout import (
     RECORD_UV,
     RECORD_VZ,
 )
-from vultus.kernels.triton_blend import add_weighted, as_columns, load_features, zeros
-from vultus.kernels.triton_math import is_finite, load4, multiply, multiply_pairs, reciprocal
+from vultus.kernels.triton_blend import (
+    add_weighted,
+    as_columns,
+    load_features,
+    store_colors,
+    zeros,
+)
+from vultus.kernels.triton_math import load4, multiply, multiply_pairs, reciprocal
 from vultus.kernels.triton_runtime import constexpr, jit, tl
 from vultus.kernels.triton_tiles import (
-    COUNT_PROBLEMS,
     MIN_LOG2_ALPHA,
     MIN_TRANSMITTANCE,
     PIXELS,
@@ -35,7 +40,6 @@ __all__ = ["blend", "evaluate", "load_channels", "load_geometry"]
 HALF_LOG2_E = tl.constexpr(0.7213475204444817)
 # Planes met further away than this many units count as parallel to the ray.
 MIN_INVERSE_DEPTH = tl.constexpr(1e-12)
-BAD_FEATURES = tl.constexpr(64)
 
 
 @jit
@@ -198,15 +202,9 @@ def blend(
     # Images with several channels advance by their number of channels per frame.
     at = line * width + column + frame.to(tl.int64) * size * COLORS
     poison = tl.where(length < 0, float("nan"), 0.0)
-    checked = zero
-    for c in tl.static_range(COLORS):
-        value = sums[c] + poison
-        checked += sums[c]
-        if HAS_BACKGROUND:
-            value += (1.0 - total) * tl.load(background + c)
-        tl.store(image + at + c * size, value, mask=inside)
-    is_bad = tl.sum((inside & ~is_finite(checked)).to(tl.int32), 0) > 0
-    tl.atomic_or(counts + COUNT_PROBLEMS, BAD_FEATURES, mask=is_bad, sem="relaxed")
+    store_colors(
+        image + at, size, sums, total, poison, background, inside, counts, COLORS, HAS_BACKGROUND
+    )
     tl.store(alpha_image + pixel, total + poison, mask=inside)
     if HAS_NORMAL:
         at = line * width + column + frame.to(tl.int64) * size * 3
